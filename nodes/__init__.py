@@ -1,0 +1,37 @@
+"""ComfyUI nodes: thin shells over `generators` and `density`, one file a topic.
+
+Ids, sockets, the order of inputs and their defaults are append-only: saved workflows hold them by position.
+"""
+
+from comfy_api.latest import ComfyExtension
+
+from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity
+from .files import RarityLoadDensity, RaritySaveDensity
+from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail
+from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
+from .novelty import RarityContactSheet
+from .optimize import RarityOptimize
+
+NODES = [
+    RarityLoadKandinsky,
+    RaritySamplePrior,
+    RarityDecode,
+    RarityFitDensity,
+    RarityDensityMap,
+    RarityDescribeDensity,
+    RarityAnchorGuardrail,
+    RarityResidualGuardrail,
+    RarityContrastGuardrail,
+    RarityOptimize,
+    RarityContactSheet,
+    RaritySaveDensity,
+    RarityLoadDensity,
+]
+
+
+class RarityExtension(ComfyExtension):
+    """What `comfy_entrypoint` returns: the list of this pack's nodes."""
+
+    async def get_node_list(self):
+        """Return the node classes in the order of the pack's menu."""
+        return list(NODES)

@@ -1,0 +1,80 @@
+"""Where models and densities lie in ComfyUI's `models` folder. Nothing is created before something is saved."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import folder_paths
+
+from ..density.files import safe_path
+from ..generators.kandinsky import MINIATURE
+
+DENSITIES = "rarity_densities"
+WITH_PRIOR = ("KandinskyV22PriorPipeline", "KandinskyV22CombinedPipeline")
+
+# ComfyUI gives an unknown folder type an empty extension set, which means "every file": say which ones are ours.
+folder_paths.add_model_folder_path(DENSITIES, str(Path(folder_paths.models_dir) / DENSITIES))
+folder_paths.folder_names_and_paths[DENSITIES] = (folder_paths.get_folder_paths(DENSITIES), {".safetensors"})
+
+
+def kandinsky_models():
+    """List what RarityLoadKandinsky can load: the miniature, then what lies in ComfyUI's `diffusers` folders.
+
+    Offered is every folder that holds a Kandinsky 2.2 prior, itself or in its `prior/`; the loader finds the decoder
+    beside or inside it, and names what is missing.
+
+    Returns
+    -------
+    dict[str, str | Path]
+        Name in the menu -> what `load_kandinsky` takes.
+    """
+    found = {MINIATURE: MINIATURE}
+    for root in map(Path, folder_paths.get_folder_paths("diffusers")):
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            if _pipeline(folder) in WITH_PRIOR or _pipeline(folder / "prior") in WITH_PRIOR:
+                found.setdefault(folder.name, folder)
+    return found
+
+
+def _pipeline(folder):
+    """The pipeline a diffusers folder was made for, or "" where nothing readable says so."""
+    try:
+        return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def density_names():
+    """List the saved densities, as ComfyUI shows them in a menu."""
+    return folder_paths.get_filename_list(DENSITIES)
+
+
+def density_to_write(name):
+    """The file a density of this name is saved to; its folder is made if it is missing.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder.
+    """
+    folder = Path(folder_paths.get_folder_paths(DENSITIES)[0])
+    path = safe_path(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def density_to_read(name):
+    """The file of a saved density: the first of ComfyUI's folders of this type that has it, else the first folder's.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder.
+    """
+    paths = [safe_path(Path(folder), name) for folder in folder_paths.get_folder_paths(DENSITIES)]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def digest(path):
+    """SHA-256 of a file's bytes, or "" when there is none: the node runs again exactly when the file changes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -1,0 +1,120 @@
+"""Nodes that keep rare pictures what was asked for. Guardrails are chained: each adds itself to the one before it."""
+
+from string import ascii_uppercase
+
+from comfy_api.latest import io
+
+from ..density.guardrails import AnchorGuardrail, ResidualGuardrail
+from ..generators.contrast import contrast_guardrail
+from . import sockets
+
+CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
+OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or Optimize takes it."
+
+ALPHABET = "\n".join(f"a letter {letter}" for letter in ascii_uppercase)
+
+
+def _chain_input():
+    return sockets.Guardrail.Input("guardrail", optional=True, tooltip=CHAIN_TOOLTIP)
+
+
+def _chain_output():
+    return sockets.Guardrail.Output(display_name="guardrails", tooltip=OUTPUT_TOOLTIP)
+
+
+class RarityAnchorGuardrail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityAnchorGuardrail",
+            display_name="Anchor Guardrail",
+            category="Rarity/guardrails",
+            description="Keeps rare embeddings pointing the same way as the baseline: "
+            "within the cone that nearly all usual samples lie in.",
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The baseline: its average is the anchor."),
+                io.Float.Input(
+                    "quantile",
+                    default=0.01,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    tooltip="Which share of the usual samples lies outside the cone. Smaller is a wider cone.",
+                ),
+                _chain_input(),
+            ],
+            outputs=[_chain_output()],
+        )
+
+    @classmethod
+    def execute(cls, embeddings, quantile, guardrail=()):
+        return io.NodeOutput((*guardrail, AnchorGuardrail.from_baseline(embeddings, quantile=quantile)))
+
+
+class RarityResidualGuardrail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityResidualGuardrail",
+            display_name="Residual Guardrail",
+            category="Rarity/guardrails",
+            description="Keeps rare embeddings inside the directions the model really uses: "
+            "what the density's main directions leave over may not be larger than usual samples have it.",
+            inputs=[
+                sockets.Density.Input("density", tooltip="The density whose left-over is watched."),
+                io.Float.Input(
+                    "max_percentile",
+                    default=99.0,
+                    min=50.0,
+                    max=99.9,
+                    step=0.1,
+                    tooltip="How large the left-over may be, as a percentile of what usual samples have.",
+                ),
+                _chain_input(),
+            ],
+            outputs=[_chain_output()],
+        )
+
+    @classmethod
+    def execute(cls, density, max_percentile, guardrail=()):
+        return io.NodeOutput((*guardrail, ResidualGuardrail(density, max_percentile)))
+
+
+class RarityContrastGuardrail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityContrastGuardrail",
+            display_name="Contrast Guardrail",
+            category="Rarity/guardrails",
+            description="Keeps rare embeddings the thing that was asked for: the model's own eye must still prefer "
+            "your subject to every alternative. This is what keeps a rare R an R.",
+            inputs=[
+                sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky: its text encoder reads the words."),
+                sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
+                io.String.Input(
+                    "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."
+                ),
+                io.String.Input(
+                    "alternatives",
+                    multiline=True,
+                    default=ALPHABET,
+                    tooltip="What they must not turn into, one a line. A line equal to the subject is skipped.",
+                ),
+                io.Float.Input(
+                    "quantile",
+                    default=0.3,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="How clear the subject must stay: 0.3 means clearer than 3 in 10 usual samples. Higher is stricter.",
+                ),
+                _chain_input(),
+            ],
+            outputs=[_chain_output()],
+        )
+
+    @classmethod
+    def execute(cls, prior, embeddings, subject, alternatives, quantile, guardrail=()):
+        contrast = contrast_guardrail(prior, embeddings, subject, alternatives.splitlines(), quantile=quantile)
+        return io.NodeOutput((*guardrail, contrast))

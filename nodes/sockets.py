@@ -1,0 +1,23 @@
+"""The sockets this pack adds to ComfyUI, one constant each, and the seed input every drawing node shares."""
+
+from comfy_api.latest import io
+
+Prior = io.Custom("RARITY_PRIOR")
+Decoder = io.Custom("RARITY_DECODER")
+Embeddings = io.Custom("RARITY_EMBEDDINGS")
+Density = io.Custom("RARITY_DENSITY")
+Guardrail = io.Custom("RARITY_GUARDRAIL")  # carries a chain: a tuple of guardrails
+Trajectory = io.Custom("RARITY_TRAJECTORY")
+
+
+def seed_input(tooltip):
+    """Make the `seed` input: any 64-bit number, with ComfyUI's "control after generate" widget behind it.
+
+    Parameters
+    ----------
+    tooltip : str
+        What this seed draws, in an artist's words.
+    """
+    return io.Int.Input(
+        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip
+    )
