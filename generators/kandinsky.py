@@ -1,0 +1,148 @@
+"""Load a Kandinsky 2.2 from a diffusers folder; the built-in miniature is one, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..density.errors import RarityError
+from ..density.spaces import EmbeddingSpace
+from .kandinsky_decoder import Decoder, read_defaults
+from .kandinsky_folder import find_parts, read_json
+from .kandinsky_prior import Prior, encoder_fingerprint, encoder_name, zero_picture_embedding
+
+MINIATURE = "miniature (built in)"
+
+
+def miniature_folder() -> Path:
+    """The folder of the model that ships with the pack: prior/ and decoder/, each a diffusers pipeline folder."""
+    return Path(__file__).resolve().parent / "miniature"
+
+
+def load_kandinsky(
+    folder: str | Path = MINIATURE,
+    *,
+    decoder: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> tuple[Prior, Decoder]:
+    """Load prior, encoders and decoder. Reads local safetensors only: nothing is downloaded, no pickle is opened.
+
+    Parameters
+    ----------
+    folder : MINIATURE; or one folder with all parts; or one with the folders prior/ and decoder/; or the prior's folder
+        of a pair named as on the Hub (kandinsky-2-2-prior beside kandinsky-2-2-decoder).
+    decoder : the decoder's folder, where the names do not tell.
+    device : where the models go.
+    dtype : None is float32, whatever the files hold.
+
+    Returns
+    -------
+    The Prior and the Decoder, of one embedding space.
+
+    Raises
+    ------
+    RarityError : no such folder, parts missing (named), weights that are not safetensors, files that cannot be read.
+    """
+    if str(folder) == MINIATURE:
+        folder = miniature_folder()
+    parts = find_parts(folder, decoder)
+    # Weights made under ComfyUI's inference mode could never be learned from later.
+    with torch.inference_mode(False):
+        return _load_parts(parts, torch.device(device), dtype or torch.float32)
+
+
+def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype) -> tuple[Prior, Decoder]:
+    import diffusers
+    import transformers
+
+    # Named in float32 on the CPU, before the model moves, so that the device has no say in what the space is called.
+    image_encoder = _load(transformers.CLIPVisionModelWithProjection, parts["image_encoder"]).float().eval()
+    space = EmbeddingSpace(
+        encoder=encoder_name(image_encoder.config),
+        fingerprint=encoder_fingerprint(image_encoder),
+        width=image_encoder.config.projection_dim,
+        kind="raw",
+    )
+    zero = zero_picture_embedding(image_encoder)
+    text_encoder = _load(transformers.CLIPTextModelWithProjection, parts["text_encoder"])
+    transformer = _load(diffusers.PriorTransformer, parts["prior"], torch_dtype=dtype)
+    unet = _load(diffusers.UNet2DConditionModel, parts["unet"], torch_dtype=dtype)
+    movq = _load(diffusers.VQModel, parts["movq"], torch_dtype=dtype)
+    _check_width(space, transformer.config.embedding_dim, "prior")
+    _check_width(space, unet.config.encoder_hid_dim, "decoder's U-Net")
+    prior = Prior(
+        space=space,
+        zero=zero,
+        transformer=_place(transformer, device, dtype),
+        text_encoder=_place(text_encoder, device, dtype),
+        tokenizer=_load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"]),
+        image_encoder=_place(image_encoder, device, dtype),
+        image_processor=read_json(parts["image_processor"] / "preprocessor_config.json"),
+        scheduler=_load_scheduler(diffusers, parts["prior_scheduler"], ("UnCLIPScheduler",)),
+    )
+    decoder = Decoder(
+        space=space,
+        zero=zero,
+        unet=_place(unet, device, dtype),
+        movq=_place(movq, device, dtype),
+        scheduler=_load_scheduler(diffusers, parts["scheduler"], ("DDPMScheduler", "DDIMScheduler")),
+        defaults=read_defaults(parts["unet"].parent),
+    )
+    return prior, decoder
+
+
+def _place(model, device, dtype):
+    model = model.to(device)
+    # diffusers was told the type when it loaded, and warns about a cast; transformers chooses the file's unless cast.
+    return (model if model.dtype == dtype else model.to(dtype)).eval().requires_grad_(False)
+
+
+def _load(model_class, folder: Path, **options):
+    """A model of diffusers or transformers on the CPU, with every weight found in the file."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        model, info = model_class.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    except Exception as error:  # whatever a damaged file makes of the two libraries, the user sees one clear error
+        raise RarityError(
+            f"{folder} cannot be read as {model_class.__name__}: {error} Copy this model's folder again."
+        ) from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        raise RarityError(
+            f"The weights in {folder} lack {len(missing)} of the tensors of {model_class.__name__} "
+            f"(first: {missing[0]}). Copy this model's folder again."
+        )
+    return model
+
+
+def _load_tokenizer(tokenizer_class, folder: Path):
+    try:
+        return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise RarityError(f"{folder} cannot be read as a CLIP tokenizer: {error}. Copy this folder again.") from error
+
+
+def _load_scheduler(diffusers, folder: Path, known: tuple[str, ...]):
+    config = read_json(folder / "scheduler_config.json")
+    name = config.get("_class_name")
+    if name not in known:
+        raise RarityError(f"{folder} must hold a {' or '.join(known)}, got {name}. Is this a Kandinsky 2.2 folder?")
+    return getattr(diffusers, name).from_config(config)
+
+
+def _check_width(space: EmbeddingSpace, width: int, part: str) -> None:
+    if width != space.width:
+        raise RarityError(
+            f"The {part} takes embeddings of width {width}, but the image encoder {space.encoder} makes width "
+            f"{space.width}. Prior and decoder must come from the same Kandinsky."
+        )

@@ -1,0 +1,177 @@
+"""Kandinsky's decoder: from image embeddings to pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from ..density.spaces import EmbeddingSpace
+from ..density.tensors import ordinary
+from .kandinsky_folder import read_json
+from .noise import streams
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DecoderDefaults:
+    """What a decoder is used with unless someone says otherwise: denoising steps, and guidance."""
+
+    steps: int = 50
+    guidance: float = 4.0
+
+
+def read_defaults(folder: Path) -> DecoderDefaults:
+    """The defaults of a decoder's folder: those of its rarity.json ({"steps": 20, "guidance": 1.5}), else Kandinsky's.
+
+    Parameters
+    ----------
+    folder : the decoder's folder, the one that holds unet/.
+
+    Raises
+    ------
+    RarityError : the file holds something else.
+    """
+    path = folder / "rarity.json"
+    if not path.is_file():
+        return DecoderDefaults()
+    found = read_json(path)
+    if set(found) - {"steps", "guidance"} or any(type(v) not in (int, float) for v in found.values()):
+        raise RarityError(f"{path} may hold the numbers steps and guidance, got {found}. Correct or delete it.")
+    defaults = DecoderDefaults(**found)
+    _check_settings(defaults.steps, defaults.guidance)
+    return defaults
+
+
+class Decoder:
+    """A loaded Kandinsky decoder. `space` is the space it understands; `defaults` its usual steps and guidance."""
+
+    def __init__(self, *, space, zero, unet, movq, scheduler, defaults):
+        self.space: EmbeddingSpace = space
+        self.unet = unet
+        self.movq = movq
+        self.scheduler = scheduler
+        self.defaults: DecoderDefaults = defaults
+        self._zero = zero
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels of the pictures it was trained on."""
+        return self.unet.config.sample_size * self._factor
+
+    @property
+    def _factor(self) -> int:
+        """Pixels a side of one latent pixel."""
+        return 2 ** (len(self.movq.config.block_out_channels) - 1)
+
+    def decode(
+        self,
+        embeddings: Embeddings,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch_size: int = 16,
+        height: int | None = None,
+        width: int | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Pictures of embeddings.
+
+        Parameters
+        ----------
+        embeddings : N rows of this decoder's space.
+        seed : the noise of row i depends on (seed, i) only, not on the batch.
+        steps : denoising steps; None is the folder's own default.
+        guidance : weight of classifier-free guidance against the embedding of no picture; 1 or less switches it off,
+            None is the folder's own default.
+        batch_size : pictures at a time; only memory and speed depend on it.
+        height, width : pixels; None is the size the decoder was trained on.
+        progress : called with (steps done, steps in all) after each step; what it raises ends the decoding.
+
+        Returns
+        -------
+        [N, height, width, 3] float32, values 0 to 1, on the CPU.
+
+        Raises
+        ------
+        RarityError : embeddings of another space, a size the decoder cannot make, a number out of range.
+
+        The numbers are those of diffusers' KandinskyV22Pipeline for the same noise.
+        """
+        self.space.require_same(embeddings.space, "embeddings to decode")
+        steps = self.defaults.steps if steps is None else steps
+        guidance = self.defaults.guidance if guidance is None else guidance
+        _check_settings(steps, guidance)
+        if batch_size < 1:
+            raise RarityError(f"The batch size must be at least 1, got {batch_size}.")
+        shape = self._latent_shape(height or self.size, width or self.size)
+        starts = range(0, len(embeddings), batch_size)
+        pictures = []
+        with torch.no_grad():
+            for batch, start in enumerate(starts):
+                rows = embeddings.vectors[start:start + batch_size]
+                noise = streams(seed, start, len(rows), "decoder")
+                tick = progress and (lambda step, batch=batch: progress(batch * steps + step, len(starts) * steps))
+                latents = self._denoise(rows, noise, shape, steps, guidance, tick)
+                pixels = self.movq.decode(latents.to(self.movq.dtype), force_not_quantize=True).sample
+                pictures.append((pixels.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu())
+        return ordinary(torch.cat(pictures), torch.float32)
+
+    def _denoise(self, rows: Tensor, noise: list[torch.Generator], shape, steps: int, guidance: float, tick) -> Tensor:
+        """One batch from noise to latents, [b, c, h, w]; the state x stays in float32."""
+        scheduler = deepcopy(self.scheduler)  # its steps are state, and a cancelled run must leave none behind
+        scheduler.set_timesteps(steps, device="cpu")
+        guided = guidance > 1
+        condition = torch.cat([self._zero.expand(len(rows), -1), rows]) if guided else rows
+        condition = condition.to(self.device, self.unet.dtype)
+        channels = shape[0]
+        x = torch.cat([torch.randn(1, *shape, generator=one) for one in noise]).to(self.device)
+        x = x * scheduler.init_noise_sigma
+        for i, t in enumerate(scheduler.timesteps):
+            predicted = self.unet(
+                (x.repeat(2, 1, 1, 1) if guided else x).to(self.unet.dtype),
+                t.to(self.device),
+                encoder_hidden_states=None,
+                added_cond_kwargs={"image_embeds": condition},
+            ).sample.float()
+            # The U-Net predicts noise and, in further channels, its variance; guidance is for the noise alone.
+            predicted, variance = predicted[:, :channels], predicted[:, channels:]
+            if guided:
+                unconditional, conditional = predicted.chunk(2)
+                predicted = unconditional + guidance * (conditional - unconditional)
+                variance = variance.chunk(2)[1]
+            if getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range"):
+                predicted = torch.cat([predicted, variance], dim=1)
+            x = scheduler.step(predicted, t, x, generator=noise).prev_sample
+            if tick:
+                tick(i + 1)
+        return x
+
+    def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        step = self._factor**2  # the U-Net halves the latent as often as the autoencoder halves the picture
+        if min(height, width) < step or height % step or width % step:
+            raise RarityError(
+                f"Height and width must be multiples of {step} pixels, got {height} x {width}. "
+                f"This decoder was trained on {self.size} x {self.size}."
+            )
+        return self.unet.config.in_channels, height // self._factor, width // self._factor
+
+
+def _check_settings(steps: int, guidance: float) -> None:
+    if steps < 1 or steps != int(steps):
+        raise RarityError(f"The decoding steps must be a whole number of at least 1, got {steps}.")
+    if not math.isfinite(guidance):
+        raise RarityError(f"The decoding guidance must be a finite number, got {guidance}.")

@@ -1,0 +1,102 @@
+"""Find the parts of a Kandinsky 2.2 on disk, and say plainly which are missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..density.errors import RarityError
+
+# part -> (file that describes it, does it have weights?)
+_PRIOR_PARTS = {
+    "prior": ("config.json", True),
+    "text_encoder": ("config.json", True),
+    "tokenizer": ("tokenizer_config.json", False),
+    "image_encoder": ("config.json", True),
+    "image_processor": ("preprocessor_config.json", False),
+    "prior_scheduler": ("scheduler_config.json", False),
+}
+_DECODER_PARTS = {
+    "unet": ("config.json", True),
+    "movq": ("config.json", True),
+    "scheduler": ("scheduler_config.json", False),
+}
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[str, Path]:
+    """The folder of each part of a Kandinsky 2.2.
+
+    Parameters
+    ----------
+    folder, decoder : as in `load_kandinsky`.
+
+    Returns
+    -------
+    part name -> folder, for prior, text_encoder, tokenizer, image_encoder, image_processor, prior_scheduler, unet, movq
+    and scheduler.
+
+    Raises
+    ------
+    RarityError : the folder is not there, or parts of it are missing or not safetensors; all of them are named.
+    """
+    prior_root, decoder_root = _roots(Path(folder), None if decoder is None else Path(decoder))
+    parts = {part: _part_folder(prior_root, part) for part in _PRIOR_PARTS}
+    parts |= {part: decoder_root / part for part in _DECODER_PARTS}
+    problems = []
+    for part, (description, has_weights) in (_PRIOR_PARTS | _DECODER_PARTS).items():
+        problems += _problems(parts[part], description, has_weights)
+    if problems:
+        raise RarityError(
+            f"{folder} is not a whole Kandinsky 2.2 model. Missing: {'; '.join(problems)}. Expected the diffusers layout, "
+            "as the repositories kandinsky-2-2-prior and kandinsky-2-2-decoder have it; copy or download them again."
+        )
+    return parts
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file, or a RarityError that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RarityError(f"{path} cannot be read as JSON: {error}. Copy this file again.") from error
+    if not isinstance(value, dict):
+        raise RarityError(f"{path} must hold a JSON object, got {type(value).__name__}. Copy this file again.")
+    return value
+
+
+def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
+    for path in filter(None, (folder, decoder)):
+        if not path.is_dir():
+            raise RarityError(f"There is no model folder {path}. Give a folder in the diffusers layout.")
+    if decoder is not None:
+        return folder, decoder
+    if (folder / "prior").is_dir() and (folder / "decoder").is_dir():
+        return folder / "prior", folder / "decoder"
+    # As downloaded from the Hub: two folders side by side that differ in one word.
+    for ours, theirs in (("prior", "decoder"), ("decoder", "prior")):
+        sibling = folder.with_name(folder.name.replace(ours, theirs))
+        if ours in folder.name and sibling != folder and sibling.is_dir():
+            return (folder, sibling) if ours == "prior" else (sibling, folder)
+    return folder, folder
+
+
+def _part_folder(root: Path, part: str) -> Path:
+    """In a combined folder diffusers writes the prior's parts with a prefix (prior_tokenizer/); alone they have none."""
+    bare = part.removeprefix("prior_")
+    for name in (f"prior_{bare}", part, bare):
+        if (root / name).is_dir():
+            return root / name
+    return root / bare
+
+
+def _problems(folder: Path, description: str, has_weights: bool) -> list[str]:
+    name = f"{folder.parent.name}/{folder.name}"
+    if not folder.is_dir():
+        return [f"{name}/"]
+    problems = [] if (folder / description).is_file() else [f"{name}/{description}"]
+    if has_weights and not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
+        why = f" (only {', '.join(pickles)}, a format that can run code and is never opened)" if pickles else ""
+        problems.append(f"{name}/*.safetensors{why}")
+    return problems

@@ -1,0 +1,75 @@
+"""Pictures as an image encoder wants them: what CLIPImageProcessor does, in torch and in batches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..density.errors import RarityError
+
+_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
+
+
+def check_pictures(images: Tensor) -> None:
+    """Raise RarityError unless `images` is [N, H, W, 3] with finite values in 0..1."""
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise RarityError(
+            f"Pictures must be a tensor of shape [N, H, W, 3] (RGB, values 0 to 1), got {got}. "
+            "Drop an alpha channel, and put the colours last."
+        )
+    low, high = images.min().item(), images.max().item()
+    if not (low >= 0 and high <= 1):  # written so that NaN is refused, too
+        raise RarityError(f"Pictures must have values from 0 to 1, got {low:g} to {high:g}. Divide 8-bit pictures by 255.")
+
+
+def preprocess(images: Tensor, config: dict) -> Tensor:
+    """Resize, crop in the middle and normalise.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], values 0 to 1.
+    config : the fields of a preprocessor_config.json of CLIPImageProcessor.
+
+    Returns
+    -------
+    [N, 3, h, w] float32,  (crop(resize(x)) - mean) / std.
+
+    Unlike PIL this does not round to 8 bits after resizing; the difference is at most half a grey level.
+    """
+    x = images.to(torch.float32).permute(0, 3, 1, 2)
+    if config.get("do_resize", True):
+        x = _resize(x, config.get("size", 224), config.get("resample", 3))
+    if config.get("do_center_crop", True):
+        x = _crop(x, config.get("crop_size", 224))
+    if config.get("do_normalize", True):
+        mean = torch.tensor(config["image_mean"], device=x.device).view(1, -1, 1, 1)
+        std = torch.tensor(config["image_std"], device=x.device).view(1, -1, 1, 1)
+        x = (x - mean) / std
+    return x
+
+
+def _resize(x: Tensor, size, resample: int) -> Tensor:
+    height, width = x.shape[-2:]
+    if isinstance(size, dict) and "height" in size:
+        target = (size["height"], size["width"])
+    else:
+        short = size["shortest_edge"] if isinstance(size, dict) else size
+        scale = short / min(height, width)
+        target = (short, int(width * scale)) if height <= width else (int(height * scale), short)
+    if target == (height, width):
+        return x
+    if resample not in _MODES:
+        raise RarityError(f"The image processor resizes with PIL filter {resample}; known are {sorted(_MODES)}.")
+    mode = _MODES[resample]
+    x = F.interpolate(x, size=target, mode=mode, antialias=mode != "nearest-exact")
+    return x.clamp(0, 1)  # bicubic overshoots at edges
+
+
+def _crop(x: Tensor, size) -> Tensor:
+    height, width = (size["height"], size["width"]) if isinstance(size, dict) else (size, size)
+    pad_y, pad_x = max(0, height - x.shape[-2]), max(0, width - x.shape[-1])
+    x = F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2))
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return x[..., top:top + height, left:left + width]

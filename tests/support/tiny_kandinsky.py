@@ -1,0 +1,121 @@
+"""A whole Kandinsky 2.2 with tiny random weights, in the folder layout that diffusers writes: for tests of the plumbing."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+
+import torch
+
+WIDTH = 32  # of the embeddings
+PICTURE = 16  # pixels a side that the decoder makes and the image encoder reads
+TOKENS = 12
+
+
+def build_tiny_kandinsky(folder: Path, seed: int = 0, width: int = WIDTH) -> Path:
+    """Write folder/prior and folder/decoder, each a diffusers pipeline folder; returns `folder`."""
+    from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        KandinskyV22PriorPipeline(**_prior_parts(folder, width)).save_pretrained(folder / "prior")
+        KandinskyV22Pipeline(**_decoder_parts(width)).save_pretrained(folder / "decoder")
+    for file in (folder / "vocabulary").glob("*.*"):  # older transformers read these two files, newer write another
+        if file.name != "tokenizer_config.json":
+            file.rename(folder / "prior" / "tokenizer" / file.name)
+    return folder
+
+
+def _prior_parts(folder: Path, width: int) -> dict:
+    from diffusers import PriorTransformer, UnCLIPScheduler
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    tokenizer = _tokenizer(folder / "vocabulary")
+    ends = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    layers = dict(num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, projection_dim=width, max_position_embeddings=TOKENS, **layers, **ends
+    )
+    vision = CLIPVisionConfig(hidden_size=24, projection_dim=width, image_size=PICTURE, patch_size=4, **layers)
+    prior = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, num_layers=2, embedding_dim=width, num_embeddings=TOKENS
+    )
+    with torch.no_grad():  # diffusers starts these at zero, where a wrong use of them would not show
+        for name in ("positional_embedding", "prd_embedding", "clip_mean"):
+            getattr(prior, name).normal_()
+        prior.clip_std.uniform_(0.5, 2)
+    return dict(
+        prior=prior,
+        text_encoder=CLIPTextModelWithProjection(text).eval(),
+        image_encoder=CLIPVisionModelWithProjection(vision).eval(),
+        tokenizer=tokenizer,
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": PICTURE}, crop_size={"height": PICTURE, "width": PICTURE}
+        ),
+        scheduler=UnCLIPScheduler(
+            variance_type="fixed_small_log", prediction_type="sample", num_train_timesteps=1000, clip_sample_range=5.0
+        ),
+    )
+
+
+def _decoder_parts(width: int) -> dict:
+    from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
+
+    unet = UNet2DConditionModel(
+        sample_size=PICTURE // 2,
+        in_channels=4,
+        out_channels=8,  # noise and variance
+        addition_embed_type="image",
+        encoder_hid_dim=width,
+        encoder_hid_dim_type="image_proj",
+        cross_attention_dim=16,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        layers_per_block=1,
+        attention_head_dim=4,
+        resnet_time_scale_shift="scale_shift",
+    )
+    movq = VQModel(
+        block_out_channels=(32, 32),  # what the spatial norm needs
+        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        norm_type="spatial",
+        num_vq_embeddings=12,
+        vq_embed_dim=4,
+    )
+    scheduler = DDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="linear",
+        prediction_type="epsilon",
+        clip_sample=True,
+        clip_sample_range=2.0,
+        variance_type="learned_range",
+    )
+    return dict(unet=unet.eval(), movq=movq.eval(), scheduler=scheduler)
+
+
+def _tokenizer(folder: Path):
+    """Byte-pair encoding that knows the letters and one merge, written as CLIP's own two files."""
+    from transformers import CLIPTokenizer
+
+    letters = string.ascii_lowercase + string.digits + string.punctuation
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "le", "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nl e\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+    return CLIPTokenizer.from_pretrained(str(folder), model_max_length=TOKENS)
