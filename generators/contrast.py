@@ -1,0 +1,42 @@
+"""A contrast guardrail from words: the subject, and what it must not turn into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from ..density.guardrails import ContrastGuardrail
+from .kandinsky_prior import Prior
+
+
+def contrast_guardrail(
+    prior: Prior, baseline: Embeddings, subject: str, alternatives: Iterable[str], quantile: float = 0.3
+) -> ContrastGuardrail:
+    """Guard the subject against named alternatives, by the zero-shot margin of the prior's own text encoder.
+
+    Parameters
+    ----------
+    prior : its text encoder reads the words.
+    baseline : usual samples; they show which margin is usual.
+    subject : what the pictures must stay, such as "a letter R".
+    alternatives : texts; empty ones, repeats and the subject itself are skipped.
+    quantile : the threshold is this quantile of the baseline's margins.
+
+    Returns
+    -------
+    ContrastGuardrail, whose names are the subject and the alternatives.
+
+    Raises
+    ------
+    RarityError : no subject, no alternative left, a baseline of another space.
+    """
+    prior.space.require_same(baseline.space, "baseline of the contrast guardrail")
+    subject = subject.strip()
+    names = dict.fromkeys([subject, *(text.strip() for text in alternatives if text.strip())])
+    if len(names) < 2:
+        raise RarityError(
+            f"The subject {subject!r} needs at least one alternative that it must not turn into, got none. "
+            "Write them one a line, such as 'a letter P'."
+        )
+    return ContrastGuardrail.from_baseline(prior.encode_text(list(names)), 0, baseline, quantile, tuple(names))

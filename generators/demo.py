@@ -1,0 +1,106 @@
+"""The whole path in one function, on the built-in miniature: what `rarity demo` and the quickstart workflow do."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from torch import Tensor
+
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from ..density.gaussian import GaussianDensity
+from ..density.optimize import choose_starts, optimize
+from ..density.plots import contact_sheet, density_map
+from ..density.trajectory import Trajectory
+from .contrast import contrast_guardrail
+from .kandinsky import MINIATURE, load_kandinsky
+from .kandinsky_prior import Progress
+
+LETTERS = tuple(f"a letter {letter}" for letter in ascii_uppercase)
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What `demo` made. Pictures are [N, H, W, 3], the two sheets [1, H, W, 3], all with values 0 to 1."""
+
+    baseline: Embeddings
+    density: GaussianDensity
+    starts: Embeddings
+    trajectory: Trajectory
+    usual: Tensor
+    rare: Tensor
+    contact_sheet: Tensor
+    density_map: Tensor
+    report: dict
+
+
+def demo(
+    prompt: str = "a letter R",
+    *,
+    seed: int = 0,
+    one_in: int = 1000,
+    baseline: int = 2000,
+    count: int = 16,
+    folder: str | Path = MINIATURE,
+    stage: Callable[[str], Progress] | None = None,
+) -> Demo:
+    """From a prompt to rare letters beside usual ones.
+
+    Parameters
+    ----------
+    prompt : a letter, such as "a bold italic serif letter R".
+    seed : of every random draw.
+    one_in : the rarity to reach, 1 in N.
+    baseline : how many usual samples the density learns from.
+    count : how many rare letters to make.
+    folder : a model that draws letters.
+    stage : called with the name of each stage; returns the progress function of that stage.
+
+    Returns
+    -------
+    Demo, with everything on the way.
+
+    Raises
+    ------
+    RarityError : a prompt without a letter, or numbers out of range.
+    """
+    began = time.perf_counter()
+    subject = subject_of(prompt)
+    stage = stage or (lambda name: None)
+    prior, decoder = load_kandinsky(folder)
+    usual = prior.sample(prompt, baseline, seed=seed, progress=stage("sampling what is usual"))
+    density = GaussianDensity.fit(usual, progress=stage("learning what is usual"))
+    guardrails = (contrast_guardrail(prior, usual, subject, LETTERS),)
+    starts = choose_starts(usual, density, count, "usual", seed)
+    trajectory = optimize(density, starts, one_in, guardrails, seed=seed, progress=stage("making it rare"))
+    rare_pictures = decoder.decode(trajectory.final, seed=seed, progress=stage("drawing rare letters"))
+    usual_pictures = decoder.decode(starts, seed=seed, progress=stage("drawing usual letters"))
+    sheet = contact_sheet(usual_pictures, rare_pictures, trajectory.captions())
+    plan = density_map(density, usual, trajectory)
+    report = {
+        "prompt": prompt,
+        "seed": seed,
+        "baseline": len(usual),
+        "target_one_in": one_in,
+        "results": trajectory.results(),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    return Demo(usual, density, starts, trajectory, usual_pictures, rare_pictures, sheet, plan, report)
+
+
+def subject_of(prompt: str) -> str:
+    """The bare subject of a prompt for the miniature: "a letter R" of "a bold serif letter R".
+
+    Raises
+    ------
+    RarityError : the prompt names no letter.
+    """
+    found = re.search(r"\bletter ([A-Za-z])\b", prompt)
+    if not found:
+        raise RarityError(f"The miniature draws the letters A to Z. Expected a prompt such as 'a letter R', got {prompt!r}.")
+    return f"a letter {found[1].upper()}"
