@@ -1,0 +1,233 @@
+"""From a score to the unit people dial: bits, and "1 in N"."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import RarityError
+from .tensors import ordinary
+
+MAX_ONE_IN = 10_000_000
+MIN_SCORES = 50
+TAIL_QUANTILE = 0.90  # the Pareto tail takes over above this quantile of the held-out scores
+SHAPE_PRIOR_SD = 0.1
+DRAWS = 400  # draws from the tail's posterior, for the interval
+Z90 = 1.6448536269514722  # two-sided 90 % of a normal
+
+
+def bits_from_one_in(one_in: float) -> float:
+    """Surprisal of an event that happens once in `one_in` times: log2(one_in); 1,024 is 10 bits.
+
+    Raises
+    ------
+    RarityError : below 2 (nothing is rarer than every second one) or beyond MAX_ONE_IN.
+    """
+    if isinstance(one_in, bool) or not isinstance(one_in, (int, float)) or not 2 <= one_in <= MAX_ONE_IN:
+        raise RarityError(
+            f'"1 in N" needs N from 2 to {MAX_ONE_IN:,}, got {one_in!r}. Beyond that no number of samples one can draw '
+            "says what the figure means: choose a smaller N."
+        )
+    return math.log2(one_in)
+
+
+def one_in_from_bits(bits: float) -> float:
+    """The inverse of `bits_from_one_in`: 2 ** bits, infinite where a float ends."""
+    return 2.0**bits if bits < 1024 else math.inf
+
+
+class Calibration:
+    """The tail probability of a score, learnt from held-out scores.
+
+    Body:  p(s) = (1 + #{s_cal >= s}) / (n + 1).
+    Above u, the 90th percentile, a generalised Pareto tail that is continuous with it:
+
+        p(s) = p_u (1 + xi (s - u) / beta)^(-1/xi),   xi >= 0,   bits = -log2 p
+
+    xi and beta maximise the likelihood of the excesses times a normal prior (0, 0.1) on xi. Coles (2001), chapter 4;
+    Coles & Dixon (1999) for penalising the shape. A negative shape would end the tail at a finite score and turn the
+    next one into thousands of bits, so it is bounded at 0.
+
+    Attributes
+    ----------
+    scores : [n] float64, held-out scores, ascending.
+    threshold, tail_probability : u and p_u.   shape, scale : xi and beta.
+    draws : [DRAWS, 3], (p_u, xi, beta) from their posterior, for `interval`.
+    resolved_bits : log2(n + 1), the rarest event n samples can show; past it a figure is extrapolated.
+    """
+
+    def __init__(self, scores: Tensor, shape: float, scale: float, draws: Tensor):
+        self.scores = ordinary(scores)
+        self.shape, self.scale = float(shape), float(scale)
+        self.draws = ordinary(draws)
+        self.threshold = float(self.scores[_threshold_index(len(self.scores))])
+        self.tail_probability = float(self._body(torch.tensor(self.threshold, dtype=torch.float64)))
+        self.resolved_bits = math.log2(len(self.scores) + 1)
+
+    @classmethod
+    def fit(cls, held_out_scores: Tensor, seed: int = 0) -> Calibration:
+        """Learn the calibration from scores of samples that the density was not fitted on.
+
+        Parameters
+        ----------
+        held_out_scores : [n], n >= 50, finite. `seed` is for the posterior draws behind `interval`.
+
+        Raises
+        ------
+        RarityError : too few scores, scores that are not finite, or a tail without any spread.
+        """
+        scores = ordinary(held_out_scores).flatten()
+        if len(scores) < MIN_SCORES:
+            raise RarityError(
+                f"A calibration needs at least {MIN_SCORES} held-out scores, got {len(scores)}. Draw more samples."
+            )
+        if not torch.isfinite(scores).all():
+            raise RarityError("Held-out scores must be finite. Drop embeddings that are not finite before the fit.")
+        scores = scores.sort().values
+        threshold = scores[_threshold_index(len(scores))]
+        excesses = scores[scores > threshold] - threshold
+        if len(excesses) < 3 or not excesses.mean() > 1e-9 * scores[-1].abs():
+            raise RarityError(
+                "The held-out scores have no tail: their highest tenth are all the same. Expected samples that differ. "
+                "Draw the baseline with more than one seed."
+            )
+        shape, scale, draws = _fit_tail(excesses, seed)
+        rng = np.random.default_rng(seed % 2**64)
+        above = len(scores) - _threshold_index(len(scores))
+        tail_probability = rng.beta(above, len(scores) - above + 1, size=len(draws))
+        return cls(scores, shape, scale, torch.column_stack([torch.from_numpy(tail_probability), draws]))
+
+    def bits(self, score: Tensor) -> Tensor:
+        """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with the score."""
+        score = torch.as_tensor(score, dtype=torch.float64)
+        tail = _tail_bits(score - self.threshold, self.tail_probability, self.shape, self.scale)
+        return torch.where(score > self.threshold, tail, -self._body(score).log2())
+
+    def score_at(self, bits: float) -> float:
+        """The smallest score that is at least this rare: the inverse of `bits`.
+
+        Raises
+        ------
+        RarityError : a number of bits that is negative or not finite.
+        """
+        if not 0 <= bits < math.inf:
+            raise RarityError(f"Bits must be zero or more and finite, got {bits}.")
+        n = len(self.scores)
+        wanted = 2.0**-bits
+        if wanted < self.tail_probability:
+            shape = max(self.shape, 1e-9)
+            return self.threshold + self.scale * math.expm1(shape * math.log(self.tail_probability / wanted)) / shape
+        # In the body: the scores that at most floor(p (n + 1)) - 1 held-out scores reach. Rounding must not cost a step.
+        reached = min(n, math.floor(wanted * (n + 1) * (1 + 1e-12)) - 1)
+        return float(self.scores[n - reached]) if reached < n else float(self.scores[0])
+
+    def interval(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """90 % interval of the bits of a score: how far another set of held-out samples might disagree.
+
+        In the body the Wilson score interval of a proportion (Wilson 1927); in the tail the 5 % and 95 % quantiles over
+        posterior draws of (p_u, xi, beta).
+
+        Returns
+        -------
+        low, high : float64, the shape of `score`, with low <= bits(score) <= high.
+        """
+        score = torch.as_tensor(score, dtype=torch.float64)
+        bits, n = self.bits(score), len(self.scores)
+        p = self._body(score)
+        centre, spread = p + Z90**2 / (2 * n), Z90 * (p * (1 - p) / n + Z90**2 / (4 * n**2)).sqrt()
+        body = [-((centre + sign * spread) / (1 + Z90**2 / n)).log2() for sign in (1, -1)]
+        p_u, shape, scale = self.draws.T
+        draws = _tail_bits((score - self.threshold).clamp_min(0)[..., None], p_u, shape, scale)
+        tail = torch.quantile(draws, torch.tensor([0.05, 0.95], dtype=torch.float64), dim=-1)
+        in_tail = score > self.threshold
+        low, high = (torch.where(in_tail, t, b) for t, b in zip(tail, body, strict=True))
+        return torch.minimum(low, bits).clamp_min(0), torch.maximum(high, bits)
+
+    def extrapolated(self, bits: float) -> bool:
+        """Whether `bits` lies past what the held-out samples can show themselves."""
+        return bits > self.resolved_bits
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors that `from_state` makes the same calibration of, bit for bit."""
+        tail = torch.tensor([self.shape, self.scale], dtype=torch.float64)
+        return {"calibration_scores": self.scores, "calibration_tail": tail, "calibration_draws": self.draws}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> Calibration:
+        """The inverse of `state`, checked: a file may hold anything.
+
+        Raises
+        ------
+        RarityError : shapes, order or ranges that no fit produces.
+        """
+        scores, tail, draws = (state[f"calibration_{name}"] for name in ("scores", "tail", "draws"))
+        sound = (
+            scores.dim() == 1
+            and len(scores) >= MIN_SCORES
+            and bool((scores.diff() >= 0).all())
+            and tail.shape == (2,)
+            and bool(tail[0] >= 0)
+            and bool(tail[1] > 0)
+            and draws.dim() == 2
+            and draws.shape[1] == 3
+            and 1 <= len(draws) <= 100_000
+            and bool((draws[:, 0] > 0).all())
+            and bool((draws[:, 0] <= 1).all())
+            and bool((draws[:, 1] >= 0).all())
+            and bool((draws[:, 2] > 0).all())
+        )
+        if not sound:
+            raise RarityError("The calibration in this file is damaged. Learn the density again and save it.")
+        return cls(scores, float(tail[0]), float(tail[1]), draws)
+
+    def _body(self, score: Tensor) -> Tensor:
+        n = len(self.scores)
+        reached = n - torch.searchsorted(self.scores, score.contiguous(), side="left")
+        return (1 + reached.double()) / (n + 1)
+
+
+def _threshold_index(n: int) -> int:
+    return math.ceil(TAIL_QUANTILE * n) - 1
+
+
+def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
+    """Bits of a score that exceeds the threshold by `excess` >= 0. log1p keeps the limit xi -> 0, the exponential, exact."""
+    shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-9)
+    nats = torch.log1p(shape * excess.clamp_min(0) / scale) / shape
+    return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
+
+
+def _log_posterior(excesses: Tensor, shape: Tensor, log_scale: Tensor) -> Tensor:
+    """Log posterior of a generalised Pareto on a grid [a, b] of shapes [a] and log scales [b], up to a constant."""
+    rows = []
+    for xi in shape.clamp_min(1e-9):
+        logs = torch.log1p(xi * excesses / log_scale.exp()[:, None]).sum(dim=1)
+        rows.append(-len(excesses) * log_scale - (1 + 1 / xi) * logs - xi**2 / (2 * SHAPE_PRIOR_SD**2))
+    return torch.stack(rows)
+
+
+def _fit_tail(excesses: Tensor, seed: int) -> tuple[float, float, Tensor]:
+    """Maximum a posteriori (xi, beta) and DRAWS posterior draws [DRAWS, 2] of it.
+
+    Two parameters: a grid that closes in on the best point needs no derivative and cannot diverge; the posterior is then
+    drawn from a last, wide grid.
+    """
+    unit = float(excesses.mean())
+    y = excesses / unit
+    shape, log_scale, reach = 0.25, 0.0, 1.0
+    for _ in range(12):
+        shapes = torch.linspace(max(0.0, shape - 0.5 * reach), shape + 0.5 * reach, 13, dtype=torch.float64)
+        log_scales = torch.linspace(log_scale - 2 * reach, log_scale + 2 * reach, 13, dtype=torch.float64)
+        best = int(_log_posterior(y, shapes, log_scales).argmax())
+        shape, log_scale = float(shapes[best // 13]), float(log_scales[best % 13])
+        reach /= 2.5
+    shapes = torch.linspace(max(0.0, shape - 0.4), shape + 0.4, 61, dtype=torch.float64)
+    width = min(3.0, 8 / math.sqrt(len(y)))
+    log_scales = torch.linspace(log_scale - width, log_scale + width, 61, dtype=torch.float64)
+    weights = torch.softmax(_log_posterior(y, shapes, log_scales).flatten(), dim=0).numpy()
+    picks = np.random.default_rng([seed % 2**64, 1]).choice(len(weights), size=DRAWS, p=weights / weights.sum())
+    draws = torch.column_stack([shapes[picks // 61], log_scales[picks % 61].exp() * unit])
+    return shape, math.exp(log_scale) * unit, draws

@@ -1,0 +1,134 @@
+"""Embeddings with their space, so that nothing is ever compared with the wrong thing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .errors import RarityError
+from .spaces import EmbeddingSpace
+from .tensors import check_json, ordinary
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """N vectors of one space, and where they came from.
+
+    Parameters
+    ----------
+    vectors : [N, d], kept as a float32 copy on the CPU.
+    space : the space they live in; its width is d.
+    labels : one text a row, or empty.
+    source : JSON values only: prompt, seed, steps, guidance, kind.
+
+    Raises
+    ------
+    RarityError : wrong shape or width, rows that are not finite, a number of labels other than N, a source that is not JSON.
+    """
+
+    vectors: Tensor
+    space: EmbeddingSpace
+    labels: tuple[str, ...] = ()
+    source: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        vectors = self.vectors
+        if not isinstance(vectors, Tensor) or vectors.dim() != 2:
+            got = f"shape {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__
+            raise RarityError(f"Embeddings must be a tensor of shape [N, {self.space.width}], got {got}.")
+        if vectors.shape[0] == 0:
+            raise RarityError("Embeddings must have at least one row, got none.")
+        if vectors.shape[1] != self.space.width:
+            raise RarityError(
+                f"Embeddings of the space {self.space} must be {self.space.width} wide, got {vectors.shape[1]}. "
+                "Encode them with the model that this space names."
+            )
+        vectors = ordinary(vectors, torch.float32)
+        bad = int((~torch.isfinite(vectors).all(dim=1)).sum())
+        if bad:
+            raise RarityError(
+                f"{bad:,} of {len(vectors):,} embeddings hold values that are not finite (NaN or infinity). "
+                "Drop those rows (drop_unusable), or find out why the model made them: half precision often does."
+            )
+        labels = tuple(self.labels)
+        if labels and len(labels) != len(vectors):
+            raise RarityError(
+                f"Expected one label for each of {len(vectors):,} embeddings or none, got {len(labels):,}."
+            )
+        if not all(isinstance(label, str) for label in labels):
+            raise RarityError("Labels of embeddings must be text.")
+        if not isinstance(self.source, dict):
+            raise RarityError(f"The source of embeddings must be a dictionary, got {type(self.source).__name__}.")
+        check_json(self.source, "The source of embeddings")
+        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def select(self, indices: Tensor | Iterable[int]) -> Embeddings:
+        """The rows at `indices` (integers, or a boolean mask of length N), in that order.
+
+        Raises
+        ------
+        RarityError : an index outside the rows, or nothing selected.
+        """
+        index = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices))
+        if index.dtype == torch.bool:
+            if index.shape != (len(self),):
+                raise RarityError(f"A mask must have {len(self):,} entries, got {tuple(index.shape)}.")
+            index = index.nonzero().flatten()
+        if index.numel() == 0:
+            raise RarityError("No embedding was selected: give at least one index.")
+        if index.is_floating_point() or index.dim() != 1 or index.min() < -len(self) or index.max() >= len(self):
+            raise RarityError(f"Indices must be whole numbers from 0 to {len(self) - 1:,}.")
+        labels = tuple(self.labels[i] for i in index.tolist()) if self.labels else ()
+        return Embeddings(self.vectors[index], self.space, labels, dict(self.source))
+
+    @classmethod
+    def cat(cls, parts: Iterable[Embeddings]) -> Embeddings:
+        """The rows of all parts, one after the other. Labels and source are kept where all parts have them alike.
+
+        Raises
+        ------
+        RarityError : no parts, or parts of different spaces.
+        """
+        parts = list(parts)
+        if not parts:
+            raise RarityError("There are no embeddings to join: give at least one set.")
+        for part in parts[1:]:
+            parts[0].space.require_same(part.space, "embeddings to join")
+        labels = sum((part.labels for part in parts), ()) if all(part.labels for part in parts) else ()
+        source = {
+            key: value for key, value in parts[0].source.items() if all(part.source.get(key) == value for part in parts)
+        }
+        return cls(torch.cat([part.vectors for part in parts]), parts[0].space, labels, source)
+
+
+def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:
+    """Rows that are finite and not an exact repeat of an earlier row, in their order.
+
+    Parameters
+    ----------
+    vectors : [N, d].
+
+    Returns
+    -------
+    kept [n, d], number of rows dropped as not finite, number dropped as repeats.
+    """
+    finite = torch.isfinite(vectors).all(dim=1)
+    rows = vectors[finite]
+    # A digest a row costs one pass; adding 0.0 makes -0.0 and 0.0 the same bytes.
+    array = (rows + 0.0).contiguous().cpu().numpy()
+    seen: set[bytes] = set()
+    first = torch.ones(len(rows), dtype=torch.bool)
+    for i, row in enumerate(array):
+        digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        if digest in seen:
+            first[i] = False
+        seen.add(digest)
+    return rows[first], int((~finite).sum()), int((~first).sum())

@@ -1,0 +1,383 @@
+"""What a model usually makes, as a Gaussian over the whole embedding space (probabilistic PCA), calibrated on held-out scores."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .calibration import MIN_SCORES, Calibration, bits_from_one_in, one_in_from_bits
+from .embeddings import Embeddings, drop_unusable
+from .errors import RarityError
+from .moments import Moments
+from .spaces import EmbeddingSpace
+from .tensors import generator, ordinary
+
+log = logging.getLogger(__name__)
+
+
+class GaussianDensity:
+    """Probabilistic PCA over all d dimensions, with its score calibrated to bits.
+
+    With y = e - mean, z = U'y and the residual r = y - U z (formed directly):
+
+        D2 = T2 + Q / sigma2,    T2 = sum_i z_i^2 / lambda_i,    Q = |r|^2
+        log p(e) = -1/2 [d log 2 pi + sum_i log lambda_i + (d - k) log sigma2 + D2]
+
+    lambda are the k leading eigenvalues of the covariance, sigma2 the mean of the others. Tipping & Bishop (1999).
+    A density of the k leading scores alone does not see the other d - k directions at all; this one does.
+
+    Attributes
+    ----------
+    space, count : the embedding space; the number of samples learnt from.
+    mean [d], basis [d, k] (orthonormal U), variances [k] (lambda, descending), residual_variance (sigma2): float64.
+    spectrum : [d], all eigenvalues, unshrunk.
+    calibration : bits of a D2, from cross-fitted held-out scores.
+    residual_calibration : [n], held-out Q, ascending.   norm_range : 0.1 % and 99.9 % quantiles of |e|.
+    source : prompt, seed ... of the samples.   notes : what the user should know, in sentences.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: EmbeddingSpace,
+        count: int,
+        mean: Tensor,
+        basis: Tensor,
+        variances: Tensor,
+        residual_variance: float,
+        spectrum: Tensor,
+        calibration: Calibration,
+        norm_range: tuple[float, float],
+        residual_calibration: Tensor,
+        source: dict | None = None,
+        notes: tuple[str, ...] = (),
+    ):
+        self.space, self.count = space, int(count)
+        self.mean, self.basis, self.variances = ordinary(mean), ordinary(basis), ordinary(variances)
+        self.residual_variance = float(residual_variance)
+        self.spectrum = ordinary(spectrum)
+        self.calibration = calibration
+        self.norm_range = (float(norm_range[0]), float(norm_range[1]))
+        self.residual_calibration = ordinary(residual_calibration)
+        self.source, self.notes = dict(source or {}), tuple(notes)
+
+    @property
+    def components(self) -> int:
+        """k, the number of directions with a variance of their own."""
+        return len(self.variances)
+
+    @classmethod
+    def fit(
+        cls,
+        embeddings: Embeddings,
+        *,
+        components: int = 0,
+        folds: int = 5,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> GaussianDensity:
+        """Learn the density, every sample scored once by a fit that has not seen it.
+
+        Parameters
+        ----------
+        embeddings : N samples of one prompt; exact repeats are dropped and noted.
+        components : k; 0 chooses the k with the highest held-out log-likelihood, at most a tenth of the samples.
+        folds : number of cross-fitting folds.   seed : of the split and of the calibration's draws.
+        progress : called with (done, total).
+
+        Raises
+        ------
+        RarityError : too few samples (says how many are needed), samples that do not vary, too many components.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            return _fit(cls, embeddings, int(components), int(folds), int(seed), progress)
+
+    def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates in units of the usual spread, w = U'(x - mean) / sqrt(lambda) [N, k], and the residual r [N, d]."""
+        z, r = _split(self._rows(x), self.mean, self.basis)
+        return z / self.variances.sqrt(), r
+
+    def unwhiten(self, w: Tensor, r: Tensor) -> Tensor:
+        """The inverse of `whiten`: mean + U (sqrt(lambda) w) + r, [N, d] float64."""
+        return self.mean + (w.double() * self.variances.sqrt()) @ self.basis.T + r.double()
+
+    def score(self, x: Tensor) -> Tensor:
+        """D2 = T2 + Q / sigma2, [N] float64: how far out, differentiable."""
+        t2, q = _distances(self._rows(x), self.mean, self.basis, self.variances)
+        return t2 + q / self.residual_variance
+
+    def t2(self, x: Tensor) -> Tensor:
+        """Hotelling's T2 = sum z_i^2 / lambda_i, [N]: the part of D2 inside the subspace."""
+        return _distances(self._rows(x), self.mean, self.basis, self.variances)[0]
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Q = |r|^2, [N], in squared units of the embedding: the part the subspace does not explain."""
+        return _distances(self._rows(x), self.mean, self.basis, self.variances)[1]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density in nats, [N]."""
+        return -0.5 * (_log_volume(self.variances, self.residual_variance, len(self.mean)) + self.score(x))
+
+    def bits(self, x: Tensor) -> Tensor:
+        """Calibrated surprisal, [N]: 10 bits is 1 in 1,024."""
+        return self.calibration.bits(self.score(x).detach())
+
+    def one_in(self, x: Tensor) -> Tensor:
+        """2 ** bits, [N]: once in how many samples the model makes something at least as rare."""
+        return torch.exp2(self.bits(x))
+
+    def score_at(self, bits: float) -> float:
+        """The D2 of a wanted rarity."""
+        return self.calibration.score_at(bits)
+
+    def interval(self, x: Tensor | float) -> tuple[Tensor, Tensor]:
+        """90 % interval in bits, of embeddings [N, d] or of a number of bits."""
+        if isinstance(x, Tensor) and x.dim() == 2:
+            return self.calibration.interval(self.score(x).detach())
+        return self.calibration.interval(torch.tensor(self.score_at(float(x)), dtype=torch.float64))
+
+    def residual_limit(self, percentile: float) -> float:
+        """The Q that this percentage of held-out samples stays below."""
+        return float(torch.quantile(self.residual_calibration, percentile / 100))
+
+    def sample(self, count: int, seed: int = 0) -> Embeddings:
+        """Draws from the Gaussian itself (not from the model): mean + U sqrt(lambda) w + sqrt(sigma2) (1 - U U') noise."""
+        noise = torch.randn(count, len(self.mean), generator=generator(seed), dtype=torch.float64)
+        z, r = _split(noise, torch.zeros_like(self.mean), self.basis)
+        return Embeddings(
+            self.unwhiten(z, r * math.sqrt(self.residual_variance)),
+            self.space,
+            (),
+            {**self.source, "kind": "drawn from the density"},
+        )
+
+    def describe(self, one_in: float | None = None) -> str:
+        """The density in plain words, and what "1 in N" means in it."""
+        prompt = self.source.get("prompt")
+        explained = float(self.variances.sum() / self.spectrum.sum())
+        lines = [
+            f"Learnt from {self.count:,} samples" + (f' of "{prompt}".' if prompt else "."),
+            f"{self.components} of {len(self.mean)} directions hold {explained:.0%} of what varies.",
+            f"These samples show rarities up to 1 in {2**self.calibration.resolved_bits:,.0f} themselves; "
+            "beyond that figures are extrapolated.",
+        ]
+        if one_in is not None:
+            bits = bits_from_one_in(one_in)
+            low, high = (one_in_from_bits(float(edge)) for edge in self.interval(bits))
+            ratio = math.sqrt(self.score_at(bits) / self.score_at(1.0))
+            lines.append(
+                f"1 in {one_in:,.0f} is {bits:.1f} bits, {ratio:.1f} times as far out as the typical sample; "
+                f"with 90 % confidence between 1 in {_short(low)} and 1 in {_short(high)}."
+            )
+            if self.calibration.extrapolated(bits):
+                lines.append(f"That is extrapolated: learn from at least {one_in:,.0f} samples to see it.")
+        return "\n".join([*lines, *self.notes])
+
+    def state(self) -> tuple[dict, dict[str, Tensor]]:
+        """JSON values and tensors that `from_state` makes the same density of."""
+        fields = {
+            "space": self.space.to_dict(),
+            "count": self.count,
+            "residual_variance": self.residual_variance,
+            "norm_range": list(self.norm_range),
+            "source": self.source,
+            "notes": list(self.notes),
+        }
+        tensors = {
+            name: getattr(self, name) for name in ("mean", "basis", "variances", "spectrum", "residual_calibration")
+        }
+        return fields, {**tensors, **self.calibration.state()}
+
+    @classmethod
+    def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity:
+        """The inverse of `state`, checked: a file may hold anything.
+
+        Raises
+        ------
+        RarityError : shapes that do not fit, a basis that is not orthonormal, variances out of order, ranges reversed.
+        """
+        space = EmbeddingSpace.from_dict(fields.get("space"))
+        sigma2, norms, count = fields.get("residual_variance"), fields.get("norm_range"), fields.get("count")
+        d, k = space.width, tensors["variances"].numel()
+        shapes = {"mean": (d,), "basis": (d, k), "variances": (k,), "spectrum": (d,)}
+        wrong = [
+            f"{name} {tuple(tensors[name].shape)}, expected {shape}"
+            for name, shape in shapes.items()
+            if tuple(tensors[name].shape) != shape
+        ]
+        if not wrong:
+            basis, variances = tensors["basis"], tensors["variances"]
+            q = tensors["residual_calibration"]
+            checks = {
+                "its number of components": 1 <= k < d,
+                "its count of samples": type(count) is int and count > 0,
+                "its residual variance": type(sigma2) is float and 0 < sigma2 < math.inf,
+                "its range of norms": isinstance(norms, list)
+                and len(norms) == 2
+                and all(type(v) is float for v in norms)
+                and 0 <= norms[0] <= norms[1] < math.inf,
+                "its variances": bool((variances > 0).all()) and bool((variances.diff() <= 0).all()),
+                "its basis, which is not orthonormal": bool(((basis.T @ basis - torch.eye(k)).abs() < 1e-6).all()),
+                "its held-out residuals": q.dim() == 1
+                and len(q) > 0
+                and bool((q >= 0).all() and (q.diff() >= 0).all()),
+                "its source": isinstance(fields.get("source"), dict),
+                "its notes": isinstance(fields.get("notes"), list) and all(isinstance(n, str) for n in fields["notes"]),
+            }
+            wrong = [name for name, good in checks.items() if not good]
+        if wrong:
+            raise RarityError(f"The density in this file is damaged: {'; '.join(wrong)}. Learn it again and save it.")
+        names = ("mean", "basis", "variances", "spectrum", "residual_calibration")
+        return cls(
+            space=space,
+            count=count,
+            residual_variance=sigma2,
+            norm_range=tuple(norms),
+            source=fields["source"],
+            notes=tuple(fields["notes"]),
+            calibration=Calibration.from_state(tensors),
+            **{name: tensors[name] for name in names},
+        )
+
+    def _rows(self, x: Tensor) -> Tensor:
+        if x.dim() != 2 or x.shape[1] != len(self.mean):
+            raise RarityError(f"Expected embeddings of shape [N, {len(self.mean)}], got {tuple(x.shape)}.")
+        return x.to("cpu", torch.float64)
+
+
+def _split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    y = x - mean
+    z = y @ basis
+    return z, y - z @ basis.T
+
+
+def _distances(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    z, r = _split(x, mean, basis)
+    return (z.square() / variances).sum(dim=1), r.square().sum(dim=1)
+
+
+def _log_volume(variances: Tensor, residual_variance: float, width: int) -> float:
+    """The part of -2 log p that does not depend on the embedding."""
+    rest = (width - len(variances)) * math.log(residual_variance)
+    return width * math.log(2 * math.pi) + float(variances.log().sum()) + rest
+
+
+def _eigen(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (descending, >= 0) and eigenvectors; each vector's largest entry is positive, so that maps agree."""
+    values, vectors = torch.linalg.eigh(moments.covariance())
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
+    return values, vectors * largest.sign()
+
+
+def _held_out_log_likelihood(
+    spectrum: Tensor, vectors: Tensor, mean: Tensor, x: Tensor, most: int, floor: float
+) -> Tensor:
+    """Mean held-out log-likelihood per dimension for every k = 1 .. most, [most].
+
+    All of them follow from v_j, the mean squared held-out projection on eigenvector j:
+    log p_k = -1/2 [d log 2pi + sum_{j<=k} (log l_j + v_j / l_j) + (d - k) log sigma2_k + sum_{j>k} v_j / sigma2_k].
+    """
+    d = len(spectrum)
+    v = ((x.double() - mean) @ vectors).square().mean(dim=0)
+    variances = spectrum.clamp_min(floor)
+    k = torch.arange(1, most + 1)
+    inside = (variances.log() + v / variances).cumsum(0)[k - 1]
+    sigma2 = (variances.sum() - variances.cumsum(0)[k - 1]) / (d - k)
+    outside = (d - k) * sigma2.log() + (v.sum() - v.cumsum(0)[k - 1]) / sigma2
+    return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
+
+
+def _short(n: float) -> str:
+    return f"{n:,.0f}" if n < 1e9 else "more than a billion"
+
+
+def _fit(cls, embeddings, components, folds, seed, progress):
+    x, _, repeats = drop_unusable(embeddings.vectors)
+    n, d = x.shape
+    notes = [f"{repeats:,} exact repeats were dropped."] if repeats else []
+    _check_counts(n, d, components, folds)
+    fold_of = torch.randperm(n, generator=generator(seed)) % folds
+    parts = [Moments(d).update(x[fold_of == f]) for f in range(folds)]
+    whole = _merge(parts)
+    spectrum, vectors = _eigen(whole)
+    # Below this a variance is only the rounding of float32 embeddings.
+    floor = 1e-12 * float(spectrum.sum() + whole.mean.square().sum()) / d
+    rank = int((spectrum > floor).sum())
+    if rank < 2:
+        raise RarityError(
+            f"The {n:,} embeddings hardly vary (in {rank} of {d} directions). Expected different samples: "
+            "draw them with different noise, and check that the prompt reaches the model."
+        )
+    if components >= rank:
+        raise RarityError(
+            f"The embeddings vary in {rank} directions only: choose at most {rank - 1} components, got {components}."
+        )
+
+    fits = []
+    for f in range(folds):
+        rest = _merge(parts[:f] + parts[f + 1 :])
+        fits.append((rest.mean, *_eigen(rest)))
+        if progress:
+            progress(f + 1, folds)
+    if components == 0:
+        most = max(1, min(n // 10, rank - 1))
+        gain = sum(
+            _held_out_log_likelihood(values, axes, mean, x[fold_of == f], most, floor)
+            for f, (mean, values, axes) in enumerate(fits)
+        )
+        components = int(gain.argmax()) + 1
+    if n < 10 * components:
+        notes.append(f"{n:,} samples are few for {components} components: {10 * components:,} or more are better.")
+
+    scores, residuals = torch.empty(n, dtype=torch.float64), torch.empty(n, dtype=torch.float64)
+    for f, (mean, values, axes) in enumerate(fits):
+        rows = (fold_of == f).nonzero().flatten()
+        sigma2 = max(float(values[components:].mean()), floor)
+        t2, q = _distances(x[rows].double(), mean, axes[:, :components], values[:components].clamp_min(floor))
+        scores[rows], residuals[rows] = t2 + q / sigma2, q
+    for note in notes:
+        log.warning("%s", note)
+    norms = torch.quantile(x.double().norm(dim=1), torch.tensor([0.001, 0.999], dtype=torch.float64))
+    return cls(
+        space=embeddings.space,
+        count=n,
+        mean=whole.mean,
+        basis=vectors[:, :components],
+        variances=spectrum[:components],
+        residual_variance=max(float(spectrum[components:].mean()), floor),
+        spectrum=spectrum,
+        calibration=Calibration.fit(scores, seed),
+        norm_range=tuple(norms.tolist()),
+        residual_calibration=residuals.sort().values,
+        source=embeddings.source,
+        notes=tuple(notes),
+    )
+
+
+def _merge(parts: list[Moments]) -> Moments:
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = merged.merge(part)
+    return merged
+
+
+def _check_counts(n: int, d: int, components: int, folds: int) -> None:
+    if d < 2:
+        raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
+    if not 2 <= folds <= 20:
+        raise RarityError(f"Choose 2 to 20 folds, got {folds}.")
+    if not 0 <= components < d:
+        raise RarityError(f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}.")
+    # Every fold's fit sees n (folds - 1) / folds samples, and needs more of them than components.
+    needed = max(MIN_SCORES, math.ceil((components + 2) * folds / (folds - 1)))
+    if n < needed:
+        what = f"with {components} components" if components else "at all"
+        raise RarityError(
+            f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
+            "Draw more samples" + (", or choose fewer components." if components else ".")
+        )

@@ -1,0 +1,205 @@
+"""Make embeddings rare on purpose: tangent steps on the shell of one rarity, inside guardrails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .calibration import bits_from_one_in
+from .embeddings import Embeddings
+from .errors import RarityError
+from .gaussian import GaussianDensity
+from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .tensors import generator, ordinary
+from .trajectory import Trajectory, stack
+
+# Weight of staying near the start, against penalties in units of the guardrails' spreads: it decides between directions
+# that satisfy the guardrails alike, and keeps the results as varied as their starts.
+PULL = 0.1
+RESIDUAL_PERCENTILE = 99.0
+
+
+def optimize(
+    density: GaussianDensity,
+    starts: Embeddings,
+    one_in: float,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    steps: int = 100,
+    step_size: float = 0.2,
+    keep_every: int = 10,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trajectory:
+    """Move every start to a place exactly as rare as asked, without leaving the guardrails.
+
+    In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. So the start
+    is scaled out to the shell of the wanted D2 once, and from there moves along the shell only, on great circles:
+
+        u = w / |w|,   g = tangent part of grad_u [ sum of penalties + PULL (1 - u . u_start) ],
+        u <- cos(t) u - sin(t) g / |g|,   t = step_size_now * min(|g|, 1)
+
+    with a step size that decays to zero. Rarity, subspace and residual hold by construction at every step; gradients pass
+    through the guardrails' penalties only. Each sample keeps its best point: fewest guardrails broken, then lowest objective.
+    The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
+
+    Parameters
+    ----------
+    density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
+    guardrails : a chain; the norm and the residual are watched in any case.
+    steps : number of steps.   step_size : first step, in radians along the shell.   keep_every : steps between checkpoints.
+    seed : direction of a start that lies at the very centre.   progress : called with (done, total); what it raises cancels.
+
+    Returns
+    -------
+    Trajectory, whose first checkpoint is the starts and whose last is the result.
+
+    Raises
+    ------
+    RarityError : a target out of range, starts or a guardrail of another space, step settings out of range.
+    """
+    bits = bits_from_one_in(one_in)
+    density.space.require_same(starts.space, "embeddings to start from")
+    for rail in guardrails:
+        if rail.space is not None:
+            density.space.require_same(rail.space, f"{rail.name} guardrail")
+    if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
+        raise RarityError(
+            f"Choose at least 1 step, keep_every of at least 1 and a step size above 0 and at most {math.pi / 2:.2f}; "
+            f"got {steps}, {keep_every} and {step_size}."
+        )
+    chain = _with_defaults(density, guardrails)
+    with torch.inference_mode(False), torch.no_grad():
+        return _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, progress)
+
+
+def choose_starts(
+    baseline: Embeddings, density: GaussianDensity, count: int, kind: str = "usual", seed: int = 0
+) -> Embeddings:
+    """Pick `count` different rows of the baseline to set out from.
+
+    Parameters
+    ----------
+    kind : "usual" takes any rows at random, "rarer" random rows of the naturally rarest tenth.
+
+    Raises
+    ------
+    RarityError : more rows asked for than there are, another kind, another space.
+    """
+    density.space.require_same(baseline.space, "embeddings to start from")
+    if not 1 <= count <= len(baseline):
+        raise RarityError(
+            f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
+        )
+    if kind not in ("usual", "rarer"):
+        raise RarityError(f'Starts are "usual" or "rarer", got {kind!r}.')
+    pool = torch.arange(len(baseline))
+    if kind == "rarer":
+        most = max(count, math.ceil(len(baseline) / 10))
+        pool = density.score(baseline.vectors).argsort(descending=True, stable=True)[:most]
+    return baseline.select(pool[torch.randperm(len(pool), generator=generator(seed))[:count]])
+
+
+def _with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+    chain = tuple(guardrails)
+    for kind, default in ((NormGuardrail, NormGuardrail), (ResidualGuardrail, _default_residual)):
+        if not any(isinstance(rail, kind) for rail in chain):
+            chain += (default(density),)
+    return chain
+
+
+def _default_residual(density: GaussianDensity) -> ResidualGuardrail:
+    return ResidualGuardrail(density, RESIDUAL_PERCENTILE)
+
+
+def _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, progress) -> Trajectory:
+    target = density.score_at(bits)
+    x = ordinary(starts.vectors)
+    w, r = density.whiten(x)
+    r = _shorten(r, density, chain, target)
+    # The residual counts towards the rarity, so the rest of D2 is the radius.
+    radius = (target - r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
+    start = _directions(w, seed)
+
+    def place(u: Tensor) -> Tensor:
+        return density.unwhiten(radius * u, r)
+
+    u, best, best_rank = start, start, torch.full((len(x),), math.inf, dtype=torch.float64)
+    kept_steps, kept, readings = [0], [starts], [_read(density, chain, starts.vectors)]
+    for step in range(steps + 1):
+        here = place(u)
+        penalties, gradient = _penalties(chain, here)
+        away = 1 - (u * start).sum(dim=1)
+        # Each broken guardrail outweighs any objective: squash the objective below one.
+        objective = penalties.sum(dim=0) + PULL * away
+        rank = (penalties > 0).sum(dim=0) + objective / (1 + objective)
+        better = rank < best_rank
+        best = torch.where(better[:, None], u, best)
+        best_rank = torch.where(better, rank, best_rank)
+        if step > 0 and (step % keep_every == 0 or step == steps):
+            kept_steps.append(step)
+            kept.append(
+                Embeddings(place(best), starts.space, starts.labels, {**starts.source, "kind": "rare", "bits": bits})
+            )
+            readings.append(_read(density, chain, kept[-1].vectors))
+        if progress:
+            progress(step, steps)
+        if step < steps:
+            # Chain rule back to the unit sphere, then the part that lies along it.
+            ambient = radius * density.variances.sqrt() * (gradient @ density.basis) - PULL * start
+            tangent = ambient - (ambient * u).sum(dim=1, keepdim=True) * u
+            length = tangent.norm(dim=1, keepdim=True)
+            angle = step_size * (1 - step / steps) * length.clamp_max(1)
+            u = normalize(angle.cos() * u - angle.sin() * tangent / length.clamp_min(1e-300), dim=1)
+
+    accepted = torch.stack([rail.accepts(kept[-1].vectors) for rail in chain]).all(dim=0)
+    return Trajectory(
+        tuple(kept_steps), tuple(kept), stack(readings), bits, accepted, density.calibration.extrapolated(bits)
+    )
+
+
+def _shorten(r: Tensor, density: GaussianDensity, chain: tuple[Guardrail, ...], target: float) -> Tensor:
+    """Residuals no longer than the tightest residual guardrail, and than the residual's usual share of the target."""
+    d, k = density.basis.shape
+    limits = [rail.limit for rail in chain if isinstance(rail, ResidualGuardrail)]
+    limit = min(*limits, density.residual_variance * target * (d - k) / d)
+    q = r.square().sum(dim=1, keepdim=True)
+    return r * (limit / q.clamp_min(1e-300)).sqrt().clamp_max(1)
+
+
+def _directions(w: Tensor, seed: int) -> Tensor:
+    """Unit directions of w; a start at the very centre has none and gets a seeded one."""
+    random = torch.randn(w.shape, generator=generator(seed), dtype=w.dtype)
+    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-9, w, random), dim=1)
+
+
+def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Penalties [G, N] and the gradient of their sum [N, d]."""
+    with torch.enable_grad():
+        x = x.clone().requires_grad_(True)
+        penalties = torch.stack([rail.penalty(x) for rail in chain])
+        (gradient,) = torch.autograd.grad(penalties.sum(), x)
+    return penalties.detach(), gradient
+
+
+def _read(density: GaussianDensity, chain: tuple[Guardrail, ...], x: Tensor) -> dict[str, Tensor]:
+    """Every reading of embeddings x, name -> [N]."""
+    x = x.double()
+    anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
+    readings = {
+        "bits": density.bits(x),
+        "t2": density.t2(x),
+        "residual": density.residual(x),
+        "norm": x.norm(dim=1),
+        "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
+    }
+    for rail in chain:
+        name, number = rail.name, 2
+        while name in readings and rail.name not in ("residual", "norm"):
+            name, number = f"{rail.name} {number}", number + 1
+        readings[name] = rail.reading(x)
+    return readings

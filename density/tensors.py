@@ -1,0 +1,44 @@
+"""Small things every module here needs: ordinary tensors, seeded generators, JSON values."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .errors import RarityError
+
+
+def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A contiguous CPU copy that takes part in autograd, whatever mode the original was made in.
+
+    ComfyUI runs every node under `torch.inference_mode()`. Tensors made there cannot be saved for a backward pass later,
+    so whatever travels between nodes is copied once, outside that mode.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        copy = torch.empty(tensor.shape, dtype=dtype)
+        return copy.copy_(tensor.detach())
+
+
+def generator(seed: int) -> torch.Generator:
+    """A local CPU generator: the global random state is neither read nor changed."""
+    return torch.Generator("cpu").manual_seed(int(seed) % 2**64)
+
+
+def check_json(value, what: str, depth: int = 8) -> None:
+    """Raise RarityError unless `value` is made of JSON values only (finite numbers, string keys, limited nesting)."""
+    if depth == 0:
+        raise RarityError(f"{what} is nested too deeply: expected at most 8 levels of lists and dictionaries.")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise RarityError(f"{what} has the key {key!r}: expected text keys only, as JSON has.")
+            check_json(item, f"{what}[{key!r}]", depth - 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            check_json(item, what, depth - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RarityError(f"{what} holds {value}: expected finite numbers only.")
+    elif not (value is None or isinstance(value, (str, bool, int, float))):
+        raise RarityError(f"{what} holds a {type(value).__name__}: expected JSON values (text, numbers, lists, None).")

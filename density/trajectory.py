@@ -1,0 +1,91 @@
+"""The way from usual to rare: checkpoints and what was read at each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .calibration import one_in_from_bits
+from .embeddings import Embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Kept steps of `optimize`; the first is the start as it was given, the last the result.
+
+    Attributes
+    ----------
+    steps : S step numbers.   embeddings : S sets of N embeddings.
+    readings : name -> [S, N]: bits, t2, residual, norm, anchor_cosine, and the reading of every guardrail by its name.
+    target_bits : what was asked for.   half_width : the band is target_bits -/+ half_width.
+    accepted : [N] bool, every guardrail accepts the result.
+    extrapolated : the target lies past what the density's samples resolve.
+    """
+
+    steps: tuple[int, ...]
+    embeddings: tuple[Embeddings, ...]
+    readings: dict[str, Tensor]
+    target_bits: float
+    accepted: Tensor
+    extrapolated: bool
+    half_width: float = 1.0
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Lowest and highest bits that count as the asked rarity."""
+        return self.target_bits - self.half_width, self.target_bits + self.half_width
+
+    @property
+    def start(self) -> Embeddings:
+        """The embeddings it set out from."""
+        return self.embeddings[0]
+
+    @property
+    def final(self) -> Embeddings:
+        """The rare embeddings."""
+        return self.embeddings[-1]
+
+    @property
+    def in_band(self) -> Tensor:
+        """[N] bool: the result's bits lie inside the band."""
+        low, high = self.band
+        bits = self.readings["bits"][-1]
+        return (low <= bits) & (bits <= high)
+
+    def results(self) -> list[dict]:
+        """One dictionary a result, JSON values: bits, one_in, in_band, residual, anchor_cosine."""
+        last = {name: self.readings[name][-1].tolist() for name in ("bits", "residual", "anchor_cosine")}
+        return [
+            {
+                "bits": bits,
+                "one_in": min(one_in_from_bits(bits), 1e300),
+                "in_band": inside,
+                "residual": residual,
+                "anchor_cosine": cosine,
+            }
+            for bits, inside, residual, cosine in zip(
+                last["bits"], self.in_band.tolist(), last["residual"], last["anchor_cosine"], strict=True
+            )
+        ]
+
+    def captions(self) -> list[str]:
+        """How rare each result is, for under its picture: "1 in 1,024"."""
+        return [f"1 in {result['one_in']:,.0f}" for result in self.results()]
+
+    def report(self) -> str:
+        """What came out, in a sentence or two."""
+        count, inside = len(self.final), int(self.in_band.sum())
+        text = (
+            f"{inside} of {count} are about 1 in {2**self.target_bits:,.0f} ({self.target_bits:.1f} bits, "
+            f"within {self.half_width:g}), {int(self.accepted.sum())} inside every guardrail."
+        )
+        if self.extrapolated:
+            text += " The target is rarer than the density's samples can show: the figure is extrapolated."
+        return text
+
+
+def stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A list of readings at each step (name -> [N]) as name -> [S, N]."""
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
