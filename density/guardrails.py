@@ -70,7 +70,7 @@ class AnchorGuardrail(_Watch):
             raise RarityError(f"An anchor must be one finite vector that is not zero, got shape {tuple(anchor.shape)}.")
         if not -1 <= min_cosine < 1:
             raise RarityError(f"An anchor's lowest cosine must be from -1 to below 1, got {min_cosine}.")
-        self.anchor = normalize(ordinary(anchor), dim=0)
+        self.anchor = ordinary(normalize(anchor.double(), dim=0))
         self.min_cosine, self.scale, self.space = float(min_cosine), max(float(scale), 1e-6), space
 
     @classmethod
@@ -185,9 +185,9 @@ class ContrastGuardrail(_Watch):
             raise RarityError(f"The asked subject must be one of the {len(prototypes)} prototypes, got number {asked}.")
         if names and len(names) != len(prototypes):
             raise RarityError(f"Expected {len(prototypes)} names of prototypes, got {len(names)}.")
-        unit = normalize(ordinary(prototypes), dim=1)
-        self.subject = unit[asked]
-        self.others = torch.cat([unit[:asked], unit[asked + 1 :]])
+        unit = normalize(prototypes.double(), dim=1)
+        self.subject = ordinary(unit[asked])
+        self.others = ordinary(torch.cat([unit[:asked], unit[asked + 1 :]]))
         self.names, self.asked, self.space = tuple(names), int(asked), space
         self.threshold, self.scale = float(threshold), max(float(scale), 1e-6)
 

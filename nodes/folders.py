@@ -50,17 +50,14 @@ def density_names():
 
 
 def density_to_write(name):
-    """The file a density of this name is saved to; its folder is made if it is missing.
+    """The file a density of this name is saved to, in the first of ComfyUI's folders of this type.
 
     Raises
     ------
     RarityError
         When the name would leave the folder.
     """
-    folder = Path(folder_paths.get_folder_paths(DENSITIES)[0])
-    path = safe_path(folder, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return safe_path(folder_paths.get_folder_paths(DENSITIES)[0], name)
 
 
 def density_to_read(name):
@@ -71,7 +68,7 @@ def density_to_read(name):
     RarityError
         When the name would leave the folder.
     """
-    paths = [safe_path(Path(folder), name) for folder in folder_paths.get_folder_paths(DENSITIES)]
+    paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(DENSITIES)]
     return next((path for path in paths if path.is_file()), paths[0])
 
 

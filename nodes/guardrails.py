@@ -1,17 +1,14 @@
 """Nodes that keep rare pictures what was asked for. Guardrails are chained: each adds itself to the one before it."""
 
-from string import ascii_uppercase
-
 from comfy_api.latest import io
 
 from ..density.guardrails import AnchorGuardrail, ResidualGuardrail
 from ..generators.contrast import contrast_guardrail
+from ..generators.demo import LETTERS
 from . import sockets
 
 CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
 OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or Optimize takes it."
-
-ALPHABET = "\n".join(f"a letter {letter}" for letter in ascii_uppercase)
 
 
 def _chain_input():
@@ -66,7 +63,7 @@ class RarityResidualGuardrail(io.ComfyNode):
                     "max_percentile",
                     default=99.0,
                     min=50.0,
-                    max=99.9,
+                    max=100.0,
                     step=0.1,
                     tooltip="How large the left-over may be, as a percentile of what usual samples have.",
                 ),
@@ -98,7 +95,7 @@ class RarityContrastGuardrail(io.ComfyNode):
                 io.String.Input(
                     "alternatives",
                     multiline=True,
-                    default=ALPHABET,
+                    default="\n".join(LETTERS),
                     tooltip="What they must not turn into, one a line. A line equal to the subject is skipped.",
                 ),
                 io.Float.Input(

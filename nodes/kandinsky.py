@@ -70,7 +70,7 @@ class RaritySamplePrior(io.ComfyNode):
                 ),
                 sockets.seed_input("Draws the samples. The same seed and prompt always give the same baseline."),
                 io.Int.Input(
-                    "steps", default=25, min=1, max=1000, tooltip="Denoising steps of the prior. 25 is its usual number."
+                    "steps", default=25, min=2, max=1000, tooltip="Denoising steps of the prior. 25 is its usual number."
                 ),
                 io.Float.Input(
                     "guidance",

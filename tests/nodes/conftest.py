@@ -1,0 +1,49 @@
+"""Nodes on the stand-in (or the real ComfyUI, where it is importable), with a tiny random Kandinsky to run."""
+
+import inspect
+
+import pytest
+import torch
+from standin import use_standin_if_needed
+
+use_standin_if_needed()
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory):
+    """A `diffusers` models folder that holds one tiny Kandinsky."""
+    from tiny_kandinsky import build_tiny_kandinsky
+
+    root = tmp_path_factory.mktemp("diffusers")
+    build_tiny_kandinsky(root / "tiny")
+    return root
+
+
+@pytest.fixture
+def folders(tiny_root, tmp_path, monkeypatch):
+    """ComfyUI's model folders, pointed at the tiny model and at an empty place for densities that does not exist yet."""
+    import folder_paths
+
+    densities = tmp_path / "rarity_densities"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(tiny_root)], ["folder"]))
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "rarity_densities", ([str(densities)], {".safetensors"})
+    )
+    return densities
+
+
+@pytest.fixture
+def run(folders):
+    """Run a node as ComfyUI does: under inference mode, keywords only, with the schema's defaults where nothing is given."""
+
+    def run_node(node, **inputs):
+        given = {
+            item.id: item.default
+            for item in node.define_schema().inputs
+            if getattr(item, "default", None) is not None and not item.optional
+        } | inputs
+        assert given.keys() <= inspect.signature(node.execute).parameters.keys()
+        with torch.inference_mode():
+            return node.execute(**given).args
+
+    return run_node
