@@ -4,6 +4,7 @@ All sessions share one virtual environment, .nox/rarity, because torch is big.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -43,15 +44,14 @@ def comfyui_requirements(comfyui):
     """ComfyUI's own requirements without the lines of torch, which is installed already, and what its tests need."""
     lines = (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
     names = [line.split("#")[0].strip() for line in lines]
-    return [name for name in names if name and not name.lower().startswith(("torch==", "torch>", "torchvision", "torchaudio"))
-            and name.lower() != "torch"] + ["requests"]
+    return [name for name in names if name and not re.match(r"torch(vision|audio)?([^a-z]|$)", name)] + ["requests"]
 
 
 @nox.session
 def demo(session):
     """Rare letters beside usual ones, in rarity_demo/."""
     install(session)
-    python(session, "-m", "rarity.cli", "demo", *session.posargs)
+    session.run(str(PYTHON.with_name("rarity" + PYTHON.suffix)), "demo", *session.posargs, external=True)
 
 
 @nox.session

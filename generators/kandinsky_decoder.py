@@ -115,6 +115,8 @@ class Decoder:
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
         _check_settings(steps, guidance)
+        if steps > self.scheduler.config.num_train_timesteps:
+            raise RarityError(f"The steps must be at most {self.scheduler.config.num_train_timesteps}, got {steps}.")
         if batch_size < 1:
             raise RarityError(f"The batch size must be at least 1, got {batch_size}.")
         shape = self._latent_shape(height or self.size, width or self.size)

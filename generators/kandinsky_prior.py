@@ -136,6 +136,8 @@ class Prior:
         for name, value, least in (("count", count, 1), ("steps", steps, 2), ("batch size", batch_size, 1)):
             if value < least:
                 raise RarityError(f"The {name} must be at least {least}, got {value}.")
+        if steps > self.scheduler.config.num_train_timesteps:
+            raise RarityError(f"The steps must be at most {self.scheduler.config.num_train_timesteps}, got {steps}.")
         if not math.isfinite(guidance):
             raise RarityError(f"The guidance must be a finite number, got {guidance}.")
         guided = guidance > 1

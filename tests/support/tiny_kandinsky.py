@@ -51,6 +51,9 @@ def _prior_parts(folder: Path, width: int) -> dict:
         for name in ("positional_embedding", "prd_embedding", "clip_mean"):
             getattr(prior, name).normal_()
         prior.clip_std.uniform_(0.5, 2)
+        for weight in prior.parameters():  # and its matrices so small that every sample comes out nearly the same
+            if weight.dim() == 2 and min(weight.shape) > 1:
+                weight.mul_(2.5)
     return dict(
         prior=prior,
         text_encoder=CLIPTextModelWithProjection(text).eval(),
@@ -60,7 +63,7 @@ def _prior_parts(folder: Path, width: int) -> dict:
             size={"shortest_edge": PICTURE}, crop_size={"height": PICTURE, "width": PICTURE}
         ),
         scheduler=UnCLIPScheduler(
-            variance_type="fixed_small_log", prediction_type="sample", num_train_timesteps=1000, clip_sample_range=5.0
+            variance_type="fixed_small_log", prediction_type="sample", num_train_timesteps=1000, clip_sample_range=10.0
         ),
     )
 

@@ -1,0 +1,126 @@
+"""Decoding, against diffusers' own pipeline."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from rarity.density.embeddings import Embeddings
+from rarity.density.errors import RarityError
+from rarity.generators.kandinsky_decoder import DecoderDefaults, read_defaults
+from rarity.generators.noise import streams
+
+
+@pytest.fixture(scope="module")
+def decoder(tiny_kandinsky):
+    return tiny_kandinsky[1]
+
+
+@pytest.fixture(scope="module")
+def embeddings(tiny_kandinsky):
+    return tiny_kandinsky[0].sample("a letter r", 5, steps=3)
+
+
+def pipeline_of(folder, **scheduler):
+    from diffusers import KandinskyV22Pipeline
+
+    pipeline = KandinskyV22Pipeline.from_pretrained(folder / "decoder")
+    pipeline.set_progress_bar_config(disable=True)
+    if scheduler:
+        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **scheduler)
+    return pipeline
+
+
+@pytest.mark.parametrize("guidance", [4.0, 1.0])
+@pytest.mark.parametrize("variance_type", ["learned_range", "fixed_small"])
+def test_pictures_equal_diffusers(decoder, embeddings, tiny_kandinsky, tiny_kandinsky_folder, guidance, variance_type):
+    pipeline = pipeline_of(tiny_kandinsky_folder, variance_type=variance_type)
+    rows = embeddings.vectors[:3]
+    expected = pipeline(
+        rows, tiny_kandinsky[0].zero_embedding().expand(3, -1), height=16, width=16, num_inference_steps=4,
+        guidance_scale=guidance, generator=streams(2, 0, 3, "decoder"), output_type="np",
+    ).images
+    ours = type(decoder)(space=decoder.space, zero=decoder._zero, unet=decoder.unet, movq=decoder.movq,
+                         scheduler=pipeline.scheduler, defaults=decoder.defaults)
+    got = ours.decode(embeddings.select(range(3)), seed=2, steps=4, guidance=guidance)
+    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_another_scheduler_equals_diffusers(decoder, embeddings, tiny_kandinsky_folder):
+    from diffusers import DDIMScheduler
+
+    pipeline = pipeline_of(tiny_kandinsky_folder)
+    pipeline.scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False)
+    ours = type(decoder)(space=decoder.space, zero=decoder._zero, unet=decoder.unet, movq=decoder.movq,
+                         scheduler=pipeline.scheduler, defaults=decoder.defaults)
+    expected = pipeline(
+        embeddings.vectors[:2], decoder._zero.expand(2, -1), height=24, width=16, num_inference_steps=4,
+        generator=streams(0, 0, 2, "decoder"), output_type="np",
+    ).images
+    got = ours.decode(embeddings.select(range(2)), steps=4, height=24, width=16)
+    assert got.shape == (2, 24, 16, 3)
+    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(decoder, embeddings):
+    whole = decoder.decode(embeddings, steps=3)
+    assert whole.shape == (5, 16, 16, 3) and whole.dtype == torch.float32
+    assert whole.min() >= 0 and whole.max() <= 1
+    torch.testing.assert_close(decoder.decode(embeddings, steps=3, batch_size=2), whole, rtol=1e-4, atol=1e-4)
+    assert torch.equal(whole, decoder.decode(embeddings, steps=3))
+    assert not torch.allclose(whole, decoder.decode(embeddings, steps=3, seed=1), atol=1e-2)
+
+
+def test_pictures_are_ordinary_tensors_under_inference_mode(decoder, embeddings):
+    with torch.inference_mode():
+        pictures = decoder.decode(embeddings, steps=2)
+    assert not pictures.is_inference()
+    assert torch.equal(pictures, decoder.decode(embeddings, steps=2))
+
+
+def test_progress_and_cancel(decoder, embeddings):
+    calls = []
+    before = decoder.decode(embeddings, steps=3, batch_size=3, progress=lambda *call: calls.append(call))
+    assert calls == [(i, 6) for i in range(1, 7)]
+
+    def cancel(done, total):
+        raise KeyboardInterrupt
+
+    state = dict(vars(decoder.scheduler))
+    with pytest.raises(KeyboardInterrupt):
+        decoder.decode(embeddings, steps=5, progress=cancel)
+    assert {k: v for k, v in vars(decoder.scheduler).items() if v is not state[k]} == {}
+    assert torch.equal(before, decoder.decode(embeddings, steps=3, batch_size=3))
+
+
+def test_embeddings_of_another_space_are_refused(decoder, embeddings):
+    wide = Embeddings(torch.randn(2, 7), replace(decoder.space, width=7, encoder="another eye"))
+    with pytest.raises(RarityError) as error:
+        decoder.decode(wide)
+    assert "another eye" in str(error.value) and decoder.space.encoder in str(error.value)
+    assert "7 wide" in str(error.value) and f"{decoder.space.width} wide" in str(error.value)
+    with pytest.raises(RarityError):
+        decoder.decode(Embeddings(embeddings.vectors, replace(decoder.space, kind="unit")))
+
+
+@pytest.mark.parametrize("wrong, match", [
+    (dict(height=17), "multiples of 4 pixels, got 17 x 16"),
+    (dict(width=-4), "multiples of 4"),
+    (dict(steps=0), "at least 1, got 0"),
+    (dict(steps=1001), "steps"),
+    (dict(guidance=float("inf")), "finite"),
+    (dict(batch_size=0), "batch size"),
+])
+def test_wrong_requests_are_refused(decoder, embeddings, wrong, match):
+    with pytest.raises(RarityError, match=match):
+        decoder.decode(embeddings, **{"steps": 2, **wrong})
+
+
+def test_defaults_come_from_the_folder(tmp_path):
+    assert read_defaults(tmp_path) == DecoderDefaults(steps=50, guidance=4.0)
+    (tmp_path / "rarity.json").write_text(json.dumps({"steps": 20, "guidance": 1.5}))
+    assert read_defaults(tmp_path) == DecoderDefaults(steps=20, guidance=1.5)
+    for wrong in ('{"steps": 0}', '{"steps": "20"}', '{"speed": 3}', "[]", "{", '{"steps": true}', '{"steps": 2.5}'):
+        (tmp_path / "rarity.json").write_text(wrong)
+        with pytest.raises(RarityError, match="steps|rarity.json"):
+            read_defaults(tmp_path)
