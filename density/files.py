@@ -103,7 +103,8 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
     for part in parts:
         odd = [c for c in part if c in '\\:*?"<>|' or not c.isprintable()]
         if (
-            odd
+            not part
+            or odd
             or part.startswith(".")
             or part.strip() != part
             or part.rstrip(".") != part

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import folder_paths
@@ -68,6 +69,7 @@ def density_to_read(name):
     RarityError
         When the name would leave the folder.
     """
+    name = name.replace(os.sep, "/")  # ComfyUI lists files of subfolders with the system's own separator
     paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(DENSITIES)]
     return next((path for path in paths if path.is_file()), paths[0])
 

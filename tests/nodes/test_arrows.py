@@ -1,0 +1,107 @@
+"""Imports point one way: nodes -> generators -> density. ComfyUI is met in nodes/ only, heavy libraries inside functions."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from standin import STANDIN
+
+ROOT = Path(__file__).parents[2]
+COMFYUI = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
+HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib"}
+DENSITY = {"torch", "numpy", "sklearn", "scipy", "safetensors", "matplotlib"}
+NATIVE = "generators/native.py"  # the one file outside nodes/ that drives ComfyUI's own models
+
+FILES = sorted(path.relative_to(ROOT).as_posix() for part in ("density", "generators", "nodes") for path in (ROOT / part).rglob("*.py"))
+
+
+def imports(name):
+    """(module, is it imported when the file is?) for every import of a file; relative ones as density, generators or nodes."""
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    inside = {id(part) for item in ast.walk(tree) if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))
+              for part in ast.walk(item)}
+    package = name.split("/")[:-1]
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Import):
+            names = [alias.name for alias in part.names]
+        elif isinstance(part, ast.ImportFrom) and part.level:
+            base = package[: len(package) - part.level + 1]
+            assert part.level <= len(package) + 1, f"{name} imports from above the pack"
+            names = [".".join([*base, *([part.module] if part.module else [alias.name])]) for alias in part.names]
+            names = [f"rarity.{found}" for found in names]
+        elif isinstance(part, ast.ImportFrom):
+            names = [part.module]
+        else:
+            continue
+        yield from ((found, id(part) not in inside) for found in names)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_arrows(name):
+    part = name.split("/")[0]
+    allowed = {"density": {"density"}, "generators": {"density", "generators"}, "nodes": {"density", "generators", "nodes"}}[part]
+    source = (ROOT / name).read_text(encoding="utf-8")
+    assert "import rarity" not in source and "from rarity" not in source, "inside the pack imports are relative"
+    for module, at_once in imports(name):
+        top = module.split(".")[0]
+        if top == "rarity":
+            assert module.split(".")[1] in allowed, f"{name} imports {module}"
+            continue
+        assert top not in COMFYUI or part == "nodes" or name == NATIVE, f"{name} imports {module}"
+        assert top not in HEAVY or not at_once, f"{name} imports {module} outside a function"
+        if part == "density":
+            assert top in DENSITY or top in sys.stdlib_module_names, f"{name} imports {module}"
+
+
+def test_the_check_sees_imports():
+    found = dict(imports("generators/demo.py"))
+    assert found["rarity.density.plots"] and found["rarity.generators.kandinsky"]
+    assert any(not at_once for _, at_once in imports("generators/kandinsky.py"))
+
+
+def python(code, *path):
+    """Run code in a fresh interpreter; returns what it prints."""
+    setup = f"import sys; sys.path[:0] = {[str(p) for p in path]!r}\n"
+    done = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_pack_imports_without_comfyui_and_without_weight():
+    code = "import rarity, sys; print(rarity.WEB_DIRECTORY, sorted({'torch', 'comfy', 'comfy_api', 'numpy'} & set(sys.modules)))"
+    assert python(code) == "./web []"
+
+
+def test_the_library_loads_nothing_heavy():
+    modules = [name[:-3].replace("/", ".") for name in FILES if not name.startswith("nodes/") and name != NATIVE]
+    modules = [name.removesuffix(".__init__") for name in modules]
+    code = "import importlib, sys\n"
+    code += f"for name in {modules!r}: importlib.import_module('rarity.' + name)\n"
+    code += f"print(sorted({COMFYUI | HEAVY!r} & set(sys.modules)))"
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("folder", ["Some-Name", "comfyui.rarity v2", "rarity-nodes@0.1.0"])
+def test_the_pack_loads_under_any_folder_name(tmp_path, folder):
+    """As ComfyUI loads a pack: by file, under a module name that is its path."""
+    pack = tmp_path / "custom_nodes" / folder
+    pack.parent.mkdir()
+    pack.symlink_to(ROOT, target_is_directory=True)
+    code = f"""
+import asyncio, importlib.util
+path = {str(pack)!r}
+name = path.replace(".", "_x_")
+spec = importlib.util.spec_from_file_location(name, path + "/__init__.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+spec.loader.exec_module(module)
+assert not hasattr(module, "NODE_CLASS_MAPPINGS"), "ComfyUI would skip the V3 nodes"
+extension = asyncio.run(module.comfy_entrypoint())
+nodes = asyncio.run(extension.get_node_list())
+assert not any(loaded == "rarity" or loaded.startswith("rarity.") for loaded in sys.modules)
+print(len(nodes), {{node.GET_SCHEMA().node_id == node.__name__ for node in nodes}})
+"""
+    count, ids = python(code, STANDIN).split(" ", 1)
+    assert int(count) >= 13 and ids == "{True}"
