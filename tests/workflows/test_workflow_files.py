@@ -1,0 +1,138 @@
+"""The shipped workflows fit the nodes: values by position, links between sockets that exist, tidy on the canvas."""
+
+import inspect
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from graph import NOTES, inputs_of, nodes_of, to_api, widget_names
+from node_schemas import object_info
+
+from rarity.generators.demo import LETTERS, demo, subject_of
+from rarity.nodes import NODES
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+OURS = object_info(NODES)
+# The few core nodes the workflows use, as ComfyUI 0.3.64 describes them; tests/comfyui converts with the server's own.
+CORE = {
+    "SaveImage": {"input": {"required": {"images": ["IMAGE", {}], "filename_prefix": ["STRING", {}]}}, "output": []},
+    "PreviewAny": {"input": {"required": {"source": ["*", {}]}}, "output": []},
+}
+INFO = OURS | CORE
+
+each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_there_is_a_quickstart():
+    assert "quickstart" in [path.stem for path in WORKFLOWS]
+
+
+@each_workflow
+def test_format(path):
+    workflow = read(path)
+    assert workflow["version"] == 0.4
+    ids = [node["id"] for node in workflow["nodes"]]
+    links = [link[0] for link in workflow["links"]]
+    assert len(set(ids)) == len(ids) and max(ids) == workflow["last_node_id"]
+    assert len(set(links)) == len(links) and max(links) == workflow["last_link_id"]
+    assert {node["type"] for node in workflow["nodes"]} <= INFO.keys() | NOTES
+
+
+@each_workflow
+def test_nodes_say_where_they_come_from(path):
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for node in read(path)["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        properties = node["properties"]
+        assert properties["Node name for S&R"] == node["type"]
+        if node["type"] in OURS:
+            assert f'\nname = "{properties["cnr_id"]}"\n' in project and properties["ver"]
+        else:
+            assert properties["cnr_id"] == "comfy-core"
+
+
+@each_workflow
+def test_values_stand_where_the_schema_expects_them(path):
+    for node in read(path)["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        info = INFO[node["type"]]
+        options = {name: (socket, given) for name, socket, given in inputs_of(info)}
+        values = dict(zip(widget_names(info), node["widgets_values"], strict=True))
+        for name, value in values.items():
+            if name is None:
+                assert value in ("fixed", "increment", "decrement", "randomize")
+                continue
+            socket, given = options[name]
+            kinds = {"INT": int, "FLOAT": (int, float), "STRING": str, "COMBO": str, "BOOLEAN": bool}
+            assert isinstance(value, kinds[socket]), f"{node['type']}.{name}: {value!r}"
+            assert given.get("min", value) <= value <= given.get("max", value) if socket in ("INT", "FLOAT") else True
+            assert value in given["options"] if socket == "COMBO" else True
+        saved = [item["name"] for item in node["inputs"]]
+        sockets = [name for name in options if name not in values]
+        assert saved == sockets + [name for name in options if name in values], "as the frontend orders them"
+        assert [output["type"] for output in node["outputs"]] == info["output"]
+
+
+@each_workflow
+def test_links(path):
+    workflow = read(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    used = Counter()
+    for link, source, slot, target, place, kind in workflow["links"]:
+        output, item = nodes[source]["outputs"][slot], nodes[target]["inputs"][place]
+        assert link in output["links"] and item["link"] == link
+        assert output["type"] == kind and item["type"] in (kind, "*")
+        used[target, place] += 1
+    assert set(used.values()) <= {1}
+    for node in workflow["nodes"]:
+        required = INFO.get(node["type"], {}).get("input", {}).get("required", {})
+        for place, item in enumerate(node["inputs"]):
+            wanted = item["name"] in required and "widget" not in item
+            assert used[node["id"], place] or not wanted, f"{node['type']}.{item['name']} is not connected"
+
+
+@each_workflow
+def test_it_reads_from_left_to_right_and_nothing_overlaps(path):
+    workflow = read(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for _, source, _, target, _, _ in workflow["links"]:
+        assert nodes[source]["pos"][0] <= nodes[target]["pos"][0]
+    boxes = [(node["type"], *node["pos"], *node["size"]) for node in workflow["nodes"]]
+    for i, (one, x, y, w, h) in enumerate(boxes):
+        for other, x2, y2, w2, h2 in boxes[:i]:
+            # A node's title bar stands 30 above its position.
+            apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 - 30 or y2 + h2 <= y - 30
+            assert apart, f"{one} overlaps {other}"
+    for one, x, y, w, h in boxes:
+        if one not in NOTES:
+            assert any(gx <= x and gy <= y - 30 and x + w <= gx + gw and y + h <= gy + gh
+                       for gx, gy, gw, gh in (group["bounding"] for group in workflow["groups"])), f"{one} is in no group"
+
+
+def test_the_quickstart_is_the_demo():
+    """The same numbers as `rarity demo`, so that the pictures are the same; tests/comfyui compares the pictures."""
+    prompt = to_api(read(ROOT / "workflows" / "quickstart.json"), INFO)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(demo).parameters.items()}
+
+    def inputs(class_type):
+        return [prompt[key]["inputs"] for key in nodes_of(prompt, class_type)]
+
+    (loader,), (sample,), (fit,), (contrast,), (optimize,) = map(inputs, (
+        "RarityLoadKandinsky", "RaritySamplePrior", "RarityFitDensity", "RarityContrastGuardrail", "RarityOptimize"))
+    assert loader["model"] == defaults["folder"] and fit["components"] == 0
+    assert sample["prompt"] == defaults["prompt"] and sample["count"] == defaults["baseline"]
+    assert contrast["subject"] == subject_of(defaults["prompt"])
+    assert contrast["alternatives"].splitlines() == list(LETTERS)
+    assert (optimize["one_in"], optimize["count"], optimize["start_from"]) == (defaults["one_in"], defaults["count"], "usual")
+    decoders = inputs("RarityDecode")
+    assert [item["seed"] for item in (sample, optimize, *decoders)] == [defaults["seed"]] * 4
+    assert [(item["steps"], item["guidance"]) for item in decoders] == [(0, 0), (0, 0)]
+    assert len(inputs("RarityContactSheet")) == len(inputs("RarityDensityMap")) == 1 and len(inputs("SaveImage")) == 2
