@@ -45,7 +45,7 @@ def _prior_parts(folder: Path, width: int) -> dict:
     )
     vision = CLIPVisionConfig(hidden_size=24, projection_dim=width, image_size=PICTURE, patch_size=4, **layers)
     prior = PriorTransformer(
-        num_attention_heads=2, attention_head_dim=8, num_layers=2, embedding_dim=width, num_embeddings=TOKENS
+        num_attention_heads=3, attention_head_dim=16, num_layers=2, embedding_dim=width, num_embeddings=TOKENS
     )
     with torch.no_grad():  # diffusers starts these at zero, where a wrong use of them would not show
         for name in ("positional_embedding", "prd_embedding", "clip_mean"):
@@ -53,7 +53,7 @@ def _prior_parts(folder: Path, width: int) -> dict:
         prior.clip_std.uniform_(0.5, 2)
         for weight in prior.parameters():  # and its matrices so small that every sample comes out nearly the same
             if weight.dim() == 2 and min(weight.shape) > 1:
-                weight.mul_(2.5)
+                weight.mul_(3)
     return dict(
         prior=prior,
         text_encoder=CLIPTextModelWithProjection(text).eval(),
