@@ -115,14 +115,14 @@ class Calibration:
         """
         if not 0 <= bits < math.inf:
             raise RarityError(f"Bits must be zero or more and finite, got {bits}.")
-        n = len(self.scores)
-        wanted = 2.0**-bits
-        if wanted < self.tail_probability:
+        nats = (bits + math.log2(self.tail_probability)) * math.log(2)
+        if nats > 0:
             shape = max(self.shape, 1e-9)
-            return self.threshold + self.scale * math.expm1(shape * math.log(self.tail_probability / wanted)) / shape
-        # In the body: the scores that at most floor(p (n + 1)) - 1 held-out scores reach. Rounding must not cost a step.
-        reached = min(n, math.floor(wanted * (n + 1) * (1 + 1e-12)) - 1)
-        return float(self.scores[n - reached]) if reached < n else float(self.scores[0])
+            return self.threshold + self.scale * float(torch.tensor(shape * nats, dtype=torch.float64).expm1()) / shape
+        # In the body: as many held-out scores reach it as p (n + 1) - 1 allows; rounding must not cost a step.
+        n = len(self.scores)
+        reached = min(n, math.floor(2.0**-bits * (n + 1) * (1 + 1e-12)) - 1)
+        return float(self.scores[n - max(reached, 1)])
 
     def interval(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """90 % interval of the bits of a score: how far another set of held-out samples might disagree.
@@ -168,8 +168,10 @@ class Calibration:
             scores.dim() == 1
             and len(scores) >= MIN_SCORES
             and bool((scores.diff() >= 0).all())
+            and bool(scores[0] >= 0)
             and tail.shape == (2,)
             and bool(tail[0] >= 0)
+            and bool(tail[0] <= 5)
             and bool(tail[1] > 0)
             and draws.dim() == 2
             and draws.shape[1] == 3
@@ -194,7 +196,7 @@ def _threshold_index(n: int) -> int:
 
 
 def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
-    """Bits of a score that exceeds the threshold by `excess` >= 0. log1p keeps the limit xi -> 0, the exponential, exact."""
+    """Bits of a score `excess` >= 0 beyond the threshold; log1p keeps the limit xi -> 0, the exponential, exact."""
     shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-9)
     nats = torch.log1p(shape * excess.clamp_min(0) / scale) / shape
     return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
@@ -212,7 +214,7 @@ def _log_posterior(excesses: Tensor, shape: Tensor, log_scale: Tensor) -> Tensor
 def _fit_tail(excesses: Tensor, seed: int) -> tuple[float, float, Tensor]:
     """Maximum a posteriori (xi, beta) and DRAWS posterior draws [DRAWS, 2] of it.
 
-    Two parameters: a grid that closes in on the best point needs no derivative and cannot diverge; the posterior is then
+    Two parameters: a grid that closes in on the best point needs no derivative and cannot diverge. The posterior is
     drawn from a last, wide grid.
     """
     unit = float(excesses.mean())

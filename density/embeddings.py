@@ -27,7 +27,7 @@ class Embeddings:
 
     Raises
     ------
-    RarityError : wrong shape or width, rows that are not finite, a number of labels other than N, a source that is not JSON.
+    RarityError : wrong shape or width, rows that are not finite, labels other than N texts, a source that is not JSON.
     """
 
     vectors: Tensor

@@ -2,4 +2,4 @@
 
 
 class RarityError(ValueError):
-    """Something the user can put right. The message says what was wrong, what was expected, what was got, what to do."""
+    """Something the user can put right: the message says what was wrong, expected and got, and what to do."""

@@ -60,7 +60,7 @@ def load_density(path: str | os.PathLike) -> GaussianDensity:
     ------
     RarityError : no such file; truncated, damaged, oversized, foreign, of another kind or of a newer format.
     """
-    return GaussianDensity.from_state(*_read(Path(path), "density")[1:])
+    return _build(*_read(Path(path), "density"))
 
 
 def save_embeddings(embeddings: Embeddings, path: str | os.PathLike) -> None:
@@ -72,18 +72,13 @@ def save_embeddings(embeddings: Embeddings, path: str | os.PathLike) -> None:
 
 def load_embeddings(path: str | os.PathLike) -> Embeddings:
     """Read embeddings that `save_embeddings` wrote. Raises as `load_density`."""
-    _, fields, tensors = _read(Path(path), "embeddings")
-    labels = _parse(tensors["labels"].numpy().tobytes(), "labels")
-    if not isinstance(labels, list):
-        raise RarityError("The labels in this file are damaged: expected a list of texts.")
-    return Embeddings(
-        tensors["vectors"], EmbeddingSpace.from_dict(fields.get("space")), tuple(labels), fields.get("source")
-    )
+    return _build(*_read(Path(path), "embeddings"))
 
 
 def inspect_file(path: str | os.PathLike) -> dict:
-    """What a file holds, after all checks: kind, version, space, counts, source, and each tensor's shape."""
+    """What a file holds, after all the checks that loading makes: kind, version, space, counts, source, tensors' shapes."""
     kind, fields, tensors = _read(Path(path), None)
+    _build(kind, fields, tensors)
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     return {"kind": kind, **fields, "tensors": shapes}
 
@@ -116,6 +111,16 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
     if not path.is_relative_to(root):
         raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
     return path
+
+
+def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings:
+    if kind == "density":
+        return GaussianDensity.from_state(fields, tensors)
+    labels = _parse(tensors["labels"].numpy().tobytes(), "list of labels")
+    if not isinstance(labels, list):
+        raise RarityError("The labels in this file are damaged: expected a list of texts. Save the embeddings anew.")
+    space = EmbeddingSpace.from_dict(fields.get("space"))
+    return Embeddings(tensors["vectors"], space, tuple(labels), fields.get("source"))
 
 
 def _write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> None:
@@ -154,10 +159,10 @@ def _read(path: Path, expected: str | None) -> tuple[str, dict, dict[str, Tensor
             header, tensors_at = _read_header(file, size, path)
             kind, head, layout = _check_header(header, size - tensors_at, expected, path)
             data = file.read(size - tensors_at)
-    except OSError as error:
-        raise RarityError(
-            f"{path} could not be opened: {error.strerror or error}. Check the name and the folder."
-        ) from error
+    except RarityError:
+        raise
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        raise RarityError(f"{path} could not be opened: {error}. Check the name and the folder.") from error
     if len(data) != size - tensors_at:
         raise _damaged(path, "it ended early")
     tensors = {}
@@ -206,7 +211,7 @@ def _check_header(header: dict, room: int, expected: str | None, path: Path) -> 
         raise _damaged(path, f"its version is {version!r}")
     if version[0] > VERSION[0]:
         raise RarityError(
-            f"{path} has format version {version[0]}.{version[1]}; this Rarity reads up to {VERSION[0]}.x. Update Rarity."
+            f"{path} has format {version[0]}.{version[1]}; this Rarity reads up to {VERSION[0]}.x. Update Rarity."
         )
     kind = head.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:

@@ -1,4 +1,4 @@
-"""What a model usually makes, as a Gaussian over the whole embedding space (probabilistic PCA), calibrated on held-out scores."""
+"""What a model usually makes: a Gaussian over the whole embedding space, calibrated on held-out scores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .calibration import MIN_SCORES, Calibration, bits_from_one_in, one_in_from_bits
-from .embeddings import Embeddings, drop_unusable
+from .calibration import Calibration, bits_from_one_in, one_in_from_bits
+from .embeddings import Embeddings
 from .errors import RarityError
-from .moments import Moments
+from .fitting import cross_fit, distances, split
 from .spaces import EmbeddingSpace
 from .tensors import generator, ordinary
 
@@ -94,11 +94,14 @@ class GaussianDensity:
         RarityError : too few samples (says how many are needed), samples that do not vary, too many components.
         """
         with torch.inference_mode(False), torch.no_grad():
-            return _fit(cls, embeddings, int(components), int(folds), int(seed), progress)
+            fields = cross_fit(embeddings.vectors, int(components), int(folds), int(seed), progress)
+        for note in fields["notes"]:
+            log.warning("%s", note)
+        return cls(space=embeddings.space, source=embeddings.source, **fields)
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates in units of the usual spread, w = U'(x - mean) / sqrt(lambda) [N, k], and the residual r [N, d]."""
-        z, r = _split(self._rows(x), self.mean, self.basis)
+        """Coordinates in units of the spread, w = U'(x - mean) / sqrt(lambda) [N, k]; and the residual r [N, d]."""
+        z, r = split(self._rows(x), self.mean, self.basis)
         return z / self.variances.sqrt(), r
 
     def unwhiten(self, w: Tensor, r: Tensor) -> Tensor:
@@ -107,16 +110,16 @@ class GaussianDensity:
 
     def score(self, x: Tensor) -> Tensor:
         """D2 = T2 + Q / sigma2, [N] float64: how far out, differentiable."""
-        t2, q = _distances(self._rows(x), self.mean, self.basis, self.variances)
+        t2, q = distances(self._rows(x), self.mean, self.basis, self.variances)
         return t2 + q / self.residual_variance
 
     def t2(self, x: Tensor) -> Tensor:
         """Hotelling's T2 = sum z_i^2 / lambda_i, [N]: the part of D2 inside the subspace."""
-        return _distances(self._rows(x), self.mean, self.basis, self.variances)[0]
+        return distances(self._rows(x), self.mean, self.basis, self.variances)[0]
 
     def residual(self, x: Tensor) -> Tensor:
         """Q = |r|^2, [N], in squared units of the embedding: the part the subspace does not explain."""
-        return _distances(self._rows(x), self.mean, self.basis, self.variances)[1]
+        return distances(self._rows(x), self.mean, self.basis, self.variances)[1]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density in nats, [N]."""
@@ -145,9 +148,9 @@ class GaussianDensity:
         return float(torch.quantile(self.residual_calibration, percentile / 100))
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
-        """Draws from the Gaussian itself (not from the model): mean + U sqrt(lambda) w + sqrt(sigma2) (1 - U U') noise."""
+        """Draws from the Gaussian, not from the model: mean + U sqrt(lambda) w + sqrt(sigma2) (1 - U U') noise."""
         noise = torch.randn(count, len(self.mean), generator=generator(seed), dtype=torch.float64)
-        z, r = _split(noise, torch.zeros_like(self.mean), self.basis)
+        z, r = split(noise, torch.zeros_like(self.mean), self.basis)
         return Embeddings(
             self.unwhiten(z, r * math.sqrt(self.residual_variance)),
             self.space,
@@ -168,7 +171,7 @@ class GaussianDensity:
         if one_in is not None:
             bits = bits_from_one_in(one_in)
             low, high = (one_in_from_bits(float(edge)) for edge in self.interval(bits))
-            ratio = math.sqrt(self.score_at(bits) / self.score_at(1.0))
+            ratio = math.sqrt(self.score_at(bits) / max(self.score_at(1.0), 1e-300))
             lines.append(
                 f"1 in {one_in:,.0f} is {bits:.1f} bits, {ratio:.1f} times as far out as the typical sample; "
                 f"with 90 % confidence between 1 in {_short(low)} and 1 in {_short(high)}."
@@ -221,6 +224,7 @@ class GaussianDensity:
                 and all(type(v) is float for v in norms)
                 and 0 <= norms[0] <= norms[1] < math.inf,
                 "its variances": bool((variances > 0).all()) and bool((variances.diff() <= 0).all()),
+                "its spectrum": bool((tensors["spectrum"] >= 0).all()) and bool(tensors["spectrum"].sum() > 0),
                 "its basis, which is not orthonormal": bool(((basis.T @ basis - torch.eye(k)).abs() < 1e-6).all()),
                 "its held-out residuals": q.dim() == 1
                 and len(q) > 0
@@ -249,135 +253,11 @@ class GaussianDensity:
         return x.to("cpu", torch.float64)
 
 
-def _split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    y = x - mean
-    z = y @ basis
-    return z, y - z @ basis.T
-
-
-def _distances(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    z, r = _split(x, mean, basis)
-    return (z.square() / variances).sum(dim=1), r.square().sum(dim=1)
-
-
 def _log_volume(variances: Tensor, residual_variance: float, width: int) -> float:
     """The part of -2 log p that does not depend on the embedding."""
     rest = (width - len(variances)) * math.log(residual_variance)
     return width * math.log(2 * math.pi) + float(variances.log().sum()) + rest
 
 
-def _eigen(moments: Moments) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (descending, >= 0) and eigenvectors; each vector's largest entry is positive, so that maps agree."""
-    values, vectors = torch.linalg.eigh(moments.covariance())
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
-    return values, vectors * largest.sign()
-
-
-def _held_out_log_likelihood(
-    spectrum: Tensor, vectors: Tensor, mean: Tensor, x: Tensor, most: int, floor: float
-) -> Tensor:
-    """Mean held-out log-likelihood per dimension for every k = 1 .. most, [most].
-
-    All of them follow from v_j, the mean squared held-out projection on eigenvector j:
-    log p_k = -1/2 [d log 2pi + sum_{j<=k} (log l_j + v_j / l_j) + (d - k) log sigma2_k + sum_{j>k} v_j / sigma2_k].
-    """
-    d = len(spectrum)
-    v = ((x.double() - mean) @ vectors).square().mean(dim=0)
-    variances = spectrum.clamp_min(floor)
-    k = torch.arange(1, most + 1)
-    inside = (variances.log() + v / variances).cumsum(0)[k - 1]
-    sigma2 = (variances.sum() - variances.cumsum(0)[k - 1]) / (d - k)
-    outside = (d - k) * sigma2.log() + (v.sum() - v.cumsum(0)[k - 1]) / sigma2
-    return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
-
-
 def _short(n: float) -> str:
     return f"{n:,.0f}" if n < 1e9 else "more than a billion"
-
-
-def _fit(cls, embeddings, components, folds, seed, progress):
-    x, _, repeats = drop_unusable(embeddings.vectors)
-    n, d = x.shape
-    notes = [f"{repeats:,} exact repeats were dropped."] if repeats else []
-    _check_counts(n, d, components, folds)
-    fold_of = torch.randperm(n, generator=generator(seed)) % folds
-    parts = [Moments(d).update(x[fold_of == f]) for f in range(folds)]
-    whole = _merge(parts)
-    spectrum, vectors = _eigen(whole)
-    # Below this a variance is only the rounding of float32 embeddings.
-    floor = 1e-12 * float(spectrum.sum() + whole.mean.square().sum()) / d
-    rank = int((spectrum > floor).sum())
-    if rank < 2:
-        raise RarityError(
-            f"The {n:,} embeddings hardly vary (in {rank} of {d} directions). Expected different samples: "
-            "draw them with different noise, and check that the prompt reaches the model."
-        )
-    if components >= rank:
-        raise RarityError(
-            f"The embeddings vary in {rank} directions only: choose at most {rank - 1} components, got {components}."
-        )
-
-    fits = []
-    for f in range(folds):
-        rest = _merge(parts[:f] + parts[f + 1 :])
-        fits.append((rest.mean, *_eigen(rest)))
-        if progress:
-            progress(f + 1, folds)
-    if components == 0:
-        most = max(1, min(n // 10, rank - 1))
-        gain = sum(
-            _held_out_log_likelihood(values, axes, mean, x[fold_of == f], most, floor)
-            for f, (mean, values, axes) in enumerate(fits)
-        )
-        components = int(gain.argmax()) + 1
-    if n < 10 * components:
-        notes.append(f"{n:,} samples are few for {components} components: {10 * components:,} or more are better.")
-
-    scores, residuals = torch.empty(n, dtype=torch.float64), torch.empty(n, dtype=torch.float64)
-    for f, (mean, values, axes) in enumerate(fits):
-        rows = (fold_of == f).nonzero().flatten()
-        sigma2 = max(float(values[components:].mean()), floor)
-        t2, q = _distances(x[rows].double(), mean, axes[:, :components], values[:components].clamp_min(floor))
-        scores[rows], residuals[rows] = t2 + q / sigma2, q
-    for note in notes:
-        log.warning("%s", note)
-    norms = torch.quantile(x.double().norm(dim=1), torch.tensor([0.001, 0.999], dtype=torch.float64))
-    return cls(
-        space=embeddings.space,
-        count=n,
-        mean=whole.mean,
-        basis=vectors[:, :components],
-        variances=spectrum[:components],
-        residual_variance=max(float(spectrum[components:].mean()), floor),
-        spectrum=spectrum,
-        calibration=Calibration.fit(scores, seed),
-        norm_range=tuple(norms.tolist()),
-        residual_calibration=residuals.sort().values,
-        source=embeddings.source,
-        notes=tuple(notes),
-    )
-
-
-def _merge(parts: list[Moments]) -> Moments:
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged.merge(part)
-    return merged
-
-
-def _check_counts(n: int, d: int, components: int, folds: int) -> None:
-    if d < 2:
-        raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
-    if not 2 <= folds <= 20:
-        raise RarityError(f"Choose 2 to 20 folds, got {folds}.")
-    if not 0 <= components < d:
-        raise RarityError(f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}.")
-    # Every fold's fit sees n (folds - 1) / folds samples, and needs more of them than components.
-    needed = max(MIN_SCORES, math.ceil((components + 2) * folds / (folds - 1)))
-    if n < needed:
-        what = f"with {components} components" if components else "at all"
-        raise RarityError(
-            f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
-            "Draw more samples" + (", or choose fewer components." if components else ".")
-        )

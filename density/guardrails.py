@@ -1,7 +1,7 @@
 """What keeps a rare result the thing that was asked for.
 
-A guardrail watches one number of an embedding. Its penalty is 0 inside and grows linearly outside, in units of that number's
-usual spread, so that the penalties of different guardrails can be added. A chain is a tuple of guardrails.
+A guardrail watches one number of an embedding. Its penalty is 0 inside and grows linearly outside, in units of that
+number's usual spread, so that the penalties of different guardrails can be added. A chain is a tuple of guardrails.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ class AnchorGuardrail(_Watch):
         return cls(anchor, floor, scale=float(cosines.std(correction=0)), space=embeddings.space)
 
     def reading(self, x: Tensor) -> Tensor:
-        return normalize(x.double(), dim=1) @ self.anchor
+        return _unit(x, len(self.anchor)) @ self.anchor
 
     def penalty(self, x: Tensor) -> Tensor:
         return (self.min_cosine - self.reading(x)).clamp_min(0) / self.scale
 
     def project(self, x: Tensor) -> Tensor:
-        """Turn rows outside the cone onto it, in the plane of x and the anchor, keeping |x|: |x| (c a + sqrt(1 - c^2) u)."""
+        """Turn rows outside onto the cone, in the plane of x and the anchor: |x| (c a + sqrt(1 - c^2) u)."""
         x = x.double()
         along = x @ self.anchor
         across = normalize(x - along[:, None] * self.anchor, dim=1)
@@ -100,7 +100,7 @@ class AnchorGuardrail(_Watch):
 
 
 class ResidualGuardrail(_Watch):
-    """Stay near the density's subspace: Q below a percentile of held-out samples. Q is what the subspace does not explain."""
+    """Stay near the density's subspace: Q, what it does not explain, below a percentile of held-out samples."""
 
     name = "residual"
 
@@ -209,11 +209,17 @@ class ContrastGuardrail(_Watch):
         return rail
 
     def reading(self, x: Tensor) -> Tensor:
-        unit = normalize(x.double(), dim=1)
+        unit = _unit(x, len(self.subject))
         return unit @ self.subject - (unit @ self.others.T).amax(dim=1)
 
     def penalty(self, x: Tensor) -> Tensor:
         return (self.threshold - self.reading(x)).clamp_min(0) / self.scale
+
+
+def _unit(x: Tensor, width: int) -> Tensor:
+    if x.dim() != 2 or x.shape[1] != width:
+        raise RarityError(f"This guardrail was made for embeddings of shape [N, {width}], got {tuple(x.shape)}.")
+    return normalize(x.double(), dim=1)
 
 
 def _check_quantile(quantile: float) -> None:

@@ -16,8 +16,8 @@ class Moments:
 
         d = m_b - M,   S <- S + S_b + d d' n b / (n + b),   M <- M + d b / (n + b),   n <- n + b
 
-    for a batch of b rows with mean m_b and scatter S_b (Chan, Golub & LeVeque 1983). The update is associative, so shards can
-    be computed apart and merged in any order; the state's size does not depend on the number of rows.
+    for a batch of b rows with mean m_b and scatter S_b (Chan, Golub & LeVeque 1983). The update is associative, so
+    shards can be computed apart and merged in any order; the state's size does not depend on the number of rows.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class Moments:
 def _batch_moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [d] and scatter [d, d] of one batch: centred first, so that a float32 product is enough.
 
-    y = x - shift,  r = mean y,  S_b = y'y - b r r',  m_b = shift + r. The shift is the batch's own rounded mean, so r is
-    only its rounding, and nothing large is ever subtracted from something nearly equal.
+    y = x - shift,  r = mean y,  S_b = y'y - b r r',  m_b = shift + r. The shift is the batch's own rounded mean, so r
+    is only its rounding, and nothing large is ever subtracted from something nearly equal.
     """
     if rows.dtype != torch.float64:
         rows = rows.float()

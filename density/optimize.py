@@ -37,22 +37,22 @@ def optimize(
 ) -> Trajectory:
     """Move every start to a place exactly as rare as asked, without leaving the guardrails.
 
-    In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. So the start
-    is scaled out to the shell of the wanted D2 once, and from there moves along the shell only, on great circles:
+    In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. So the
+    start is scaled out to the shell of the wanted D2 once, and from there moves along it only, on great circles:
 
         u = w / |w|,   g = tangent part of grad_u [ sum of penalties + PULL (1 - u . u_start) ],
         u <- cos(t) u - sin(t) g / |g|,   t = step_size_now * min(|g|, 1)
 
-    with a step size that decays to zero. Rarity, subspace and residual hold by construction at every step; gradients pass
-    through the guardrails' penalties only. Each sample keeps its best point: fewest guardrails broken, then lowest objective.
+    with a step size that decays to zero. Rarity and residual hold by construction at every step; gradients pass through
+    the guardrails' penalties only. Each sample keeps its best point: fewest guardrails broken, then lowest objective.
     The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
 
     Parameters
     ----------
     density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
     guardrails : a chain; the norm and the residual are watched in any case.
-    steps : number of steps.   step_size : first step, in radians along the shell.   keep_every : steps between checkpoints.
-    seed : direction of a start that lies at the very centre.   progress : called with (done, total); what it raises cancels.
+    steps : their number.   step_size : the first, in radians along the shell.   keep_every : steps between checkpoints.
+    seed : direction of a start at the very centre.   progress : called with (done, total); what it raises cancels.
 
     Returns
     -------
@@ -128,11 +128,13 @@ def _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, prog
     def place(u: Tensor) -> Tensor:
         return density.unwhiten(radius * u, r)
 
+    # The residual holds by construction: it costs no gradient.
+    moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
     u, best, best_rank = start, start, torch.full((len(x),), math.inf, dtype=torch.float64)
     kept_steps, kept, readings = [0], [starts], [_read(density, chain, starts.vectors)]
     for step in range(steps + 1):
         here = place(u)
-        penalties, gradient = _penalties(chain, here)
+        penalties, gradient = _penalties(moving, here)
         away = 1 - (u * start).sum(dim=1)
         # Each broken guardrail outweighs any objective: squash the objective below one.
         objective = penalties.sum(dim=0) + PULL * away

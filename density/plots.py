@@ -16,7 +16,7 @@ from .trajectory import Trajectory
 # Greys carry what is usual, the one accent (vermilion, distinct under every colour blindness) what is rare.
 PAGE, INK, SOFT, FAINT, DOTS, ACCENT = "#f6f5f2", "#22262b", "#666c73", "#d9d7d1", "#7d8894", "#d55e00"
 DPI = 100
-HUB = 1.2  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
+HUB = 0.3  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
 
 
 def density_map(
@@ -29,12 +29,13 @@ def density_map(
 ) -> Tensor:
     """Draw what is usual, what is rare, and the way between.
 
-    On the left the distance from the centre is rarity in calibrated bits of the whole embedding, the angle its direction
-    among the two strongest components. On the right what else was read, usual samples in grey, rare ones in the accent.
+    On the left the distance from the centre is rarity in calibrated bits, and the angle a direction in whitened
+    coordinates. On the right what else was read: usual samples in grey, rare ones in the accent.
 
     Parameters
     ----------
-    baseline : usual samples to draw as dots.   trajectory : paths and results to draw.   width, height : pixels.
+    baseline : usual samples to draw; without them the density's own held-out scores, at angles without meaning.
+    trajectory : paths and results to draw.   width, height : pixels.
 
     Returns
     -------
@@ -42,40 +43,29 @@ def density_map(
 
     Raises
     ------
-    RarityError : embeddings of another space, or a size below 400 x 300.
+    RarityError : embeddings of another space, or a size below 600 x 350.
     """
-    if width < 400 or height < 300:
-        raise RarityError(f"A density map needs at least 400 x 300 pixels, got {width} x {height}.")
+    if width < 600 or height < 350:
+        raise RarityError(f"A density map needs at least 600 x 350 pixels, got {width} x {height}.")
     for other, what in ((baseline, "baseline"), (trajectory and trajectory.final, "trajectory")):
         if other is not None:
             density.space.require_same(other.space, what)
-    figure = _figure(width, height)
-    unit = height / 700
+    figure, unit = _figure(width, height), min(height / 700, width / 1200)
     prompt = density.source.get("prompt")
-    _text(
-        figure,
-        32,
-        height - 44 * unit,
-        f"How rare? “{prompt}”" if prompt else "How rare?",
-        20 * unit,
-        INK,
-        weight="bold",
-    )
-    subtitle = f"{density.count:,} usual samples; the farther out, the rarer"
-    if trajectory is not None:
-        subtitle += f"; {len(trajectory.final)} steered to 1 in {2**trajectory.target_bits:,.0f}"
-    _text(figure, 32, height - 72 * unit, subtitle, 11.5 * unit, SOFT)
+    title = f"How rare? “{_clip(prompt, 60)}”" if isinstance(prompt, str) and prompt else "How rare?"
+    _text(figure, 32 * unit, height - 44 * unit, title, 20 * unit, INK, weight="bold")
+    subtitle = f"Learnt from {density.count:,} samples. The farther from the centre, the rarer."
+    _text(figure, 32 * unit, height - 72 * unit, subtitle, 11.5 * unit, SOFT)
     room = height - 100 * unit
-    side = min(room - 16 * unit, width * (0.58 if baseline is not None or trajectory is not None else 0.96))
-    _draw_map(
-        figure.add_axes(((24) / width, (room - side) / 2 / height, side / width, side / height)),
-        density,
-        baseline,
-        trajectory,
-        11 * unit,
-    )
-    if baseline is not None or trajectory is not None:
-        _draw_readings(figure, density, baseline, trajectory, (side + 70) / width, 1 - 28 / width, room / height, unit)
+    side = min(room - 16 * unit, 0.5 * width)
+    box = (24 * unit / width, (room - side) / 2 / height, side / width, side / height)
+    _draw_map(figure.add_axes(box), density, baseline, trajectory, 11 * unit)
+    left = side + 70 * unit
+    _text(figure, left, height - 72 * unit, "■ usual", 11.5 * unit, DOTS, weight="bold")
+    if trajectory is not None:
+        text = f"■ {len(trajectory.final)} steered to 1 in {2**trajectory.target_bits:,.0f}"
+        _text(figure, left + 108 * unit, height - 72 * unit, text, 11.5 * unit, ACCENT, weight="bold")
+    _draw_readings(figure, density, baseline, trajectory, left / width, 1 - 28 * unit / width, room / height, unit)
     return _render(figure)
 
 
@@ -115,7 +105,7 @@ def contact_sheet(
 
     figure = _figure(width, height)
     if title:
-        _text(figure, margin, height - 50, title, 18, INK, weight="bold")
+        _text(figure, margin, height - 50, _clip(title, 70), 18, INK, weight="bold")
     page = _page(width, height)
     for p, (name, images, texts, colour) in enumerate(panels):
         left = margin + p * (panel + gutter)
@@ -125,60 +115,83 @@ def contact_sheet(
             page[y - 1 : y + tile_h + 1, x - 1 : x + tile_w + 1] = torch.tensor(_rgb(FAINT))
             page[y : y + tile_h, x : x + tile_w] = tile
             if texts:
-                _text(figure, x + tile_w / 2, height - y - tile_h - 16, texts[i], 9.5, INK, ha="center")
+                _text(
+                    figure,
+                    x + tile_w / 2,
+                    height - y - tile_h - 16,
+                    _clip(texts[i], max(8, tile_w // 8)),
+                    9.5,
+                    INK,
+                    ha="center",
+                )
     figure.figimage(page.numpy(), origin="upper")
     return _render(figure)
 
 
 def _draw_map(axes, density, baseline, trajectory, size) -> None:
-    bits = [density.bits(baseline.vectors)] if baseline is not None else []
-    bits += [trajectory.readings["bits"][-1], torch.tensor([trajectory.band[1]])] if trajectory is not None else []
-    reach = min(max([float(b.max()) for b in bits] or [10.0]) + 0.7, 30.0)
-    axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal")
-    axes.axis("off")
     from matplotlib.patches import Annulus, Circle
 
-    def radius(b: float) -> float:
-        return min((b + HUB) / (reach + HUB), 1.0)
-
+    held_out = density.calibration.bits(density.calibration.scores)
+    bits = [density.bits(baseline.vectors) if baseline is not None else held_out]
+    bits += [trajectory.readings["bits"][-1], torch.tensor([trajectory.band[1]])] if trajectory is not None else []
+    reach = min(max(float(b.max()) for b in bits) + 0.7, 30.0) + HUB
+    plane = _plane(density, trajectory)
+    axes.set(xlim=(-1.01, 1.01), ylim=(-1.01, 1.01), aspect="equal")
+    axes.axis("off")
     axes.add_patch(Circle((0, 0), 1.0, facecolor="white", edgecolor=FAINT, linewidth=1))
     if trajectory is not None:
-        low, high = trajectory.band
-        axes.add_patch(
-            Annulus((0, 0), radius(high), radius(high) - radius(low), facecolor=ACCENT, alpha=0.13, linewidth=0)
-        )
-    decades = [10.0**e for e in range(1, 8) if math.log2(10**e) < reach - 0.4]
-    for one_in in decades:
-        axes.add_patch(Circle((0, 0), radius(math.log2(one_in)), fill=False, edgecolor="#c3c1bb", linewidth=0.9))
+        low, high = ((edge + HUB) / reach for edge in trajectory.band)
+        axes.add_patch(Annulus((0, 0), high, high - low, facecolor=ACCENT, alpha=0.14, linewidth=0))
     if baseline is not None:
-        x, y = _positions(density, baseline.vectors, radius)
-        axes.scatter(x, y, s=max(3.0, 4000 / max(len(x), 400)), color=DOTS, alpha=0.55, linewidths=0)
+        angle, radius = _polar(density, plane, baseline.vectors, reach)
+    else:  # the golden angle spreads them evenly
+        angle, radius = torch.arange(len(held_out)) * math.pi * (3 - math.sqrt(5)), (held_out + HUB) / reach
+    dot = min(max(7000 / len(radius), 2.5), 16)
+    axes.scatter(radius * angle.cos(), radius * angle.sin(), s=dot, color=DOTS, alpha=0.6, linewidths=0)
+    rings = [10**e for e in range(1, 8) if math.log2(10**e) + HUB < reach - 0.3]
+    for one_in in rings:
+        ring = (math.log2(one_in) + HUB) / reach
+        axes.add_patch(Circle((0, 0), ring, fill=False, edgecolor="#bdbbb5", linewidth=0.9))
+        box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+        axes.text(0, ring, f"1 in {one_in:,}", ha="center", va="center", color=INK, fontsize=size, bbox=box, zorder=5)
     if trajectory is not None:
-        paths = [_positions(density, step.vectors, radius) for step in trajectory.embeddings]
-        for i in range(len(trajectory.final)):
-            axes.plot(
-                [p[0][i] for p in paths], [p[1][i] for p in paths], color=ACCENT, alpha=0.45, linewidth=1.1, zorder=3
-            )
-        axes.scatter(*paths[-1], s=46, color=ACCENT, edgecolors="white", linewidths=1.0, zorder=4)
-    for one_in in decades:
-        axes.text(
-            0,
-            radius(math.log2(one_in)),
-            f"1 in {one_in:,.0f}",
-            ha="center",
-            va="center",
-            color=INK,
-            fontsize=size,
-            zorder=5,
-            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-        )
+        path = [_polar(density, plane, step.vectors, reach) for step in trajectory.embeddings]
+        angles, radii = _smooth(torch.stack([a for a, _ in path]), torch.stack([r for _, r in path]))
+        axes.plot(radii * angles.cos(), radii * angles.sin(), color=ACCENT, alpha=0.5, linewidth=1.1, zorder=3)
+        x, y = radii[-1] * angles[-1].cos(), radii[-1] * angles[-1].sin()
+        axes.scatter(x, y, s=size * 4.5, color=ACCENT, edgecolors="white", linewidths=1.0, zorder=6)
 
 
-def _positions(density: GaussianDensity, x: Tensor, radius) -> tuple[list[float], list[float]]:
-    w, _ = density.whiten(x)
-    plane = normalize(torch.nn.functional.pad(w[:, :2], (0, 2 - min(2, w.shape[1]))), dim=1)
-    radii = torch.tensor([radius(float(b)) for b in density.bits(x)], dtype=plane.dtype)
-    return (plane[:, 0] * radii).tolist(), (plane[:, 1] * radii).tolist()
+def _plane(density: GaussianDensity, trajectory: Trajectory | None) -> Tensor:
+    """Two orthonormal whitened directions [k, 2]: where the results differ most, or the strongest two without results.
+
+    All directions of whitened coordinates are as wide as each other, so any plane shows the usual samples as well.
+    """
+    k = density.components
+    plane = torch.eye(k, 2, dtype=torch.float64)
+    if trajectory is None or len(trajectory.final) < 3 or k < 3:
+        return plane
+    u = normalize(density.whiten(trajectory.final.vectors)[0], dim=1)
+    common = normalize(u.mean(dim=0), dim=0)
+    plane = torch.linalg.svd(u - torch.outer(u @ common, common), full_matrices=False).Vh[:2].T
+    return plane * plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)).sign()
+
+
+def _polar(density: GaussianDensity, plane: Tensor, x: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """Angle in the plane and radius on the map, [N] each."""
+    across, up = (density.whiten(x)[0] @ plane).T
+    return torch.atan2(up, across), ((density.bits(x) + HUB) / reach).clamp_max(1)
+
+
+def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+    """Points between the kept steps [S, N], turning the shorter way round, so that paths bend with the rings."""
+    turns = torch.remainder(angles.diff(dim=0) + math.pi, 2 * math.pi) - math.pi
+    angles = torch.cat([angles[:1], angles[:1] + turns.cumsum(dim=0)])
+    share = torch.linspace(0, 1, 25, dtype=angles.dtype)[:, None]
+    between = [
+        torch.cat([a + share * (b - a) for a, b in zip(line[:-1], line[1:], strict=True)]) for line in (angles, radii)
+    ]
+    return between[0], between[1]
 
 
 def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit) -> None:
@@ -191,38 +204,49 @@ def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit
         "Length of the embedding": lambda x: x.double().norm(dim=1),
         "Outside the model's main directions (residual)": density.residual,
     }
-    rows = [
-        (
-            name,
-            read(baseline.vectors) if baseline is not None else None,
-            read(trajectory.final.vectors) if trajectory is not None else None,
-        )
-        for name, read in readers.items()
-    ]
+    held_out = {
+        "Rarity (bits)": density.calibration.bits(density.calibration.scores),
+        "Outside the model's main directions (residual)": density.residual_calibration,
+    }
+    rows = []
+    for name, read in readers.items():
+        usual = read(baseline.vectors) if baseline is not None else held_out.get(name)
+        rows.append((name, usual, read(trajectory.final.vectors) if trajectory is not None else None))
     if trajectory is not None and "contrast" in trajectory.readings:
-        usual, rare = trajectory.readings["contrast"][0], trajectory.readings["contrast"][-1]
-        rows.append(("Subject against its alternatives (margin)", usual, rare))
-    step = (top - 0.02) / len(rows)
+        margins = trajectory.readings["contrast"]
+        rows.append(("Subject against its alternatives (margin)", margins[0], margins[-1]))
+    rows = [row for row in rows if row[1] is not None or row[2] is not None]
+    step = (top - 0.02) / max(len(rows), 4)
     for i, (name, usual, rare) in enumerate(rows):
         axes = figure.add_axes((left, top - (i + 0.72) * step, right - left, 0.44 * step))
         axes.set_facecolor("none")
         axes.set_yticks([])
-        for side in ("top", "left", "right"):
-            axes.spines[side].set_visible(False)
+        for edge in ("top", "left", "right"):
+            axes.spines[edge].set_visible(False)
         axes.spines["bottom"].set_color("#b9b7b1")
         axes.tick_params(axis="x", labelsize=9.5 * unit, colors=SOFT, length=3)
-        axes.set_title(name, loc="left", fontsize=11 * unit, color=INK, pad=5)
+        axes.set_title(name, loc="left", fontsize=11 * unit, color=INK, pad=5 * unit)
         values = torch.cat([v for v in (usual, rare) if v is not None])
         low, high = float(values.min()), float(values.max())
-        pad = 0.03 * (high - low) or 0.03 * max(abs(low), 1e-6)
+        if name == "Rarity (bits)":
+            low, high = 0.0, max(high, trajectory.band[1] if trajectory is not None else 0.0)
+            if trajectory is not None:
+                axes.axvspan(*trajectory.band, color=ACCENT, alpha=0.14, linewidth=0)
+        pad = max(0.03 * (high - low), 1e-3 * max(abs(low), abs(high)), 1e-9)
         axes.set_xlim(low - pad, high + pad)
         if usual is not None:
-            axes.hist(usual.tolist(), bins=60 if len(usual) > 200 else 16, range=(low, high), color="#b4bac1")
-        if rare is not None:
-            axes.vlines(
-                rare.tolist(), 0, 0.62, transform=axes.get_xaxis_transform(), color=ACCENT, alpha=0.75, linewidth=1.6
+            axes.hist(
+                usual.tolist(), bins=60 if len(usual) > 200 else 16, range=(low, max(high, low + pad)), color="#b4bac1"
             )
+        if rare is not None:
+            ticks = axes.get_xaxis_transform()
+            axes.vlines(rare.tolist(), 0, 0.62, transform=ticks, color=ACCENT, alpha=0.75, linewidth=1.6 * unit)
         axes.locator_params(axis="x", nbins=6)
+
+
+def _clip(text: str, characters: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def _fit_tiles(images: Tensor, height: int, width: int) -> Tensor:

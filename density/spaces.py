@@ -18,7 +18,7 @@ class EmbeddingSpace:
     Parameters
     ----------
     encoder : name for people, such as "Kandinsky 2.2 prior".
-    fingerprint : digest of the encoder's weights. Equal widths are not enough: two encoders of width 1280 share nothing.
+    fingerprint : digest of the encoder's weights; equal widths are not enough, two encoders 1280 wide share nothing.
     width : number of dimensions d.
     kind : "raw" as the prior leaves it, "unit" scaled to length one, "std" standardised per dimension.
 

@@ -13,8 +13,8 @@ from .errors import RarityError
 def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """A contiguous CPU copy that takes part in autograd, whatever mode the original was made in.
 
-    ComfyUI runs every node under `torch.inference_mode()`. Tensors made there cannot be saved for a backward pass later,
-    so whatever travels between nodes is copied once, outside that mode.
+    A host may run everything under `torch.inference_mode()`. Tensors made there cannot be saved for a backward pass
+    later, so whatever travels is copied once, outside that mode.
     """
     with torch.inference_mode(False), torch.no_grad():
         copy = torch.empty(tensor.shape, dtype=dtype)
