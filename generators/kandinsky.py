@@ -72,12 +72,14 @@ def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype
     movq = _load(diffusers.VQModel, parts["movq"], torch_dtype=dtype)
     _check_width(space, transformer.config.embedding_dim, "prior")
     _check_width(space, unet.config.encoder_hid_dim, "decoder's U-Net")
+    tokenizer = _load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"])
+    _check_tokens(transformer, tokenizer)
     prior = Prior(
         space=space,
         zero=zero,
         transformer=_place(transformer, device, dtype),
         text_encoder=_place(text_encoder, device, dtype),
-        tokenizer=_load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"]),
+        tokenizer=tokenizer,
         image_encoder=_place(image_encoder, device, dtype),
         image_processor=read_json(parts["image_processor"] / "preprocessor_config.json"),
         scheduler=_load_scheduler(diffusers, parts["prior_scheduler"], ("UnCLIPScheduler",)),
@@ -146,3 +148,11 @@ def _check_width(space: EmbeddingSpace, width: int, part: str) -> None:
             f"The {part} takes embeddings of width {width}, but the image encoder {space.encoder} makes width "
             f"{space.width}. Prior and decoder must come from the same Kandinsky."
         )
+
+
+def _check_tokens(transformer, tokenizer) -> None:
+    if transformer.prd_embedding is None or transformer.encoder_hidden_states_proj is None:
+        raise RarityError("This prior has no text tokens or no readout token: it is not a Kandinsky 2 prior.")
+    expected, got = transformer.config.num_embeddings, tokenizer.model_max_length
+    if got != expected:
+        raise RarityError(f"The prior reads {expected} text tokens, but its tokenizer makes {got}. Copy the tokenizer again.")

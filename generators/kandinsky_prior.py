@@ -18,6 +18,7 @@ from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .noise import streams
 from .pictures import check_pictures, preprocess
+from .prompted_prior import PromptedPrior
 
 Progress = Callable[[int, int], None]
 
@@ -140,44 +141,48 @@ class Prior:
             raise RarityError(f"The steps must be at most {self.scheduler.config.num_train_timesteps}, got {steps}.")
         if not math.isfinite(guidance):
             raise RarityError(f"The guidance must be a finite number, got {guidance}.")
-        guided = guidance > 1
         starts = range(0, count, batch_size)
         rows = []
         with torch.no_grad():
-            # Unconditional branch first. Read once: neither text changes from batch to batch.
-            texts = self._read([negative_prompt, prompt] if guided else [prompt])
+            times = self._scheduler(steps).timesteps
+            texts = [prompt, negative_prompt] if guidance > 1 else [prompt]
+            branches = self._prompted(texts, times)
             for batch, start in enumerate(starts):
                 noise = streams(seed, start, min(batch_size, count - start), "prior")
                 tick = progress and (lambda step, batch=batch: progress(batch * steps + step, len(starts) * steps))
-                rows.append(self._denoise(texts, noise, steps, guidance, tick))
+                rows.append(self._denoise(branches, noise, steps, guidance, tick))
         source = {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
                   "seed": seed, "steps": steps, "guidance": float(guidance)}
         return Embeddings(torch.cat(rows), self.space, source=source)
 
-    def _denoise(self, texts: _Texts, noise: list[torch.Generator], steps: int, guidance: float, tick) -> Tensor:
+    def _denoise(self, branches: list[PromptedPrior], noise, steps: int, guidance: float, tick) -> Tensor:
         """One batch from noise to raw embeddings, [b, d] on the CPU; the state x stays in float32."""
-        scheduler = deepcopy(self.scheduler)  # its steps are state, and a cancelled run must leave none behind
-        scheduler.set_timesteps(steps, device="cpu")
+        scheduler = self._scheduler(steps)
         times = scheduler.timesteps
-        branches = len(texts.embedding)
-        condition = texts.repeated(len(noise))
         x = torch.cat([torch.randn(1, self.space.width, generator=one) for one in noise]).to(self.device)
         for i, t in enumerate(times):
-            predicted = self.transformer(
-                x.repeat(branches, 1).to(self.transformer.dtype),
-                timestep=t.to(self.device),
-                proj_embedding=condition.embedding,
-                encoder_hidden_states=condition.hidden,
-                attention_mask=condition.mask,
-            ).predicted_image_embedding.float()
-            if branches == 2:
-                unconditional, conditional = predicted.chunk(2)
-                predicted = unconditional + guidance * (conditional - unconditional)
+            predicted = branches[0].predict(x, i)
+            for other in branches[1:]:
+                unconditional = other.predict(x, i)
+                predicted = unconditional + guidance * (predicted - unconditional)
             following = times[i + 1] if i + 1 < len(times) else None
             x = scheduler.step(predicted, t, x, prev_timestep=following, generator=noise).prev_sample
             if tick:
                 tick(i + 1)
         return self.transformer.post_process_latents(x).float().cpu()
+
+    def _scheduler(self, steps: int):
+        """A scheduler of its own for each use: its steps are state, and a cancelled run must leave none behind."""
+        scheduler = deepcopy(self.scheduler)
+        scheduler.set_timesteps(steps, device="cpu")
+        return scheduler
+
+    def _prompted(self, texts: list[str], times: Tensor) -> list[PromptedPrior]:
+        read = self._read(texts)
+        return [
+            PromptedPrior(self.transformer, *one, times.to(self.device))
+            for one in zip(read.embedding, read.hidden, read.mask, strict=True)
+        ]
 
     def _read(self, prompts: list[str]) -> _Texts:
         """Both things the prior wants to know of a text: every token's state, and the text's embedding."""
@@ -200,9 +205,6 @@ class _Texts:
     embedding: Tensor
     hidden: Tensor
     mask: Tensor
-
-    def repeated(self, count: int) -> _Texts:
-        return _Texts(*(x.repeat_interleave(count, dim=0) for x in (self.embedding, self.hidden, self.mask)))
 
 
 def encoder_name(config) -> str:

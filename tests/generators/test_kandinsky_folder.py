@@ -135,3 +135,10 @@ def test_half_precision_files_are_loaded_in_float32(folder, tiny_kandinsky):
     modules = [prior.transformer, prior.text_encoder, prior.image_encoder, decoder.unet, decoder.movq]
     assert {p.dtype for module in modules for p in module.parameters()} == {torch.float32}
     assert prior.space == tiny_kandinsky[0].space
+
+
+def test_a_tokenizer_of_another_length_is_refused(folder):
+    file = folder / "prior" / "tokenizer" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 77}))
+    with pytest.raises(RarityError, match="reads 12 text tokens, but its tokenizer makes 77"):
+        load_kandinsky(folder)

@@ -1,0 +1,28 @@
+"""A contrast guardrail from words."""
+
+import pytest
+import torch
+from rarity.density.errors import RarityError
+from rarity.generators.contrast import contrast_guardrail
+
+
+@pytest.fixture(scope="module")
+def baseline(tiny_kandinsky):
+    return tiny_kandinsky[0].sample("a letter r", 40, steps=3)
+
+
+def test_the_margin_is_that_of_the_texts(tiny_kandinsky, baseline):
+    prior, _ = tiny_kandinsky
+    rail = contrast_guardrail(prior, baseline, " r ", ["p", "", "r", "q ", "p"], quantile=0.25)
+    assert rail.names == ("r", "p", "q")
+    r, p, q = torch.nn.functional.normalize(prior.encode_text(["r", "p", "q"]).double(), dim=1)
+    x = torch.nn.functional.normalize(baseline.vectors.double(), dim=1)
+    margin = x @ r - torch.maximum(x @ p, x @ q)
+    torch.testing.assert_close(rail.reading(baseline.vectors), margin)
+    assert int((margin < rail.threshold).sum()) == 10
+
+
+@pytest.mark.parametrize("subject, alternatives", [("r", []), ("r", ["r", " "]), ("", ["p"])])
+def test_words_that_say_nothing_are_refused(tiny_kandinsky, baseline, subject, alternatives):
+    with pytest.raises(RarityError):
+        contrast_guardrail(tiny_kandinsky[0], baseline, subject, alternatives)
