@@ -1,0 +1,117 @@
+"""Packaging and texts that must agree with each other."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["python -m pip install nox && python -m nox -s demo", "python -m pip install nox && python -m nox -s tests"]
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def readme():
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def sessions():
+    return set(re.findall(r"@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8")))
+
+
+def test_requirements_equal_the_dependencies(project):
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")
+    assert lines == [*project["project"]["dependencies"], ""]
+
+
+def test_nothing_is_pinned(project):
+    dependencies = project["project"]["dependencies"]
+    assert not [line for line in dependencies if re.search(r"==|~=|<|@|;", line)]
+    assert {"torch", "numpy"} <= set(dependencies), "torch and numpy without any version"
+
+
+def test_every_import_is_a_dependency(project):
+    import ast
+
+    known = {"sklearn": "scikit-learn", "open_clip": "open_clip_torch"}
+    ours = {"comfy", "comfy_api", "folder_paths"}  # of ComfyUI itself
+    declared = {re.split(r"[<>=~!\[]", line)[0] for line in project["project"]["dependencies"]}
+    files = [ROOT / "__init__.py", ROOT / "cli.py"]
+    files += [path for part in ("density", "generators", "nodes") for path in (ROOT / part).rglob("*.py")]
+    for path in files:
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in part.names] if isinstance(part, ast.Import) else []
+            if isinstance(part, ast.ImportFrom) and not part.level:
+                names = [part.module]
+            for top in {name.split(".")[0] for name in names} - ours - set(sys.stdlib_module_names):
+                assert known.get(top, top) in declared, f"{path.name} imports {top}"
+
+
+def test_the_package_is_the_root(project):
+    import rarity
+
+    assert Path(rarity.__file__).parent == ROOT
+    packages = set(project["tool"]["setuptools"]["packages"])
+    on_disk = {f"rarity.{path.parent.relative_to(ROOT).as_posix()}".replace("/", ".")
+               for part in ("density", "generators", "nodes") for path in (ROOT / part).rglob("__init__.py")}
+    assert packages == {"rarity"} | on_disk
+
+
+def test_what_the_registry_reads(project):
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["project"]["version"])
+    assert "comfyui" not in project["project"]["name"].lower()
+    assert {"Repository", "Issues"} <= set(project["project"]["urls"])
+    comfy = project["tool"]["comfy"]
+    assert comfy["DisplayName"] == "Rarity" and comfy["requires-comfyui"] == ">=0.3.64"
+    assert project["project"]["version"] in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_has_the_two_commands(readme):
+    for command in COMMANDS:
+        assert f"\n    {command}\n" in readme
+    assert {"demo", "tests", "lint", "bench", "comfy"} == sessions()
+
+
+def test_every_session_that_a_text_names_exists(readme):
+    texts = [readme, (ROOT / ".ci" / "run").read_text(encoding="utf-8")]
+    named = {name for text in texts for name in re.findall(r"nox -s (\w+)", text)}
+    assert named and named <= sessions()
+    assert {name for name in re.findall(r"^\| `(\w+)` \|", readme, flags=re.MULTILINE)} == sessions()
+
+
+def test_ci_runs_the_readme_s_own_test_command():
+    run = ROOT / ".ci" / "run"
+    assert COMMANDS[1] in run.read_text(encoding="utf-8").splitlines()
+    assert run.stat().st_mode & 0o111
+
+
+def test_the_readme_has_a_section_for_every_node(readme):
+    import json
+
+    titles = {title.strip() for line in re.findall(r"^### (.+)$", readme, flags=re.MULTILINE) for title in line.split(",")}
+    labels = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert {node["display_name"] for node in labels.values()} <= titles
+
+
+def test_links_of_the_readme_lead_somewhere(readme):
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+               for title in re.findall(r"^#+ (.+)$", readme, flags=re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)]+)\)", readme):
+        assert target[1:] in anchors if target.startswith("#") else (ROOT / target).is_file(), target
+
+
+def test_what_is_not_for_artists_stays_out_of_the_archive():
+    ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    assert {"tests/", "tools/", "benchmarks/", ".ci/", "noxfile.py"} <= set(ignored)
+    kept = {"requirements.txt", "LICENSE", "README.md", "web/", "locales/", "workflows/", "density/", "generators/", "nodes/"}
+    assert not kept & set(ignored)
