@@ -117,7 +117,7 @@ class Calibration:
             raise RarityError(f"Bits must be zero or more and finite, got {bits}.")
         nats = (bits + math.log2(self.tail_probability)) * math.log(2)
         if nats > 0:
-            shape = max(self.shape, 1e-9)
+            shape = max(self.shape, 1e-12)
             return self.threshold + self.scale * float(torch.tensor(shape * nats, dtype=torch.float64).expm1()) / shape
         # In the body: as many held-out scores reach it as p (n + 1) - 1 allows; rounding must not cost a step.
         n = len(self.scores)
@@ -197,7 +197,7 @@ def _threshold_index(n: int) -> int:
 
 def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
     """Bits of a score `excess` >= 0 beyond the threshold; log1p keeps the limit xi -> 0, the exponential, exact."""
-    shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-9)
+    shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-12)
     nats = torch.log1p(shape * excess.clamp_min(0) / scale) / shape
     return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
 
@@ -205,7 +205,7 @@ def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
 def _log_posterior(excesses: Tensor, shape: Tensor, log_scale: Tensor) -> Tensor:
     """Log posterior of a generalised Pareto on a grid [a, b] of shapes [a] and log scales [b], up to a constant."""
     rows = []
-    for xi in shape.clamp_min(1e-9):
+    for xi in shape.clamp_min(1e-12):
         logs = torch.log1p(xi * excesses / log_scale.exp()[:, None]).sum(dim=1)
         rows.append(-len(excesses) * log_scale - (1 + 1 / xi) * logs - xi**2 / (2 * SHAPE_PRIOR_SD**2))
     return torch.stack(rows)

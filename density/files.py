@@ -76,7 +76,7 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
 
 
 def inspect_file(path: str | os.PathLike) -> dict:
-    """What a file holds, after all the checks that loading makes: kind, version, space, counts, source, tensors' shapes."""
+    """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes."""
     kind, fields, tensors = _read(Path(path), None)
     _build(kind, fields, tensors)
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

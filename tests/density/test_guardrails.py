@@ -1,0 +1,132 @@
+"""What every guardrail promises, and each one's literal formula."""
+
+import pytest
+import torch
+from rarity.density import (
+    AnchorGuardrail,
+    ContrastGuardrail,
+    Embeddings,
+    Guardrail,
+    NormGuardrail,
+    RarityError,
+    ResidualGuardrail,
+)
+
+
+@pytest.fixture(params=["anchor", "residual", "norm", "contrast"])
+def rail(request, baseline, density, contrast):
+    return {
+        "anchor": lambda: AnchorGuardrail.from_baseline(baseline, 0.2),
+        "residual": lambda: ResidualGuardrail(density, 80),
+        "norm": lambda: NormGuardrail(density),
+        "contrast": lambda: contrast,
+    }[request.param]()
+
+
+def far(mixture):
+    """Rows in and out of every guardrail."""
+    x = mixture(300, 11).vectors.double()
+    g = torch.Generator().manual_seed(1)
+    return torch.cat([x, 3 * x, x + 2 * torch.randn(x.shape, generator=g)])
+
+
+def test_a_guardrail_keeps_its_promises(rail, mixture):
+    assert isinstance(rail, Guardrail)
+    x = far(mixture)
+    penalty, accepts = rail.penalty(x), rail.accepts(x)
+    assert penalty.shape == accepts.shape == rail.reading(x).shape == (len(x),)
+    assert (penalty >= 0).all() and 0 < int(accepts.sum()) < len(x)
+    assert (penalty[accepts] <= 1e-4).all() and (penalty[~accepts] > 0).all()
+    inside = rail.project(x)[accepts]
+    assert torch.allclose(inside, x[accepts], atol=1e-3)
+
+
+def test_the_penalty_can_be_descended(rail, mixture):
+    x = far(mixture)
+    x = x[rail.penalty(x) > 0.05].clone().requires_grad_(True)
+    before = rail.penalty(x)
+    (gradient,) = torch.autograd.grad(before.sum(), x)
+    assert torch.isfinite(gradient).all() and (gradient.norm(dim=1) > 0).all()
+    step = 1e-3 * gradient / gradient.norm(dim=1, keepdim=True)
+    assert (rail.penalty(x - step) < before).all()
+
+
+def test_the_gradient_is_that_of_finite_differences(rail, mixture):
+    x = far(mixture)
+    x = x[rail.penalty(x) > 0.05][:4].clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(rail.penalty, (x,), eps=1e-7, atol=1e-4)
+
+
+def test_projection_ends_inside(rail, mixture, contrast):
+    x = far(mixture)
+    projected = rail.project(x)
+    if rail is contrast:
+        assert projected is x  # no closed form
+    else:
+        assert rail.accepts(projected).all() and rail.accepts(projected.float()).all()
+
+
+def test_guardrails_hold_ordinary_tensors(baseline, density):
+    with torch.inference_mode():
+        rails = [
+            AnchorGuardrail.from_baseline(baseline),
+            ContrastGuardrail.from_baseline(baseline.vectors[:4], 0, baseline),
+            ResidualGuardrail(density),
+            NormGuardrail(density),
+        ]
+    x = (3 * baseline.vectors[:8].double()).requires_grad_(True)
+    sum(rail.penalty(x).sum() for rail in rails).backward()
+    assert x.grad is not None
+
+
+def test_the_margin_is_the_literal_formula(contrast, baseline):
+    prototypes = torch.cat([contrast.subject[None], contrast.others])
+    for row, reading in zip(baseline.vectors[:20].double(), contrast.reading(baseline.vectors[:20]), strict=True):
+        cosines = [float(row @ p / (row.norm() * p.norm())) for p in prototypes]
+        assert float(reading) == pytest.approx(cosines[0] - max(cosines[1:]), abs=1e-12)
+
+
+def test_the_contrast_threshold_is_the_baselines_quantile(contrast, baseline):
+    margins = contrast.reading(baseline.vectors)
+    assert float((margins < contrast.threshold).double().mean()) == pytest.approx(0.3, abs=0.01)
+    assert contrast.scale == pytest.approx(float(margins.std(correction=0)))
+    assert float(contrast.accepts(baseline.vectors).double().mean()) == pytest.approx(0.7, abs=0.01)
+
+
+def test_the_asked_subject_may_stand_anywhere(contrast, baseline):
+    prototypes = torch.cat([contrast.others[:3], contrast.subject[None], contrast.others[3:]])
+    moved = ContrastGuardrail.from_baseline(prototypes, 3, baseline)
+    assert torch.allclose(moved.reading(baseline.vectors), contrast.reading(baseline.vectors))
+
+
+def test_the_anchors_floor_is_the_baselines_quantile(baseline):
+    rail = AnchorGuardrail.from_baseline(baseline, 0.1)
+    assert float((rail.reading(baseline.vectors) < rail.min_cosine).double().mean()) == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_residual_limit_is_a_held_out_percentile(density, mixture):
+    rail = ResidualGuardrail(density, 90)
+    assert float(rail.accepts(mixture(5000, 6).vectors).double().mean()) == pytest.approx(0.9, abs=0.03)
+
+
+def test_nonsense_is_refused(baseline, density, space):
+    for make, message in [
+        (lambda: AnchorGuardrail(torch.zeros(16), 0.5), "not zero"),
+        (lambda: AnchorGuardrail(torch.ones(16), 1.0), "lowest cosine"),
+        (lambda: AnchorGuardrail.from_baseline(baseline, 1.0), "quantile"),
+        (lambda: ResidualGuardrail(density, 0), "percentile"),
+        (lambda: ContrastGuardrail(torch.ones(1, 16), 0, 0.0), "at least one alternative"),
+        (lambda: ContrastGuardrail(torch.ones(2, 16), 2, 0.0), "one of the 2 prototypes"),
+        (lambda: ContrastGuardrail(torch.zeros(2, 16), 0, 0.0), "finite and not zero"),
+        (lambda: ContrastGuardrail(torch.ones(2, 16), 0, 0.0, ("a",)), "2 names"),
+        (lambda: ContrastGuardrail.from_baseline(torch.ones(2, 15), 0, baseline), "15 wide, the embeddings 16"),
+        (lambda: ContrastGuardrail(torch.ones(2, 15), 0, 0.0).reading(baseline.vectors), r"shape \[N, 15\]"),
+    ]:
+        with pytest.raises(RarityError, match=message):
+            make()
+
+
+def test_a_baseline_that_is_all_one_direction_still_makes_an_anchor(space):
+    same = Embeddings(torch.ones(60, 16) * torch.arange(1, 61)[:, None], space)
+    rail = AnchorGuardrail.from_baseline(same)
+    assert rail.accepts(same.vectors).all()

@@ -1,0 +1,198 @@
+"""Every result in the band and inside its guardrails, the same twice, and nothing touched on the way."""
+
+import math
+import time
+
+import pytest
+import torch
+from rarity.density import (
+    AnchorGuardrail,
+    Embeddings,
+    EmbeddingSpace,
+    GaussianDensity,
+    NormGuardrail,
+    RarityError,
+    ResidualGuardrail,
+    choose_starts,
+    optimize,
+)
+
+
+@pytest.fixture(scope="module", params=["usual", "rarer"])
+def starts(request, baseline, density):
+    return choose_starts(baseline, density, 48, request.param, seed=2)
+
+
+@pytest.fixture(scope="module")
+def chain(baseline, density, contrast):
+    return (contrast, AnchorGuardrail.from_baseline(baseline), ResidualGuardrail(density, 95))
+
+
+def test_every_sample_lands_on_the_target_inside_every_guardrail(density, starts, chain):
+    trajectory = optimize(density, starts, 1000, chain)
+    assert torch.allclose(density.bits(trajectory.final.vectors), torch.tensor(math.log2(1000)).double(), atol=1e-3)
+    assert trajectory.in_band.all() and trajectory.accepted.all()
+    for rail in (*chain, NormGuardrail(density)):
+        assert rail.accepts(trajectory.final.vectors).all(), rail.name
+
+
+@pytest.mark.parametrize("one_in", [2, 10, 300, 100_000, 10_000_000])
+def test_any_allowed_rarity_is_hit(density, starts, one_in):
+    trajectory = optimize(density, starts, one_in, steps=20)
+    target = math.log2(one_in)
+    assert trajectory.in_band.all()
+    assert (density.bits(trajectory.final.vectors) - target).abs().max() < (1e-3 if one_in > 10 else 0.01)
+    assert trajectory.extrapolated == (one_in > 2001)
+
+
+def test_the_contrast_guardrail_is_what_keeps_the_subject(density, starts, contrast):
+    without = optimize(density, starts, 1000).final.vectors
+    assert contrast.accepts(without).double().mean() < 0.9
+    assert contrast.accepts(optimize(density, starts, 1000, (contrast,)).final.vectors).all()
+
+
+def test_results_stay_near_their_own_starts_and_varied(density, starts, contrast):
+    final = optimize(density, starts, 1000, (contrast,)).final
+    before = torch.nn.functional.normalize(density.whiten(starts.vectors)[0], dim=1)
+    after = torch.nn.functional.normalize(density.whiten(final.vectors)[0], dim=1)
+    assert ((before @ after.T).argmax(dim=1) == torch.arange(48)).double().mean() > 0.9
+    spread = [1 - float((u @ u.T).fill_diagonal_(0).sum()) / (48 * 47) for u in (before, after)]
+    assert spread[1] > 0.8 * spread[0]
+
+
+def test_a_start_that_needs_no_step_only_moves_outwards(density, starts):
+    """Without guardrails in reach, the pull keeps the direction: the radial scaling, literally."""
+    trajectory = optimize(density, starts, 4, steps=10)
+    w, r = density.whiten(trajectory.final.vectors)
+    w0, _ = density.whiten(starts.vectors)
+    assert torch.nn.functional.cosine_similarity(w, w0).median() > 1 - 1e-9
+    d2 = w.square().sum(1) + r.square().sum(1) / density.residual_variance
+    assert torch.allclose(d2, torch.tensor(density.score_at(2.0)).double(), rtol=1e-5)
+
+
+def test_a_residual_beyond_its_limit_is_shortened(density, baseline):
+    x = baseline.vectors[:8].double()
+    _, r = density.whiten(x)
+    wild = Embeddings(x + 30 * r, baseline.space)
+    rail = ResidualGuardrail(density, 90)
+    trajectory = optimize(density, wild, 500, (rail,))
+    assert rail.accepts(trajectory.final.vectors).all() and trajectory.in_band.all()
+
+
+def test_starts_at_the_very_centre_get_a_direction(density):
+    centre = Embeddings(density.mean.float().expand(4, -1), density.space)
+    trajectory = optimize(density, centre, 100)
+    assert trajectory.in_band.all() and torch.isfinite(trajectory.final.vectors).all()
+    assert trajectory.final.vectors.unique(dim=0).shape[0] == 4
+
+
+def test_the_best_point_is_kept(density, starts, contrast):
+    """More checkpoints never look worse: the penalty of the kept point falls, step by step."""
+    trajectory = optimize(density, starts, 1000, (contrast,), steps=60, keep_every=5)
+    penalties = torch.stack([contrast.penalty(step.vectors) for step in trajectory.embeddings[1:]])
+    broken = (penalties > 1e-4).sum(dim=1)
+    assert (broken.diff() <= 0).all() and broken[-1] == 0
+
+
+def test_the_trajectory_reads_what_it_holds(density, starts, chain):
+    trajectory = optimize(density, starts, 1000, chain, steps=25, keep_every=10)
+    assert trajectory.steps == (0, 10, 20, 25) and len(trajectory.embeddings) == 4
+    assert torch.equal(trajectory.start.vectors, starts.vectors)
+    assert {"bits", "t2", "residual", "norm", "anchor_cosine", "contrast", "anchor"} <= set(trajectory.readings)
+    for i, step in enumerate(trajectory.embeddings):
+        assert torch.equal(trajectory.readings["bits"][i], density.bits(step.vectors))
+        assert torch.equal(trajectory.readings["contrast"][i], chain[0].reading(step.vectors))
+    result = trajectory.results()[0]
+    assert set(result) == {"bits", "one_in", "in_band", "residual", "anchor_cosine"}
+    assert result["one_in"] == pytest.approx(1000, rel=1e-3) and result["in_band"] is True
+    assert trajectory.band == (trajectory.target_bits - 1, trajectory.target_bits + 1)
+    assert "48 of 48 are about 1 in 1,000" in trajectory.report()
+    assert trajectory.final.source["bits"] == trajectory.target_bits
+
+
+def test_two_guardrails_of_a_kind_are_both_read(density, starts, contrast):
+    assert {"contrast", "contrast 2"} <= set(optimize(density, starts, 100, (contrast, contrast), steps=2).readings)
+
+
+def test_the_same_seed_gives_the_same_result(density, starts, chain):
+    one, two = (optimize(density, starts, 1000, chain, seed=4).final.vectors for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_a_sample_does_not_depend_on_its_neighbours(density, starts, chain):
+    together = optimize(density, starts, 1000, chain).final.vectors[5:9]
+    apart = optimize(density, starts.select(range(5, 9)), 1000, chain).final.vectors
+    assert torch.allclose(together, apart, atol=1e-5)
+
+
+def test_it_works_under_inference_mode(baseline):
+    with torch.inference_mode():
+        made = Embeddings(baseline.vectors.clone(), baseline.space)
+        density = GaussianDensity.fit(made)
+        rail = AnchorGuardrail.from_baseline(made, 0.3)
+        trajectory = optimize(density, choose_starts(made, density, 8), 1000, (rail,))
+        assert trajectory.in_band.all() and rail.accepts(trajectory.final.vectors).all()
+
+
+def test_cancelling_leaves_the_inputs_untouched(density, starts, chain):
+    before = [starts.vectors.clone(), density.mean.clone(), chain[0].subject.clone()]
+
+    def cancel(done, total):
+        if done == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        optimize(density, starts, 1000, chain, progress=cancel)
+    assert all(torch.equal(a, b) for a, b in zip(before, [starts.vectors, density.mean, chain[0].subject], strict=True))
+    assert torch.is_grad_enabled() and optimize(density, starts, 1000, chain).in_band.all()
+
+
+def test_progress_runs_from_nothing_to_all(density, starts):
+    calls = []
+    optimize(density, starts, 100, steps=7, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(i, 7) for i in range(8)]
+
+
+def test_another_fit_agrees_about_the_rarity(mixture):
+    """Results of one fit, read under a fit of other samples: nine in ten within one bit."""
+    train, test = mixture(10_000, 21), mixture(10_000, 22)
+    density, other = GaussianDensity.fit(train), GaussianDensity.fit(test)
+    final = optimize(density, choose_starts(train, density, 64), 1000).final.vectors
+    assert ((other.bits(final) - math.log2(1000)).abs() <= 1).double().mean() >= 0.9
+
+
+def test_it_takes_milliseconds_a_sample(density, baseline, contrast):
+    starts = choose_starts(baseline, density, 256)
+    begin = time.perf_counter()
+    optimize(density, starts, 1000, (contrast,))
+    assert (time.perf_counter() - begin) / 256 < 0.02
+
+
+def test_starts_are_rows_of_the_baseline(baseline, density):
+    usual, rarer = (choose_starts(baseline, density, 100, kind, seed=1) for kind in ("usual", "rarer"))
+    assert torch.equal(usual.vectors, choose_starts(baseline, density, 100, "usual", seed=1).vectors)
+    for chosen in (usual, rarer):
+        assert ((chosen.vectors[:, None] == baseline.vectors).all(-1).sum(1) == 1).all()
+        assert len(chosen.vectors.unique(dim=0)) == 100
+    tenth = density.score(baseline.vectors).sort().values[-200]
+    assert (density.score(rarer.vectors) >= tenth).all()
+    assert density.score(usual.vectors).median() < tenth
+
+
+def test_wrong_input_is_one_clear_error(baseline, density, contrast):
+    starts = baseline.select(range(4))
+    foreign = Embeddings(starts.vectors, EmbeddingSpace("another", "encoder", 16))
+    foreign_rail = AnchorGuardrail(torch.ones(16), 0.1, space=foreign.space)
+    for call, message in [
+        (lambda: optimize(density, starts, 1), "from 2 to 10,000,000, got 1"),
+        (lambda: optimize(density, starts, 10_000_001), "from 2 to 10,000,000"),
+        (lambda: optimize(density, foreign, 100), "different embedding spaces"),
+        (lambda: optimize(density, starts, 100, (foreign_rail,)), "anchor guardrail .* different embedding spaces"),
+        (lambda: optimize(density, starts, 100, steps=0), "at least 1 step"),
+        (lambda: optimize(density, starts, 100, step_size=3.0), "step size"),
+        (lambda: choose_starts(baseline, density, 2001), "1 to 2,000 starts"),
+        (lambda: choose_starts(baseline, density, 4, "odd"), "usual.*rarer.*got 'odd'"),
+        (lambda: choose_starts(foreign, density, 4), "different embedding spaces"),
+    ]:
+        with pytest.raises(RarityError, match=message):
+            call()
