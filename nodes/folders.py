@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..density.errors import RarityError
 from ..density.files import safe_path
 from ..generators.kandinsky import MINIATURE
 
@@ -35,6 +36,23 @@ def kandinsky_models():
             if _pipeline(folder) in WITH_PRIOR or _pipeline(folder / "prior") in WITH_PRIOR:
                 found.setdefault(folder.name, folder)
     return found
+
+
+def kandinsky_model(name):
+    """What `load_kandinsky` takes for a name of the menu.
+
+    Raises
+    ------
+    RarityError
+        When nothing of that name is there, as in a workflow from somebody else: ComfyUI does not check this menu itself.
+    """
+    models = kandinsky_models()
+    if name not in models:
+        raise RarityError(
+            f"There is no Kandinsky 2.2 model {name!r} here. Found: {', '.join(models)}. "
+            "Choose one of these, or put the model's folder into ComfyUI's models/diffusers."
+        )
+    return models[name]
 
 
 def _pipeline(folder):

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..generators.kandinsky import MINIATURE, load_kandinsky
 from . import sockets
-from .folders import kandinsky_models
+from .folders import kandinsky_model, kandinsky_models
 from .progress import node_progress
 
 
@@ -39,7 +39,7 @@ class RarityLoadKandinsky(io.ComfyNode):
     @classmethod
     def execute(cls, model):
         device = comfy.model_management.get_torch_device()
-        prior, decoder = load_kandinsky(kandinsky_models()[model], device=device)
+        prior, decoder = load_kandinsky(kandinsky_model(model), device=device)
         return io.NodeOutput(prior, decoder)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from node_schemas import SNAPSHOT, broken_promises, object_info, promises
-
 from rarity.nodes import NODES
 
 ROOT = Path(__file__).parents[2]

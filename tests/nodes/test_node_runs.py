@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-
 from rarity import nodes
 from rarity.density.errors import RarityError
 
@@ -190,6 +189,7 @@ def test_names_stay_in_their_folder(run, density, folders, name):
 def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density, folders):
     prior, decoder = model
     causes = {
+        "no-such-model": (nodes.RarityLoadKandinsky, {"model": "no-such-model"}),
         "prompt": (nodes.RaritySamplePrior, {"prior": prior, "prompt": "  "}),
         "components": (nodes.RarityFitDensity, {"embeddings": baseline, "components": COUNT}),
         "alternative": (nodes.RarityContrastGuardrail,
@@ -203,9 +203,8 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density
 
 
 def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
-    from tiny_kandinsky import build_tiny_kandinsky
-
     from rarity.generators.kandinsky import load_kandinsky
+    from tiny_kandinsky import build_tiny_kandinsky
 
     stranger, _ = load_kandinsky(build_tiny_kandinsky(tmp_path / "other", seed=1))
     foreign = run(nodes.RaritySamplePrior, prior=stranger, count=20, steps=2)[0]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from graph import NOTES, inputs_of, nodes_of, to_api, widget_names
 from node_schemas import object_info
-
 from rarity.generators.demo import LETTERS, demo, subject_of
 from rarity.nodes import NODES
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 # What the server adds to every output node by itself.
-OUTPUT_NODE_HIDDEN = {"prompt": ("PROMPT",), "extra_pnginfo": ("EXTRA_PNGINFO",)}
+_OUTPUT_NODE_HIDDEN = {"prompt": ("PROMPT",), "extra_pnginfo": ("EXTRA_PNGINFO",)}
 
 
 def _given(**options):
@@ -184,7 +184,7 @@ class ComfyNode:
             kind = "optional" if item.optional else "required"
             inputs.setdefault(kind, {})[item.id] = (item.io_type, item.as_dict())
         if schema.is_output_node:
-            inputs["hidden"] = dict(OUTPUT_NODE_HIDDEN)
+            inputs["hidden"] = dict(_OUTPUT_NODE_HIDDEN)
         outputs = schema.outputs or []
         return asdict(NodeInfoV1(
             input=inputs,

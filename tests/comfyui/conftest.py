@@ -1,0 +1,83 @@
+"""A real ComfyUI, where one is found: COMFYUI_PATH, the folder the pack is installed in, ~/comfy/ComfyUI. Else these tests skip."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from comfyui import Server, find_comfyui
+from graph import to_api
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@pytest.fixture(scope="session")
+def comfyui():
+    """The checkout, in a Python that can run it."""
+    place = find_comfyui()
+    if place is None:
+        pytest.skip("No ComfyUI found: set COMFYUI_PATH to a checkout to run these tests.")
+    probe = [sys.executable, "-c", "import aiohttp, av, torchvision, comfyui_frontend_package, torchsde"]
+    missing = subprocess.run(probe, capture_output=True, text=True)
+    if missing.returncode:
+        reason = missing.stderr.strip().splitlines()[-1]
+        pytest.skip(f"{place} cannot run in this Python ({reason}): pip install -r {place / 'requirements.txt'}")
+    return place
+
+
+@pytest.fixture(scope="session")
+def on_standin():
+    """Run a script of tests/support on the stand-in; returns the JSON it prints."""
+    return _run_script
+
+
+@pytest.fixture(scope="session")
+def on_comfyui(comfyui):
+    """Run a script of tests/support on the real API; returns the JSON it prints."""
+    return lambda script, *arguments: _run_script(script, *arguments, "--comfyui", str(comfyui))
+
+
+def _run_script(script, *arguments):
+    command = [sys.executable, str(SUPPORT / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """(name in the menu, folder) of the Kandinsky to run: the miniature, or random weights while there is none."""
+    from tiny_kandinsky import build_tiny_kandinsky
+
+    from rarity.generators.kandinsky import MINIATURE, miniature_folder
+
+    if (miniature_folder() / "prior" / "model_index.json").is_file():
+        return MINIATURE, MINIATURE
+    return "tiny", build_tiny_kandinsky(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def server(comfyui, tmp_path_factory, model):
+    """A running server with the pack and the model; it is stopped at the end."""
+    server = Server(comfyui, tmp_path_factory.mktemp("comfyui") / "base")
+    try:
+        if model[0] != model[1]:
+            diffusers = server.base / "models" / "diffusers"
+            diffusers.mkdir(parents=True)
+            (diffusers / model[0]).symlink_to(model[1], target_is_directory=True)
+        server.wait_until_up()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def quickstart(server, model):
+    """workflows/quickstart.json in API format, by the server's own node descriptions, on the model at hand."""
+    workflow = json.loads((SUPPORT.parents[1] / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
+    prompt = to_api(workflow, server.get("/object_info"))
+    for node in prompt.values():
+        if node["class_type"] == "RarityLoadKandinsky":
+            node["inputs"]["model"] = model[0]
+    return prompt

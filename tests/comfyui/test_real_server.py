@@ -1,0 +1,189 @@
+"""The pack in a running ComfyUI: what artists see is served, the quickstart draws what the demo draws, cancel and errors."""
+
+import copy
+import json
+import time
+
+import numpy as np
+import pytest
+from comfyui import PACK, ROOT, messages
+from graph import nodes_of
+from node_schemas import SNAPSHOT, broken_promises, promises
+
+SECONDS_TO_CANCEL = 1.0
+
+
+def only(prompt, class_type):
+    (key,) = nodes_of(prompt, class_type)
+    return key
+
+
+def up_to(prompt, *ends):
+    """The part of a prompt that these nodes need."""
+    kept, todo = {}, list(ends)
+    while todo:
+        key = todo.pop()
+        kept[key] = copy.deepcopy(prompt[key])
+        todo += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list)]
+    return kept
+
+
+def ran(entry):
+    return entry["status"]["status_str"] == "success"
+
+
+def complaint(server, prompt):
+    """The one error of a prompt: from its run, or from a newer ComfyUI that checks menus before it runs anything."""
+    try:
+        (error,) = messages(server.run(prompt), "execution_error")
+    except RuntimeError as refused:
+        assert "value_not_in_list" in str(refused)
+        return str(refused)
+    assert error["exception_type"].endswith("RarityError"), error
+    return f"{error['node_type']}: {error['exception_message']}"
+
+
+def as_saved(picture):
+    """Pixels as ComfyUI's SaveImage writes them."""
+    return np.clip(255.0 * picture.numpy(), 0, 255).astype(np.uint8)
+
+
+def test_the_server_knows_every_node_and_keeps_every_promise(server):
+    info = server.get("/object_info")
+    ours = {name: described for name, described in info.items() if described["python_module"] == f"custom_nodes.{PACK}"}
+    promised = json.loads(SNAPSHOT.read_text())
+    assert ours.keys() == promised.keys()
+    assert not broken_promises(promised, {name: promises(described) for name, described in ours.items()})
+
+
+def test_what_artists_read_is_served(server):
+    pages = sorted((ROOT / "web" / "docs").glob("*.md"))
+    for page in pages:
+        assert server.raw(f"/extensions/{PACK}/docs/{page.name}") == page.read_bytes()
+    labels = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    served = server.get("/i18n")["en"]["nodeDefs"]
+    assert {name: served[name] for name in labels} == labels
+    assert "quickstart" in server.get("/workflow_templates")[PACK]
+    template = server.get(f"/api/workflow_templates/{PACK}/quickstart.json")
+    assert template == json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
+
+
+def test_nothing_is_written_before_it_is_asked_for(server):
+    assert not (server.base / "models" / "rarity_densities").exists() or list(
+        (server.base / "models" / "rarity_densities").iterdir()
+    )
+
+
+def test_the_quickstart_draws_what_the_demo_draws(server, quickstart, model):
+    from rarity.generators.demo import demo
+
+    began = time.monotonic()
+    entry = server.run(quickstart)
+    seconds = time.monotonic() - began
+    assert ran(entry), messages(entry, "execution_error")
+    expected = demo(folder=model[1])
+    by_prefix = {quickstart[key]["inputs"]["filename_prefix"]: key for key in nodes_of(quickstart, "SaveImage")}
+    for prefix, picture in (("rarity_contact_sheet", expected.contact_sheet), ("rarity_density_map", expected.density_map)):
+        got = server.pictures(entry, by_prefix[prefix])
+        assert got.shape == tuple(picture.shape)
+        assert np.array_equal(got, as_saved(picture)), f"{prefix} differs by up to {np.abs(got - 1.0 * as_saved(picture)).max()}"
+    assert entry["outputs"][only(quickstart, "PreviewAny")]["text"][0] == expected.trajectory.report()
+    assert seconds < 60, f"the quickstart took {seconds:.0f} s"
+
+
+def test_a_second_run_computes_nothing_and_the_dial_only_what_is_behind_it(server, quickstart):
+    server.run(quickstart)
+    (cached,) = messages(server.run(quickstart), "execution_cached")
+    assert set(cached["nodes"]) == quickstart.keys()
+    quickstart[only(quickstart, "RarityOptimize")]["inputs"]["one_in"] = 100
+    (cached,) = messages(server.run(quickstart), "execution_cached")
+    before_the_dial = up_to(quickstart, only(quickstart, "RarityFitDensity"), only(quickstart, "RarityContrastGuardrail"))
+    assert set(cached["nodes"]) == before_the_dial.keys()
+
+
+@pytest.mark.parametrize("slow", ["RaritySamplePrior", "RarityOptimize", "RarityDecode"])
+def test_cancel_in_the_middle_then_the_next_run_works(server, quickstart, slow):
+    prompt = up_to(quickstart, *nodes_of(quickstart, "PreviewAny"))
+    assert ran(server.run(prompt))  # everything before the slow node is in ComfyUI's cache
+    slowed = copy.deepcopy(quickstart)
+    sample = slowed[only(slowed, "RaritySamplePrior")]["inputs"]
+    if slow == "RaritySamplePrior":
+        sample["count"] = 1000000
+    elif slow == "RarityOptimize":
+        slowed[only(slowed, slow)]["inputs"] |= {"count": 1500, "steps": 10000}
+    else:
+        for key in nodes_of(slowed, slow):
+            slowed[key]["inputs"]["steps"] = 1000
+    prompt_id = server.submit(slowed)
+    while not server.is_running(prompt_id):
+        time.sleep(0.02)
+    time.sleep(2)  # into the middle of the slow node
+    assert server.is_running(prompt_id)
+    pressed = time.monotonic()
+    server.raw("/interrupt", {"prompt_id": prompt_id})
+    entry = server.wait(prompt_id)
+    seconds = time.monotonic() - pressed
+    (interrupted,) = messages(entry, "execution_interrupted")
+    assert interrupted["node_type"] == slow and not messages(entry, "execution_error")
+    assert seconds < SECONDS_TO_CANCEL, f"cancel took {seconds:.1f} s"
+    assert ran(server.run(prompt))
+
+
+def test_an_empty_prompt_gives_one_clear_error_and_the_next_run_works(server, quickstart):
+    bad = copy.deepcopy(quickstart)
+    bad[only(bad, "RaritySamplePrior")]["inputs"]["prompt"] = "  "
+    text = complaint(server, bad)
+    assert "RaritySamplePrior" in text and "prompt" in text
+    assert ran(server.run(up_to(quickstart, *nodes_of(quickstart, "PreviewAny"))))
+
+
+@pytest.mark.parametrize("class_type, name, value, word", [
+    ("RarityFitDensity", "components", 4096, "components"),
+    ("RarityOptimize", "count", 4096, "4,096"),
+    ("RarityOptimize", "start_from", "nowhere", "nowhere"),
+    ("RarityLoadKandinsky", "model", "no-such-model", "no-such-model"),
+    ("RarityContrastGuardrail", "alternatives", "", "alternative"),
+])
+def test_other_bad_inputs_give_one_clear_error(server, quickstart, class_type, name, value, word):
+    quickstart[only(quickstart, class_type)]["inputs"][name] = value
+    text = complaint(server, quickstart)
+    assert class_type in text and word in text
+
+
+def test_a_density_is_saved_listed_loaded_and_noticed_when_it_changes(server, quickstart):
+    fit = only(quickstart, "RarityFitDensity")
+    prompt = up_to(quickstart, fit)
+    prompt["save"] = {"class_type": "RaritySaveDensity", "inputs": {"density": [fit, 0], "name": "letter_R"}}
+    assert ran(server.run(prompt))
+    folder = server.base / "models" / "rarity_densities"
+    assert [path.name for path in folder.iterdir()] == ["letter_R.safetensors"]
+    menu = server.get("/object_info/RarityLoadDensity")["RarityLoadDensity"]["input"]["required"]["name"]
+    assert menu[1]["options"] == ["letter_R.safetensors"]
+
+    load = {
+        "load": {"class_type": "RarityLoadDensity", "inputs": {"name": "letter_R.safetensors"}},
+        "text": {"class_type": "RarityDescribeDensity", "inputs": {"density": ["load", 0], "one_in": 1000}},
+    }
+    first = server.run(load)
+    assert ran(first) and "2,000" in first["outputs"]["text"]["text"][0]
+    assert set(messages(server.run(load), "execution_cached")[0]["nodes"]) == load.keys()
+    prompt[only(prompt, "RaritySamplePrior")]["inputs"]["count"] = 1000
+    assert ran(server.run(prompt))
+    assert "1,000 " in server.run(load)["outputs"]["text"]["text"][0], "the changed file was loaded again"
+
+    (folder / "letter_R.safetensors").write_bytes(b"not a density")
+    assert "damaged" in complaint(server, load)
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/up", ""])
+def test_a_name_may_not_leave_the_folder(server, quickstart, name):
+    fit = only(quickstart, "RarityFitDensity")
+    prompt = up_to(quickstart, fit)
+    prompt["save"] = {"class_type": "RaritySaveDensity", "inputs": {"density": [fit, 0], "name": name}}
+    assert "RaritySaveDensity" in complaint(server, prompt)
+    load = {
+        "load": {"class_type": "RarityLoadDensity", "inputs": {"name": name + ".safetensors"}},
+        "text": {"class_type": "RarityDescribeDensity", "inputs": {"density": ["load", 0], "one_in": 1000}},
+    }
+    assert "RarityLoadDensity" in complaint(server, load)
+    assert not list(server.base.rglob("up.safetensors"))

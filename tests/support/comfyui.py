@@ -1,0 +1,122 @@
+"""Find a ComfyUI checkout, start its server on the CPU with this pack linked in, and talk to it."""
+
+import contextlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = "Some-Name"  # the folder name inside custom_nodes; any name must do
+
+
+def find_comfyui():
+    """The checkout to test on: COMFYUI_PATH, the folder this pack is installed in, or comfy-cli's default; else None."""
+    if os.environ.get("COMFYUI_PATH"):
+        place = Path(os.environ["COMFYUI_PATH"])
+        if not _is_comfyui(place):
+            raise FileNotFoundError(f"COMFYUI_PATH is {place}, which holds no ComfyUI (main.py, comfy_api).")
+        return place
+    installed_in = [ROOT.parent.parent] if ROOT.parent.name == "custom_nodes" else []
+    return next(filter(_is_comfyui, [*installed_in, Path.home() / "comfy" / "ComfyUI"]), None)
+
+
+def _is_comfyui(place):
+    return (place / "main.py").is_file() and (place / "comfy_api").is_dir()
+
+
+class Server:
+    """A running ComfyUI with nothing but this pack in its custom_nodes.
+
+    Parameters
+    ----------
+    comfyui : the checkout; nothing is written into it.
+    base : an empty folder for its models, inputs, outputs and custom_nodes.
+    """
+
+    def __init__(self, comfyui, base):
+        (base / "custom_nodes").mkdir(parents=True)
+        (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.base, self.url = base, f"http://127.0.0.1:{port}"
+        self.log = base / "server.log"
+        command = [sys.executable, "main.py", "--cpu", "--port", str(port), "--disable-api-nodes", "--disable-auto-launch"]
+        command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait_until_up(self, seconds=180):
+        """Wait for the first answer; raises with the log's end when the server does not start."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                return self.get("/system_stats")
+            time.sleep(0.3)
+        raise RuntimeError(f"ComfyUI did not start:\n{self.log.read_text()[-4000:]}")
+
+    def stop(self):
+        """End the server; nothing of it is left running."""
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def raw(self, path, body=None):
+        """The bytes that a GET (or, with a body, a JSON POST) answers. An HTTP error raises with the answer's text."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{error.code} for {path}: {error.read().decode()[:2000]}") from error
+
+    def get(self, path):
+        """The JSON that a path answers."""
+        return json.loads(self.raw(path))
+
+    def submit(self, prompt):
+        """Queue a prompt in API format; returns its id."""
+        return json.loads(self.raw("/prompt", {"prompt": prompt}))["prompt_id"]
+
+    def is_running(self, prompt_id):
+        return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
+
+    def wait(self, prompt_id, seconds=180):
+        """What became of a prompt: its entry in the history."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            history = self.get(f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]
+            time.sleep(0.05)
+        raise TimeoutError(f"The prompt did not end within {seconds} s:\n{self.log.read_text()[-4000:]}")
+
+    def run(self, prompt, seconds=180):
+        """Run a prompt to its end."""
+        return self.wait(self.submit(prompt), seconds)
+
+    def pictures(self, entry, node):
+        """The pictures that a SaveImage node saved, [N, H, W, 3] uint8."""
+        from PIL import Image
+
+        shown = [self.raw("/view?" + urllib.parse.urlencode(item)) for item in entry["outputs"][node]["images"]]
+        return np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in shown])
+
+
+def messages(entry, kind):
+    """The data of all messages of one kind in a history entry, such as execution_error."""
+    return [data for name, data in entry["status"]["messages"] if name == kind]
