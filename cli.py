@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except RarityError as error:
+    except (RarityError, OSError) as error:
         sys.stderr.write(f"rarity: {error}\n")
         return 1
     except KeyboardInterrupt:

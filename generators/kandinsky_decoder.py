@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -48,7 +48,7 @@ def read_defaults(folder: Path) -> DecoderDefaults:
         raise RarityError(f"{path} may hold the numbers steps and guidance, got {found}. Correct or delete it.")
     defaults = DecoderDefaults(**found)
     _check_settings(defaults.steps, defaults.guidance)
-    return defaults
+    return replace(defaults, steps=int(defaults.steps))
 
 
 class Decoder:

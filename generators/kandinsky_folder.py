@@ -84,10 +84,8 @@ def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
 def _part_folder(root: Path, part: str) -> Path:
     """In a combined folder diffusers writes the prior's parts with a prefix (prior_tokenizer/); alone they have none."""
     bare = part.removeprefix("prior_")
-    for name in (f"prior_{bare}", part, bare):
-        if (root / name).is_dir():
-            return root / name
-    return root / bare
+    prefixed = root / f"prior_{bare}"
+    return prefixed if prefixed.is_dir() else root / bare
 
 
 def _problems(folder: Path, description: str, has_weights: bool) -> list[str]:

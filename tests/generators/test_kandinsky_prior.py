@@ -85,6 +85,7 @@ def test_streams_are_distinct_and_keep_apart_what_a_seed_is_used_for():
     seeds = [one.initial_seed() for one in streams(7, 0, 5000, "prior")]
     assert len(set(seeds)) == 5000
     assert seeds[100:200] == [one.initial_seed() for one in streams(7, 100, 100, "prior")]
+    assert streams(2**48, 0, 1, "prior")[0].initial_seed() != streams(0, 0, 1, "prior")[0].initial_seed()
     for other in (streams(8, 0, 5000, "prior"), streams(7, 0, 5000, "decoder"), streams(2**64 - 1, 0, 5000, "prior")):
         assert not set(seeds) & {one.initial_seed() for one in other}
 
