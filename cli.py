@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(options: argparse.Namespace) -> None:
     from .generators.demo import demo
 
-    result = demo(options.prompt, seed=options.seed, one_in=options.one_in, stage=_bar)
+    with _Bars() as bars:
+        result = demo(options.prompt, seed=options.seed, one_in=options.one_in, stage=bars)
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     _write_picture(out / "contact_sheet.png", result.contact_sheet)
@@ -73,19 +74,33 @@ def _inspect(options: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(inspect_file(options.file), indent=2, ensure_ascii=False) + "\n")
 
 
-def _bar(name: str):
-    """A progress function that draws one bar for one stage."""
-    from tqdm import tqdm
+class _Bars:
+    """One progress bar for each stage. Called with a stage's name, gives the progress function of that stage."""
 
-    bar = tqdm(desc=name, bar_format="{desc:<24} {bar:30} {percentage:3.0f} %  {elapsed}")
+    def __init__(self):
+        self._bar = None
 
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
+    def __call__(self, name: str):
+        from tqdm import tqdm
 
-    return progress
+        self._close()
+        bar = self._bar = tqdm(desc=name, bar_format="{desc:<24} {bar:30} {percentage:3.0f} %  {elapsed}")
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return progress
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._close()
+
+    def _close(self):
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _write_picture(path: Path, picture) -> None:

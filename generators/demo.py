@@ -11,6 +11,7 @@ from string import ascii_uppercase
 
 from torch import Tensor
 
+from ..density.calibration import bits_from_one_in
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
@@ -71,6 +72,7 @@ def demo(
     """
     began = time.perf_counter()
     subject = subject_of(prompt)
+    bits_from_one_in(one_in)  # refuses a number out of range now, not after the sampling
     stage = stage or (lambda name: None)
     prior, decoder = load_kandinsky(folder)
     usual = prior.sample(prompt, baseline, seed=seed, progress=stage("sampling what is usual"))
