@@ -40,7 +40,7 @@ def on_comfyui(comfyui):
 
 def _run_script(script, *arguments):
     command = [sys.executable, str(SUPPORT / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -10,7 +10,7 @@ from comfyui import PACK, ROOT, messages
 from graph import nodes_of
 from node_schemas import SNAPSHOT, broken_promises, promises
 
-SECONDS_TO_CANCEL = 1.0
+SECONDS_TO_CANCEL = 3.0  # well under one on a quiet machine; the rest is room for a busy one
 
 
 def only(prompt, class_type):
