@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +15,10 @@ from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
-from .noise import streams
+from .cached_prior import CachedPrior
+from .noise import normals, streams
 from .pictures import check_pictures, preprocess
-from .prompted_prior import PromptedPrior
+from .posterior import Step, steps_back
 
 Progress = Callable[[int, int], None]
 
@@ -144,45 +144,28 @@ class Prior:
         starts = range(0, count, batch_size)
         rows = []
         with torch.no_grad():
-            times = self._scheduler(steps).timesteps
-            texts = [prompt, negative_prompt] if guidance > 1 else [prompt]
-            branches = self._prompted(texts, times)
+            read = self._read([prompt, negative_prompt] if guidance > 1 else [prompt])
+            cached = CachedPrior(self.transformer, read.embedding, read.hidden, read.mask)
+            chain = steps_back(self.scheduler, steps)
             for batch, start in enumerate(starts):
-                noise = streams(seed, start, min(batch_size, count - start), "prior")
+                noise = normals(streams(seed, start, min(batch_size, count - start), "prior"), self.space.width)
                 tick = progress and (lambda step, batch=batch: progress(batch * steps + step, len(starts) * steps))
-                rows.append(self._denoise(branches, noise, steps, guidance, tick))
+                rows.append(self._denoise(cached, noise, chain, guidance, tick))
         source = {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
                   "seed": seed, "steps": steps, "guidance": float(guidance)}
         return Embeddings(torch.cat(rows), self.space, source=source)
 
-    def _denoise(self, branches: list[PromptedPrior], noise, steps: int, guidance: float, tick) -> Tensor:
+    def _denoise(self, cached: CachedPrior, noise: Iterator[Tensor], chain: list[Step], guidance: float, tick) -> Tensor:
         """One batch from noise to raw embeddings, [b, d] on the CPU; the state x stays in float32."""
-        scheduler = self._scheduler(steps)
-        times = scheduler.timesteps
-        x = torch.cat([torch.randn(1, self.space.width, generator=one) for one in noise]).to(self.device)
-        for i, t in enumerate(times):
-            predicted = branches[0].predict(x, i)
-            for other in branches[1:]:
-                unconditional = other.predict(x, i)
-                predicted = unconditional + guidance * (predicted - unconditional)
-            following = times[i + 1] if i + 1 < len(times) else None
-            x = scheduler.step(predicted, t, x, prev_timestep=following, generator=noise).prev_sample
+        x = next(noise).to(self.device)
+        for done, step in enumerate(chain, start=1):
+            predicted, *unconditional = cached.predict(x, step.time)
+            for other in unconditional:
+                predicted = other + guidance * (predicted - other)
+            x = step.back(x, predicted, next(noise).to(self.device))
             if tick:
-                tick(i + 1)
+                tick(done)
         return self.transformer.post_process_latents(x).float().cpu()
-
-    def _scheduler(self, steps: int):
-        """A scheduler of its own for each use: its steps are state, and a cancelled run must leave none behind."""
-        scheduler = deepcopy(self.scheduler)
-        scheduler.set_timesteps(steps, device="cpu")
-        return scheduler
-
-    def _prompted(self, texts: list[str], times: Tensor) -> list[PromptedPrior]:
-        read = self._read(texts)
-        return [
-            PromptedPrior(self.transformer, *one, times.to(self.device))
-            for one in zip(read.embedding, read.hidden, read.mask, strict=True)
-        ]
 
     def _read(self, prompts: list[str]) -> _Texts:
         """Both things the prior wants to know of a text: every token's state, and the text's embedding."""

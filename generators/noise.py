@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 # Two uses of one seed must not share numbers: row 3's embedding noise would otherwise be row 3's picture noise.
 _PURPOSES = {"prior": 0x5052, "decoder": 0x4445}
@@ -29,6 +32,17 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
     """
     offset = _mix64(_mix64(seed & _MASK64) + _PURPOSES[purpose])
     return [torch.Generator("cpu").manual_seed(_mix32((offset + i) & _MASK32)) for i in range(start, start + count)]
+
+
+def normals(streams: list[torch.Generator], width: int) -> Iterator[Tensor]:
+    """Standard normal rows [n, width] without end, row i from stream i, as `torch.randn(1, width)` draws them each time.
+
+    Drawn some rounds ahead, which spares most of the calls. torch makes normal numbers in groups of 16: only for whole
+    groups are many rows at once the same numbers as row by row.
+    """
+    ahead = 16 if width % 16 == 0 else 1
+    while True:
+        yield from torch.stack([torch.randn(ahead, width, generator=one) for one in streams], dim=1)
 
 
 def _mix64(x: int) -> int:
