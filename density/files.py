@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
+import uuid
 from pathlib import Path
 
 import safetensors.torch
@@ -133,11 +133,10 @@ def _write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> N
             f"The source of what is saved is too long: {len(text):,} characters, at most {MAX_HEADER // 2:,}."
         )
     data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"rarity": text})
-    temporary = None
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # in the same folder, so that replacing is one step
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -147,8 +146,7 @@ def _write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> N
             f"{path} could not be written: {error.strerror or error}. Check the folder and the free space."
         ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path, expected: str | None) -> tuple[str, dict, dict[str, Tensor]]:

@@ -17,10 +17,11 @@ from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuard
 from .tensors import generator, ordinary
 from .trajectory import Trajectory, stack
 
-# Weight of staying near the start, against penalties in units of the guardrails' spreads: it decides between directions
-# that satisfy the guardrails alike, and keeps the results as varied as their starts.
-PULL = 0.1
-RESIDUAL_PERCENTILE = 99.0
+# How strongly a sample inside every guardrail is drawn back to its start, against the full step of one outside: results
+# stay near their own starts, and so as varied as these.
+PULL = 0.5
+# Share of the last direction that is kept: the best alternative changes from step to step, and steps would zigzag.
+MOMENTUM = 0.9
 
 
 def optimize(
@@ -30,7 +31,7 @@ def optimize(
     guardrails: tuple[Guardrail, ...] = (),
     *,
     steps: int = 100,
-    step_size: float = 0.2,
+    step_size: float = 0.4,
     keep_every: int = 10,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -40,18 +41,19 @@ def optimize(
     In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. So the
     start is scaled out to the shell of the wanted D2 once, and from there moves along it only, on great circles:
 
-        u = w / |w|,   g = tangent part of grad_u [ sum of penalties + PULL (1 - u . u_start) ],
-        u <- cos(t) u - sin(t) g / |g|,   t = step_size_now * min(|g|, 1)
+        u = w / |w|,   outside the guardrails  g = -grad_u (sum of penalties), its part along the shell at length one,
+                       inside them             g = PULL * the part of u_start along the shell,
+        v <- MOMENTUM v + (1 - MOMENTUM) g,   u <- cos(t) u + sin(t) v / |v|,   t = step_size (1 - step / steps) |v|
 
-    with a step size that decays to zero. Rarity and residual hold by construction at every step; gradients pass through
-    the guardrails' penalties only. Each sample keeps its best point: fewest guardrails broken, then lowest objective.
+    Rarity and residual hold by construction at every step; gradients pass through the guardrails' penalties only. Each
+    sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to its start.
     The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
 
     Parameters
     ----------
     density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
     guardrails : a chain; the norm and the residual are watched in any case.
-    steps : their number.   step_size : the first, in radians along the shell.   keep_every : steps between checkpoints.
+    steps : their number.   step_size : the longest, in radians along the shell.   keep_every : between checkpoints.
     seed : direction of a start at the very centre.   progress : called with (done, total); what it raises cancels.
 
     Returns
@@ -106,14 +108,10 @@ def choose_starts(
 
 def _with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
     chain = tuple(guardrails)
-    for kind, default in ((NormGuardrail, NormGuardrail), (ResidualGuardrail, _default_residual)):
-        if not any(isinstance(rail, kind) for rail in chain):
-            chain += (default(density),)
+    for default in (NormGuardrail(density), ResidualGuardrail(density)):
+        if not any(isinstance(rail, type(default)) for rail in chain):
+            chain += (default,)
     return chain
-
-
-def _default_residual(density: GaussianDensity) -> ResidualGuardrail:
-    return ResidualGuardrail(density, RESIDUAL_PERCENTILE)
 
 
 def _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, progress) -> Trajectory:
@@ -131,32 +129,32 @@ def _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, prog
     # The residual holds by construction: it costs no gradient.
     moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
     u, best, best_rank = start, start, torch.full((len(x),), math.inf, dtype=torch.float64)
+    velocity = torch.zeros_like(u)
     kept_steps, kept, readings = [0], [starts], [_read(density, chain, starts.vectors)]
     for step in range(steps + 1):
-        here = place(u)
-        penalties, gradient = _penalties(moving, here)
-        away = 1 - (u * start).sum(dim=1)
-        # Each broken guardrail outweighs any objective: squash the objective below one.
-        objective = penalties.sum(dim=0) + PULL * away
-        rank = (penalties > 0).sum(dim=0) + objective / (1 + objective)
+        penalties, gradient = _penalties(moving, place(u))
+        penalty = penalties.sum(dim=0)
+        # A broken guardrail counts more than any size of penalty; with none broken, the nearest to its start is best.
+        broken = (penalties > 0).sum(dim=0)
+        rank = torch.where(broken > 0, broken + penalty / (1 + penalty), (1 - (u * start).sum(dim=1)) / 2)
         better = rank < best_rank
         best = torch.where(better[:, None], u, best)
         best_rank = torch.where(better, rank, best_rank)
         if step > 0 and (step % keep_every == 0 or step == steps):
             kept_steps.append(step)
-            kept.append(
-                Embeddings(place(best), starts.space, starts.labels, {**starts.source, "kind": "rare", "bits": bits})
-            )
+            source = {**starts.source, "kind": "rare", "bits": bits}
+            kept.append(Embeddings(place(best), starts.space, starts.labels, source))
             readings.append(_read(density, chain, kept[-1].vectors))
         if progress:
             progress(step, steps)
         if step < steps:
-            # Chain rule back to the unit sphere, then the part that lies along it.
-            ambient = radius * density.variances.sqrt() * (gradient @ density.basis) - PULL * start
-            tangent = ambient - (ambient * u).sum(dim=1, keepdim=True) * u
-            length = tangent.norm(dim=1, keepdim=True)
-            angle = step_size * (1 - step / steps) * length.clamp_max(1)
-            u = normalize(angle.cos() * u - angle.sin() * tangent / length.clamp_min(1e-300), dim=1)
+            # Outside, down the penalties (chain rule back to the unit sphere); inside, home towards the start.
+            downhill = -radius * density.variances.sqrt() * (gradient @ density.basis)
+            wish = torch.where(broken[:, None] > 0, normalize(_tangent(downhill, u), dim=1), PULL * _tangent(start, u))
+            velocity = MOMENTUM * _tangent(velocity, u) + (1 - MOMENTUM) * wish
+            speed = velocity.norm(dim=1, keepdim=True)
+            angle = step_size * (1 - step / steps) * speed
+            u = normalize(angle.cos() * u + angle.sin() * velocity / speed.clamp_min(1e-300), dim=1)
 
     accepted = torch.stack([rail.accepts(kept[-1].vectors) for rail in chain]).all(dim=0)
     return Trajectory(
@@ -173,10 +171,15 @@ def _shorten(r: Tensor, density: GaussianDensity, chain: tuple[Guardrail, ...], 
     return r * (limit / q.clamp_min(1e-300)).sqrt().clamp_max(1)
 
 
+def _tangent(v: Tensor, u: Tensor) -> Tensor:
+    """The part of v that lies along the sphere at u."""
+    return v - (v * u).sum(dim=1, keepdim=True) * u
+
+
 def _directions(w: Tensor, seed: int) -> Tensor:
     """Unit directions of w; a start at the very centre has none and gets a seeded one."""
     random = torch.randn(w.shape, generator=generator(seed), dtype=w.dtype)
-    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-9, w, random), dim=1)
+    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, random), dim=1)
 
 
 def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ def density_map(
             density.space.require_same(other.space, what)
     figure, unit = _figure(width, height), min(height / 700, width / 1200)
     prompt = density.source.get("prompt")
-    title = f"How rare? “{_clip(prompt, 60)}”" if isinstance(prompt, str) and prompt else "How rare?"
+    title = f"How rare? “{_clip(prompt, 48)}”" if isinstance(prompt, str) and prompt else "How rare?"
     _text(figure, 32 * unit, height - 44 * unit, title, 20 * unit, INK, weight="bold")
     subtitle = f"Learnt from {density.count:,} samples. The farther from the centre, the rarer."
     _text(figure, 32 * unit, height - 72 * unit, subtitle, 11.5 * unit, SOFT)
@@ -105,7 +105,7 @@ def contact_sheet(
 
     figure = _figure(width, height)
     if title:
-        _text(figure, margin, height - 50, _clip(title, 70), 18, INK, weight="bold")
+        _text(figure, margin, height - 50, _clip(title, 64), 18, INK, weight="bold")
     page = _page(width, height)
     for p, (name, images, texts, colour) in enumerate(panels):
         left = margin + p * (panel + gutter)

@@ -29,7 +29,9 @@ def test_the_body_is_the_literal_formula(calibration):
     for s in [0.0, *scores[:1800:117], 5.0]:
         if s <= calibration.threshold:
             p = (1 + sum(1 for other in scores if other >= s)) / (len(scores) + 1)
-            assert float(calibration.bits(torch.tensor(s, dtype=torch.float64))) == pytest.approx(-math.log2(p), abs=1e-12)
+            assert float(calibration.bits(torch.tensor(s, dtype=torch.float64))) == pytest.approx(
+                -math.log2(p), abs=1e-12
+            )
 
 
 @pytest.mark.parametrize("shape", [0.0, 1e-7, 0.05, 0.3, 1.0])

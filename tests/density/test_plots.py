@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from rarity.density import Embeddings, EmbeddingSpace, RarityError, choose_starts, contact_sheet, density_map, optimize
 
 PAGE = torch.tensor([0xF6, 0xF5, 0xF2]) / 255
@@ -48,7 +47,9 @@ def test_the_map_is_the_same_twice(density, baseline, trajectory):
 def test_prompts_are_text_not_mathematics_and_are_shortened(baseline):
     from rarity.density import GaussianDensity
 
-    odd = Embeddings(baseline.vectors, baseline.space, source={"prompt": "a $\\frac{ \n" + "very " * 40 + "long prompt"})
+    odd = Embeddings(
+        baseline.vectors, baseline.space, source={"prompt": "a $\\frac{ \n" + "very " * 40 + "long prompt"}
+    )
     image = density_map(GaussianDensity.fit(odd))
     assert_margin_is_empty(image)
 
