@@ -8,6 +8,7 @@ import torch
 
 from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
+from .cached_prior import check_configuration
 from .kandinsky_decoder import Decoder, read_defaults
 from .kandinsky_folder import find_parts, read_json
 from .kandinsky_prior import Prior, encoder_fingerprint, encoder_name, zero_picture_embedding
@@ -73,6 +74,7 @@ def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype
     _check_width(space, transformer.config.embedding_dim, "prior")
     _check_width(space, unet.config.encoder_hid_dim, "decoder's U-Net")
     tokenizer = _load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"])
+    check_configuration(transformer)
     _check_tokens(transformer, tokenizer)
     prior = Prior(
         space=space,
@@ -151,8 +153,6 @@ def _check_width(space: EmbeddingSpace, width: int, part: str) -> None:
 
 
 def _check_tokens(transformer, tokenizer) -> None:
-    if transformer.prd_embedding is None or transformer.encoder_hidden_states_proj is None:
-        raise RarityError("This prior has no text tokens or no readout token: it is not a Kandinsky 2 prior.")
     expected, got = transformer.config.num_embeddings, tokenizer.model_max_length
     if got != expected:
         raise RarityError(f"The prior reads {expected} text tokens, but its tokenizer makes {got}. Copy the tokenizer again.")
