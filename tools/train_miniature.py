@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import logging
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -44,10 +46,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SEED = 2026
-STEPS = {"encoders": 5000, "autoencoder": 2600, "prior": 7000, "unet": 16000}
+STEPS = {"encoders": 5000, "autoencoder": 2600, "prior": 7000, "unet": 11000}
 BATCH = {"encoders": 128, "autoencoder": 48, "prior": 256, "unet": 64}
 RATE = {"encoders": 1e-3, "autoencoder": 1e-3, "prior": 1e-3, "unet": 6e-4}
+DECODER_DEFAULTS = {"steps": 12, "guidance": 1.0}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WORK = Path.home() / ".cache" / "rarity" / "miniature"
 OUTPUT = Path(__file__).parents[1] / "generators" / "miniature"
 log = logging.getLogger("miniature")
 
@@ -358,14 +362,17 @@ def export(work: Path, output: Path) -> None:
     )
     decoder = KandinskyV22Pipeline(unet=modules["unet"].half(), scheduler=make_decoder_scheduler(), movq=modules["autoencoder"].half())
     prior.save_pretrained(output / "prior")
+    for name in ("vocab.json", "merges.txt"):  # which transformers 4 reads, and 5 no longer writes
+        shutil.copy(work / "tokenizer" / name, output / "prior" / "tokenizer" / name)
     decoder.save_pretrained(output / "decoder")
+    (output / "decoder" / "rarity.json").write_text(json.dumps(DECODER_DEFAULTS) + "\n")
     size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file()) / 1e6
     log.info("wrote %s, %.1f MB", output, size)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "rarity" / "miniature", help="folder for fonts, data and checkpoints")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for fonts, data and checkpoints")
     parser.add_argument("--fonts", type=Path, help="folder of unpacked font packages, instead of downloading them")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the finished model goes")
     parser.add_argument("--export", action="store_true", help="only write the model from the checkpoints there are")
