@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -97,9 +96,9 @@ def rarest(letter: Letter, count: int) -> Tensor:
     return x[letter.density.score(x.double()).argsort(descending=True)[:count]]
 
 
-def ours(letter: Letter, guardrails: tuple, start: str = "usual") -> Tensor:
-    """`optimize` as the nodes call it."""
-    starts = letter.starts if start == "usual" else choose_starts(letter.baseline, letter.density, len(letter.starts), start, 0)
+def ours(letter: Letter, guardrails: tuple, kind: str = "rarer") -> Tensor:
+    """`optimize` as the nodes call it: from the rarest tenth of the baseline, unless told otherwise."""
+    starts = choose_starts(letter.baseline, letter.density, len(letter.starts), kind, 0)
     return optimize(letter.density, starts, ONE_IN, guardrails).final.vectors
 
 
@@ -112,7 +111,8 @@ def methods(count: int) -> list[Method]:
         Method("radial scaling to the band", radial),
         Method("ours, no contrast", lambda q: ours(q, ())),
         Method("ours, contrast", lambda q: ours(q, (q.contrast,))),
-        Method("ours, contrast, rarer starts", lambda q: ours(q, (q.contrast,), "rarer")),
+        Method("ours, no contrast, usual starts", lambda q: ours(q, (), "usual")),
+        Method("ours, contrast, usual starts", lambda q: ours(q, (q.contrast,), "usual")),
     ]
 
 
@@ -154,7 +154,7 @@ class Cache:
     def baseline(self, letter: str, count: int, seed: int) -> Embeddings:
         path = self.folder / f"{self.digests['prior']}_{letter}_{count}_{seed}_{GUIDANCE:g}.safetensors"
         if not path.exists():
-            bar = tqdm(desc=f"{letter} seed {seed}: {count:,} samples", leave=False)
+            bar = tqdm(desc=f"{letter} seed {seed}: {count:,} samples", leave=False, disable=None)
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
@@ -238,23 +238,6 @@ def targets(rows: list[dict], judge_accuracy: float) -> list[dict]:
     return [{"name": name, "value": value, "reach": reach, "ok": bool(value >= reach)} for name, value, reach in asked]
 
 
-def load_judge() -> tuple[Callable[[Tensor], Tensor], float]:
-    """The independent reader, and its accuracy on the typefaces of `unseen_letters.png`."""
-    from PIL import Image
-    from safetensors.torch import load_file
-
-    sys.path.insert(0, str(HERE.parent / "tools"))
-    from reader import Reader, read
-
-    model = Reader()
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(HERE / "judge.safetensors").items()})
-    model.eval()
-    sheet = 1 - torch.from_numpy(np.asarray(Image.open(HERE / "unseen_letters.png").convert("L")).copy()).float() / 255
-    faces = sheet.view(sheet.shape[0] // 64, 64, 26, 64).permute(0, 2, 1, 3)
-    right = read(model, faces.flatten(0, 1)).argmax(1) == torch.arange(26).repeat(len(faces))
-    return lambda pictures: read(model, 1 - pictures.mean(-1)), float(right.double().mean())
-
-
 def show(rows: list[dict], reached: list[dict]) -> None:
     columns = ["median bits", "in band", "readable", "both", "visible", "varied", "sharp", "ms steps", "ms with decoding"]
     print(f"\n{'method':32}" + "".join(f"{c:>12}" for c in columns[:-1]) + f"{columns[-1]:>18}")
@@ -285,10 +268,10 @@ def main() -> None:
     cache = Cache(options.cache, prior)
     subjects = [
         prepare(letter, options.starts, options.samples, cache, decoder)
-        for letter in tqdm(ALL if options.full else SHORT, desc="baselines and densities")
+        for letter in tqdm(ALL if options.full else SHORT, desc="baselines and densities", disable=None)
     ]
     rows = methods(options.starts)
-    for subject in tqdm(subjects, desc="methods, letter by letter"):
+    for subject in tqdm(subjects, desc="methods, letter by letter", disable=None):
         for method in rows:
             began = time.perf_counter()
             vectors = method.make(subject)
@@ -298,7 +281,9 @@ def main() -> None:
             method.seconds += made - began
             method.decoding += time.perf_counter() - made
             method.bits[subject.letter] = subject.other.bits(vectors.double())
-    judge, accuracy = load_judge()
+    from judges import letter_judge  # only now: nothing above can have looked at it
+
+    judge, accuracy = letter_judge()
     table = [measure(method, subjects, rows[0], judge) for method in rows]
     reached = targets(table, accuracy)
     show(table, reached)

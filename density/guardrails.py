@@ -193,7 +193,7 @@ class ContrastGuardrail(_Watch):
 
     @classmethod
     def from_baseline(
-        cls, prototypes: Tensor, asked: int, baseline: Embeddings, quantile: float = 0.3, names: tuple[str, ...] = ()
+        cls, prototypes: Tensor, asked: int, baseline: Embeddings, quantile: float = 0.5, names: tuple[str, ...] = ()
     ) -> ContrastGuardrail:
         """The threshold is this quantile of the usual samples' own margins, the scale their standard deviation."""
         _check_quantile(quantile)

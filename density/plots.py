@@ -212,9 +212,6 @@ def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit
     for name, read in readers.items():
         usual = read(baseline.vectors) if baseline is not None else held_out.get(name)
         rows.append((name, usual, read(trajectory.final.vectors) if trajectory is not None else None))
-    if trajectory is not None and "contrast" in trajectory.readings:
-        margins = trajectory.readings["contrast"]
-        rows.append(("Subject against its alternatives (margin)", margins[0], margins[-1]))
     rows = [row for row in rows if row[1] is not None or row[2] is not None]
     step = (top - 0.02) / max(len(rows), 4)
     for i, (name, usual, rare) in enumerate(rows):

@@ -11,7 +11,7 @@ from .kandinsky_prior import Prior
 
 
 def contrast_guardrail(
-    prior: Prior, baseline: Embeddings, subject: str, alternatives: Iterable[str], quantile: float = 0.3
+    prior: Prior, baseline: Embeddings, subject: str, alternatives: Iterable[str], quantile: float = 0.5
 ) -> ContrastGuardrail:
     """Guard the subject against named alternatives, by the zero-shot margin of the prior's own text encoder.
 

@@ -78,10 +78,11 @@ def demo(
     usual = prior.sample(prompt, baseline, seed=seed, progress=stage("sampling what is usual"))
     density = GaussianDensity.fit(usual, progress=stage("learning what is usual"))
     guardrails = (contrast_guardrail(prior, usual, subject, LETTERS),)
-    starts = choose_starts(usual, density, count, "usual", seed)
+    starts = choose_starts(usual, density, count, "rarer", seed)
+    beside = choose_starts(usual, density, count, "usual", seed)
     trajectory = optimize(density, starts, one_in, guardrails, seed=seed, progress=stage("making it rare"))
     rare_pictures = decoder.decode(trajectory.final, seed=seed, progress=stage("drawing rare letters"))
-    usual_pictures = decoder.decode(starts, seed=seed, progress=stage("drawing usual letters"))
+    usual_pictures = decoder.decode(beside, seed=seed, progress=stage("drawing usual letters"))
     sheet = contact_sheet(usual_pictures, rare_pictures, trajectory.captions())
     plan = density_map(density, usual, trajectory)
     report = {

@@ -100,11 +100,11 @@ class RarityContrastGuardrail(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "quantile",
-                    default=0.3,
+                    default=0.5,
                     min=0.0,
                     max=0.9,
                     step=0.05,
-                    tooltip="How clear the subject must stay: 0.3 means clearer than 3 in 10 usual samples. Higher is stricter.",
+                    tooltip="How clear the subject must stay: 0.5 means clearer than half of the usual samples. Higher is stricter.",
                 ),
                 _chain_input(),
             ],

@@ -30,8 +30,8 @@ class RarityOptimize(io.ComfyNode):
                 io.Combo.Input(
                     "start_from",
                     options=["usual", "rarer"],
-                    default="usual",
-                    tooltip="usual: any sample of the baseline. rarer: one of its rarest tenth, which are already unusual.",
+                    default="rarer",
+                    tooltip="rarer: one of the baseline's rarest tenth, which are already unusual. usual: any sample; results stay plainer.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -50,7 +50,7 @@ class RarityOptimize(io.ComfyNode):
             outputs=[
                 sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode draws them."),
                 sockets.Embeddings.Output(
-                    display_name="starting", tooltip="The usual samples they started from, in the same order."
+                    display_name="usual", tooltip="As many usual samples, picked at random, to set beside the rare ones."
                 ),
                 sockets.Trajectory.Output(
                     display_name="trajectory", tooltip="Every kept step and its readings, for the map and the contact sheet."
@@ -63,6 +63,7 @@ class RarityOptimize(io.ComfyNode):
 
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=()):
+        usual = choose_starts(embeddings, density, count, "usual", seed)
         starts = choose_starts(embeddings, density, count, start_from, seed)
         trajectory = optimize(density, starts, one_in, guardrail, steps=steps, seed=seed, progress=node_progress())
-        return io.NodeOutput(trajectory.final, starts, trajectory, trajectory.report())
+        return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())

@@ -1,7 +1,7 @@
 """A reader of letters: a small convolutional network on pixels that knows nothing of embeddings.
 
-It has two uses, with different typefaces and different seeds: to leave out faces that nobody could read (cross-fitted, while the data set is
-made), and, trained on the judge's families only, as the independent judge of the benchmarks.
+It has three uses, with different typefaces and different seeds: to leave out faces that nobody could read (cross-fitted, while the list is
+made), and, trained on the judge's families only, as the benchmarks' independent judges of letters and of styles.
 """
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+STYLES = {"weight": ("regular", "light", "bold"), "slant": ("upright", "italic"), "class": ("serif", "sans", "mono")}
+
 
 class Reader(nn.Module):
-    """Pictures [N, 64, 64] in 0..1 with ink 1 -> 26 logits [N, 26]."""
+    """Pictures [N, 64, 64] in 0..1 with ink 1 -> logits [N, outputs], one for each letter unless told otherwise."""
 
-    def __init__(self, width: int = 32):
+    def __init__(self, width: int = 32, outputs: int = 26):
         super().__init__()
 
         def block(inputs: int, outputs: int) -> list[nn.Module]:
             return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
 
         self.body = nn.Sequential(*block(1, width), *block(width, 2 * width), *block(2 * width, 4 * width))
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * width * 16, 26))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * width * 16, outputs))
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.head(self.body(F.avg_pool2d(pictures[:, None], 2)))
 
 
-def jitter(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift, scale, slant and blur pictures a little, each by its own draw; same shape."""
+def jitter(pictures: Tensor, generator: torch.Generator, slant: float) -> Tensor:
+    """Shift, scale, slant (up to the given shear) and blur pictures a little, each by its own draw; same shape."""
     n = len(pictures)
 
     def draw(low: float, high: float) -> Tensor:
         return torch.rand(n, generator=generator) * (high - low) + low
 
     theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, 0, 1] = draw(0.9, 1.12), draw(0.9, 1.12), draw(-0.12, 0.12)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, 0, 1] = draw(0.9, 1.12), draw(0.9, 1.12), draw(-slant, slant)
     theta[:, 0, 2], theta[:, 1, 2] = draw(-0.08, 0.08), draw(-0.08, 0.08)
     moved = F.grid_sample(pictures[:, None], F.affine_grid(theta, (n, 1, *pictures.shape[1:]), align_corners=False), align_corners=False)[:, 0]
     soft = F.avg_pool2d(moved[:, None], 3, 1, 1)[:, 0]
@@ -43,12 +45,18 @@ def jitter(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return moved + blend * (soft - moved)
 
 
-def train_reader(pictures: Tensor, letters: Tensor, *, epochs: int, seed: int, width: int = 32, batch: int = 128) -> Reader:
-    """Fit a `Reader` to pictures [N, 64, 64] (ink 1) and letters [N] in 0..25 with AdamW under a one-cycle rate; seeded."""
+def train_reader(
+    pictures: Tensor, labels: Tensor, *, epochs: int, seed: int, sizes: tuple[int, ...] = (26,), slant: float = 0.12, batch: int = 128
+) -> Reader:
+    """Fit a `Reader` to pictures [N, 64, 64] (ink 1) with AdamW under a one-cycle rate; seeded.
+
+    labels [N, H] are H answers a picture, the h-th of them one of sizes[h] or -1 for unknown; [N] will do for one.
+    """
+    labels = labels.view(len(pictures), len(sizes))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Reader(width)
+        model = Reader(outputs=sum(sizes))
         steps = max(1, epochs * (len(pictures) // batch))
         optimiser = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.02)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
@@ -56,7 +64,9 @@ def train_reader(pictures: Tensor, letters: Tensor, *, epochs: int, seed: int, w
             if step % (len(pictures) // batch) == 0:
                 order = torch.randperm(len(pictures), generator=generator)
             rows = order[(step * batch) % (len(pictures) // batch * batch) :][:batch]
-            loss = F.cross_entropy(model(jitter(pictures[rows], generator)), letters[rows], label_smoothing=0.05)
+            answers = model(jitter(pictures[rows], generator, slant)).split(sizes, 1)
+            asked = zip(answers, labels[rows].T, strict=True)
+            loss = sum(F.cross_entropy(answer, label, ignore_index=-1, label_smoothing=0.05) for answer, label in asked)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

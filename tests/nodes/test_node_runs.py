@@ -29,7 +29,7 @@ def density(run, baseline):
 
 @pytest.fixture
 def rare(run, density, baseline):
-    """What RarityOptimize returns: rare, starting, trajectory, report."""
+    """What RarityOptimize returns: rare, usual, trajectory, report."""
     return run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10)
 
 
@@ -81,7 +81,7 @@ def test_the_dial_moves_every_result_into_its_band(run, density, baseline):
 def test_rarer_starts_are_rarer(run, density, baseline):
     bits = {
         kind: density.bits(run(nodes.RarityOptimize, density=density, embeddings=baseline, count=8, steps=1,
-                               start_from=kind)[1].vectors).mean()
+                               start_from=kind)[2].start.vectors).mean()
         for kind in ("usual", "rarer")
     }
     assert bits["rarer"] > bits["usual"] + 1

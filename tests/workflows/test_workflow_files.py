@@ -130,7 +130,7 @@ def test_the_quickstart_is_the_demo():
     assert sample["prompt"] == defaults["prompt"] and sample["count"] == defaults["baseline"]
     assert contrast["subject"] == subject_of(defaults["prompt"])
     assert contrast["alternatives"].splitlines() == list(LETTERS)
-    assert (optimize["one_in"], optimize["count"], optimize["start_from"]) == (defaults["one_in"], defaults["count"], "usual")
+    assert (optimize["one_in"], optimize["count"], optimize["start_from"]) == (defaults["one_in"], defaults["count"], "rarer")
     decoders = inputs("RarityDecode")
     assert [item["seed"] for item in (sample, optimize, *decoders)] == [defaults["seed"]] * 4
     assert [(item["steps"], item["guidance"]) for item in decoders] == [(0, 0), (0, 0)]

@@ -1,0 +1,66 @@
+"""Does the built-in miniature do what a prompt says? Letter, weight, slant and class, judged by readers that never saw its typefaces.
+
+    python benchmarks/prompts.py [--json FILE] [--each N]
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from judges import letter_judge, style_judge
+from rarity.generators.kandinsky import load_kandinsky
+from tqdm import tqdm
+
+ALL = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PROMPTS = {
+    "a letter {}": {},
+    "a light letter {}": {"weight": "light"},
+    "a bold letter {}": {"weight": "bold"},
+    "an italic letter {}": {"slant": "italic"},
+    "a serif letter {}": {"class": "serif"},
+    "a sans letter {}": {"class": "sans"},
+    "a mono letter {}": {"class": "mono"},
+    "a bold italic serif letter {}": {"weight": "bold", "slant": "italic", "class": "serif"},
+    "a light sans letter {}": {"weight": "light", "class": "sans"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and targets there, too")
+    parser.add_argument("--each", type=int, default=4, metavar="N", help="pictures a prompt and letter")
+    options = parser.parse_args()
+    prior, decoder = load_kandinsky()
+    (letter, letter_accuracy), (style, style_accuracy) = letter_judge(), style_judge()
+    rows = []
+    for prompt, asked in tqdm(PROMPTS.items(), desc="prompts", disable=None):
+        pictures = torch.cat(
+            [decoder.decode(prior.sample(prompt.format(name), options.each, seed=i), seed=i) for i, name in enumerate(ALL)]
+        )
+        wanted = torch.arange(26).repeat_interleave(options.each)
+        said = style(pictures)
+        obeyed = {kind: sum(word == value for word in said[kind]) / len(pictures) for kind, value in asked.items()}
+        rows.append({"prompt": prompt.format("?"), "letter": float((letter(pictures).argmax(1) == wanted).double().mean()), **obeyed})
+    print(f"\n{'prompt':32}{'letter':>10}{'weight':>10}{'slant':>10}{'class':>10}")
+    for row in rows:
+        print(f"{row['prompt']:32}" + "".join(f"{row[k]:10.3f}" if k in row else f"{'':10}" for k in ("letter", "weight", "slant", "class")))
+    right = {"letter": letter_accuracy, **style_accuracy}
+    print(f"{'judge, unseen typefaces':32}" + "".join(f"{right[k]:10.3f}" for k in ("letter", "weight", "slant", "class")))
+    print("\nShare of pictures in which the judge sees what was asked for; last row: how often it is right itself.")
+    targets = [
+        {"name": f"{row['prompt']}: {kind}", "value": row[kind], "reach": 0.95, "ok": row[kind] >= 0.95}
+        for row in rows
+        for kind in ("letter", "weight", "slant", "class")
+        if kind in row
+    ]
+    for target in targets:
+        if not target["ok"]:
+            print(f"MISSED   {target['value']:.3f} (asked: {target['reach']:.2f})  {target['name']}")
+    if options.json:
+        options.json.write_text(json.dumps({"settings": {"each": options.each}, "rows": rows, "targets": targets}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
