@@ -97,8 +97,8 @@ def rarest(letter: Letter, count: int) -> Tensor:
 
 
 def ours(letter: Letter, guardrails: tuple, kind: str = "rarer") -> Tensor:
-    """`optimize` as the nodes call it: from the rarest tenth of the baseline, unless told otherwise."""
-    starts = choose_starts(letter.baseline, letter.density, len(letter.starts), kind, 0)
+    """`optimize` as the nodes call it: from the rarest tenth of the baseline inside the guardrails, unless told otherwise."""
+    starts = choose_starts(letter.baseline, letter.density, len(letter.starts), kind, 0, guardrails)
     return optimize(letter.density, starts, ONE_IN, guardrails).final.vectors
 
 

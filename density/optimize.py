@@ -65,10 +65,7 @@ def optimize(
     RarityError : a target out of range, starts or a guardrail of another space, step settings out of range.
     """
     bits = bits_from_one_in(one_in)
-    density.space.require_same(starts.space, "embeddings to start from")
-    for rail in guardrails:
-        if rail.space is not None:
-            density.space.require_same(rail.space, f"{rail.name} guardrail")
+    _check_spaces(density, starts, guardrails)
     if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
         raise RarityError(
             f"Choose at least 1 step, keep_every of at least 1 and a step size above 0 and at most {math.pi / 2:.2f}; "
@@ -80,7 +77,12 @@ def optimize(
 
 
 def choose_starts(
-    baseline: Embeddings, density: GaussianDensity, count: int, kind: str = "usual", seed: int = 0
+    baseline: Embeddings,
+    density: GaussianDensity,
+    count: int,
+    kind: str = "usual",
+    seed: int = 0,
+    guardrails: tuple[Guardrail, ...] = (),
 ) -> Embeddings:
     """Pick `count` different rows of the baseline to set out from.
 
@@ -88,12 +90,14 @@ def choose_starts(
     ----------
     kind : "usual" takes any rows at random, "rarer" random rows of the naturally rarest tenth. These have less far to go, in
         directions the model itself takes; measured side by side in benchmarks/valid_rare.py.
+    guardrails : "rarer" rows are taken from those inside all of these, or, where they are too few, the nearest to inside:
+        what is rare because it fails is no good start.
 
     Raises
     ------
     RarityError : more rows asked for than there are, another kind, another space.
     """
-    density.space.require_same(baseline.space, "embeddings to start from")
+    _check_spaces(density, baseline, guardrails)
     if not 1 <= count <= len(baseline):
         raise RarityError(
             f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
@@ -104,7 +108,18 @@ def choose_starts(
     if kind == "rarer":
         most = max(count, math.ceil(len(baseline) / 10))
         pool = density.score(baseline.vectors).argsort(descending=True, stable=True)[:most]
+        if guardrails:
+            penalty = torch.stack([rail.penalty(baseline.vectors[pool]) for rail in guardrails]).sum(dim=0)
+            inside = max(count, int((penalty <= 0).sum()))
+            pool = pool[penalty.argsort(stable=True)[:inside]]
     return baseline.select(pool[torch.randperm(len(pool), generator=generator(seed))[:count]])
+
+
+def _check_spaces(density: GaussianDensity, starts: Embeddings, guardrails: tuple[Guardrail, ...]) -> None:
+    density.space.require_same(starts.space, "embeddings to start from")
+    for rail in guardrails:
+        if rail.space is not None:
+            density.space.require_same(rail.space, f"{rail.name} guardrail")
 
 
 def _with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:

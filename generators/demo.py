@@ -78,7 +78,7 @@ def demo(
     usual = prior.sample(prompt, baseline, seed=seed, progress=stage("sampling what is usual"))
     density = GaussianDensity.fit(usual, progress=stage("learning what is usual"))
     guardrails = (contrast_guardrail(prior, usual, subject, LETTERS),)
-    starts = choose_starts(usual, density, count, "rarer", seed)
+    starts = choose_starts(usual, density, count, "rarer", seed, guardrails)
     beside = choose_starts(usual, density, count, "usual", seed)
     trajectory = optimize(density, starts, one_in, guardrails, seed=seed, progress=stage("making it rare"))
     rare_pictures = decoder.decode(trajectory.final, seed=seed, progress=stage("drawing rare letters"))

@@ -64,6 +64,6 @@ class RarityOptimize(io.ComfyNode):
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=()):
         usual = choose_starts(embeddings, density, count, "usual", seed)
-        starts = choose_starts(embeddings, density, count, start_from, seed)
+        starts = choose_starts(embeddings, density, count, start_from, seed, guardrail)
         trajectory = optimize(density, starts, one_in, guardrail, steps=steps, seed=seed, progress=node_progress())
         return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())

@@ -87,6 +87,18 @@ def test_starts_at_the_very_centre_get_a_direction(density):
     assert trajectory.final.vectors.unique(dim=0).shape[0] == 4
 
 
+def test_rarer_starts_are_rare_and_inside_the_guardrails(density, baseline, contrast):
+    rare = density.score(baseline.vectors) >= density.score(baseline.vectors).quantile(0.9)
+    inside = int((rare & contrast.accepts(baseline.vectors)).sum())
+    picked = choose_starts(baseline, density, min(inside, 16), "rarer", 1, (contrast,))
+    assert contrast.accepts(picked.vectors).all()
+    assert (density.score(picked.vectors) >= density.score(baseline.vectors).quantile(0.9)).all()
+    more = choose_starts(baseline, density, inside + 5, "rarer", 1, (contrast,))  # too few inside: the nearest to it
+    outside = baseline.vectors[rare & ~contrast.accepts(baseline.vectors)]
+    worst = contrast.penalty(more.vectors).max()
+    assert torch.isclose(worst, contrast.penalty(outside).sort().values[4])
+
+
 def test_the_best_point_is_kept(density, starts, contrast):
     """More checkpoints never look worse: the penalty of the kept point falls, step by step."""
     trajectory = optimize(density, starts, 1000, (contrast,), keep_every=5)
