@@ -9,6 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+# Before torch is imported: OpenMP's threads shall sleep while they wait. By default they spin, and on a machine that is
+# busy with something else as well that makes small models more than ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from .density.errors import RarityError
 
 

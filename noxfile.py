@@ -27,8 +27,8 @@ def install(session, *requirements):
 
 
 def python(session, *arguments, **options):
-    """Run the environment's Python."""
-    session.run(str(PYTHON), *arguments, external=True, **options)
+    """Run the environment's Python. Waiting threads of OpenMP sleep, so that a busy machine does not slow all down."""
+    session.run(str(PYTHON), *arguments, external=True, env={"OMP_WAIT_POLICY": "PASSIVE"}, **options)
 
 
 def find_comfyui():

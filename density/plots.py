@@ -148,14 +148,16 @@ def _draw_map(axes, density, baseline, trajectory, size) -> None:
         angle, radius = torch.arange(len(held_out)) * math.pi * (3 - math.sqrt(5)), (held_out + HUB) / reach
     dot = min(max(7000 / len(radius), 2.5), 16)
     axes.scatter(radius * angle.cos(), radius * angle.sin(), s=dot, color=DOTS, alpha=0.6, linewidths=0)
+    path = [_polar(density, plane, step.vectors, reach) for step in trajectory.embeddings] if trajectory is not None else []
+    along = _free_direction(path[-1][0]) if path else (0.0, 1.0)
     rings = [10**e for e in range(1, 8) if math.log2(10**e) + HUB < reach - 0.3]
     for one_in in rings:
         ring = (math.log2(one_in) + HUB) / reach
         axes.add_patch(Circle((0, 0), ring, fill=False, edgecolor="#bdbbb5", linewidth=0.9))
         box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-        axes.text(0, ring, f"1 in {one_in:,}", ha="center", va="center", color=INK, fontsize=size, bbox=box, zorder=5)
-    if trajectory is not None:
-        path = [_polar(density, plane, step.vectors, reach) for step in trajectory.embeddings]
+        spot = (ring * along[0], ring * along[1])
+        axes.text(*spot, f"1 in {one_in:,}", ha="center", va="center", color=INK, fontsize=size, bbox=box, zorder=5)
+    if path:
         angles, radii = _smooth(torch.stack([a for a, _ in path]), torch.stack([r for _, r in path]))
         axes.plot(radii * angles.cos(), radii * angles.sin(), color=ACCENT, alpha=0.5, linewidth=1.1, zorder=3)
         x, y = radii[-1] * angles[-1].cos(), radii[-1] * angles[-1].sin()
@@ -181,6 +183,15 @@ def _polar(density: GaussianDensity, plane: Tensor, x: Tensor, reach: float) -> 
     """Angle in the plane and radius on the map, [N] each."""
     across, up = (density.whiten(x)[0] @ plane).T
     return torch.atan2(up, across), ((density.bits(x) + HUB) / reach).clamp_max(1)
+
+
+def _free_direction(angles: Tensor) -> tuple[float, float]:
+    """The unit direction, within 40 degrees of up or down, that is farthest from all these angles: room for labels."""
+    lean = torch.linspace(-40, 40, 81, dtype=angles.dtype).deg2rad()
+    candidates = torch.cat([lean + math.pi / 2, lean - math.pi / 2])
+    apart = torch.remainder(candidates[:, None] - angles + math.pi, 2 * math.pi) - math.pi
+    best = float(candidates[apart.abs().amin(dim=1).argmax()])
+    return math.cos(best), math.sin(best)
 
 
 def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
