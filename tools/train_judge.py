@@ -16,6 +16,7 @@ from letterforms import Face, load_dataset
 from PIL import Image
 from reader import STYLES, read, train_reader
 from safetensors.torch import save_file
+from torch import Tensor
 from train_miniature import WORK, make_data
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -24,7 +25,7 @@ SEED, EPOCHS = 7, 30
 
 def style_labels(face: Face) -> list[int]:
     """What a face is, by the numbers of `STYLES`; -1 where its tables do not say."""
-    values = (face.weight or "regular", "italic" if face.italic else "upright", face.style)
+    values = (face.weight, "italic" if face.italic else "upright", face.style)
     return [options.index(value) if value in options else -1 for options, value in zip(STYLES.values(), values, strict=True)]
 
 
@@ -32,6 +33,28 @@ def save(model: torch.nn.Module, name: str, notes: dict[str, str]) -> None:
     """Write a reader's weights in half precision beside the benchmarks."""
     weights = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     save_file(weights, BENCHMARKS / f"{name}.safetensors", notes)
+
+
+def train_letter_judge(ink: Tensor, letters: Tensor, learn: Tensor, test: Tensor) -> None:
+    """Learn the letters of the judge's faces; say how many of the unseen ones are read."""
+    judge = train_reader(ink[learn].flatten(0, 1), letters[learn].flatten(), epochs=EPOCHS, seed=SEED)
+    right = (read(judge, ink[test].flatten(0, 1)).argmax(1) == letters[test].flatten()).float().mean()
+    print(f"judge: {len(learn)} typefaces learnt, {right:.1%} of {26 * len(test)} letters of {len(test)} unseen typefaces read")
+    save(judge, "judge", {})
+
+
+def train_style_judge(ink: Tensor, styles: Tensor, learn: Tensor, test: Tensor) -> None:
+    """Learn what the judge's faces are called; say how often that is right for the unseen ones."""
+    sizes = tuple(len(values) for values in STYLES.values())
+    judge = train_reader(ink[learn].flatten(0, 1), styles[learn].flatten(0, 1), epochs=EPOCHS // 2, seed=SEED, sizes=sizes, slant=0.0)
+    with torch.inference_mode():
+        answers = torch.cat([judge(part) for part in ink[test].flatten(0, 1).split(512)]).split(sizes, 1)
+    accuracy = {}
+    for name, answer, label in zip(STYLES, answers, styles[test].flatten(0, 1).T, strict=True):
+        known = label >= 0
+        accuracy[name] = f"{(answer.argmax(1) == label)[known].float().mean():.4f}"
+    print(f"style judge on unseen typefaces: {accuracy}")
+    save(judge, "style_judge", accuracy)
 
 
 def main() -> None:
@@ -46,26 +69,13 @@ def main() -> None:
     split = np.array([face.split for face in faces])
     learn, test = (torch.from_numpy(np.nonzero(split == name)[0]) for name in ("judge", "unseen"))
 
-    judge = train_reader(ink[learn].flatten(0, 1), letters[learn].flatten(), epochs=EPOCHS, seed=SEED)
-    right = (read(judge, ink[test].flatten(0, 1)).argmax(1) == letters[test].flatten()).float().mean()
-    print(f"judge: {len(learn)} typefaces learnt, {right:.1%} of {26 * len(test)} letters of {len(test)} unseen typefaces read")
-    save(judge, "judge", {})
-
-    sizes = tuple(len(values) for values in STYLES.values())
-    style = train_reader(ink[learn].flatten(0, 1), styles[learn].flatten(0, 1), epochs=EPOCHS // 2, seed=SEED, sizes=sizes, slant=0.0)
-    with torch.inference_mode():
-        answers = torch.cat([style(part) for part in ink[test].flatten(0, 1).split(512)]).split(sizes, 1)
-    accuracy = {}
-    for name, answer, label in zip(STYLES, answers, styles[test].flatten(0, 1).T, strict=True):
-        known = label >= 0
-        accuracy[name] = f"{(answer.argmax(1) == label)[known].float().mean():.4f}"
-    print(f"style judge on unseen typefaces: {accuracy}")
-    save(style, "style_judge", accuracy)
-
+    train_letter_judge(ink, letters, learn, test)
+    train_style_judge(ink, styles, learn, test)
     # Sixteen greys are enough for the reader and for the eye, and keep the sheet small.
-    rows = (255 - pictures[test].astype(int)) // 17 * 17
-    sheet = Image.fromarray(np.concatenate([np.concatenate(list(face), 1) for face in rows], 0).astype(np.uint8))
-    sheet.quantize(16).save(BENCHMARKS / "unseen_letters.png", optimize=True)
+    shades = (255 - pictures[test].astype(int) + 8) // 17
+    sheet = Image.fromarray(np.concatenate([np.concatenate(list(face), 1) for face in shades], 0).astype(np.uint8), "P")
+    sheet.putpalette([17 * shade for shade in range(16) for _ in range(3)])
+    sheet.save(BENCHMARKS / "unseen_letters.png", bits=4, optimize=True)
 
 
 if __name__ == "__main__":
