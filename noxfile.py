@@ -69,6 +69,8 @@ def lint(session):
     """Style, and the rules that the registry checks."""
     install(session)
     python(session, "-m", "ruff", "check", ".")
+    python(session, "-m", "ruff", "check", "--isolated", "--select", "S102,S307,E702", ".")  # = comfy node validate
+    python(session, "-m", "pytest", "--quiet", "tests/test_archive.py")
 
 
 @nox.session
