@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=Path, default=Path("rarity_demo"), metavar="DIR", help="folder to write to")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of every random draw")
-    command.add_argument("--prompt", default="a letter R", metavar="TEXT", help="such as 'a bold italic serif letter R'")
+    command.add_argument("--prompt", default="a letter G", metavar="TEXT", help="such as 'a bold italic serif letter R'")
     command.add_argument("--one-in", type=int, default=1000, metavar="N", help="how rare: 1 in N")
     command.set_defaults(run=_demo)
 

@@ -41,7 +41,7 @@ class Demo:
 
 
 def demo(
-    prompt: str = "a letter R",
+    prompt: str = "a letter G",
     *,
     seed: int = 0,
     one_in: int = 1000,
