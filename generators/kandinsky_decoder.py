@@ -107,7 +107,8 @@ class Decoder:
 
         Raises
         ------
-        RarityError : embeddings of another space, a size the decoder cannot make, a number out of range.
+        RarityError : embeddings of another space, a size the decoder cannot make, a number out of range, pictures that
+            are not finite.
 
         The numbers are those of diffusers' KandinskyV22Pipeline for the same noise.
         """
@@ -129,6 +130,7 @@ class Decoder:
                 tick = progress and (lambda step, batch=batch: progress(batch * steps + step, len(starts) * steps))
                 latents = self._denoise(rows, noise, shape, steps, guidance, tick)
                 pixels = self.movq.decode(latents.to(self.movq.dtype), force_not_quantize=True).sample
+                _check_finite(pixels)
                 pictures.append((pixels.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu())
         return ordinary(torch.cat(pictures), torch.float32)
 
@@ -170,6 +172,15 @@ class Decoder:
                 f"This decoder was trained on {self.size} x {self.size}."
             )
         return self.unet.config.in_channels, height // self._factor, width // self._factor
+
+
+def _check_finite(pixels: Tensor) -> None:
+    bad = int((~torch.isfinite(pixels)).flatten(1).any(dim=1).sum())
+    if bad:
+        raise RarityError(
+            f"{bad} of {len(pixels)} pictures hold values that are not finite, and would be black. "
+            f"The decoder ran in {str(pixels.dtype).removeprefix('torch.')}: load it in float32, or lower the guidance."
+        )
 
 
 def _check_settings(steps: int, guidance: float) -> None:

@@ -94,4 +94,10 @@ def density_to_read(name):
 
 def digest(path):
     """SHA-256 of a file's bytes, or "" when there is none: the node runs again exactly when the file changes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):  # in pieces: somebody else's file may be of any size
+            content.update(piece)
+    return content.hexdigest()

@@ -68,6 +68,28 @@ def test_a_wrong_request_is_one_line_and_no_files(small_demo, monkeypatch, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_stopping_the_command_writes_nothing(small_demo, monkeypatch, tmp_path, capsys):
+    def stopped(*arguments, stage, **options):
+        def stop_while_drawing(name):
+            report = stage(name)
+
+            def progress(done, total):
+                report(done, total)
+                if name.startswith("drawing"):
+                    raise KeyboardInterrupt
+
+            return progress
+
+        return small_demo(*arguments, stage=stop_while_drawing, **options)
+
+    monkeypatch.setattr(demo_module, "demo", stopped)
+    out = tmp_path / "out"
+    assert cli.main(["demo", "--out", str(out), "--one-in", "50"]) == 130
+    assert "nothing was written" in capsys.readouterr().err and not out.exists()
+    monkeypatch.setattr(demo_module, "demo", small_demo)
+    assert cli.main(["demo", "--out", str(out), "--one-in", "50"]) == 0
+
+
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     def write(path):
         path.write_text("half")

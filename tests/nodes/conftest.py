@@ -47,3 +47,32 @@ def run(folders):
             return node.execute(**given).args
 
     return run_node
+
+
+@pytest.fixture
+def model(run):
+    from rarity import nodes
+
+    return run(nodes.RarityLoadKandinsky, model="tiny")
+
+
+@pytest.fixture
+def baseline(run, model):
+    from rarity import nodes
+
+    return run(nodes.RaritySamplePrior, prior=model[0], count=80, steps=3)[0]
+
+
+@pytest.fixture
+def density(run, baseline):
+    from rarity import nodes
+
+    return run(nodes.RarityFitDensity, embeddings=baseline, components=4)[0]
+
+
+@pytest.fixture
+def rare(run, density, baseline):
+    """What RarityOptimize returns: rare, usual, trajectory, report."""
+    from rarity import nodes
+
+    return run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10)

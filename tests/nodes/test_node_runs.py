@@ -1,36 +1,9 @@
 """Nodes run as ComfyUI runs them, on a tiny random Kandinsky: results, determinism, cancel, and one clear error each."""
 
 import hashlib
-import json
 
-import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
-
-TINY = "tiny"  # the model that the fixture `tiny_root` builds
-COUNT = 80
-
-
-@pytest.fixture
-def model(run):
-    return run(nodes.RarityLoadKandinsky, model=TINY)
-
-
-@pytest.fixture
-def baseline(run, model):
-    return run(nodes.RaritySamplePrior, prior=model[0], count=COUNT, steps=3)[0]
-
-
-@pytest.fixture
-def density(run, baseline):
-    return run(nodes.RarityFitDensity, embeddings=baseline, components=4)[0]
-
-
-@pytest.fixture
-def rare(run, density, baseline):
-    """What RarityOptimize returns: rare, usual, trajectory, report."""
-    return run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10)
 
 
 def assert_image(image, count):
@@ -46,7 +19,7 @@ def test_the_model_menu_offers_the_miniature_and_kandinsky_folders_only(folders,
     (tiny_root / "broken").mkdir(exist_ok=True)
     (tiny_root / "broken" / "model_index.json").write_text("[")
     menu = nodes.RarityLoadKandinsky.define_schema().inputs[0]
-    assert menu.options == ["miniature (built in)", TINY] and menu.default == menu.options[0]
+    assert menu.options == ["miniature (built in)", "tiny"] and menu.default == menu.options[0]
 
 
 def test_the_whole_graph(run, model, baseline, density):
@@ -69,7 +42,7 @@ def test_the_whole_graph(run, model, baseline, density):
         assert_image(run(nodes.RarityContactSheet, rare=drawn, **given)[0], 1)
     for given in ({}, {"embeddings": baseline}, {"embeddings": baseline, "trajectory": trajectory}):
         assert_image(run(nodes.RarityDensityMap, density=density, **given)[0], 1)
-    assert str(COUNT) in run(nodes.RarityDescribeDensity, density=density)[0]
+    assert str(len(baseline)) in run(nodes.RarityDescribeDensity, density=density)[0]
 
 
 def test_the_dial_moves_every_result_into_its_band(run, density, baseline):
@@ -89,9 +62,9 @@ def test_rarer_starts_are_rarer(run, density, baseline):
 
 def test_same_seed_same_picture_and_another_seed_another(run, model, baseline, rare):
     prior, decoder = model
-    again = run(nodes.RaritySamplePrior, prior=prior, count=COUNT, steps=3)[0]
+    again = run(nodes.RaritySamplePrior, prior=prior, count=len(baseline), steps=3)[0]
     assert torch.equal(again.vectors, baseline.vectors)
-    other = run(nodes.RaritySamplePrior, prior=prior, count=COUNT, steps=3, seed=2**64 - 1)[0]
+    other = run(nodes.RaritySamplePrior, prior=prior, count=len(baseline), steps=3, seed=2**64 - 1)[0]
     assert not torch.equal(other.vectors, baseline.vectors)
     draw = [run(nodes.RarityDecode, decoder=decoder, embeddings=rare[0], steps=3, seed=seed)[0] for seed in (0, 0, 2**64 - 1)]
     assert torch.equal(draw[0], draw[1]) and not torch.equal(draw[0], draw[2])
@@ -132,35 +105,6 @@ def test_inputs_are_never_changed(run, model, baseline, density, rare):
     assert _digest(*held) == before and _digest(pictures) == drawn
 
 
-def test_cancel_in_the_middle_and_run_again(run, model, baseline, density, rare, monkeypatch):
-    from comfy import model_management, utils
-
-    jobs = [
-        (nodes.RaritySamplePrior, {"prior": model[0], "count": COUNT, "steps": 3}),
-        (nodes.RarityFitDensity, {"embeddings": baseline}),
-        (nodes.RarityOptimize, {"density": density, "embeddings": baseline, "one_in": 50, "count": 3, "steps": 10}),
-        (nodes.RarityDecode, {"decoder": model[1], "embeddings": rare[0], "steps": 3}),
-    ]
-    undisturbed = [run(node, **inputs)[0] for node, inputs in jobs]
-    move = utils.ProgressBar.update_absolute
-    for (node, inputs), expected in zip(jobs, undisturbed, strict=True):
-        seen = []
-
-        def cancel_soon(bar, value, total=None, preview=None, seen=seen):
-            seen.append((value, total))
-            move(bar, value, total, preview)
-            model_management.interrupt_current_processing()  # the user presses cancel during the first step
-
-        with monkeypatch.context() as patch:
-            patch.setattr(utils.ProgressBar, "update_absolute", cancel_soon)
-            with pytest.raises(model_management.InterruptProcessingException):
-                run(node, **inputs)
-        assert len(seen) == 1 and seen[0][0] < seen[0][1], f"{node.__name__} stops at its next step"
-        again = run(node, **inputs)[0]
-        for one, other in ((getattr(again, name, again), getattr(expected, name, expected)) for name in ("vectors", "mean")):
-            assert not isinstance(one, torch.Tensor) or torch.equal(one, other)
-
-
 def test_save_and_load(run, density, baseline, folders):
     assert not folders.exists(), "nothing is made before something is saved"
     with torch.inference_mode():
@@ -174,56 +118,3 @@ def test_save_and_load(run, density, baseline, folders):
     other = run(nodes.RarityFitDensity, embeddings=baseline, components=3)[0]
     run(nodes.RaritySaveDensity, density=other, name="letter_R")
     assert first != nodes.RarityLoadDensity.fingerprint_inputs(name="letter_R.safetensors")
-
-
-@pytest.mark.parametrize("name", ["../up", "/etc/up", "a/../../up", "", " ", "..", "C:\\up"])
-def test_names_stay_in_their_folder(run, density, folders, name):
-    files = sorted(folders.parent.rglob("*"))
-    with pytest.raises(RarityError):
-        run(nodes.RaritySaveDensity, density=density, name=name)
-    with pytest.raises(RarityError):
-        run(nodes.RarityLoadDensity, name=name)
-    assert sorted(folders.parent.rglob("*")) == files
-
-
-def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density, folders):
-    prior, decoder = model
-    causes = {
-        "no-such-model": (nodes.RarityLoadKandinsky, {"model": "no-such-model"}),
-        "prompt": (nodes.RaritySamplePrior, {"prior": prior, "prompt": "  "}),
-        "components": (nodes.RarityFitDensity, {"embeddings": baseline, "components": COUNT}),
-        "alternative": (nodes.RarityContrastGuardrail,
-                        {"prior": prior, "embeddings": baseline, "alternatives": "\n a letter R \n"}),
-        "80": (nodes.RarityOptimize, {"density": density, "embeddings": baseline, "count": COUNT + 1}),
-        "opened": (nodes.RarityLoadDensity, {"name": "never_saved"}),
-    }
-    for word, (node, inputs) in causes.items():
-        with pytest.raises(RarityError, match=word):
-            run(node, **inputs)
-
-
-def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
-    from rarity.generators.kandinsky import load_kandinsky
-    from tiny_kandinsky import build_tiny_kandinsky
-
-    stranger, _ = load_kandinsky(build_tiny_kandinsky(tmp_path / "other", seed=1))
-    foreign = run(nodes.RaritySamplePrior, prior=stranger, count=20, steps=2)[0]
-    for node, inputs in (
-        (nodes.RarityDecode, {"decoder": model[1], "embeddings": foreign}),
-        (nodes.RarityOptimize, {"density": density, "embeddings": foreign}),
-        (nodes.RarityContrastGuardrail, {"prior": model[0], "embeddings": foreign}),
-        (nodes.RarityDensityMap, {"density": density, "embeddings": foreign}),
-    ):
-        with pytest.raises(RarityError, match="fingerprint|space"):
-            run(node, **inputs)
-
-
-def test_a_model_folder_with_parts_missing_is_an_error_that_names_them(run, tiny_root):
-    half = tiny_root / "half" / "prior"
-    half.mkdir(parents=True, exist_ok=True)
-    (half / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyV22PriorPipeline"}))
-    try:
-        with pytest.raises(RarityError, match="unet"):
-            run(nodes.RarityLoadKandinsky, model="half")
-    finally:
-        (half / "model_index.json").unlink()

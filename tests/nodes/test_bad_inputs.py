@@ -1,0 +1,206 @@
+"""What users get wrong, and what goes wrong around them: one clear error, nothing half-written, and the next run works."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tracemalloc
+
+import pytest
+import safetensors.torch
+import torch
+from rarity import nodes
+from rarity.density.embeddings import Embeddings
+from rarity.density.errors import RarityError
+
+
+def test_cancel_in_the_middle_and_run_again(run, model, baseline, density, rare, monkeypatch):
+    from comfy import model_management, utils
+
+    jobs = [
+        (nodes.RaritySamplePrior, {"prior": model[0], "count": len(baseline), "steps": 3}),
+        (nodes.RarityFitDensity, {"embeddings": baseline}),
+        (nodes.RarityOptimize, {"density": density, "embeddings": baseline, "one_in": 50, "count": 3, "steps": 10}),
+        (nodes.RarityDecode, {"decoder": model[1], "embeddings": rare[0], "steps": 3}),
+    ]
+    undisturbed = [run(node, **inputs)[0] for node, inputs in jobs]
+    move = utils.ProgressBar.update_absolute
+    for (node, inputs), expected in zip(jobs, undisturbed, strict=True):
+        seen = []
+
+        def cancel_soon(bar, value, total=None, preview=None, seen=seen):
+            seen.append((value, total))
+            move(bar, value, total, preview)
+            model_management.interrupt_current_processing()  # the user presses cancel during the first step
+
+        with monkeypatch.context() as patch:
+            patch.setattr(utils.ProgressBar, "update_absolute", cancel_soon)
+            with pytest.raises(model_management.InterruptProcessingException):
+                run(node, **inputs)
+        assert len(seen) == 1 and seen[0][0] < seen[0][1], f"{node.__name__} stops at its next step"
+        again = run(node, **inputs)[0]
+        for one, other in ((getattr(again, name, again), getattr(expected, name, expected)) for name in ("vectors", "mean")):
+            assert not isinstance(one, torch.Tensor) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/up", "a/../../up", "", " ", "..", "C:\\up"])
+def test_names_stay_in_their_folder(run, density, folders, name):
+    files = sorted(folders.parent.rglob("*"))
+    with pytest.raises(RarityError):
+        run(nodes.RaritySaveDensity, density=density, name=name)
+    with pytest.raises(RarityError):
+        run(nodes.RarityLoadDensity, name=name)
+    assert sorted(folders.parent.rglob("*")) == files
+
+
+def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density, folders):
+    prior, decoder = model
+    causes = {
+        "no-such-model": (nodes.RarityLoadKandinsky, {"model": "no-such-model"}),
+        "prompt": (nodes.RaritySamplePrior, {"prior": prior, "prompt": "  "}),
+        "at least 50": (nodes.RarityFitDensity, {"embeddings": baseline.select(range(20)), "components": 25}),
+        "1 to 31 components": (nodes.RarityFitDensity, {"embeddings": baseline, "components": 4096}),
+        "alternative": (nodes.RarityContrastGuardrail,
+                        {"prior": prior, "embeddings": baseline, "alternatives": "\n a letter R \n"}),
+        "80": (nodes.RarityOptimize, {"density": density, "embeddings": baseline, "count": len(baseline) + 1}),
+        "opened": (nodes.RarityLoadDensity, {"name": "never_saved"}),
+    }
+    for word, (node, inputs) in causes.items():
+        with pytest.raises(RarityError, match=word):
+            run(node, **inputs)
+
+
+def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
+    from rarity.generators.kandinsky import load_kandinsky
+    from tiny_kandinsky import build_tiny_kandinsky
+
+    stranger, _ = load_kandinsky(build_tiny_kandinsky(tmp_path / "other", seed=1))
+    foreign = run(nodes.RaritySamplePrior, prior=stranger, count=20, steps=2)[0]
+    for node, inputs in (
+        (nodes.RarityDecode, {"decoder": model[1], "embeddings": foreign}),
+        (nodes.RarityOptimize, {"density": density, "embeddings": foreign}),
+        (nodes.RarityContrastGuardrail, {"prior": model[0], "embeddings": foreign}),
+        (nodes.RarityDensityMap, {"density": density, "embeddings": foreign}),
+    ):
+        with pytest.raises(RarityError, match="fingerprint|space"):
+            run(node, **inputs)
+
+
+def test_a_model_folder_with_parts_missing_is_an_error_that_names_them(run, tiny_root):
+    half = tiny_root / "half" / "prior"
+    half.mkdir(parents=True, exist_ok=True)
+    (half / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyV22PriorPipeline"}))
+    try:
+        with pytest.raises(RarityError, match="unet"):
+            run(nodes.RarityLoadKandinsky, model="half")
+    finally:
+        (half / "model_index.json").unlink()
+
+
+def test_repeated_embeddings_are_dropped_and_the_description_says_so(run, baseline):
+    twice = Embeddings.cat([baseline, baseline.select(range(30))])
+    density = run(nodes.RarityFitDensity, embeddings=twice, components=4)[0]
+    assert density.count == len(baseline)
+    assert "30" in run(nodes.RarityDescribeDensity, density=density)[0]
+    same = baseline.select([0] * 50)
+    with pytest.raises(RarityError, match="same|differ|vary"):
+        run(nodes.RarityFitDensity, embeddings=same)
+
+
+@contextlib.contextmanager
+def broken(weight):
+    """A model whose numbers overflow, as in half precision: one weight is not finite for a while."""
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.view(-1)[0] = float("nan")
+        try:
+            yield
+        finally:
+            weight.copy_(kept)
+
+
+def test_embeddings_and_pictures_that_are_not_finite_are_an_error_not_a_black_picture(run, model, rare):
+    prior, decoder = model
+    for weight, node, inputs in (
+        (next(prior.transformer.parameters()), nodes.RaritySamplePrior, {"prior": prior, "count": 3, "steps": 2}),
+        (next(decoder.unet.parameters()), nodes.RarityDecode, {"decoder": decoder, "embeddings": rare[0], "steps": 2}),
+    ):
+        with broken(weight), pytest.raises(RarityError, match="finite"):
+            run(node, **inputs)
+        run(node, **inputs)
+
+
+def test_a_rarity_past_the_samples_is_flagged_and_one_past_all_is_refused(run, density, baseline):
+    dial = {"density": density, "embeddings": baseline, "count": 2, "steps": 2}
+    assert "extrapolated" in run(nodes.RarityOptimize, one_in=1_000_000, **dial)[3]
+    assert "extrapolated" in run(nodes.RarityDescribeDensity, density=density, one_in=1_000_000)[0]
+    assert "extrapolated" not in run(nodes.RarityOptimize, one_in=10, **dial)[3]
+    for one_in in (1, 10_000_001):
+        with pytest.raises(RarityError, match="10,000,000"):
+            run(nodes.RarityOptimize, one_in=one_in, **dial)
+        with pytest.raises(RarityError, match="10,000,000"):
+            run(nodes.RarityDescribeDensity, density=density, one_in=one_in)
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 4
+    path.write_bytes(data)
+
+
+def of_another_program(path):
+    path.write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
+
+
+DAMAGE = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "empty": lambda path: path.write_bytes(b""),
+    "bit-flipped": flip_a_bit,
+    "oversized": lambda path: os.truncate(path, 8 * 2**30),  # a hole: no room is taken on the disk
+    "foreign": of_another_program,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_one_clear_error_and_saving_again_puts_it_right(run, density, folders, kind):
+    run(nodes.RaritySaveDensity, density=density, name="letter_R")
+    path = folders / "letter_R.safetensors"
+    whole = path.read_bytes()
+    DAMAGE[kind](path)
+    with pytest.raises(RarityError, match="letter_R"):
+        run(nodes.RarityLoadDensity, name=path.name)
+    if kind != "oversized":  # ComfyUI asks for the digest first; of eight gigabytes it takes a while
+        assert nodes.RarityLoadDensity.fingerprint_inputs(name=path.name) != hashlib.sha256(whole).hexdigest()
+    run(nodes.RaritySaveDensity, density=density, name="letter_R")
+    assert path.read_bytes() == whole and [file.name for file in folders.iterdir()] == [path.name]
+    assert run(nodes.RarityLoadDensity, name=path.name)[0].count == density.count
+
+
+def test_a_digest_reads_a_file_in_pieces(folders):
+    folders.mkdir()
+    path = folders / "large.safetensors"
+    path.touch()
+    os.truncate(path, 64 * 2**20)
+    tracemalloc.start()
+    try:
+        digest = nodes.RarityLoadDensity.fingerprint_inputs(name=path.name)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert digest == hashlib.sha256(bytes(64 * 2**20)).hexdigest()
+
+
+def test_a_save_that_fails_leaves_the_file_that_was_there(run, density, baseline, folders, monkeypatch):
+    run(nodes.RaritySaveDensity, density=density, name="letter_R")
+    path = folders / "letter_R.safetensors"
+    whole = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    other = run(nodes.RarityFitDensity, embeddings=baseline, components=3)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(RarityError, match="No space left"):
+            run(nodes.RaritySaveDensity, density=other, name="letter_R")
+    assert path.read_bytes() == whole and [file.name for file in folders.iterdir()] == [path.name]
