@@ -13,7 +13,7 @@ import nox
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-BENCHMARKS = ["valid_rare"]
+BENCHMARKS = ["valid_rare", "prompts"]
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
