@@ -17,6 +17,7 @@ from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .kandinsky_folder import read_json
 from .noise import streams
+from .threads import threads_worth
 
 Progress = Callable[[int, int], None]
 
@@ -123,7 +124,7 @@ class Decoder:
         shape = self._latent_shape(height or self.size, width or self.size)
         starts = range(0, len(embeddings), batch_size)
         pictures = []
-        with torch.no_grad():
+        with torch.no_grad(), threads_worth(self.unet):
             for batch, start in enumerate(starts):
                 rows = embeddings.vectors[start:start + batch_size]
                 noise = streams(seed, start, len(rows), "decoder")

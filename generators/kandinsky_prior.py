@@ -19,6 +19,7 @@ from .cached_prior import CachedPrior
 from .noise import normals, streams
 from .pictures import check_pictures, preprocess
 from .posterior import Step, steps_back
+from .threads import threads_worth
 
 Progress = Callable[[int, int], None]
 
@@ -87,7 +88,7 @@ class Prior:
         """
         check_pictures(images)
         rows = []
-        with torch.no_grad():
+        with torch.no_grad(), threads_worth(self.image_encoder):
             for batch in images.split(batch_size):
                 pixels = preprocess(batch, self.image_processor).to(self.device, self.image_encoder.dtype)
                 rows.append(self.image_encoder(pixels).image_embeds.float().cpu())
@@ -143,7 +144,7 @@ class Prior:
             raise RarityError(f"The guidance must be a finite number, got {guidance}.")
         starts = range(0, count, batch_size)
         rows = []
-        with torch.no_grad():
+        with torch.no_grad(), threads_worth(self.transformer):
             read = self._read([prompt, negative_prompt] if guidance > 1 else [prompt])
             cached = CachedPrior(self.transformer, read.embedding, read.hidden, read.mask)
             chain = steps_back(self.scheduler, steps)
