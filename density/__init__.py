@@ -4,14 +4,28 @@ from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
 from .embeddings import Embeddings, drop_unusable
 from .errors import RarityError
+from .exposure import ExposureMemory
+from .exposure_files import load_exposure, save_exposure
 from .files import inspect_file, load_density, load_embeddings, safe_path, save_density, save_embeddings
 from .gaussian import GaussianDensity
 from .guardrails import AnchorGuardrail, ContrastGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .mixture import MixtureDensity
 from .moments import Moments
 from .neighbours import kth_radii, nearest
+from .novelty import (
+    Novelty,
+    bayesian_surprise,
+    conformity,
+    information_gain,
+    predictive_surprisal,
+    score_novelty,
+    session_gains,
+)
 from .optimize import choose_starts, optimize
 from .plots import contact_sheet, density_map
+from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
+from .survival import log_survival, wilson_hilferty
 from .trajectory import Trajectory
 
 __all__ = [
@@ -21,31 +35,48 @@ __all__ = [
     "ContrastGuardrail",
     "EmbeddingSpace",
     "Embeddings",
+    "ExposureMemory",
     "GaussianDensity",
     "Guardrail",
+    "MixtureDensity",
     "Moments",
     "NormGuardrail",
+    "Novelty",
+    "RadialMoments",
     "RarityError",
     "ResidualGuardrail",
     "Trajectory",
+    "bayesian_surprise",
     "bits_from_one_in",
     "choose_starts",
+    "conformity",
     "contact_sheet",
     "density_and_coverage",
     "density_map",
     "drop_unusable",
+    "information_gain",
     "inspect_file",
     "kth_radii",
+    "ledoit_wolf",
     "load_density",
     "load_embeddings",
+    "load_exposure",
+    "log_survival",
+    "oas",
     "mean_pairwise_distance",
     "nearest",
     "one_in_from_bits",
     "optimize",
+    "predictive_surprisal",
     "rarity_score",
     "rke",
     "safe_path",
     "save_density",
     "save_embeddings",
+    "save_exposure",
+    "score_novelty",
+    "session_gains",
+    "shrink",
     "vendi_score",
+    "wilson_hilferty",
 ]

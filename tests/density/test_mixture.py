@@ -1,0 +1,161 @@
+"""The mixture beside scikit-learn, literal formulas and the Gaussian, and whether it finds what is there."""
+
+import math
+
+import pytest
+import torch
+from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, MixtureDensity, RarityError
+from sklearn.mixture import GaussianMixture
+from torch.distributions import MultivariateNormal
+
+
+def draw_two(count, seed=0):
+    """Two kinds, 70 % and 30 %, eight spreads apart in the first direction; the other five are noise."""
+    g = torch.Generator().manual_seed(seed)
+    second = torch.rand(count, generator=g) < 0.3
+    x = torch.randn(count, 6, generator=g) * torch.tensor([0.5, 0.8, 0.6, 0.3, 0.3, 0.3])
+    x[:, 0] += torch.where(second, 2.8, -1.2)
+    return Embeddings(x + 2, EmbeddingSpace("two", "f", 6), source={"prompt": "two"}), second
+
+
+@pytest.fixture(scope="module")
+def two():
+    return draw_two(3000, 1)[0]
+
+
+@pytest.fixture(scope="module")
+def found(two):
+    return MixtureDensity.fit(two, components=3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def several(baseline):
+    return MixtureDensity.fit(baseline, components=9, modes=4, seed=3)
+
+
+def literal_log_prob(density, x):
+    """log sum_j pi_j N(x | m_j, S_j) with whole d x d covariances."""
+    root = density.basis * density.variances.sqrt()
+    d, m = len(density.mean), density.modes.means.shape[1]
+    off = density.residual_variance * (torch.eye(d, dtype=torch.float64) - density.basis @ density.basis.T)
+    values = []
+    for weight, mu, factor in zip(density.modes.weights, density.modes.means, density.modes.factors, strict=True):
+        inside = torch.eye(density.components, dtype=torch.float64)
+        inside[:m, :m] = torch.linalg.inv(factor @ factor.T)
+        cov = root @ inside @ root.T + off
+        mean = density.mean + root[:, :m] @ mu
+        values.append(weight.log() + MultivariateNormal(mean, (cov + cov.T) / 2).log_prob(x.double()))
+    return torch.stack(values).logsumexp(dim=0)
+
+
+def test_log_prob_equals_the_full_covariance_formula(several, mixture):
+    x = mixture(50, 7).vectors
+    assert torch.allclose(several.log_prob(x), literal_log_prob(several, x), rtol=1e-9)
+
+
+def test_log_prob_equals_scikit_learn_plus_the_log_volume(several, baseline, mixture):
+    w, _ = several.whiten(baseline.vectors)
+    theirs = GaussianMixture(4, max_iter=200, random_state=3).fit(w.numpy())
+    x = mixture(200, 8).vectors
+    w, r = several.whiten(x)
+    sigma2 = several.residual_variance
+    residual = -0.5 * (7 * math.log(2 * math.pi * sigma2) + r.square().sum(1) / sigma2)
+    expected = torch.from_numpy(theirs.score_samples(w.numpy())) - 0.5 * several.variances.log().sum() + residual
+    assert (several.log_prob(x) - expected).abs().max() < 1e-9
+
+
+def test_the_gradient_equals_finite_differences(several, mixture):
+    x = mixture(6, 4).vectors.double().requires_grad_(True)
+    assert torch.autograd.gradcheck(several.log_prob, (x,), eps=1e-6, atol=1e-5)
+
+
+def test_one_mode_is_the_gaussian(baseline, density, mixture):
+    one = MixtureDensity.fit(baseline, components=9, modes=1, seed=3)
+    x = mixture(200, 5).vectors
+    assert torch.allclose(one.score(x), density.score(x), rtol=1e-5)
+    assert torch.allclose(one.log_prob(x), density.log_prob(x), rtol=1e-5, atol=1e-4)
+    assert (one.bits(x) - density.bits(x)).abs().max() < 0.2
+    assert one.modes.means.abs().max() < 1e-5
+
+
+def test_dimensions_beyond_the_mixed_ones_stay_gaussian():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(700, 44, generator=g) * torch.logspace(0.5, -0.5, 44)
+    embeddings = Embeddings(x, EmbeddingSpace("e", "f", 44))
+    density = MixtureDensity.fit(embeddings, components=40, modes=2, folds=2)
+    assert density.modes.means.shape == (2, 32)
+    assert torch.allclose(density.log_prob(x[:20]), literal_log_prob(density, x[:20]), rtol=1e-9)
+    one, gaussian = (
+        kind.fit(embeddings, components=40, folds=2, **more)
+        for kind, more in ((MixtureDensity, {"modes": 1}), (GaussianDensity, {}))
+    )
+    assert torch.allclose(one.score(x), gaussian.score(x), rtol=1e-4)
+
+
+def test_two_kinds_are_found(found):
+    assert len(found.modes.weights) == 2
+    order = found.modes.weights.argsort(descending=True)
+    assert found.modes.weights[order].tolist() == pytest.approx([0.7, 0.3], abs=0.03)
+    w = torch.zeros(2, 3, dtype=torch.float64) + found.modes.means[order]
+    centres = found.unwhiten(w, torch.zeros(2, 6))
+    assert centres[:, 0].tolist() == pytest.approx([0.8, 4.8], abs=0.1)
+    assert (centres[:, 1:] - 2).abs().max() < 0.15
+
+
+def test_what_lies_between_two_kinds_is_rare_for_the_mixture_only(found, two):
+    gaussian = GaussianDensity.fit(two, components=3, seed=1)
+    between = torch.full((1, 6), 2.0)
+    between[0, 0] = 2.8
+    assert found.bits(between) > 5 > 1 > gaussian.bits(between)
+
+
+def test_a_gaussian_gets_one_mode(gaussian):
+    assert len(MixtureDensity.fit(gaussian(1500, 3), components=6).modes.weights) == 1
+
+
+def test_fresh_samples_are_as_rare_as_said(found):
+    bits = found.bits(draw_two(20_000, 2)[0].vectors)
+    for wanted in (1.0, 3.0, 5.0, 7.0):
+        assert -math.log2(float((bits >= wanted).double().mean())) == pytest.approx(wanted, abs=0.35)
+
+
+def test_held_out_samples_are_likelier_than_under_one_gaussian(several, density, mixture):
+    x = mixture(2000, 11).vectors
+    assert several.log_prob(x).mean() > density.log_prob(x).mean() + 0.1
+
+
+def test_samples_have_the_moments_of_the_mixture(found, two):
+    draws = found.sample(20_000, seed=1).vectors
+    assert torch.equal(draws, found.sample(20_000, seed=1).vectors)
+    assert torch.allclose(draws.mean(0), two.vectors.mean(0), atol=0.06)
+    assert torch.allclose(torch.cov(draws.T), torch.cov(two.vectors.T), atol=0.12)
+    assert float((draws[:, 0] > 2.8).double().mean()) == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_description_names_the_kinds(found):
+    text = found.describe(1000)
+    assert "They fall into kinds that make up " in text and "1 in 1,000 is 10.0 bits" in text
+    assert "times as far out" not in text and "extrapolated: learn from at least 100,000" in found.describe(100_000)
+
+
+def test_damaged_modes_are_refused(found):
+    fields, tensors = found.state()
+    lower = tensors["mode_factors"].transpose(1, 2)
+    for name, wrong in (
+        ("mode_weights", torch.tensor([0.7, 0.4], dtype=torch.float64)),
+        ("mode_weights", torch.tensor([1.1, -0.1], dtype=torch.float64)),
+        ("mode_means", tensors["mode_means"][:, :2]),
+        ("mode_factors", -tensors["mode_factors"]),
+        ("mode_factors", lower + lower.tril(-1) + 1e-3),
+    ):
+        with pytest.raises(RarityError, match="modes of the mixture in this file are damaged"):
+            MixtureDensity.from_state(fields, {**tensors, name: wrong})
+    with pytest.raises(RarityError, match="damaged"):
+        MixtureDensity.from_state({**fields, "estimator": "ppca"}, tensors)
+
+
+def test_too_many_modes_are_refused():
+    few = Embeddings(draw_two(60)[0].vectors, EmbeddingSpace("two", "f", 6))
+    with pytest.raises(RarityError, match="Choose 1 to 24 modes for 60 samples"):
+        MixtureDensity.fit(few, components=2, modes=25)
+    assert MixtureDensity.fit(few, components=2).count == 60
