@@ -22,6 +22,7 @@ from .novelty import (
     session_gains,
 )
 from .optimize import choose_starts, optimize
+from .originality import Originality, originality
 from .plots import contact_sheet, density_map
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
@@ -42,6 +43,7 @@ __all__ = [
     "Moments",
     "NormGuardrail",
     "Novelty",
+    "Originality",
     "RadialMoments",
     "RarityError",
     "ResidualGuardrail",
@@ -62,11 +64,12 @@ __all__ = [
     "load_embeddings",
     "load_exposure",
     "log_survival",
-    "oas",
     "mean_pairwise_distance",
     "nearest",
+    "oas",
     "one_in_from_bits",
     "optimize",
+    "originality",
     "predictive_surprisal",
     "rarity_score",
     "rke",

@@ -108,7 +108,11 @@ def test_a_session_s_total_does_not_depend_on_its_order(block, density, memory, 
     session = Embeddings.cat([mixture(40, 3), mixture(4, 3)])  # four shown twice
     for seen in (memory, empty):
         totals = [
-            float(session_gains(session.select(torch.randperm(44, generator=torch.Generator().manual_seed(s))), density, seen).sum())
+            float(
+                session_gains(
+                    session.select(torch.randperm(44, generator=torch.Generator().manual_seed(s))), density, seen
+                ).sum()
+            )
             for s in range(6)
         ]
         assert max(totals) - min(totals) < 1e-9 * min(totals)
