@@ -15,20 +15,23 @@ from .embeddings import Embeddings, drop_unusable
 from .errors import RarityError
 from .fitting import _eigen, cross_fit, split
 from .gaussian import GaussianDensity, _log_volume, _short
-from .modes import MOST_MIXED, ROUNDS, Modes, learn_modes
+from .modes import ROUNDS, Modes, learn_modes
 from .moments import Moments
 from .tensors import generator, ordinary
 
 log = logging.getLogger(__name__)
 
-MODES = (1, 2, 4, 8)  # tried when the number of modes is left to the held-out samples
+# Pairs (K, m) that the held-out samples choose from. A mode's covariance has m^2 / 2 numbers to learn: with few samples
+# several modes can be told apart in the leading 8 scores only, with many in 32.
+CANDIDATES = ((1, 32), (2, 8), (4, 8), (8, 8), (16, 8), (2, 32), (4, 32), (8, 32))
+MOST_MIXED = 32
 MOST_MODES = 64
 
 
 class MixtureDensity(GaussianDensity):
     """A Gaussian density whose leading whitened scores are a mixture of K Gaussians instead of one.
 
-    With w = U'(e - mean) / sqrt(lambda), its first m = min(k, 32) entries w_m, and the residual r as in
+    With w = U'(e - mean) / sqrt(lambda), its first m (8 or 32, at most k) entries w_m, and the residual r as in
     `GaussianDensity`:
 
         log p(e) = log sum_j pi_j N(w_m | mu_j, C_j) + sum_{i>m} log N(w_i | 0, 1)
@@ -64,7 +67,7 @@ class MixtureDensity(GaussianDensity):
         ----------
         embeddings : N samples of one prompt; exact repeats are dropped and noted.
         components : k, as for the Gaussian.
-        modes : K; 0 chooses among 1, 2, 4 and 8 the one with the highest held-out likelihood.
+        modes : K; 0 chooses among 1, 2, 4, 8 and 16 the one with the highest held-out likelihood, as m always is.
         folds : number of cross-fitting folds.   seed : of the split, of the modes' first guess, of the calibration.
         progress : called with (done, total).
 
@@ -131,10 +134,11 @@ class MixtureDensity(GaussianDensity):
         """
         base = GaussianDensity.from_state(fields, tensors)
         weights, means, factors = (tensors[f"mode_{name}"] for name in ("weights", "means", "factors"))
-        modes, mixed = weights.numel(), min(base.components, MOST_MIXED)
+        modes, mixed = weights.numel(), means.shape[-1] if means.dim() else 0
         sound = (
             fields.get("estimator") == "mixture"
             and 1 <= modes <= MOST_MODES
+            and 1 <= mixed <= min(base.components, MOST_MIXED)
             and weights.shape == (modes,)
             and means.shape == (modes, mixed)
             and factors.shape == (modes, mixed, mixed)
@@ -169,7 +173,7 @@ def _cross_fit(
     """What `MixtureDensity` holds: the Gaussian's fields, calibrated for the mixture, and the mixture.
 
     The Gaussian says where to look: its k, mean and axes. Each fold is then whitened by the moments of the others, and
-    every number of modes is learnt from the others and scored on it. Held-out scores are log densities measured from
+    every candidate is learnt from the others and scored on it. Held-out scores are log densities measured from
     the final fit's bound, one constant for all folds, so that scores of different fits mean the same; those few above
     the bound count as 0.
     """
@@ -179,7 +183,8 @@ def _cross_fit(
     _check_modes(modes, n, folds)
     fold_of = torch.randperm(n, generator=generator(seed)) % folds
     parts = [Moments(d).update(x[fold_of == f]) for f in range(folds)]
-    candidates = (modes,) if modes else MODES
+    wanted = [(modes, mixed) for mixed in (8, MOST_MIXED)] if modes else CANDIDATES
+    candidates = list(dict.fromkeys((count, min(mixed, k)) for count, mixed in wanted))
 
     log_p = torch.empty(len(candidates), n, dtype=torch.float64)
     for f in range(folds):
@@ -189,21 +194,20 @@ def _cross_fit(
         volume = _log_volume(values[:k], float(values[k:].mean()), d)
         mine = fold_of == f
         w, off = _whiten(x, rest.mean, axes[:, :k], values[:k], float(values[k:].mean()))
-        for i, count in enumerate(candidates):
-            mixture, _ = learn_modes(w[~mine], count, seed)
+        for i, (count, mixed) in enumerate(candidates):
+            mixture, _ = learn_modes(w[~mine, :mixed], count, seed)
             log_p[i, mine] = mixture.log_peak - 0.5 * (volume + _depth(mixture, w[mine], off[mine]))
             if progress:
                 progress(f * len(candidates) + i + 1, folds * len(candidates) + 1)
 
-    best = int(log_p.mean(dim=1).argmax())  # the first, so the fewest, of equals
+    best = int(log_p.mean(dim=1).argmax())
+    count, mixed = candidates[best]
     w, _ = _whiten(x, fields["mean"], fields["basis"], fields["variances"], fields["residual_variance"])
-    mixture, settled = learn_modes(w, candidates[best], seed)
+    mixture, settled = learn_modes(w[:, :mixed], count, seed)
     bound = mixture.log_peak - 0.5 * _log_volume(fields["variances"], fields["residual_variance"], d)
     fields["calibration"] = Calibration.fit((2 * (bound - log_p[best])).clamp_min(0), seed)
     if not settled:
-        fields["notes"] += (
-            f"The {candidates[best]} modes had not settled after {ROUNDS} rounds: fewer may fit better.",
-        )
+        fields["notes"] += (f"The {count} modes had not settled after {ROUNDS} rounds: fewer may fit better.",)
     if progress:
         progress(folds * len(candidates) + 1, folds * len(candidates) + 1)
     return fields, mixture

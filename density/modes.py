@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MOST_MIXED = 32  # leading scores that are mixed: a mode's covariance has m^2 / 2 numbers to learn
 ROUNDS = 200
 
 
@@ -47,7 +46,7 @@ class Modes:
 
 
 def learn_modes(w: Tensor, count: int, seed: int) -> tuple[Modes, bool]:
-    """Learn `count` modes of whitened float64 rows [N, k], of their first MOST_MIXED columns; and whether EM settled.
+    """Learn `count` modes of whitened float64 rows [N, m]; and whether EM settled.
 
     Expectation maximisation by scikit-learn's GaussianMixture (Dempster, Laird & Rubin 1977), full covariances.
     """
@@ -59,7 +58,7 @@ def learn_modes(w: Tensor, count: int, seed: int) -> tuple[Modes, bool]:
     model = GaussianMixture(count, reg_covar=guard, max_iter=ROUNDS, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told as a note instead
-        model.fit(w[:, :MOST_MIXED].numpy())
+        model.fit(w.numpy())
     weights, means, factors = (
         torch.from_numpy(getattr(model, name)).double() for name in ("weights_", "means_", "precisions_cholesky_")
     )
