@@ -16,7 +16,7 @@ from .gaussian import GaussianDensity
 from .neighbours import nearest
 from .tensors import generator
 
-RESOLUTION = 1e-6  # l: a viewer tells pictures apart to a thousandth of the spread, squared
+RESOLUTION = 1e-7  # l: a viewer tells pictures apart to about three ten-thousandths of the spread, squared
 UNSEEN = 2000  # distances that say how near to the memory an unseen picture usually lies
 BLOCK = 256  # pictures of a session taken in at once
 
