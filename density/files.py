@@ -47,8 +47,10 @@ def save_density(density: GaussianDensity, path: str | os.PathLike) -> None:
 
     Raises
     ------
-    RarityError : the file cannot be written.
+    RarityError : the file cannot be written, or the density is of a kind that files do not hold yet.
     """
+    if type(density) is not GaussianDensity:
+        raise RarityError(f"Files hold Gaussian densities, got a {type(density).__name__}. Fit a GaussianDensity to save.")
     fields, tensors = density.state()
     _write(Path(path), "density", fields, tensors)
 

@@ -62,9 +62,14 @@ def optimize(
 
     Raises
     ------
-    RarityError : a target out of range, starts or a guardrail of another space, step settings out of range.
+    RarityError : a target out of range, starts or a guardrail of another space, step settings out of range, a density
+        whose shells are not spheres.
     """
     bits = bits_from_one_in(one_in)
+    if type(density) is not GaussianDensity:
+        raise RarityError(
+            f"Rarity is a radius in a Gaussian density only, got a {type(density).__name__}. Fit a GaussianDensity to steer by."
+        )
     _check_spaces(density, starts, guardrails)
     if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
         raise RarityError(

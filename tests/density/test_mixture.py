@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, MixtureDensity, RarityError
+from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, MixtureDensity, RarityError, optimize
+from rarity.density.files import save_density
 from sklearn.mixture import GaussianMixture
 from torch.distributions import MultivariateNormal
 
@@ -173,3 +174,11 @@ def test_too_many_modes_are_refused():
     with pytest.raises(RarityError, match="Choose 1 to 24 modes for 60 samples"):
         MixtureDensity.fit(few, components=2, modes=25)
     assert MixtureDensity.fit(few, components=2).count == 60
+
+
+def test_what_needs_a_gaussian_refuses_a_mixture(found, two, tmp_path):
+    with pytest.raises(RarityError, match="Files hold Gaussian densities"):
+        save_density(found, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RarityError, match="radius in a Gaussian density only"):
+        optimize(found, two.select(torch.arange(4)), 100)
