@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import RarityError
 
-TILE = 4096  # reference rows in one product: small enough to stay in a processor's cache
+TILE = 16_384  # reference rows in one product: large enough that threads seldom wait for each other
 WORKING_BYTES = 64 << 20  # of any temporary
 SPARE = 16  # candidates beyond k, so that rounding in the search rarely matters
 NEAR = 1e-6  # squared distances below this share of |q|^2 + |r|^2 are formed directly

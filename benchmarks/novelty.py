@@ -1,0 +1,208 @@
+"""Is what a viewer has seen told from what is new? On the built-in miniature's embeddings, and against scikit-learn's neighbours.
+
+    python benchmarks/novelty.py [--json FILE] [--samples N] [--seen N] [--skip-search]
+
+Copies of seen pictures (by noise, by small shifts that all share) and new pictures are scored under one memory for each letter; a
+session is shown in several orders; 64 queries are searched among a million rows by us and by scikit-learn, in turns, on the same data.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from rarity.density import (
+    Embeddings,
+    ExposureMemory,
+    GaussianDensity,
+    information_gain,
+    nearest,
+    originality,
+    score_novelty,
+    session_gains,
+)
+from rarity.generators.kandinsky import load_kandinsky
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
+from valid_rare import SHORT, Cache, auc
+
+HERE = Path(__file__).resolve().parent
+PIXEL = 0.35  # how far the miniature's encoder moves when a decoded letter moves by one pixel of its 64: measured, R and S
+STRENGTHS = (0.02, 0.05, 0.1, 0.2, PIXEL)  # a copy's distance, as a share of the typical spread of the pictures
+SMALL = 0.1
+ORDERS = 20
+ROWS, WIDTH, QUERIES, NEIGHBOURS = 1_000_000, 768, 64, 10
+
+
+def copy_by(kind: str, strength: float, seen: Tensor, spread: float) -> Tensor:
+    """Seen embeddings moved by `strength` spreads: each its own way (noise), or all the same way (shift), as one crop of every picture does."""
+    g = torch.Generator().manual_seed(7)
+    way = torch.randn(len(seen) if kind == "noise" else 1, seen.shape[1], generator=g)
+    return seen + strength * spread * normalize(way, dim=1)
+
+
+def told_apart(letters: list[tuple[Embeddings, Embeddings]], count: int) -> list[dict]:
+    """One row a kind and strength of copy: AUC of copies against new pictures, mean over the letters."""
+    rows = {}
+    for baseline, fresh in tqdm(letters, desc="copies", disable=None):
+        density = GaussianDensity.fit(baseline)
+        seen, unseen = fresh.select(range(count)), fresh.select(range(count, 3 * count))
+        memory, spread = ExposureMemory(seen.space).update(seen), float(density.spectrum.sum().sqrt())
+        new = score_novelty(unseen, density, memory, baseline=baseline)
+        new_copies = originality(unseen, seen, 1, unrelated=baseline.select(range(2000))).copy_probability[:, 0]
+        for kind in ("noise", "shift"):
+            for strength in STRENGTHS:
+                copies = Embeddings(copy_by(kind, strength, seen.vectors, spread), seen.space)
+                old = score_novelty(copies, density, memory, baseline=baseline)
+                copied = originality(copies, seen, 1, unrelated=baseline.select(range(2000))).copy_probability[:, 0]
+                row = rows.setdefault((kind, strength), {"AUC novelty": [], "AUC density alone": [], "AUC copy probability": []})
+                row["AUC novelty"].append(auc(old.novelty, new.novelty))
+                row["AUC density alone"].append(auc(old.bits, new.bits))
+                row["AUC copy probability"].append(auc(new_copies, copied))
+    return [
+        {"copy": kind, "strength": strength, **{name: statistics.mean(values) for name, values in row.items()}}
+        for (kind, strength), row in rows.items()
+    ]
+
+
+def repeats(letters: list[tuple[Embeddings, Embeddings]]) -> list[dict]:
+    """A repeat's information gain over its first showing's, after as many other pictures; the largest of 32 pictures a letter."""
+    rows = []
+    for others in (0, 8, 16, 32, 128):
+        shares, firsts = [], []
+        for baseline, fresh in letters:
+            density = GaussianDensity.fit(baseline)
+            memory = ExposureMemory(fresh.space)
+            memory = memory.update(fresh.select(range(100, 100 + others))) if others else memory
+            for i in range(32):
+                item = fresh.select([i])
+                first = float(information_gain(item, density, memory))
+                shares.append(float(information_gain(item, density, memory.update(item))) / first)
+                firsts.append(first)
+        rows.append({"others seen": others, "first showing, bits": statistics.mean(firsts), "largest share of a repeat": max(shares)})
+    return rows
+
+
+def order_spread(letters: list[tuple[Embeddings, Embeddings]]) -> float:
+    """Largest relative difference of a session's total over ORDERS orders of 100 pictures, 10 of them shown twice."""
+    worst = 0.0
+    for baseline, fresh in letters:
+        density, memory = GaussianDensity.fit(baseline), ExposureMemory(fresh.space)
+        session = fresh.select([*range(100), *range(10)])
+        totals = []
+        for seed in range(ORDERS):
+            order = torch.randperm(len(session), generator=torch.Generator().manual_seed(seed))
+            totals.append(float(session_gains(session.select(order), density, memory).sum()))
+        worst = max(worst, (max(totals) - min(totals)) / min(totals))
+    return worst
+
+
+def search(rounds: int) -> dict:
+    """64 queries, half of them near duplicates, against ROWS x WIDTH: seconds of both, in turns; errors against distances known."""
+    from sklearn.neighbors import NearestNeighbors
+
+    g = torch.Generator().manual_seed(0)
+    seen = torch.randn(ROWS, WIDTH, generator=g).add_(1.0)
+    at = torch.randint(ROWS, (QUERIES // 2,), generator=g)
+    near = seen[at] + 1e-3 * torch.randn(QUERIES // 2, WIDTH, generator=g)
+    queries = torch.cat([near, 1.0 + torch.randn(QUERIES // 2, WIDTH, generator=g)])
+    true = (near.double() - seen[at].double()).norm(dim=1)
+    array, asked = seen.numpy(), queries.numpy()
+    theirs = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(array)
+    seconds = {"ours": [], "scikit-learn": []}
+    for _ in tqdm(range(rounds), desc="search", disable=None):
+        began = time.perf_counter()
+        ours, indices = nearest(queries, seen, NEIGHBOURS)
+        middle = time.perf_counter()
+        other, other_indices = theirs.kneighbors(asked)
+        seconds["ours"].append(middle - began)
+        seconds["scikit-learn"].append(time.perf_counter() - middle)
+    half = QUERIES // 2
+    return {
+        "threads": torch.get_num_threads(),
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "ratio": statistics.median(seconds["scikit-learn"]) / statistics.median(seconds["ours"]),
+        "same neighbours": float((indices == torch.from_numpy(other_indices)).double().mean()),
+        "worst near-duplicate error": float(((ours[:half, 0] - true) / true).abs().max()),
+        "worst near-duplicate error, scikit-learn": float(((torch.from_numpy(other)[:half, 0] - true) / true).abs().max()),
+    }
+
+
+def reached(copies: list[dict], again: list[dict], spread: float, found: dict | None) -> list[dict]:
+    measures = ("AUC novelty", "AUC copy probability")
+    small = {name: min(row[name] for row in copies if row["strength"] <= SMALL) for name in measures}
+    pixel = {name: next(row[name] for row in copies if row["copy"] == "shift" and row["strength"] == PIXEL) for name in measures}
+    width = max(row["others seen"] for row in again)
+    asked = [
+        *((f"{name}, copies by noise and shifts up to a tenth of the spread, the worst", v, 0.99, v >= 0.99) for name, v in small.items()),
+        *((f"{name}, copies shifted as far as one pixel moves the encoder", v, 0.99, v >= 0.99) for name, v in pixel.items()),
+        *(
+            (f"a repeat's information gain over its first showing's, {row['others seen']} others seen"
+             + (" (more than there are dimensions)" if row["others seen"] == width else ""),
+             row["largest share of a repeat"], 0.05, row["largest share of a repeat"] < 0.05)
+            for row in again
+        ),
+        ("a session's total in another order, relative difference", spread, 1e-9, spread <= 1e-9),
+    ]
+    if found:
+        asked += [
+            ("search of a million: scikit-learn's seconds over ours", found["ratio"], 1.0, found["ratio"] >= 1),
+            ("near-duplicate distances, worst relative error", found["worst near-duplicate error"], 0.01,
+             found["worst near-duplicate error"] <= 0.01),
+        ]
+    return [{"name": name, "value": value, "reach": reach, "ok": bool(ok)} for name, value, reach, ok in asked]
+
+
+def show(copies: list[dict], again: list[dict], spread: float, found: dict | None, targets: list[dict]) -> None:
+    print(f"\n{'copy by':10}{'strength':>10}{'novelty':>12}{'density':>12}{'copy prob.':>12}")
+    for row in copies:
+        columns = "".join(f"{row[name]:12.4f}" for name in ("AUC novelty", "AUC density alone", "AUC copy probability"))
+        print(f"{row['copy']:10}{row['strength']:10.2f}{columns}")
+    print("AUC of copies against new pictures, mean over the letters; strength in units of the pictures' spread.")
+    print(f"\n{'others seen':>12}{'first, bits':>14}{'repeat':>10}")
+    for row in again:
+        print(f"{row['others seen']:12}{row['first showing, bits']:14.2f}{row['largest share of a repeat']:10.4f}")
+    print("Information gain of a first showing, and the largest share of it that a repeat still gains.")
+    print(f"\nTotal of a session over {ORDERS} orders: relative difference {spread:.1e}")
+    if found:
+        print(f"\n{QUERIES} queries against {ROWS:,} x {WIDTH}, k = {NEIGHBOURS}, {found['threads']} threads:")
+        for name, value in found.items():
+            print(f"  {name}: {value}")
+    print()
+    for t in targets:
+        print(f"{'reached' if t['ok'] else 'MISSED ':8} {t['value']:.4g} (asked: {t['reach']:g})  {t['name']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and targets there, too")
+    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="baseline samples a letter and seed")
+    parser.add_argument("--seen", type=int, default=500, metavar="N", help="pictures in the memory, and copies of them")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of the search of a million")
+    parser.add_argument("--skip-search", action="store_true", help="leave out the search of a million (6 GB of memory)")
+    parser.add_argument("--cache", type=Path, default=HERE / "cache", metavar="DIR", help="where baselines are kept")
+    options = parser.parse_args()
+    cache = Cache(options.cache, load_kandinsky()[0])
+    letters = [
+        tuple(cache.baseline(letter, options.samples, seed) for seed in (0, 1))
+        for letter in tqdm(SHORT, desc="baselines", disable=None)
+    ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small matrices: threads that wait for each other cost more than they bring
+    copies, again, spread = told_apart(letters, options.seen), repeats(letters), order_spread(letters)
+    torch.set_num_threads(threads)
+    found = None if options.skip_search else search(options.rounds)
+    targets = reached(copies, again, spread, found)
+    show(copies, again, spread, found, targets)
+    if options.json:
+        settings = {"letters": list(SHORT), "samples": options.samples, "seen": options.seen, "orders": ORDERS}
+        rows = {"copies": copies, "repeats": again, "order": spread, "search": found or "not measured"}
+        options.json.write_text(json.dumps({"settings": settings, "rows": rows, "targets": targets}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
