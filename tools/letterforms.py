@@ -44,7 +44,8 @@ def fetch_fonts(cache: Path) -> Path:
     """Download and unpack the listed Debian packages into `cache` (nothing is installed); returns the folder of unpacked packages."""
     packages = [entry["package"] for entry in json.loads(TYPEFACES.read_text())["packages"]]
     archives, unpacked = cache / "archives", cache / "unpacked"
-    archives.mkdir(parents=True, exist_ok=True)
+    for folder in (archives, unpacked):
+        folder.mkdir(parents=True, exist_ok=True)
     missing = [p for p in packages if not (unpacked / p).is_dir()]
     if missing:
         subprocess.run(["apt-get", "download", *missing], cwd=archives, check=True, stdout=subprocess.DEVNULL)
