@@ -5,8 +5,16 @@ from .diversity import density_and_coverage, mean_pairwise_distance, rarity_scor
 from .embeddings import Embeddings, drop_unusable
 from .errors import RarityError
 from .exposure import ExposureMemory
-from .exposure_files import load_exposure, save_exposure
-from .files import inspect_file, load_density, load_embeddings, safe_path, save_density, save_embeddings
+from .files import (
+    inspect_file,
+    load_density,
+    load_embeddings,
+    load_exposure,
+    safe_path,
+    save_density,
+    save_embeddings,
+    save_exposure,
+)
 from .gaussian import GaussianDensity
 from .guardrails import AnchorGuardrail, ContrastGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
 from .mixture import MixtureDensity

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .embeddings import Embeddings
 from .errors import RarityError
+from .exposure import ExposureMemory
 from .gaussian import GaussianDensity
 from .spaces import EmbeddingSpace
 from .tensors import check_json, ordinary
@@ -39,6 +40,10 @@ KINDS = {
         },
     ),
     "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1)}),
+    "exposure": (
+        1 << 30,
+        {"vectors": ("F32", 2), "weights": ("F64", 1), "mean": ("F64", 1), "scatter": ("F64", 2), "labels": ("U8", 1)},
+    ),
 }
 
 
@@ -75,6 +80,16 @@ def save_embeddings(embeddings: Embeddings, path: str | os.PathLike) -> None:
 def load_embeddings(path: str | os.PathLike) -> Embeddings:
     """Read embeddings that `save_embeddings` wrote. Raises as `load_density`."""
     return _build(*_read(Path(path), "embeddings"))
+
+
+def save_exposure(memory: ExposureMemory, path: str | os.PathLike) -> None:
+    """Write a memory to `path`; an existing file is replaced in one step, or left as it was."""
+    _write(Path(path), "exposure", *memory.state())
+
+
+def load_exposure(path: str | os.PathLike) -> ExposureMemory:
+    """Read a memory that `save_exposure` wrote. Raises as `load_density`."""
+    return _build(*_read(Path(path), "exposure"))
 
 
 def inspect_file(path: str | os.PathLike) -> dict:
@@ -115,9 +130,11 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
     return path
 
 
-def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings:
+def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings | ExposureMemory:
     if kind == "density":
         return GaussianDensity.from_state(fields, tensors)
+    if kind == "exposure":
+        return ExposureMemory.from_state(fields, tensors)
     labels = _parse(tensors["labels"].numpy().tobytes(), "list of labels")
     if not isinstance(labels, list):
         raise RarityError("The labels in this file are damaged: expected a list of texts. Save the embeddings anew.")

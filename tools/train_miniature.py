@@ -4,8 +4,8 @@
     python tools/train_miniature.py --export   write generators/miniature from the checkpoints there are
 
 Stages: `data` (fonts to pictures), then side by side, one core each, `encoders` (picture and text encoder) followed by `prior`, and `autoencoder`
-followed by `unet`. Every stage has a fixed number of steps and its own seed, and saves a checkpoint as it goes, so a second run gives the same
-weights and a stopped run continues. A GPU is used where there is one.
+followed by `unet`. Every stage has a fixed number of steps and its own seed, and saves a checkpoint as it goes: a stopped run continues where it
+was, with the same draws. A GPU is used where there is one.
 """
 from __future__ import annotations
 

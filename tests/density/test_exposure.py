@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rarity.density import Embeddings, EmbeddingSpace, RarityError, files
 from rarity.density.exposure import FORGOTTEN, ExposureMemory
-from rarity.density.exposure_files import load_exposure, save_exposure
+from rarity.density.files import inspect_file, load_exposure, save_exposure
 
 unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -126,6 +126,7 @@ def test_a_memory_comes_back_bit_for_bit(memory, space, tmp_path):
     for one in (memory, ExposureMemory(space), memory.forget(1e-4)):
         save_exposure(one, tmp_path / "m.safetensors")
         assert same(load_exposure(tmp_path / "m.safetensors"), one)
+        assert inspect_file(tmp_path / "m.safetensors")["kind"] == "exposure"
 
 
 def test_a_loaded_memory_goes_on(memory, mixture, tmp_path):
