@@ -31,7 +31,8 @@ from .novelty import (
 )
 from .optimize import choose_starts, optimize
 from .originality import Originality, originality
-from .plots import contact_sheet, density_map
+from .plots import density_map
+from .sheets import contact_sheet
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
 from .survival import log_survival, wilson_hilferty

@@ -1,4 +1,4 @@
-"""The two pictures people see first: the density map and the contact sheet."""
+"""The density map: what is usual, what is rare, and the way between."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
+from .drawing import ACCENT, DOTS, FAINT, INK, SOFT, clip, new_figure, render, write
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .trajectory import Trajectory
 
-# Greys carry what is usual, the one accent (vermilion, distinct under every colour blindness) what is rare.
-PAGE, INK, SOFT, FAINT, DOTS, ACCENT = "#f6f5f2", "#22262b", "#666c73", "#d9d7d1", "#7d8894", "#d55e00"
-DPI = 100
 HUB = 0.3  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
 
 
@@ -50,82 +48,23 @@ def density_map(
     for other, what in ((baseline, "baseline"), (trajectory and trajectory.final, "trajectory")):
         if other is not None:
             density.space.require_same(other.space, what)
-    figure, unit = _figure(width, height), min(height / 700, width / 1200)
+    figure, unit = new_figure(width, height), min(height / 700, width / 1200)
     prompt = density.source.get("prompt")
-    title = f"How rare? “{_clip(prompt, 48)}”" if isinstance(prompt, str) and prompt else "How rare?"
-    _text(figure, 32 * unit, height - 44 * unit, title, 20 * unit, INK, weight="bold")
+    title = f"How rare? “{clip(prompt, 48)}”" if isinstance(prompt, str) and prompt else "How rare?"
+    write(figure, 32 * unit, height - 44 * unit, title, 20 * unit, INK, weight="bold")
     subtitle = f"Learnt from {density.count:,} samples. The farther from the centre, the rarer."
-    _text(figure, 32 * unit, height - 72 * unit, subtitle, 11.5 * unit, SOFT)
+    write(figure, 32 * unit, height - 72 * unit, subtitle, 11.5 * unit, SOFT)
     room = height - 100 * unit
     side = min(room - 16 * unit, 0.5 * width)
     box = (24 * unit / width, (room - side) / 2 / height, side / width, side / height)
     _draw_map(figure.add_axes(box), density, baseline, trajectory, 11 * unit)
     left = side + 70 * unit
-    _text(figure, left, height - 72 * unit, "■ usual", 11.5 * unit, DOTS, weight="bold")
+    write(figure, left, height - 72 * unit, "■ usual", 11.5 * unit, DOTS, weight="bold")
     if trajectory is not None:
         text = f"■ {len(trajectory.final)} steered to 1 in {2**trajectory.target_bits:,.0f}"
-        _text(figure, left + 108 * unit, height - 72 * unit, text, 11.5 * unit, ACCENT, weight="bold")
+        write(figure, left + 108 * unit, height - 72 * unit, text, 11.5 * unit, ACCENT, weight="bold")
     _draw_readings(figure, density, baseline, trajectory, left / width, 1 - 28 * unit / width, room / height, unit)
-    return _render(figure)
-
-
-def contact_sheet(
-    usual: Tensor | None, rare: Tensor, captions: list[str] | None = None, title: str = "", *, width: int = 1200
-) -> Tensor:
-    """Lay out usual pictures on the left and rare ones on the right, each rare one with its caption.
-
-    Parameters
-    ----------
-    usual, rare : [N, H, W, 3], 0 to 1.   captions : one text a rare picture, such as "1 in 1,024".   width : pixels.
-
-    Returns
-    -------
-    [1, height, width, 3] float32, 0 to 1; the height follows from the number of pictures.
-
-    Raises
-    ------
-    RarityError : pictures of another shape, or another number of captions than rare pictures.
-    """
-    panels = [("What it usually makes", usual, None, SOFT)] if usual is not None else []
-    panels.append(("Rare on purpose", rare, captions, ACCENT))
-    for name, images, texts, _ in panels:
-        if images.dim() != 4 or images.shape[-1] != 3 or len(images) == 0:
-            raise RarityError(f'Pictures for "{name}" must have the shape [N, H, W, 3], got {tuple(images.shape)}.')
-        if texts is not None and len(texts) != len(images):
-            raise RarityError(f"Expected {len(images)} captions, one for each rare picture, got {len(texts)}.")
-    margin, gutter, gap, under = 32, 44, 10, 26 if captions else 10
-    most = max(len(images) for _, images, _, _ in panels)
-    columns = min(most, math.ceil(math.sqrt(most)) if len(panels) == 2 else math.ceil(math.sqrt(1.8 * most)))
-    panel = (width - 2 * margin - gutter * (len(panels) - 1)) / len(panels)
-    tile_w = int((panel - gap * (columns - 1)) / columns)
-    tile_h = max(round(tile_w * images.shape[1] / images.shape[2]) for _, images, _, _ in panels)
-    rows = math.ceil(most / columns)
-    head = (64 if title else 20) + 40
-    height = head + rows * (tile_h + under) - (0 if captions else gap) + margin - 8
-
-    figure = _figure(width, height)
-    if title:
-        _text(figure, margin, height - 50, _clip(title, 64), 18, INK, weight="bold")
-    page = _page(width, height)
-    for p, (name, images, texts, colour) in enumerate(panels):
-        left = margin + p * (panel + gutter)
-        _text(figure, left, height - head + 16, name, 13, colour, weight="bold")
-        for i, tile in enumerate(_fit_tiles(images, tile_h, tile_w)):
-            x, y = round(left + (i % columns) * (tile_w + gap)), head + (i // columns) * (tile_h + under)
-            page[y - 1 : y + tile_h + 1, x - 1 : x + tile_w + 1] = torch.tensor(_rgb(FAINT))
-            page[y : y + tile_h, x : x + tile_w] = tile
-            if texts:
-                _text(
-                    figure,
-                    x + tile_w / 2,
-                    height - y - tile_h - 16,
-                    _clip(texts[i], max(8, tile_w // 8)),
-                    9.5,
-                    INK,
-                    ha="center",
-                )
-    figure.figimage(page.numpy(), origin="upper")
-    return _render(figure)
+    return render(figure)
 
 
 def _draw_map(axes, density, baseline, trajectory, size) -> None:
@@ -250,48 +189,3 @@ def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit
             ticks = axes.get_xaxis_transform()
             axes.vlines(rare.tolist(), 0, 0.62, transform=ticks, color=ACCENT, alpha=0.75, linewidth=1.6 * unit)
         axes.locator_params(axis="x", nbins=6)
-
-
-def _clip(text: str, characters: int) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= characters else text[: characters - 1] + "…"
-
-
-def _fit_tiles(images: Tensor, height: int, width: int) -> Tensor:
-    channels_first = images.detach().cpu().float().movedim(-1, 1)
-    # Smooth and antialiased both up and down: small pictures stay crisp without blocks.
-    return interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1).movedim(1, -1)
-
-
-def _figure(width: int, height: int):
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RarityError("Pictures of densities need matplotlib. Install it: pip install matplotlib") from error
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAGE)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _text(figure, x: float, y: float, text: str, size: float, colour: str, **more) -> None:
-    width, height = figure.get_size_inches() * DPI
-    # A prompt may hold "$": it is text, not mathematics.
-    figure.text(
-        x / width, y / height, text, fontsize=size, color=colour, family="DejaVu Sans", parse_math=False, **more
-    )
-
-
-def _rgb(colour: str) -> list[float]:
-    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-
-
-def _page(width: int, height: int) -> Tensor:
-    return torch.tensor(_rgb(PAGE)).expand(height, width, 3).clone()
-
-
-def _render(figure) -> Tensor:
-    figure.canvas.draw()
-    pixels = torch.frombuffer(bytearray(figure.canvas.buffer_rgba()), dtype=torch.uint8)
-    width, height = figure.canvas.get_width_height()
-    return pixels.reshape(1, height, width, 4)[..., :3].float() / 255

@@ -16,7 +16,8 @@ from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
 from ..density.optimize import choose_starts, optimize
-from ..density.plots import contact_sheet, density_map
+from ..density.plots import density_map
+from ..density.sheets import contact_sheet
 from ..density.trajectory import Trajectory
 from .contrast import contrast_guardrail
 from .kandinsky import MINIATURE, load_kandinsky

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..density.plots import contact_sheet
+from ..density.sheets import contact_sheet
 from . import sockets
 
 
