@@ -1,6 +1,7 @@
 """The science in plain torch: spaces, densities, calibration, guardrails, optimisation, files and plots."""
 
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
+from .charts import bar_chart
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
 from .embeddings import Embeddings, drop_unusable
 from .errors import RarityError
@@ -32,7 +33,8 @@ from .novelty import (
 from .optimize import choose_starts, optimize
 from .originality import Originality, originality
 from .plots import density_map
-from .sheets import contact_sheet
+from .ranking import most_novel, rank
+from .sheets import annotated, beside_nearest, contact_sheet
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
 from .survival import log_survival, wilson_hilferty
@@ -57,7 +59,10 @@ __all__ = [
     "RarityError",
     "ResidualGuardrail",
     "Trajectory",
+    "annotated",
+    "bar_chart",
     "bayesian_surprise",
+    "beside_nearest",
     "bits_from_one_in",
     "choose_starts",
     "conformity",
@@ -74,12 +79,14 @@ __all__ = [
     "load_exposure",
     "log_survival",
     "mean_pairwise_distance",
+    "most_novel",
     "nearest",
     "oas",
     "one_in_from_bits",
     "optimize",
     "originality",
     "predictive_surprisal",
+    "rank",
     "rarity_score",
     "rke",
     "safe_path",

@@ -7,8 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from .drawing import ACCENT, FAINT, INK, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, write
+from .drawing import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, write
 from .errors import RarityError
+
+MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
+LINE = 17  # of a caption
+WIDEST = 360  # a tile of a sheet that may be narrow
 
 
 def contact_sheet(
@@ -30,41 +34,90 @@ def contact_sheet(
     """
     panels = [("What it usually makes", usual, None, SOFT)] if usual is not None else []
     panels.append(("Rare on purpose", rare, captions, ACCENT))
+    return _sheet(panels, title, width)
+
+
+def annotated(images: Tensor, captions: list[str], heading: str = "", *, width: int = 1200) -> Tensor:
+    """Lay out pictures in their order, each with its caption; small ones are enlarged so that they can be judged.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], 0 to 1.   captions : one text a picture; the second line and those after it are softer.
+    width : pixels at most; a few pictures make a narrower sheet.
+
+    Returns
+    -------
+    [1, height, width or less, 3] float32, 0 to 1.
+
+    Raises
+    ------
+    RarityError : pictures of another shape, or another number of captions than pictures.
+    """
+    _check(heading, images, captions)
+    columns = _columns(len(images), alone=True)
+    most = 2 * MARGIN + columns * WIDEST + (columns - 1) * GAP
+    return _sheet([(heading, images, captions, SOFT)], "", min(width, most))
+
+
+def beside_nearest(images: Tensor, nearest: Tensor, captions: list[str], *, width: int = 1200) -> Tensor:
+    """Lay out each picture with the one it resembles most on its right, and a caption under both.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], 0 to 1.   nearest : [N, h, w, 3], the picture to set beside each.   captions : N texts.
+
+    Raises
+    ------
+    RarityError : as `annotated`; another number of nearest pictures.
+    """
+    heading = "Each picture, and on its right the one it resembles most"
+    for some in (images, nearest):
+        _check(heading, some, captions)
+    height = max(images.shape[1], nearest.shape[1])
+    left, right = (fit_tiles(some, height, round(height * some.shape[2] / some.shape[1])) for some in (images, nearest))
+    hinge = torch.tensor(rgb(PAGE)).expand(len(left), height, max(1, height // 32), 3)
+    return annotated(torch.cat([left, hinge, right], dim=2), captions, heading, width=width)
+
+
+def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, width: int) -> Tensor:
+    """Panels side by side, of (heading, pictures, captions, colour of the heading)."""
     for name, images, texts, _ in panels:
-        if images.dim() != 4 or images.shape[-1] != 3 or len(images) == 0:
-            raise RarityError(f'Pictures for "{name}" must have the shape [N, H, W, 3], got {tuple(images.shape)}.')
-        if texts is not None and len(texts) != len(images):
-            raise RarityError(f"Expected {len(images)} captions, one for each rare picture, got {len(texts)}.")
-    margin, gutter, gap, under = 32, 44, 10, 26 if captions else 10
+        _check(name, images, texts)
+    lines = max((text.count("\n") + 1 for _, _, texts, _ in panels for text in texts or ()), default=0)
+    under = 9 + LINE * lines if lines else 10
     most = max(len(images) for _, images, _, _ in panels)
-    columns = min(most, math.ceil(math.sqrt(most)) if len(panels) == 2 else math.ceil(math.sqrt(1.8 * most)))
-    panel = (width - 2 * margin - gutter * (len(panels) - 1)) / len(panels)
-    tile_w = int((panel - gap * (columns - 1)) / columns)
+    columns = _columns(most, alone=len(panels) == 1)
+    panel = (width - 2 * MARGIN - GUTTER * (len(panels) - 1)) / len(panels)
+    tile_w = int((panel - GAP * (columns - 1)) / columns)
     tile_h = max(round(tile_w * images.shape[1] / images.shape[2]) for _, images, _, _ in panels)
     rows = math.ceil(most / columns)
-    head = (64 if title else 20) + 40
-    height = head + rows * (tile_h + under) - (0 if captions else gap) + margin - 8
+    head = (64 if title else 20) + (40 if any(name for name, *_ in panels) else 12)
+    height = head + rows * (tile_h + under) - (0 if lines else GAP) + MARGIN - 8
 
-    figure = new_figure(width, height)
+    figure, page = new_figure(width, height), new_page(width, height)
     if title:
-        write(figure, margin, height - 50, clip(title, 64), 18, INK, weight="bold")
-    page = new_page(width, height)
+        write(figure, MARGIN, height - 50, clip(title, 64), 18, INK, weight="bold")
     for p, (name, images, texts, colour) in enumerate(panels):
-        left = margin + p * (panel + gutter)
+        left = MARGIN + p * (panel + GUTTER)
         write(figure, left, height - head + 16, name, 13, colour, weight="bold")
         for i, tile in enumerate(fit_tiles(images, tile_h, tile_w)):
-            x, y = round(left + (i % columns) * (tile_w + gap)), head + (i // columns) * (tile_h + under)
+            x, y = round(left + (i % columns) * (tile_w + GAP)), head + (i // columns) * (tile_h + under)
             page[y - 1 : y + tile_h + 1, x - 1 : x + tile_w + 1] = torch.tensor(rgb(FAINT))
             page[y : y + tile_h, x : x + tile_w] = tile
-            if texts:
-                write(
-                    figure,
-                    x + tile_w / 2,
-                    height - y - tile_h - 16,
-                    clip(texts[i], max(8, tile_w // 8)),
-                    9.5,
-                    INK,
-                    ha="center",
-                )
+            for line, text in enumerate(texts[i].split("\n") if texts else ()):
+                text = clip(text, max(8, tile_w // 8))
+                place = (x + tile_w / 2, height - y - tile_h - 16 - LINE * line)
+                write(figure, *place, text, 9.5, SOFT if line else INK, ha="center")
     figure.figimage(page.numpy(), origin="upper")
     return render(figure)
+
+
+def _columns(count: int, alone: bool) -> int:
+    return min(count, math.ceil(math.sqrt(1.8 * count)) if alone else math.ceil(math.sqrt(count)))
+
+
+def _check(name: str, images: Tensor, captions: list[str] | None) -> None:
+    if images.dim() != 4 or images.shape[-1] != 3 or len(images) == 0:
+        raise RarityError(f'Pictures for "{name}" must have the shape [N, H, W, 3], got {tuple(images.shape)}.')
+    if captions is not None and len(captions) != len(images):
+        raise RarityError(f"Expected {len(images)} captions, one for each picture, got {len(captions)}.")

@@ -1,0 +1,71 @@
+"""Which pictures to keep: the most novel of those that are novel enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .calibration import one_in_from_bits
+from .embeddings import Embeddings
+from .errors import RarityError
+
+
+def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0) -> Tensor:
+    """The `keep` most novel of those that reach the floor, most novel first; of equals the earlier one.
+
+    Parameters
+    ----------
+    items : N pictures.   novelty : N numbers, bits, such as `Novelty.novelty`.
+    keep : at most so many; fewer where fewer reach the floor.   floor_bits : 0 lets every picture pass.
+
+    Returns
+    -------
+    [k] indices into `items`, 1 <= k <= keep.
+
+    Raises
+    ------
+    RarityError : another number of scores than items; a score that is no number; `keep` below 1; none reaches the floor.
+    """
+    bits = torch.as_tensor(novelty, dtype=torch.float64).detach().cpu()
+    if bits.shape != (len(items),):
+        got = f"{len(bits):,}" if bits.dim() == 1 else f"shape {tuple(bits.shape)}"
+        raise RarityError(f"Expected {len(items):,} scores, one for each picture, got {got}. Score these very pictures.")
+    if bits.isnan().any():
+        raise RarityError(f"{int(bits.isnan().sum()):,} of {len(bits):,} scores are not a number. Score the pictures again.")
+    if keep < 1:
+        raise RarityError(f"Keep at least 1 picture, got {keep}.")
+    order = bits.sort(descending=True, stable=True).indices
+    passed = order[bits[order] >= floor_bits]
+    if len(passed) == 0:
+        best = float(bits.max())
+        raise RarityError(
+            f"None of {len(bits):,} pictures is novel enough: the most novel has {best:.2f} bits "
+            f"(1 in {one_in_from_bits(best):,.0f}), the floor is {floor_bits:g} bits "
+            f"(1 in {one_in_from_bits(floor_bits):,.0f}). Draw others with another seed, draw more, or lower the floor."
+        )
+    return passed[:keep]
+
+
+def most_novel(
+    images: Tensor, items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0
+) -> tuple[Tensor, Embeddings, list[float], list[int]]:
+    """Pictures, embeddings and scores of what `rank` keeps, together and in its order; and its indices.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], the pictures of `items`.   The others : see `rank`.
+
+    Raises
+    ------
+    RarityError : another number of pictures than embeddings; and as `rank`.
+    """
+    if len(images) != len(items):
+        raise RarityError(
+            f"There are {len(images):,} pictures but {len(items):,} embeddings. "
+            "Give the embeddings that these very pictures were drawn from, or encode these pictures."
+        )
+    kept = rank(items, novelty, keep, floor_bits)
+    scores = torch.as_tensor(novelty, dtype=torch.float64)[kept]
+    return images[kept], items.select(kept), scores.tolist(), kept.tolist()
