@@ -1,7 +1,8 @@
-"""Which pictures to keep: the most novel of those that are novel enough."""
+"""Which pictures to keep: the most novel of those that are novel enough, or those somebody names."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -69,3 +70,28 @@ def most_novel(
     kept = rank(items, novelty, keep, floor_bits)
     scores = torch.as_tensor(novelty, dtype=torch.float64)[kept]
     return images[kept], items.select(kept), scores.tolist(), kept.tolist()
+
+
+def read_indices(text: str, count: int) -> list[int]:
+    """The numbers that a text such as "0, 2, 5-8" names, in its order; counted from 0.
+
+    Parameters
+    ----------
+    count : how many items there are to choose from.
+
+    Raises
+    ------
+    RarityError : nothing named, something else than numbers and ranges, or a number that no item has.
+    """
+    indices = []
+    for part in filter(None, re.split(r"[\s,;]+", text)):
+        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not first <= last < count:
+            raise RarityError(
+                f'Choose with whole numbers from 0 to {count - 1:,} and ranges such as "0, 2, 5-8", got {part[:40]!r}.'
+            )
+        indices += range(first, last + 1)
+    if not indices:
+        raise RarityError(f"Nothing is chosen: name at least one of 0 to {count - 1:,}.")
+    return indices

@@ -113,7 +113,8 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
 
 
 def _columns(count: int, alone: bool) -> int:
-    return min(count, math.ceil(math.sqrt(1.8 * count)) if alone else math.ceil(math.sqrt(count)))
+    most = math.ceil(math.sqrt((1.8 if alone else 1) * count))
+    return math.ceil(count / math.ceil(count / most))  # as few as fill the same number of rows
 
 
 def _check(name: str, images: Tensor, captions: list[str] | None) -> None:

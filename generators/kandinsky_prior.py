@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
+from .fingerprint import clip_name, fingerprint, pattern
 from .noise import normals, streams
 from .pictures import check_pictures, preprocess
 from .posterior import Step, steps_back
@@ -192,36 +192,14 @@ class _Texts:
 
 
 def encoder_name(config) -> str:
-    """A name for people: ViT-bigG/14 for Kandinsky 2.2's encoder, the measures of any other."""
-    known = {(1664, 48, 14): "ViT-bigG/14", (1280, 32, 14): "ViT-H/14", (1024, 24, 14): "ViT-L/14"}
-    shape = (config.hidden_size, config.num_hidden_layers, config.patch_size)
-    return "CLIP " + known.get(shape, "ViT {}x{}/{}".format(*shape))
+    """A name for people, from the configuration of a CLIPVisionModelWithProjection."""
+    return clip_name(config.hidden_size, config.num_hidden_layers, config.patch_size)
 
 
 def encoder_fingerprint(image_encoder) -> str:
-    """A short digest of what an image encoder does: twelve hexadecimal digits.
-
-    Parameters
-    ----------
-    image_encoder : CLIPVisionModelWithProjection, in float32 on the CPU.
-
-    Returns
-    -------
-    SHA-256 of the width and of 16 coarse numbers,  round(2 c_j),  where c is the discrete cosine transform of the
-    embedding of a fixed synthetic picture, scaled so that a typical |c_j| is 1.
-
-    A step of 1/2 against float32 rounding of about 1e-6 leaves a chance of some 1e-4 that another machine's rounding
-    changes a digit; half-precision copies of the same weights (1e-3) agree in nineteen cases of twenty. Another encoder
-    agrees by chance in one of more than a million.
-    """
-    e = _embed_pattern(image_encoder).double()
-    width = e.numel()
-    e = e / e.norm()
-    j = torch.arange(1, min(16, width - 1) + 1, dtype=torch.float64)[:, None]
-    places = torch.arange(width, dtype=torch.float64) + 0.5
-    coefficients = (2 * torch.cos(math.pi * j * places / width) * e).sum(dim=1) * math.sqrt(0.5)
-    digits = [width] + torch.round(2 * coefficients).to(torch.int64).tolist()
-    return hashlib.sha256(repr(digits).encode()).hexdigest()[:12]
+    """A short digest of what a CLIPVisionModelWithProjection does; it must be in float32 on the CPU."""
+    with torch.no_grad():
+        return fingerprint(image_encoder(pattern(image_encoder.config.image_size)).image_embeds[0])
 
 
 def zero_picture_embedding(image_encoder) -> Tensor:
@@ -229,16 +207,6 @@ def zero_picture_embedding(image_encoder) -> Tensor:
     size = image_encoder.config.image_size
     with torch.no_grad():
         return image_encoder(torch.zeros(1, 3, size, size)).image_embeds
-
-
-def _embed_pattern(image_encoder) -> Tensor:
-    """The embedding of smooth stripes of three slants, [d]."""
-    size = image_encoder.config.image_size
-    place = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 * math.pi
-    y, x = place[:, None], place[None, :]
-    picture = torch.stack([torch.sin(3 * x + y), torch.sin(x - 2 * y), torch.sin(2 * x + 5 * y)])
-    with torch.no_grad():
-        return image_encoder(picture[None].float()).image_embeds[0]
 
 
 def _check_prompt(prompt: str) -> None:
