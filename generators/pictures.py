@@ -73,3 +73,19 @@ def _crop(x: Tensor, size) -> Tensor:
     x = F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2))
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top:top + height, left:left + width]
+
+
+def join_pictures(parts: list[Tensor]) -> Tensor:
+    """Batches of pictures as one, [N, H, W, 3], in their order.
+
+    Raises
+    ------
+    RarityError : batches of different sizes.
+    """
+    sizes = {tuple(part.shape[1:]) for part in parts}
+    if len(sizes) != 1:
+        raise RarityError(
+            f"Pictures of different sizes cannot be one batch: {', '.join(' x '.join(map(str, s)) for s in sorted(sizes))}. "
+            "Scale them to one size first."
+        )
+    return torch.cat(parts)

@@ -6,11 +6,20 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 from comfy_api.latest import ComfyExtension
 
 from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity
-from .files import RarityLoadDensity, RaritySaveDensity
+from .embeddings import RarityEncodeImages, RaritySelectEmbeddings
+from .files import (
+    RarityLoadDensity,
+    RarityLoadEmbeddings,
+    RarityLoadExposure,
+    RaritySaveDensity,
+    RaritySaveEmbeddings,
+    RaritySaveExposure,
+)
 from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail
 from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
-from .novelty import RarityContactSheet
+from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
 from .optimize import RarityOptimize
+from .sets import RarityDiversity, RarityOriginality
 
 NODES = [
     RarityLoadKandinsky,
@@ -26,6 +35,17 @@ NODES = [
     RarityContactSheet,
     RaritySaveDensity,
     RarityLoadDensity,
+    RarityEncodeImages,
+    RaritySelectEmbeddings,
+    RarityScoreNovelty,
+    RarityRankImages,
+    RarityExposureUpdate,
+    RarityDiversity,
+    RarityOriginality,
+    RaritySaveEmbeddings,
+    RarityLoadEmbeddings,
+    RaritySaveExposure,
+    RarityLoadExposure,
 ]
 
 

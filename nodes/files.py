@@ -1,10 +1,27 @@
-"""Nodes that keep a density on disk, in ComfyUI's models/rarity_densities."""
+"""Nodes that keep densities, embeddings and memories on disk, in ComfyUI's models/rarity_... folders."""
 
 from comfy_api.latest import io, ui
 
-from ..density.files import load_density, save_density
+from ..density.exposure import ExposureMemory
+from ..density.files import (
+    load_density,
+    load_embeddings,
+    load_exposure,
+    save_density,
+    save_embeddings,
+    save_exposure,
+)
 from . import sockets
-from .folders import density_names, density_to_read, density_to_write, digest
+from .folders import DENSITIES, EMBEDDINGS, EXPOSURES, digest, file_to_read, file_to_write, saved_names
+
+NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
+
+
+def _saved(save, thing, kind, name):
+    """Save something under a name, and show the name."""
+    path = file_to_write(kind, name)
+    save(thing, path)
+    return io.NodeOutput(ui=ui.PreviewText(f"Saved as {path.name}"))
 
 
 class RaritySaveDensity(io.ComfyNode):
@@ -18,9 +35,7 @@ class RaritySaveDensity(io.ComfyNode):
             "again without sampling, or to share it. A file of the same name is replaced.",
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to save."),
-                io.String.Input(
-                    "name", default="letter_R", tooltip="The file's name, without a folder. .safetensors is added."
-                ),
+                io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP),
             ],
             outputs=[],
             is_output_node=True,
@@ -28,9 +43,7 @@ class RaritySaveDensity(io.ComfyNode):
 
     @classmethod
     def execute(cls, density, name):
-        path = density_to_write(name)
-        save_density(density, path)
-        return io.NodeOutput(ui=ui.PreviewText(f"Saved as {path.name}"))
+        return _saved(save_density, density, DENSITIES, name)
 
 
 class RarityLoadDensity(io.ComfyNode):
@@ -44,7 +57,7 @@ class RarityLoadDensity(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "name",
-                    options=density_names(),
+                    options=saved_names(DENSITIES),
                     tooltip="A file in ComfyUI's models/rarity_densities. Press R to see files saved a moment ago.",
                 ),
             ],
@@ -53,8 +66,115 @@ class RarityLoadDensity(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        return digest(density_to_read(name))
+        return digest(file_to_read(DENSITIES, name))
 
     @classmethod
     def execute(cls, name):
-        return io.NodeOutput(load_density(density_to_read(name)))
+        return io.NodeOutput(load_density(file_to_read(DENSITIES, name)))
+
+
+class RaritySaveEmbeddings(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RaritySaveEmbeddings",
+            display_name="Save Embeddings",
+            category="Rarity/files",
+            description="Saves embeddings as a .safetensors file in ComfyUI's models/rarity_embeddings: a baseline that "
+            "took long to sample, or pictures you liked. A file of the same name is replaced.",
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to save."),
+                io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, embeddings, name):
+        return _saved(save_embeddings, embeddings, EMBEDDINGS, name)
+
+
+class RarityLoadEmbeddings(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadEmbeddings",
+            display_name="Load Embeddings",
+            category="Rarity/files",
+            description="Loads saved embeddings. They only fit the model they were made with, and say so if not.",
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=saved_names(EMBEDDINGS),
+                    tooltip="A file in ComfyUI's models/rarity_embeddings. Press R to see files saved a moment ago.",
+                ),
+            ],
+            outputs=[sockets.Embeddings.Output(display_name="embeddings", tooltip="The embeddings, as they were saved.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name):
+        return digest(file_to_read(EMBEDDINGS, name))
+
+    @classmethod
+    def execute(cls, name):
+        return io.NodeOutput(load_embeddings(file_to_read(EMBEDDINGS, name)))
+
+
+class RaritySaveExposure(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RaritySaveExposure",
+            display_name="Save Exposure",
+            category="Rarity/files",
+            description="Saves what was seen as a .safetensors file in ComfyUI's models/rarity_exposures, so that the next "
+            "run knows it. A file of the same name is replaced.",
+            inputs=[
+                sockets.Exposure.Input("exposure", tooltip="The memory to save, from Update Exposure."),
+                io.String.Input("name", default="seen", tooltip=NAME_TOOLTIP + " Load Exposure takes the same one."),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, exposure, name):
+        return _saved(save_exposure, exposure, EXPOSURES, name)
+
+
+class RarityLoadExposure(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadExposure",
+            display_name="Load Exposure",
+            category="Rarity/files",
+            description="Loads what was seen in earlier runs. When Save Exposure has changed the file, the next run notices.",
+            inputs=[
+                io.String.Input(  # no menu: the file of a first run does not exist yet
+                    "name",
+                    default="seen",
+                    tooltip="A file in ComfyUI's models/rarity_exposures, by the name it is saved under.",
+                ),
+                sockets.Embeddings.Input(
+                    "embeddings",
+                    optional=True,
+                    tooltip="Any embeddings of your model. With them, a name that was not saved yet is an empty memory; "
+                    "without them it is an error.",
+                ),
+            ],
+            outputs=[sockets.Exposure.Output(display_name="exposure", tooltip="The memory: Score Novelty takes it.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name, embeddings=None):
+        return digest(file_to_read(EXPOSURES, name))
+
+    @classmethod
+    def execute(cls, name, embeddings=None):
+        path = file_to_read(EXPOSURES, name)
+        if embeddings is not None and not path.is_file():
+            return io.NodeOutput(ExposureMemory(embeddings.space))
+        return io.NodeOutput(load_exposure(path))

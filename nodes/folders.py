@@ -1,4 +1,4 @@
-"""Where models and densities lie in ComfyUI's `models` folder. Nothing is created before something is saved."""
+"""Where models and saved files lie in ComfyUI's `models` folder. Nothing is created before something is saved."""
 
 import hashlib
 import json
@@ -11,12 +11,13 @@ from ..density.errors import RarityError
 from ..density.files import safe_path
 from ..generators.kandinsky import MINIATURE
 
-DENSITIES = "rarity_densities"
+DENSITIES, EMBEDDINGS, EXPOSURES = KINDS = ("rarity_densities", "rarity_embeddings", "rarity_exposures")
 WITH_PRIOR = ("KandinskyV22PriorPipeline", "KandinskyV22CombinedPipeline")
 
 # ComfyUI gives an unknown folder type an empty extension set, which means "every file": say which ones are ours.
-folder_paths.add_model_folder_path(DENSITIES, str(Path(folder_paths.models_dir) / DENSITIES))
-folder_paths.folder_names_and_paths[DENSITIES] = (folder_paths.get_folder_paths(DENSITIES), {".safetensors"})
+for kind in KINDS:
+    folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
+    folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), {".safetensors"})
 
 
 def kandinsky_models():
@@ -63,24 +64,24 @@ def _pipeline(folder):
         return ""
 
 
-def density_names():
-    """List the saved densities, as ComfyUI shows them in a menu."""
-    return folder_paths.get_filename_list(DENSITIES)
+def saved_names(kind):
+    """List what is saved of a kind (DENSITIES, EMBEDDINGS or EXPOSURES), as ComfyUI shows it in a menu."""
+    return folder_paths.get_filename_list(kind)
 
 
-def density_to_write(name):
-    """The file a density of this name is saved to, in the first of ComfyUI's folders of this type.
+def file_to_write(kind, name):
+    """The file something of this kind and name is saved to, in the first of ComfyUI's folders of this kind.
 
     Raises
     ------
     RarityError
         When the name would leave the folder.
     """
-    return safe_path(folder_paths.get_folder_paths(DENSITIES)[0], name)
+    return safe_path(folder_paths.get_folder_paths(kind)[0], name)
 
 
-def density_to_read(name):
-    """The file of a saved density: the first of ComfyUI's folders of this type that has it, else the first folder's.
+def file_to_read(kind, name):
+    """The saved file of this kind and name: in the first of ComfyUI's folders that has it, else the first folder's.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def density_to_read(name):
         When the name would leave the folder.
     """
     name = name.replace(os.sep, "/")  # ComfyUI lists files of subfolders with the system's own separator
-    paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(DENSITIES)]
+    paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(kind)]
     return next((path for path in paths if path.is_file()), paths[0])
 
 

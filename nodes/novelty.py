@@ -1,9 +1,143 @@
-"""Nodes that set pictures side by side."""
+"""Nodes that say how new a picture is to somebody, keep the newest, and remember what was shown."""
 
 from comfy_api.latest import io
 
+from ..density.embeddings import Embeddings
+from ..density.exposure import ExposureMemory
+from ..density.novelty import score_novelty
+from ..density.ranking import most_novel
+from ..density.score_sheets import novelty_sheet
 from ..density.sheets import contact_sheet
+from ..generators.pictures import join_pictures
 from . import sockets
+
+
+class RarityScoreNovelty(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityScoreNovelty",
+            display_name="Score Novelty",
+            category="Rarity/novelty",
+            description="Says how new each picture is: rare for the model, and unlike anything already seen. "
+            "One figure in bits: 1 bit is every second picture, 10 bits is 1 in 1,024.",
+            inputs=[
+                sockets.Embeddings.Input(
+                    "embeddings", tooltip="The pictures to score, as Encode Images or Sample Prior give them."
+                ),
+                sockets.Density.Input("density", tooltip="What is usual, of the same model: Fit Density or Load Density."),
+                sockets.Exposure.Input(
+                    "exposure",
+                    optional=True,
+                    tooltip="What was seen already, from Load Exposure. Without it only rarity counts.",
+                ),
+                sockets.Embeddings.Input(
+                    "baseline",
+                    optional=True,
+                    tooltip="Usual pictures that were not seen: they show how near to a seen one chance brings a new one. "
+                    "Without them the density draws its own.",
+                ),
+                io.Image.Input(
+                    "images", optional=True, tooltip="The pictures themselves, to write their scores under them."
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    display_name="scores",
+                    is_output_list=True,
+                    tooltip="The novelty of each picture in bits, as a list: Rank Images takes it.",
+                ),
+                io.String.Output(display_name="table", tooltip="All readings of all pictures, for Preview Any or a text file."),
+                io.Image.Output(
+                    display_name="annotated", tooltip="The pictures with their scores; bars where no pictures are connected."
+                ),
+                sockets.Embeddings.Output(display_name="embeddings", tooltip="The embeddings, as they came in."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, embeddings, density, exposure=None, baseline=None, images=None):
+        memory = exposure if exposure is not None else ExposureMemory(density.space)
+        novelty = score_novelty(embeddings, density, memory, baseline=baseline)
+        return io.NodeOutput(novelty.novelty.tolist(), novelty.table(), novelty_sheet(novelty, images), embeddings)
+
+
+class RarityRankImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityRankImages",
+            display_name="Rank Images",
+            category="Rarity/novelty",
+            description="Keeps the newest pictures, newest first. Pictures, embeddings and scores stay together.",
+            is_input_list=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures, in the order they were scored in."),
+                sockets.Embeddings.Input("embeddings", tooltip="Their embeddings, from Score Novelty."),
+                io.Float.Input("scores", force_input=True, tooltip="Their scores, from Score Novelty."),
+                io.Int.Input("keep", default=4, min=1, max=4096, tooltip="Keep at most so many."),
+                io.Float.Input(
+                    "floor",
+                    default=3.0,
+                    min=0.0,
+                    max=64.0,
+                    step=0.5,
+                    tooltip="Keep none with fewer bits: 3 is 1 in 8, 7 is 1 in 128. 0 lets all pass. "
+                    "Where none passes, the run stops and says what the best had.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The kept pictures, newest first."),
+                sockets.Embeddings.Output(display_name="embeddings", tooltip="Their embeddings, in the same order."),
+                io.Float.Output(display_name="scores", is_output_list=True, tooltip="Their scores, in the same order."),
+                io.String.Output(
+                    display_name="indices",
+                    tooltip="Their numbers among the pictures that came in, counted from 0: Select Embeddings takes them.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images, embeddings, scores, keep, floor):
+        pictures, items = join_pictures(images), Embeddings.cat(embeddings)
+        kept, chosen, their_scores, indices = most_novel(pictures, items, scores, keep[0], floor[0])
+        return io.NodeOutput(kept, chosen, their_scores, ", ".join(map(str, indices)))
+
+
+class RarityExposureUpdate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityExposureUpdate",
+            display_name="Update Exposure",
+            category="Rarity/novelty",
+            description="Adds pictures to what was seen. Connect what you show, not what you throw away.",
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The pictures that are shown now, as embeddings."),
+                io.Float.Input(
+                    "keep",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much of the old memory stays, before the new pictures are added. 1 forgets nothing; "
+                    "at 0.9 a picture counts half after 7 updates; 0 remembers the new ones only.",
+                ),
+                sockets.Exposure.Input(
+                    "exposure", optional=True, tooltip="What was seen before. Without it a new memory begins."
+                ),
+            ],
+            outputs=[
+                sockets.Exposure.Output(
+                    display_name="exposure", tooltip="The memory with these pictures in it: Save Exposure keeps it."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, embeddings, keep, exposure=None):
+        memory = exposure if exposure is not None else ExposureMemory(embeddings.space)
+        return io.NodeOutput(memory.forget(keep).update(embeddings))
 
 
 class RarityContactSheet(io.ComfyNode):

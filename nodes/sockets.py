@@ -8,6 +8,7 @@ Embeddings = io.Custom("RARITY_EMBEDDINGS")
 Density = io.Custom("RARITY_DENSITY")
 Guardrail = io.Custom("RARITY_GUARDRAIL")  # carries a chain: a tuple of guardrails
 Trajectory = io.Custom("RARITY_TRAJECTORY")
+Exposure = io.Custom("RARITY_EXPOSURE")
 
 
 def seed_input(tooltip):

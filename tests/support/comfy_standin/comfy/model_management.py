@@ -1,4 +1,4 @@
-"""Stand-in for `comfy.model_management`: the device, and the cancel flag."""
+"""Stand-in for `comfy.model_management`: the device, models brought to it, and the cancel flag."""
 
 import torch
 
@@ -23,3 +23,7 @@ def throw_exception_if_processing_interrupted():
 
 def get_torch_device():
     return torch.device("cpu")
+
+
+def load_model_gpu(model):
+    pass

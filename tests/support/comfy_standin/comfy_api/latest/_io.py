@@ -103,6 +103,7 @@ Float = _socket("FLOAT", _FloatInput)
 String = _socket("STRING", _StringInput)
 Combo = _socket("COMBO", _ComboInput)
 Image = _socket("IMAGE")
+ClipVision = _socket("CLIP_VISION")
 
 
 @dataclass
