@@ -21,15 +21,14 @@ def tiny_root(tmp_path_factory):
 
 @pytest.fixture
 def folders(tiny_root, tmp_path, monkeypatch):
-    """ComfyUI's model folders, pointed at the tiny model and at an empty place for densities that does not exist yet."""
+    """ComfyUI's model folders, pointed at the tiny model and at empty places that do not exist yet; returns the densities'."""
     import folder_paths
 
-    densities = tmp_path / "rarity_densities"
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(tiny_root)], ["folder"]))
-    monkeypatch.setitem(
-        folder_paths.folder_names_and_paths, "rarity_densities", ([str(densities)], {".safetensors"})
-    )
-    return densities
+    for kind in ("rarity_densities", "rarity_embeddings", "rarity_exposures"):
+        paths = ([str(tmp_path / kind)], {".safetensors"})
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, paths)
+    return tmp_path / "rarity_densities"
 
 
 @pytest.fixture
