@@ -1,4 +1,4 @@
-"""Load a Kandinsky 2.2 from a diffusers folder; the built-in miniature is one, too."""
+"""Load a Kandinsky 2.1 or 2.2 from a diffusers folder; the built-in miniature is one, too."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from .cached_prior import check_configuration
 from .kandinsky_decoder import Decoder, read_defaults
-from .kandinsky_folder import find_parts, read_json
+from .kandinsky_folder import find_parts, read_json, reads_text, weights_variant
 from .kandinsky_prior import Prior, encoder_fingerprint, encoder_name, zero_picture_embedding
+from .kandinsky_text import DecoderText
+from .memory import Placement
 
 MINIATURE = "miniature (built in)"
 
@@ -27,16 +29,19 @@ def load_kandinsky(
     decoder: str | Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    placement: Placement | None = None,
 ) -> tuple[Prior, Decoder]:
     """Load prior, encoders and decoder. Reads local safetensors only: nothing is downloaded, no pickle is opened.
 
     Parameters
     ----------
     folder : MINIATURE; or one folder with all parts; or one with the folders prior/ and decoder/; or the prior's folder
-        of a pair named as on the Hub (kandinsky-2-2-prior beside kandinsky-2-2-decoder).
+        of a pair named as on the Hub (kandinsky-2-2-prior beside kandinsky-2-2-decoder, kandinsky-2-1-prior beside
+        kandinsky-2-1).
     decoder : the decoder's folder, where the names do not tell.
     device : where the models go.
     dtype : None is float32, whatever the files hold.
+    placement : moves the models to where they run, each time before they do; None leaves them where they are.
 
     Returns
     -------
@@ -51,10 +56,10 @@ def load_kandinsky(
     parts = find_parts(folder, decoder)
     # Weights made under ComfyUI's inference mode could never be learned from later.
     with torch.inference_mode(False):
-        return _load_parts(parts, torch.device(device), dtype or torch.float32)
+        return _load_parts(parts, torch.device(device), dtype or torch.float32, placement or Placement())
 
 
-def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype) -> tuple[Prior, Decoder]:
+def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: Placement) -> tuple[Prior, Decoder]:
     import diffusers
     import transformers
 
@@ -72,7 +77,9 @@ def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype
     unet = _load(diffusers.UNet2DConditionModel, parts["unet"], torch_dtype=dtype)
     movq = _load(diffusers.VQModel, parts["movq"], torch_dtype=dtype)
     _check_width(space, transformer.config.embedding_dim, "prior")
-    _check_width(space, unet.config.encoder_hid_dim, "decoder's U-Net")
+    with_text = reads_text(unet.config)
+    # A U-Net that reads text, too, names the width of the text's states there, and that of the pictures here.
+    _check_width(space, unet.config.cross_attention_dim if with_text else unet.config.encoder_hid_dim, "decoder's U-Net")
     tokenizer = _load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"])
     check_configuration(transformer)
     _check_tokens(transformer, tokenizer)
@@ -85,6 +92,7 @@ def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype
         image_encoder=_place(image_encoder, device, dtype),
         image_processor=read_json(parts["image_processor"] / "preprocessor_config.json"),
         scheduler=_load_scheduler(diffusers, parts["prior_scheduler"], ("UnCLIPScheduler",)),
+        placement=placement,
     )
     decoder = Decoder(
         space=space,
@@ -93,8 +101,26 @@ def _load_parts(parts: dict[str, Path], device: torch.device, dtype: torch.dtype
         movq=_place(movq, device, dtype),
         scheduler=_load_scheduler(diffusers, parts["scheduler"], ("DDPMScheduler", "DDIMScheduler")),
         defaults=read_defaults(parts["unet"].parent),
+        text=_load_decoder_text(parts, unet, device, dtype) if with_text else None,
+        placement=placement,
     )
     return prior, decoder
+
+
+def _load_decoder_text(parts: dict[str, Path], unet, device, dtype) -> DecoderText:
+    import transformers
+    from diffusers.pipelines.kandinsky.text_encoder import MultilingualCLIP
+
+    text_encoder = _load(MultilingualCLIP, parts["decoder_text_encoder"])
+    made = (text_encoder.config.numDims, text_encoder.config.transformerDimensions)
+    taken = (unet.config.cross_attention_dim, unet.config.encoder_hid_dim)
+    if made != taken:
+        raise RarityError(
+            f"The decoder's text encoder makes embeddings and states of widths {made}, but its U-Net takes {taken}. "
+            "Both must come from the same Kandinsky 2.1."
+        )
+    tokenizer = _load_tokenizer(transformers.XLMRobertaTokenizerFast, parts["decoder_tokenizer"])
+    return DecoderText(text_encoder=_place(text_encoder, device, dtype), tokenizer=tokenizer)
 
 
 def _place(model, device, dtype):
@@ -111,7 +137,12 @@ def _load(model_class, folder: Path, **options):
     bars.disable_progress_bar()
     try:
         model, info = model_class.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            variant=weights_variant(folder),
+            **options,
         )
     except Exception as error:  # whatever a damaged file makes of the two libraries, the user sees one clear error
         raise RarityError(
@@ -133,14 +164,14 @@ def _load_tokenizer(tokenizer_class, folder: Path):
     try:
         return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
-        raise RarityError(f"{folder} cannot be read as a CLIP tokenizer: {error}. Copy this folder again.") from error
+        raise RarityError(f"{folder} cannot be read as a {tokenizer_class.__name__}: {error}. Copy this folder again.") from error
 
 
 def _load_scheduler(diffusers, folder: Path, known: tuple[str, ...]):
     config = read_json(folder / "scheduler_config.json")
     name = config.get("_class_name")
     if name not in known:
-        raise RarityError(f"{folder} must hold a {' or '.join(known)}, got {name}. Is this a Kandinsky 2.2 folder?")
+        raise RarityError(f"{folder} must hold a {' or '.join(known)}, got {name}. Is this a Kandinsky folder?")
     return getattr(diffusers, name).from_config(config)
 
 

@@ -16,6 +16,8 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .kandinsky_folder import read_json
+from .kandinsky_text import DecoderText
+from .memory import Placement, in_pieces
 from .noise import streams
 from .threads import threads_worth
 
@@ -55,17 +57,15 @@ def read_defaults(folder: Path) -> DecoderDefaults:
 class Decoder:
     """A loaded Kandinsky decoder. `space` is the space it understands; `defaults` its usual steps and guidance."""
 
-    def __init__(self, *, space, zero, unet, movq, scheduler, defaults):
+    def __init__(self, *, space, zero, unet, movq, scheduler, defaults, text=None, placement=None):
         self.space: EmbeddingSpace = space
         self.unet = unet
         self.movq = movq
         self.scheduler = scheduler
         self.defaults: DecoderDefaults = defaults
+        self.text: DecoderText | None = text  # Kandinsky 2.1 has one
         self._zero = zero
-
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
+        self._placement = placement or Placement()
 
     @property
     def size(self) -> int:
@@ -87,6 +87,8 @@ class Decoder:
         batch_size: int = 16,
         height: int | None = None,
         width: int | None = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Pictures of embeddings.
@@ -98,9 +100,12 @@ class Decoder:
         steps : denoising steps; None is the folder's own default.
         guidance : weight of classifier-free guidance against the embedding of no picture; 1 or less switches it off,
             None is the folder's own default.
-        batch_size : pictures at a time; only memory and speed depend on it.
+        batch_size : pictures at a time; only memory and speed depend on it. Halved where they do not fit in memory.
         height, width : pixels; None is the size the decoder was trained on.
-        progress : called with (steps done, steps in all) after each step; what it raises ends the decoding.
+        prompt, negative_prompt : what a decoder that reads text (Kandinsky 2.1) is told besides; None is what the
+            embeddings were sampled for, as their source says, else nothing. Other decoders do not look at them.
+        progress : called after each step with (steps done, steps in all), summed over the pictures; what it raises ends
+            the decoding.
 
         Returns
         -------
@@ -109,9 +114,9 @@ class Decoder:
         Raises
         ------
         RarityError : embeddings of another space, a size the decoder cannot make, a number out of range, pictures that
-            are not finite.
+            are not finite, not enough memory for one picture.
 
-        The numbers are those of diffusers' KandinskyV22Pipeline for the same noise.
+        The numbers are those of diffusers' KandinskyV22Pipeline or KandinskyPipeline for the same noise.
         """
         self.space.require_same(embeddings.space, "embeddings to decode")
         steps = self.defaults.steps if steps is None else steps
@@ -122,35 +127,47 @@ class Decoder:
         if batch_size < 1:
             raise RarityError(f"The batch size must be at least 1, got {batch_size}.")
         shape = self._latent_shape(height or self.size, width or self.size)
-        starts = range(0, len(embeddings), batch_size)
-        pictures = []
-        with torch.no_grad(), threads_worth(self.unet):
-            for batch, start in enumerate(starts):
-                rows = embeddings.vectors[start:start + batch_size]
-                noise = streams(seed, start, len(rows), "decoder")
-                tick = progress and (lambda step, batch=batch: progress(batch * steps + step, len(starts) * steps))
-                latents = self._denoise(rows, noise, shape, steps, guidance, tick)
-                pixels = self.movq.decode(latents.to(self.movq.dtype), force_not_quantize=True).sample
-                _check_finite(pixels)
-                pictures.append((pixels.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu())
-        return ordinary(torch.cat(pictures), torch.float32)
+        source = embeddings.source
+        texts = [source.get(key, "") if text is None else text
+                 for key, text in (("negative_prompt", negative_prompt), ("prompt", prompt))]
 
-    def _denoise(self, rows: Tensor, noise: list[torch.Generator], shape, steps: int, guidance: float, tick) -> Tensor:
+        def draw(piece: range) -> Tensor:
+            rows = embeddings.vectors[piece.start:piece.stop]
+            noise = streams(seed, piece.start, len(rows), "decoder")
+            tick = progress and (lambda step: progress(piece.start * steps + step * len(rows), len(embeddings) * steps))
+            latents = self._denoise(rows, read, noise, shape, steps, guidance, tick)
+            device = self._placement.bring(self.movq)
+            pixels = self.movq.decode(latents.to(device, self.movq.dtype), force_not_quantize=True).sample
+            _check_finite(pixels)
+            return (pixels.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+
+        with torch.no_grad(), threads_worth(self.unet):
+            read = self.text and self.text.read(texts, self._placement)
+            pieces = in_pieces(range(len(embeddings)), batch_size, draw, self._placement)
+            return ordinary(torch.cat([pictures for _, pictures in pieces]), torch.float32)
+
+    def _denoise(self, rows: Tensor, read, noise: list[torch.Generator], shape, steps: int, guidance: float, tick) -> Tensor:
         """One batch from noise to latents, [b, c, h, w]; the state x stays in float32."""
+        device, dtype = self._placement.bring(self.unet), self.unet.dtype
         scheduler = deepcopy(self.scheduler)  # its steps are state, and a cancelled run must leave none behind
         scheduler.set_timesteps(steps, device="cpu")
         guided = guidance > 1
-        condition = torch.cat([self._zero.expand(len(rows), -1), rows]) if guided else rows
-        condition = condition.to(self.device, self.unet.dtype)
+        told = {"image_embeds": torch.cat([self._zero.expand(len(rows), -1), rows]) if guided else rows}
+        states = None
+        if read:  # the negative prompt's first, as the rows of no picture are
+            told["text_embeds"], states = (
+                part[0 if guided else 1:].repeat_interleave(len(rows), dim=0).to(device, dtype) for part in read
+            )
+        told = {name: value.to(device, dtype) for name, value in told.items()}
         channels = shape[0]
-        x = torch.cat([torch.randn(1, *shape, generator=one) for one in noise]).to(self.device)
+        x = torch.cat([torch.randn(1, *shape, generator=one) for one in noise]).to(device)
         x = x * scheduler.init_noise_sigma
         for i, t in enumerate(scheduler.timesteps):
             predicted = self.unet(
-                (x.repeat(2, 1, 1, 1) if guided else x).to(self.unet.dtype),
-                t.to(self.device),
-                encoder_hidden_states=None,
-                added_cond_kwargs={"image_embeds": condition},
+                (x.repeat(2, 1, 1, 1) if guided else x).to(dtype),
+                t.to(device),
+                encoder_hidden_states=states,
+                added_cond_kwargs=told,
             ).sample.float()
             # The U-Net predicts noise and, in further channels, its variance; guidance is for the noise alone.
             predicted, variance = predicted[:, :channels], predicted[:, channels:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
 from .fingerprint import clip_name, fingerprint, pattern
+from .memory import Placement, in_pieces
 from .noise import normals, streams
 from .pictures import check_pictures, preprocess
 from .posterior import Step, steps_back
@@ -29,7 +30,19 @@ logger = logging.getLogger(__name__)
 class Prior:
     """A loaded Kandinsky prior. `space` is the space of everything it samples and encodes."""
 
-    def __init__(self, *, space, zero, transformer, text_encoder, tokenizer, image_encoder, image_processor, scheduler):
+    def __init__(
+        self,
+        *,
+        space,
+        zero,
+        transformer,
+        text_encoder,
+        tokenizer,
+        image_encoder,
+        image_processor,
+        scheduler,
+        placement=None,
+    ):
         self.space: EmbeddingSpace = space
         self.transformer = transformer
         self.text_encoder = text_encoder
@@ -38,10 +51,7 @@ class Prior:
         self.image_processor: dict = image_processor
         self.scheduler = scheduler
         self._zero = zero
-
-    @property
-    def device(self) -> torch.device:
-        return self.transformer.device
+        self._placement = placement or Placement()
 
     def zero_embedding(self) -> Tensor:
         """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition."""
@@ -75,7 +85,7 @@ class Prior:
         Parameters
         ----------
         images : [N, H, W, 3], values 0 to 1.
-        batch_size : pictures at a time.
+        batch_size : pictures at a time; halved where they do not fit in memory.
         progress : called with (pictures done, N).
 
         Returns
@@ -87,13 +97,18 @@ class Prior:
         RarityError : another shape or range.
         """
         check_pictures(images)
+
+        def encode(piece: range) -> Tensor:
+            device = self._placement.bring(self.image_encoder)
+            pixels = preprocess(images[piece.start:piece.stop], self.image_processor)
+            return self.image_encoder(pixels.to(device, self.image_encoder.dtype)).image_embeds.float().cpu()
+
         rows = []
         with torch.no_grad(), threads_worth(self.image_encoder):
-            for batch in images.split(batch_size):
-                pixels = preprocess(batch, self.image_processor).to(self.device, self.image_encoder.dtype)
-                rows.append(self.image_encoder(pixels).image_embeds.float().cpu())
+            for piece, found in in_pieces(range(len(images)), batch_size, encode, self._placement):
+                rows.append(found)
                 if progress:
-                    progress(sum(map(len, rows)), len(images))
+                    progress(piece.stop, len(images))
         return Embeddings(torch.cat(rows), self.space, source={"kind": "pictures"})
 
     def sample(
@@ -118,8 +133,9 @@ class Prior:
         steps : denoising steps, at least 2.
         guidance : weight g of classifier-free guidance; 1 or less switches it off.
         negative_prompt : what the other branch of the guidance reads.
-        batch_size : samples at a time; only memory and speed depend on it.
-        progress : called with (steps done, steps in all) after each step; what it raises ends the sampling.
+        batch_size : samples at a time; only memory and speed depend on it. Halved where they do not fit in memory.
+        progress : called after each step with (steps done, steps in all), summed over the samples; what it raises ends
+            the sampling.
 
         Returns
         -------
@@ -127,49 +143,99 @@ class Prior:
 
         Raises
         ------
-        RarityError : empty prompt, or a number out of range.
+        RarityError : empty prompt, a number out of range, or not enough memory for one sample.
 
         Each step predicts the clean embedding,  x_hat = u + g (c - u)  with c and u the predictions for the prompt and
         the negative prompt, and draws x_{t-1} from the posterior q(x_{t-1} | x_t, x_hat).
         Source: Ramesh et al. 2022 (arXiv 2204.06125), section 2.2; the numbers are those of diffusers'
-        KandinskyV22PriorPipeline for the same noise.
+        KandinskyV22PriorPipeline and KandinskyPriorPipeline for the same noise.
+        """
+        batches = list(
+            self.sample_batches(
+                prompt, count, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt,
+                batch_size=batch_size, progress=progress,
+            )
+        )
+        source = {key: value for key, value in batches[0].source.items() if key != "first"}
+        return Embeddings(torch.cat([batch.vectors for batch in batches]), self.space, source=source)
+
+    def sample_batches(
+        self,
+        prompt: str,
+        count: int,
+        *,
+        first: int = 0,
+        seed: int = 0,
+        steps: int = 25,
+        guidance: float = 4.0,
+        negative_prompt: str = "",
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> Iterator[Embeddings]:
+        """The samples first ... count - 1 of a seed, batch by batch: a density can learn from more than fit in memory.
+
+        Parameters
+        ----------
+        first : the index of the first one, so that sampling can go on where it stopped.
+        prompt, count, seed, steps, guidance, negative_prompt, batch_size, progress : as in `sample`. Everything is
+            checked, and the prompt read, before the first batch is asked for.
+
+        Returns
+        -------
+        Batches of at most `batch_size`; their source holds the index of their own first sample as `first`.
+
+        Raises
+        ------
+        RarityError : as `sample`; or `first` is not below `count`.
         """
         _check_prompt(prompt)
         for name, value, least in (("count", count, 1), ("steps", steps, 2), ("batch size", batch_size, 1)):
             if value < least:
                 raise RarityError(f"The {name} must be at least {least}, got {value}.")
+        if not 0 <= first < count:
+            raise RarityError(f"The first sample must be one of 0 to {count - 1:,}, got {first:,}.")
         if steps > self.scheduler.config.num_train_timesteps:
             raise RarityError(f"The steps must be at most {self.scheduler.config.num_train_timesteps}, got {steps}.")
         if not math.isfinite(guidance):
             raise RarityError(f"The guidance must be a finite number, got {guidance}.")
-        starts = range(0, count, batch_size)
-        rows = []
-        with torch.no_grad(), threads_worth(self.transformer):
-            read = self._read([prompt, negative_prompt] if guidance > 1 else [prompt])
-            cached = CachedPrior(self.transformer, read.embedding, read.hidden, read.mask)
-            chain = steps_back(self.scheduler, steps)
-            for batch, start in enumerate(starts):
-                noise = normals(streams(seed, start, min(batch_size, count - start), "prior"), self.space.width)
-                tick = progress and (lambda step, batch=batch: progress(batch * steps + step, len(starts) * steps))
-                rows.append(self._denoise(cached, noise, chain, guidance, tick))
         source = {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
                   "seed": seed, "steps": steps, "guidance": float(guidance)}
-        return Embeddings(torch.cat(rows), self.space, source=source)
+        chain = steps_back(self.scheduler, steps)
+        with torch.no_grad(), threads_worth(self.text_encoder):
+            read = self._read([prompt, negative_prompt] if guidance > 1 else [prompt])
+        cached = None
 
-    def _denoise(self, cached: CachedPrior, noise: Iterator[Tensor], chain: list[Step], guidance: float, tick) -> Tensor:
+        def draw(piece: range) -> Tensor:
+            nonlocal cached
+            device = self._placement.bring(self.transformer)
+            # Nothing that a caller sees may stay switched off or slowed down between two batches.
+            with torch.no_grad(), threads_worth(self.transformer):
+                cached = cached or CachedPrior(self.transformer, *(part.to(device) for part in read))
+                noise = normals(streams(seed, piece.start, len(piece), "prior"), self.space.width)
+                done, total = (piece.start - first) * steps, (count - first) * steps
+                tick = progress and (lambda step: progress(done + step * len(piece), total))
+                return self._denoise(cached, noise, chain, guidance, tick, device)
+
+        pieces = in_pieces(range(first, count), batch_size, draw, self._placement)
+        return (Embeddings(rows, self.space, source={**source, "first": piece.start}) for piece, rows in pieces)
+
+    def _denoise(
+        self, cached: CachedPrior, noise: Iterator[Tensor], chain: list[Step], guidance: float, tick, device
+    ) -> Tensor:
         """One batch from noise to raw embeddings, [b, d] on the CPU; the state x stays in float32."""
-        x = next(noise).to(self.device)
+        x = next(noise).to(device)
         for done, step in enumerate(chain, start=1):
             predicted, *unconditional = cached.predict(x, step.time)
             for other in unconditional:
                 predicted = other + guidance * (predicted - other)
-            x = step.back(x, predicted, next(noise).to(self.device))
+            x = step.back(x, predicted, next(noise).to(device))
             if tick:
                 tick(done)
         return self.transformer.post_process_latents(x).float().cpu()
 
     def _read(self, prompts: list[str]) -> _Texts:
         """Both things the prior wants to know of a text: every token's state, and the text's embedding."""
+        device = self._placement.bring(self.text_encoder)
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(
             prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -178,12 +244,11 @@ class Prior:
             used = len(self.tokenizer(prompt).input_ids)
             if used > length:
                 logger.warning("The prompt has %d tokens, the model reads the first %d: %r", used, length, prompt)
-        encoded = self.text_encoder(tokens.input_ids.to(self.device))
-        return _Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool().to(self.device))
+        encoded = self.text_encoder(tokens.input_ids.to(device))
+        return _Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool().to(device))
 
 
-@dataclass(frozen=True)
-class _Texts:
+class _Texts(NamedTuple):
     """n texts as the prior reads them: embedding [n, d], hidden [n, tokens, d], mask [n, tokens]."""
 
     embedding: Tensor

@@ -117,7 +117,33 @@ def test_loading_inside_inference_mode_gives_ordinary_weights(tiny_kandinsky_fol
 def test_progress_counts_every_step(prior):
     calls = []
     prior.sample("a", 5, steps=3, batch_size=2, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(i, 9) for i in range(1, 10)]
+    assert calls == [(done, 15) for done in (2, 4, 6, 8, 10, 12, 13, 14, 15)], "of 5 samples, 3 steps each"
+
+
+def test_batches_are_the_samples(prior):
+    whole = prior.sample("a", 7, seed=3, steps=4)
+    batches = list(prior.sample_batches("a", 7, seed=3, steps=4, batch_size=3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert [batch.source for batch in batches] == [{**whole.source, "first": first} for first in (0, 3, 6)]
+    close(torch.cat([batch.vectors for batch in batches]), whole.vectors)
+    late = list(prior.sample_batches("a", 7, first=5, seed=3, steps=4))
+    close(late[0].vectors, whole.vectors[5:])
+    assert len(late) == 1 and late[0].source["first"] == 5
+
+
+def test_between_batches_nothing_is_switched_off(prior):
+    """A caller learns from one batch before the next is drawn: with gradients, and with its own number of threads."""
+    threads = torch.get_num_threads()
+    for _ in prior.sample_batches("a", 4, steps=2, batch_size=2):
+        assert torch.is_grad_enabled() and torch.get_num_threads() == threads
+
+
+def test_a_wrong_request_for_batches_is_refused_at_once(prior):
+    with pytest.raises(RarityError, match="prompt must be some text"):
+        prior.sample_batches("", 3)
+    for first in (3, -1):
+        with pytest.raises(RarityError, match=f"first sample must be one of 0 to 2, got {first}"):
+            prior.sample_batches("a", 3, first=first)
 
 
 def test_cancelling_leaves_everything_as_it_was(prior):
@@ -125,7 +151,7 @@ def test_cancelling_leaves_everything_as_it_was(prior):
         pass
 
     def cancel(done, total):
-        if done == 3:
+        if done == 6:
             raise Cancelled
 
     before = prior.sample("a", 2, steps=4).vectors

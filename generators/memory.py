@@ -1,0 +1,89 @@
+"""Where a model runs, and what to do when there is not enough memory for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from ..density.errors import RarityError
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+# What torch says where it has no OutOfMemoryError: on the processor, and on Apple's GPUs.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+class Placement:
+    """Brings models to the device they run on. This one leaves each where it was loaded.
+
+    A host that shares its GPU among many models gives the Prior and the Decoder a placement of its own.
+    """
+
+    def bring(self, model: torch.nn.Module) -> torch.device:
+        """Make sure that the whole model is where it runs, and return that device. Called before each use."""
+        return next(model.parameters()).device
+
+    def make_room(self) -> None:
+        """Free what can be freed. Called after something did not fit, before it is tried again."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def in_pieces(
+    rows: range, size: int, work: Callable[[range], Result], placement: Placement
+) -> Iterator[tuple[range, Result]]:
+    """Work through rows, `size` at a time; what does not fit in memory is tried again with half as many.
+
+    Parameters
+    ----------
+    rows : consecutive indices.
+    size : how many of them at a time; once halved it stays so.
+    work : makes something of a piece of the rows. It must not matter to it what lies beside a row.
+    placement : is asked to make room before the next try.
+
+    Returns
+    -------
+    Pairs (piece, what `work` made of it), in order, which together cover the rows.
+
+    Raises
+    ------
+    RarityError : not even one row fits.
+    """
+    start = rows.start
+    while start < rows.stop:
+        piece = range(start, min(start + size, rows.stop))
+        found, complaint = _attempt(work, piece)
+        if complaint is None:
+            yield piece, found
+            start = piece.stop
+            continue
+        placement.make_room()
+        if len(piece) == 1:
+            raise RarityError(
+                f"There is not enough memory for even one at a time: {complaint} Close other programs, "
+                "load the model in half precision, or ask for smaller pictures."
+            )
+        size = (len(piece) + 1) // 2
+        logger.warning("%d at a time do not fit in memory; going on with %d.", len(piece), size)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch ran out of memory, on whatever device."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _attempt(work, piece: range):
+    """(result, None) or (None, what torch said). The error itself is let go here: it holds on to every tensor so far."""
+    try:
+        return work(piece), None
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None, str(error).splitlines()[0]
