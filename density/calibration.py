@@ -13,10 +13,11 @@ from .tensors import ordinary
 
 MAX_ONE_IN = 10_000_000
 MIN_SCORES = 50
-TAIL_QUANTILE = 0.90  # the Pareto tail takes over above this quantile of the held-out scores
-SHAPE_PRIOR_SD = 0.1
+TAIL_QUANTILE = 0.90  # the tail takes over above this quantile of the held-out scores ...
+MOST_EXCESSES = 500  # ... or a higher one that leaves so many above it: what samples show themselves needs no model
+SHAPE_PRIOR_SD = 0.2
 DRAWS = 400  # draws from the tail's posterior, for the interval
-Z90 = 1.6448536269514722  # two-sided 90 % of a normal
+Z80, Z90 = 1.2815515655446004, 1.6448536269514722  # two-sided 80 % and 90 % of a normal
 
 
 def bits_from_one_in(one_in: float) -> float:
@@ -43,18 +44,24 @@ class Calibration:
     """The tail probability of a score, learnt from held-out scores.
 
     Body:  p(s) = (1 + #{s_cal >= s}) / (n + 1).
-    Above u, the 90th percentile, a generalised Pareto tail that is continuous with it:
+    Above u, the 90th percentile or the 500th highest score, a generalised Pareto tail that is continuous with it:
 
-        p(s) = p_u (1 + xi (s - u) / beta)^(-1/xi),   xi >= 0,   bits = -log2 p
+        p(s) = p_u (1 + xi (t(s) - t(u)) / beta)^(-1/xi),   xi >= 0,   bits = -log2 p
+        t(s) = -log(1 - Phi((s^(1/3) - a) / b))
 
-    xi and beta maximise the likelihood of the excesses times a normal prior (0, 0.1) on xi. Coles (2001), chapter 4;
+    in nats t of a reference: the normal distribution of s^(1/3) whose median and 90th percentile are those of the
+    scores, for the cube root of a chi-squared is nearly normal (Wilson & Hilferty 1931). Where the samples are Gaussian
+    t is exponential (xi = 0, beta = 1) at once, in every width. The scores themselves become so only far beyond what
+    samples show: with s for t and 768 dimensions, what is called 1 in 1,000 happens once in 3,000 times.
+
+    xi and beta maximise the likelihood of the excesses times a normal prior (0, 0.2) on xi. Coles (2001), chapter 4;
     Coles & Dixon (1999) for penalising the shape. A negative shape would end the tail at a finite score and turn the
     next one into thousands of bits, so it is bounded at 0.
 
     Attributes
     ----------
     scores : [n] float64, held-out scores, ascending.
-    threshold, tail_probability : u and p_u.   shape, scale : xi and beta.
+    threshold, tail_probability : u and p_u.   shape, scale : xi and beta.   reference : a and b.
     draws : [DRAWS, 3], (p_u, xi, beta) from their posterior, for `interval`.
     resolved_bits : log2(n + 1), the rarest event n samples can show; past it a figure is extrapolated.
     """
@@ -64,6 +71,7 @@ class Calibration:
         self.shape, self.scale = float(shape), float(scale)
         self.draws = ordinary(draws)
         self.threshold = float(self.scores[_threshold_index(len(self.scores))])
+        self.reference = _reference(self.scores)
         self.tail_probability = float(self._body(torch.tensor(self.threshold, dtype=torch.float64)))
         self.resolved_bits = math.log2(len(self.scores) + 1)
 
@@ -88,12 +96,14 @@ class Calibration:
             raise RarityError("Held-out scores must be finite. Drop embeddings that are not finite before the fit.")
         scores = scores.sort().values
         threshold = scores[_threshold_index(len(scores))]
-        excesses = scores[scores > threshold] - threshold
-        if len(excesses) < 3 or not excesses.mean() > 1e-9 * scores[-1].abs():
+        above = scores[scores > threshold]
+        if len(above) < 3 or not (above - threshold).mean() > 1e-9 * scores[-1].abs():
             raise RarityError(
                 "The held-out scores have no tail: their highest tenth are all the same. Expected samples that differ. "
                 "Draw the baseline with more than one seed."
             )
+        reference = _reference(scores)
+        excesses = _reference_nats(above, *reference) - _reference_nats(threshold, *reference)
         shape, scale, draws = _fit_tail(excesses, seed)
         rng = np.random.default_rng(seed % 2**64)
         above = len(scores) - _threshold_index(len(scores))
@@ -103,7 +113,7 @@ class Calibration:
     def bits(self, score: Tensor) -> Tensor:
         """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with the score."""
         score = torch.as_tensor(score, dtype=torch.float64)
-        tail = _tail_bits(score - self.threshold, self.tail_probability, self.shape, self.scale)
+        tail = _tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
         return torch.where(score > self.threshold, tail, -self._body(score).log2())
 
     def score_at(self, bits: float) -> float:
@@ -118,7 +128,8 @@ class Calibration:
         nats = (bits + math.log2(self.tail_probability)) * math.log(2)
         if nats > 0:
             shape = max(self.shape, 1e-12)
-            return self.threshold + self.scale * float(torch.tensor(shape * nats, dtype=torch.float64).expm1()) / shape
+            excess = self.scale * math.expm1(min(shape * nats, 300)) / shape  # farther out floats end
+            return max(self.threshold, _reference_score(self._threshold_nats() + excess, *self.reference))
         # In the body: as many held-out scores reach it as p (n + 1) - 1 allows; rounding must not cost a step.
         n = len(self.scores)
         reached = min(n, math.floor(2.0**-bits * (n + 1) * (1 + 1e-12)) - 1)
@@ -140,7 +151,7 @@ class Calibration:
         centre, spread = p + Z90**2 / (2 * n), Z90 * (p * (1 - p) / n + Z90**2 / (4 * n**2)).sqrt()
         body = [-((centre + sign * spread) / (1 + Z90**2 / n)).log2() for sign in (1, -1)]
         p_u, shape, scale = self.draws.T
-        draws = _tail_bits((score - self.threshold).clamp_min(0)[..., None], p_u, shape, scale)
+        draws = _tail_bits(self._excess(score)[..., None], p_u, shape, scale)
         tail = torch.quantile(draws, torch.tensor([0.05, 0.95], dtype=torch.float64), dim=-1)
         in_tail = score > self.threshold
         low, high = (torch.where(in_tail, t, b) for t, b in zip(tail, body, strict=True))
@@ -185,6 +196,13 @@ class Calibration:
             raise RarityError("The calibration in this file is damaged. Learn the density again and save it.")
         return cls(scores, float(tail[0]), float(tail[1]), draws)
 
+    def _excess(self, score: Tensor) -> Tensor:
+        """t(s) - t(u), 0 below the threshold."""
+        return _reference_nats(score.clamp_min(self.threshold), *self.reference) - self._threshold_nats()
+
+    def _threshold_nats(self) -> float:
+        return float(_reference_nats(torch.tensor(self.threshold, dtype=torch.float64), *self.reference))
+
     def _body(self, score: Tensor) -> Tensor:
         n = len(self.scores)
         reached = n - torch.searchsorted(self.scores, score.contiguous(), side="left")
@@ -192,13 +210,40 @@ class Calibration:
 
 
 def _threshold_index(n: int) -> int:
-    return math.ceil(TAIL_QUANTILE * n) - 1
+    return max(math.ceil(TAIL_QUANTILE * n), n - MOST_EXCESSES) - 1
+
+
+def _reference(scores: Tensor) -> tuple[float, float]:
+    """a and b: centre and spread of the normal whose median and 90th percentile are those of s^(1/3)."""
+    n = len(scores)
+    middle, high, top = (float(scores[i]) ** (1 / 3) for i in (n // 2, math.ceil(0.9 * n) - 1, n - 1))
+    return middle, max((high - middle) / Z80, 1e-6 * top)
+
+
+def _reference_nats(score: Tensor, a: float, b: float) -> Tensor:
+    """t(s), in log space: it neither overflows nor loses digits however far out the score is."""
+    return -torch.special.log_ndtr((a - score.pow(1 / 3)) / b)
+
+
+def _reference_score(nats: float, a: float, b: float) -> float:
+    """The inverse of `_reference_nats` beyond the median, by Newton's method.
+
+    -log(1 - Phi(z)) is convex and at least z^2 / 2 + log 2: from z = sqrt(2 t) every step leads down to the root.
+    """
+    z = torch.tensor(math.sqrt(2 * nats), dtype=torch.float64)
+    for _ in range(100):
+        slope = math.sqrt(2 / math.pi) / torch.special.erfcx(z / math.sqrt(2))
+        step = (-torch.special.log_ndtr(-z) - nats) / slope
+        z = z - step
+        if not float(step) > 1e-15 * float(z):
+            break
+    return (a + b * float(z)) ** 3
 
 
 def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
-    """Bits of a score `excess` >= 0 beyond the threshold; log1p keeps the limit xi -> 0, the exponential, exact."""
+    """Bits of a score `excess` >= 0 nats beyond the threshold; log1p keeps the limit xi -> 0, the exponential, exact."""
     shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-12)
-    nats = torch.log1p(shape * excess.clamp_min(0) / scale) / shape
+    nats = torch.log1p(shape * excess / scale) / shape
     return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
 
 

@@ -3,6 +3,7 @@
 import math
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,13 @@ def heavy(count, seed=0):
     g = torch.Generator().manual_seed(seed)
     scale = torch.rand(count, generator=g, dtype=torch.float64).clamp_min(1e-6) ** -0.3
     return scale * torch.randn(count, 8, generator=g, dtype=torch.float64).square().sum(1)
+
+
+def reference_nats(calibration, score):
+    """t(s) as the formula has it: a normal of the cube root, through the median and the 90th percentile."""
+    middle, high = (np.quantile(calibration.scores.numpy(), q, method="inverted_cdf") for q in (0.5, 0.9))
+    b = (high ** (1 / 3) - middle ** (1 / 3)) / stats.norm.ppf(0.9)
+    return -stats.norm.logsf(score ** (1 / 3), middle ** (1 / 3), b)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +56,11 @@ def test_the_tail_keeps_its_digits(shape, excess):
 
 def test_the_tail_is_fitted_to_the_best_posterior(calibration):
     """No nearby (xi, log beta) has a higher posterior, written with scipy's density."""
-    excesses = calibration.scores[calibration.scores > calibration.threshold] - calibration.threshold
+    excesses = reference_nats(calibration, calibration.scores[calibration.scores > calibration.threshold].numpy())
+    excesses = excesses - reference_nats(calibration, calibration.threshold)
 
     def posterior(shape, scale):
-        return stats.genpareto.logpdf(excesses.numpy(), shape, scale=scale).sum() + stats.norm.logpdf(shape, 0, 0.1)
+        return stats.genpareto.logpdf(excesses, shape, scale=scale).sum() + stats.norm.logpdf(shape, 0, 0.2)
 
     best = posterior(calibration.shape, calibration.scale)
     for step in (1e-3, 1e-2, 0.05):
@@ -89,6 +98,53 @@ def test_the_tail_of_fresh_samples_is_as_said():
     for bits in (2, 4, 6, 8, 10):
         share = float((fresh >= calibration.score_at(bits)).double().mean())
         assert -math.log2(share) == pytest.approx(bits, abs=0.5), bits
+
+
+@pytest.mark.parametrize("width", [8, 64, 768])
+def test_gaussian_samples_need_no_tail_of_their_own(width):
+    """D2 of Gaussian samples is chi-squared: the share beyond what is called 1 in 1,000 and 1 in 10,000 is that.
+
+    The tail has 500 excesses: the figure is known to about 12 % and 25 % of itself.
+    """
+    for seed in (0, 1):
+        scores = np.random.default_rng(seed).chisquare(width, 20_000)
+        calibration = Calibration.fit(torch.from_numpy(scores))
+        assert calibration.shape < 0.12
+        for one_in, low, high in ((100, 0.85, 1.15), (1000, 0.65, 1.4), (10_000, 0.35, 1.9)):
+            share = stats.chi2.sf(calibration.score_at(math.log2(one_in)), width)
+            assert low < share * one_in < high, (one_in, share)
+
+
+def test_what_the_samples_show_themselves_is_not_modelled():
+    """One sample in twenty far outside all others: no tail above the 90th percentile fits; the samples still count."""
+    rng = np.random.default_rng(0)
+
+    def scores(count):
+        return rng.chisquare(768, count) * np.where(rng.random(count) < 0.05, 1.5, 1.0)
+
+    calibration, fresh = Calibration.fit(torch.from_numpy(scores(50_000))), scores(400_000)
+    assert int((calibration.scores > calibration.threshold).sum()) == 500
+    for one_in in (30, 100, 1000):
+        share = (fresh >= calibration.score_at(math.log2(one_in))).mean()
+        assert 0.7 < share * one_in < 1.5, (one_in, share)
+
+
+@pytest.mark.parametrize("bits", [3.33, 5.0, 10.0, 30.0, 1000.0])
+def test_the_reference_is_inverted_however_far_out(bits):
+    """Also where the probability itself is far below the smallest float."""
+    wide = torch.from_numpy(np.random.default_rng(0).chisquare(768, 2000))
+    for scores in (heavy(2000), wide, torch.ones(100).cumsum(0)):
+        calibration = Calibration.fit(scores)
+        found = calibration.bits(torch.tensor(calibration.score_at(bits), dtype=torch.float64))
+        assert float(found) == pytest.approx(bits, rel=1e-9)
+
+
+def test_scores_of_zero_are_scores():
+    """Six of ten scores are 0, as distances of copies are."""
+    scores = heavy(1000) * (torch.arange(1000) % 10 > 5)
+    calibration = Calibration.fit(scores)
+    bits = calibration.bits(torch.linspace(0, 100, 500, dtype=torch.float64))
+    assert torch.isfinite(bits).all() and (bits.diff() >= 0).all() and float(bits[0]) == 0
 
 
 def test_a_light_tail_never_ends():
