@@ -35,7 +35,7 @@ def download_kandinsky(repository: str) -> tuple[Path, Path]:
     RarityError : no such repository, no connection, no Kandinsky in it, or weights that are not safetensors.
     """
     repository = repository.strip()
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, flags=re.ASCII):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, flags=re.ASCII):
         raise RarityError(
             f"{repository!r} is not the name of a repository. Expected owner/name, such as kandinsky-community/kandinsky-2-2-prior."
         )
