@@ -1,0 +1,162 @@
+"""Patches of pictures: which ones may stand in for each other at the border, and few numbers that say how alike they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SAMPLE = 1024  # patches that tell how much a coefficient matters
+WORKING_VALUES = 4_000_000  # of any temporary
+
+
+@dataclass(frozen=True)
+class Region:
+    """A block of pixels whose windows are cut by the picture's border alike, and how far those windows reach.
+
+    Rows top ... bottom - 1 and columns left ... right - 1; a window holds the pixels from `up` above its pixel to `down`
+    below it, and from `back` left of it to `ahead` right of it.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    up: int
+    down: int
+    back: int
+    ahead: int
+
+    @property
+    def height(self) -> int:
+        """Rows of a window."""
+        return self.up + 1 + self.down
+
+    @property
+    def width(self) -> int:
+        """Columns of a window."""
+        return self.back + 1 + self.ahead
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one picture that lie here."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    def places(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture, row and column of windows counted through all pictures, [P] each."""
+        wide = self.right - self.left
+        inside = index % self.pixels
+        return index // self.pixels, self.top + inside // wide, self.left + inside % wide
+
+    def windows(self, pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows [P, C, height, width] of pictures [N, C, H, W], and the pixel each belongs to, [P, C]."""
+        n, row, column = (place.to(pictures.device) for place in self.places(index))
+        view = pictures.unfold(2, self.height, 1).unfold(3, self.width, 1)
+        return view[n, :, row - self.up, column - self.back], pictures[n, :, row, column]
+
+
+def interior(height: int, width: int, patch: int) -> Region:
+    """The pixels whose whole patch lies inside the picture."""
+    reach = patch // 2
+    return Region(reach, height - reach, reach, width - reach, reach, reach, reach, reach)
+
+
+def border_regions(height: int, width: int, patch: int) -> list[Region]:
+    """All pixels but those of the corners, sorted by how the border cuts their patch.
+
+    Away from the border all pixels are alike. Within half a patch of one side, those of one row (or column) are. Pixels
+    near two sides are alike only to those at the very same place of another picture: they are left to the local machine.
+
+    Source: the boundary-broken machine of Kamb and Ganguli 2025 (arXiv 2412.20292), section 5.
+    """
+    regions = []
+    for rows in _cuts(height, patch // 2):
+        for columns in _cuts(width, patch // 2):
+            if rows.whole or columns.whole:
+                regions.append(Region(rows.start, rows.stop, columns.start, columns.stop, rows.before, rows.after,
+                                      columns.before, columns.after))
+    return regions
+
+
+@dataclass(frozen=True)
+class _Cut:
+    start: int
+    stop: int
+    before: int
+    after: int
+    whole: bool
+
+
+def _cuts(length: int, reach: int) -> list[_Cut]:
+    """An axis in runs of places that lie alike to its two ends."""
+    runs = []
+    if length > 2 * reach:
+        runs.append(_Cut(reach, length - reach, reach, reach, True))
+    for i in range(length):
+        if i < reach or i >= length - reach:
+            runs.append(_Cut(i, i + 1, min(i, reach), min(length - 1 - i, reach), False))
+    return runs
+
+
+def spread(total: int, limit: int | None, seed: int) -> Tensor:
+    """`limit` of the numbers 0 ... total - 1, one drawn from each of as many equal stretches; all without a limit."""
+    if limit is None or limit >= total:
+        return torch.arange(total)
+    g = torch.Generator("cpu").manual_seed(seed % 2**64)
+    drawn = torch.rand(limit, generator=g, dtype=torch.float64)
+    return ((torch.arange(limit) + drawn) * (total / limit)).long().clamp_max(total - 1)
+
+
+class Basis:
+    """The leading cosine coefficients of windows: few numbers whose products are nearly those of all the pixels.
+
+    The cosine transform over rows, columns and channels is orthonormal, so all its coefficients give the very products of
+    the pixels. Of pictures, nearly all the variance lies in a few low frequencies. For x = a P0 + sqrt(v) noise, leaving
+    out coefficients that hold the variance E of the patches P changes the exponent a x.P / v by at most
+
+        sqrt(s (1 + s)) in root mean square,    s = a^2 E / v,
+
+    so as many are kept as the tolerance asks for: few at high noise, all at none.
+    """
+
+    def __init__(self, windows: Tensor, signal: float, noise: float, tolerance: float):
+        """Learn the coefficients' variances from windows [S, C, h, w]; signal is a^2, noise is v."""
+        self.mean = windows.mean(dim=0, keepdim=True)
+        self.transforms = [_cosines(size, windows) for size in windows.shape[1:]]
+        energy = _transform(windows - self.mean, self.transforms).square().mean(dim=0)
+        order = energy.flatten().argsort(descending=True)
+        rest = energy.flatten()[order].flip(0).cumsum(0).flip(0)  # what this and all smaller ones hold
+        share = 0.5 * (math.sqrt(1 + 4 * tolerance**2) - 1)  # s (1 + s) = tolerance^2
+        matter = len(order) if tolerance == 0 else int((rest * signal > share * noise).sum())
+        self.kept = order[: max(1, matter)]
+        channels, rows, columns = torch.unravel_index(self.kept, energy.shape)
+        rows_kept, columns_kept = int(rows.max()) + 1, int(columns.max()) + 1
+        self.transforms = [self.transforms[0], self.transforms[1][:rows_kept], self.transforms[2][:columns_kept]]
+        self.kept = (channels * rows_kept + rows) * columns_kept + columns
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def coefficients(self, windows: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The kept coefficients [P, m] of windows less `share` of the mean window, and the square of their full length, [P]."""
+        centred = windows - share * self.mean
+        few = _transform(centred, self.transforms).flatten(1).index_select(1, self.kept)
+        return few, centred.square().sum(dim=(1, 2, 3))
+
+
+def _cosines(size: int, like: Tensor) -> Tensor:
+    """The orthonormal cosine transform (DCT-II) of `size` values, [size frequencies, size]."""
+    places = torch.arange(size, dtype=torch.float64)
+    matrix = torch.cos(math.pi / size * (places + 0.5) * places[:, None]) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix.to(like)
+
+
+def _transform(windows: Tensor, transforms: list[Tensor]) -> Tensor:
+    """[P, C, h, w] to coefficients [P, C', h', w']."""
+    channels, rows, columns = transforms
+    across = (windows.reshape(-1, windows.shape[3]) @ columns.T).view(*windows.shape[:3], -1)
+    both = rows @ across
+    return torch.einsum("dc,pcij->pdij", channels, both) if len(channels) > 1 else both

@@ -1,0 +1,269 @@
+"""The four score machines of the analytic theory of creativity: what a clean picture is expected to be, given a noisy one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .patches import SAMPLE, WORKING_VALUES, Basis, Region, border_regions, interior, spread
+
+KEYS, QUERIES = 2048, 512  # patches and pixels that are compared at a time: 4 MB stay in the processor's cache
+FAR = 16.0  # e^-16 is about 1e-7: what all patches together may weigh that are passed over
+
+ENOUGH = 256  # patches of an edge, even where few are looked at
+
+Tick = Callable[[int], None]
+
+
+class SoftmaxMean:
+    """The mean of values under softmax weights, met block by block, as if all had been there at once."""
+
+    def __init__(self):
+        self.top: Tensor | None = None
+
+    def add(self, exponents: Tensor, weigh: Callable[[Tensor], Tensor]) -> None:
+        """Take in a block.
+
+        Parameters
+        ----------
+        exponents : [B, n, ...], n candidates for each place.
+        weigh : from weights of that shape to the sum over the candidates of weight times value, [B, C, ...].
+        """
+        top = exponents.amax(dim=1, keepdim=True)
+        top = top if self.top is None else torch.maximum(top, self.top)
+        weights = (exponents - top).exp_()
+        total, mixed = weights.sum(dim=1, keepdim=True), weigh(weights)
+        if self.top is None:
+            self.total, self.mixed = total, mixed
+        else:
+            fade = (self.top - top).exp_()
+            self.total = self.total * fade + total
+            self.mixed = self.mixed * fade + mixed
+        self.top = top
+
+    def mean(self) -> Tensor:
+        """[B, C, ...]"""
+        return self.mixed / self.total
+
+
+def ideal(x: Tensor, sources: Tensor, signal: float, tick: Tick | None = None) -> Tensor:
+    """The mean of whole sources: what optimal denoising is. It can only repeat its sources.
+
+    M[x] = sum_n W_n y_n,    W = softmax_n of -|x - a y_n|^2 / (2 v),    a = sqrt(abar), v = 1 - abar
+
+    Parameters
+    ----------
+    x : [B, C, H, W], noisy.   sources : [N, C, H, W].   signal : abar.   tick : called with multiply-adds done.
+
+    Returns
+    -------
+    M [B, C, H, W]. The score is (a M - x) / v.
+
+    Source: Kamb and Ganguli 2025 (arXiv 2412.20292), equation 3.
+    """
+    a, v = math.sqrt(signal), 1 - signal
+    rows, mean = x.flatten(1), SoftmaxMean()
+    for block in sources.split(_block(x.shape[1:])):
+        y = block.reshape(len(block), -1)
+        exponents = (a * rows @ y.T - 0.5 * signal * y.square().sum(dim=1)) / v
+        mean.add(exponents, lambda weights, y=y: weights @ y)
+        _tell(tick, len(rows) * y.numel())
+    return mean.mean().view_as(x)
+
+
+def local(x: Tensor, sources: Tensor, signal: float, patch: int, tick: Tick | None = None) -> Tensor:
+    """The LS machine: each pixel knows its patch only, and mixes the sources at its own place.
+
+    M[x](p) = sum_n W_n(p) y_n(p),    W(p) = softmax_n of -|x_p - a y_n,p|^2 / (2 v)
+
+    over the pixels of the patch around p that lie in the picture. Sums over patches are differences of running sums, so
+    the time does not depend on the patch size.
+
+    Parameters
+    ----------
+    patch : odd; from 2 max(H, W) - 1 on every patch holds the whole picture, and this is the ideal machine.
+    Others and source as `ideal`; equation 7.
+    """
+    a, v, reach, mean = math.sqrt(signal), 1 - signal, patch // 2, SoftmaxMean()
+    for block in sources.split(max(1, _block(x.shape[1:]) // len(x))):
+        squares = sum((x[:, None, c] - a * block[None, :, c]).square() for c in range(x.shape[1]))
+        exponents = _box_sums(squares, reach).mul_(-0.5 / v)
+        mean.add(exponents, lambda weights, y=block: torch.einsum("bnhw,nchw->bchw", weights, y))
+        _tell(tick, squares.numel() * (2 * x.shape[1] + 4))
+    return mean.mean()
+
+
+def equivariant(
+    x: Tensor,
+    sources: Tensor,
+    signal: float,
+    patch: int,
+    *,
+    wrap_sources: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    tolerance: float = 0.0,
+    tick: Tick | None = None,
+) -> Tensor:
+    """The ELS machine: each pixel knows its patch only, and mixes the centres of all patches of all sources.
+
+    M[x](p) = sum over patches P of W_P(p) P_centre,    W(p) = softmax_P of -|x_p - a P|^2 / (2 v)
+
+    The picture is a torus: what it makes can be tiled without a seam. Patches of the sources lie inside them, unless
+    `wrap_sources`, where sources are tori as well (as they are to a network with circular padding).
+
+    Parameters
+    ----------
+    patch : odd, at most min(H, W) of the sources.
+    limit : about so many patches, spread evenly over the sources and drawn with `seed`; None takes all.
+    tolerance : root mean square error allowed in the exponents; 0 is exact.  See patches.Basis.
+    Others and source as `ideal`; equation 8.
+    """
+    reach = (patch // 2,) * 4
+    around = pad(x, reach, mode="circular")
+    known = pad(sources, reach, mode="circular") if wrap_sources else sources
+    mean = _mix(around, interior(*around.shape[2:], patch), known, interior(*known.shape[2:], patch),
+                signal, limit, seed, tolerance, tick)
+    return mean.view(len(x), x.shape[2], x.shape[3], -1).movedim(3, 1)
+
+
+def boundary_broken(
+    x: Tensor,
+    sources: Tensor,
+    signal: float,
+    patch: int,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    tolerance: float = 0.0,
+    tick: Tick | None = None,
+) -> Tensor:
+    """The boundary-broken ELS machine: patches move freely, but only where the border cuts them alike.
+
+    As `equivariant`, with the patch cut off at the border, and for each pixel only the patches that are cut in the same way:
+    a corner of the sources goes to the same corner, an edge to any place of the same edge. Sources and x are of one size.
+
+    Parameters
+    ----------
+    patch : odd; where it is larger than the picture this is the LS machine.   Others as `equivariant`; section 5.
+    """
+    height, width = x.shape[2:]
+    out = torch.full_like(x, math.nan)
+    for region in border_regions(height, width, patch):
+        mixed = _mix(x, region, sources, region, signal, _part(limit, region, x), seed, tolerance, tick)
+        rows, columns = slice(region.top, region.bottom), slice(region.left, region.right)
+        shape = (len(x), region.bottom - region.top, region.right - region.left, -1)
+        out[:, :, rows, columns] = mixed.view(shape).movedim(3, 1)
+    reach = patch // 2
+    if reach:
+        # What is left are the corners. A corner's patches reach twice as far in as the corner itself.
+        for rows in _ends(height, reach):
+            for columns in _ends(width, reach):
+                near = (..., _widen(rows, reach, height), _widen(columns, reach, width))
+                at = (..., _inside(rows, reach), _inside(columns, reach))
+                out[..., rows, columns] = local(x[near], sources[near], signal, patch, tick)[at]
+    return out
+
+
+def _part(limit: int | None, region: Region, x: Tensor) -> int | None:
+    """A region's part of the limit: its share of the pixels, and enough to choose from."""
+    return None if limit is None else max(ENOUGH, math.ceil(limit * region.pixels / (x.shape[2] * x.shape[3])))
+
+
+def _ends(length: int, reach: int) -> list[slice]:
+    """The places within `reach` of either end; one stretch where they meet."""
+    return [slice(0, length)] if length <= 2 * reach else [slice(0, reach), slice(length - reach, length)]
+
+
+def _widen(part: slice, reach: int, length: int) -> slice:
+    return slice(max(0, part.start - reach), min(length, part.stop + reach))
+
+
+def _inside(part: slice, reach: int) -> slice:
+    """`part` again, counted from the start of its widened self."""
+    start = min(part.start, reach)
+    return slice(start, start + part.stop - part.start)
+
+
+def compare(x, region, sources, known, signal, limit, seed, tolerance, tick) -> Tensor:
+    """Blocks of exponents between pixels of x and patches of the sources, up to a constant of each pixel.
+
+    Yields
+    ------
+    slice of the pixels, counted through all pictures; index [n] of the patches, counted through all sources; their centres
+    [n, C]; exponents [pixels, n] that the next block overwrites.
+    """
+    a, v = math.sqrt(signal), 1 - signal
+    index = spread(len(sources) * known.pixels, limit, seed)
+    values = x.shape[1] * region.height * region.width
+    few = max(2, min(SAMPLE, WORKING_VALUES // values))
+    basis = Basis(known.windows(sources, index[:: max(1, len(index) // few)][:few])[0], signal, v, tolerance)
+    step = max(1, min(KEYS, WORKING_VALUES // values))
+    pixels = torch.arange(len(x) * region.pixels)
+    asked = torch.cat([basis.coefficients(region.windows(x, part)[0], a)[0] for part in pixels.split(step)]) * (a / v)
+    room = torch.empty(QUERIES * step, dtype=x.dtype, device=x.device)
+    for part in index.split(step):
+        windows, centres = known.windows(sources, part)
+        found, squares = basis.coefficients(windows)
+        offset, found = squares.mul_(-0.5 * signal / v), found.T.contiguous()
+        for start in range(0, len(asked), QUERIES):
+            some = asked[start : start + QUERIES]
+            exponents = room[: len(some) * len(part)].view(len(some), len(part))
+            torch.addmm(offset, some, found, out=exponents)
+            yield slice(start, start + len(some)), part, centres, exponents
+            _tell(tick, exponents.numel() * len(basis))
+
+
+def _mix(x, region: Region, sources, known: Region, signal, limit, seed, tolerance, tick) -> Tensor:
+    """The mean patch centre of each pixel of a region under its softmax weights, [B * pixels, C].
+
+    Patches that weigh so little beside the best so far that all of them together could not reach e^-FAR are passed over.
+    """
+    count, channels = len(x) * region.pixels, x.shape[1]
+    far = FAR + math.log(len(sources) * known.pixels)
+    best = x.new_full((count, 1), -math.inf)
+    sums = x.new_zeros(count, channels + 1)  # of weight times centre, and of the weights
+    for pixels, _, centres, exponents in compare(x, region, sources, known, signal, limit, seed, tolerance, tick):
+        values = torch.cat([centres, torch.ones_like(centres[:, :1])], dim=1)
+        old, high = best[pixels], exponents.amax(dim=1, keepdim=True)
+        matter = (high > old - far).flatten()
+        if not matter.any():
+            continue
+        if matter.float().mean() < 0.5:
+            rows = matter.nonzero().flatten()
+            exponents, old, high = exponents[rows], old[rows], high[rows]
+            rows = rows + pixels.start
+        else:
+            rows = pixels
+        top = torch.maximum(old, high)
+        sums[rows] = sums[rows] * (old - top).exp_() + exponents.sub_(top).exp_() @ values
+        best[rows] = top
+    return sums[:, :channels] / sums[:, channels:]
+
+
+def _box_sums(values: Tensor, reach: int) -> Tensor:
+    """Sums over the window of every pixel, cut at the border, [..., H, W]: two running sums whatever the window's size."""
+    for dim in (-1, -2):
+        length = values.shape[dim]
+        if reach >= length - 1:
+            values = values.sum(dim=dim, keepdim=True).expand_as(values)
+            continue
+        sums = pad(values.cumsum(dim=dim), (1, 0) if dim == -1 else (0, 0, 1, 0))
+        last = (torch.arange(length) + reach + 1).clamp_max(length).to(values.device)
+        first = (torch.arange(length) - reach).clamp_min(0).to(values.device)
+        values = sums.index_select(dim, last) - sums.index_select(dim, first)
+    return values.clone() if reach else values
+
+
+def _block(shape) -> int:
+    """Sources of this shape that are looked at together."""
+    return max(1, WORKING_VALUES // math.prod(shape))
+
+
+def _tell(tick: Tick | None, done: int) -> None:
+    if tick:
+        tick(done)
