@@ -16,8 +16,11 @@ from .files import (
     save_embeddings,
     save_exposure,
 )
-from .gaussian import GaussianDensity
+from .fit import CHOICES, fit_density
+from .gaussian import ESTIMATORS, GaussianDensity
 from .guardrails import AnchorGuardrail, ContrastGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .information import information_gain, session_gains
+from .merge import merge_densities
 from .mixture import MixtureDensity
 from .moments import Moments
 from .neighbours import kth_radii, nearest
@@ -25,10 +28,8 @@ from .novelty import (
     Novelty,
     bayesian_surprise,
     conformity,
-    information_gain,
     predictive_surprisal,
     score_novelty,
-    session_gains,
 )
 from .optimize import choose_starts, optimize
 from .originality import Originality, originality
@@ -37,10 +38,13 @@ from .ranking import most_novel, rank
 from .sheets import annotated, beside_nearest, contact_sheet
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
+from .statistics import Statistics
 from .survival import log_survival, wilson_hilferty
 from .trajectory import Trajectory
 
 __all__ = [
+    "CHOICES",
+    "ESTIMATORS",
     "MAX_ONE_IN",
     "AnchorGuardrail",
     "Calibration",
@@ -58,6 +62,7 @@ __all__ = [
     "RadialMoments",
     "RarityError",
     "ResidualGuardrail",
+    "Statistics",
     "Trajectory",
     "annotated",
     "bar_chart",
@@ -71,6 +76,7 @@ __all__ = [
     "density_map",
     "drop_unusable",
     "information_gain",
+    "fit_density",
     "inspect_file",
     "kth_radii",
     "ledoit_wolf",
@@ -80,6 +86,7 @@ __all__ = [
     "log_survival",
     "mean_pairwise_distance",
     "most_novel",
+    "merge_densities",
     "nearest",
     "oas",
     "one_in_from_bits",

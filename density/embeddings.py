@@ -103,10 +103,17 @@ class Embeddings:
         for part in parts[1:]:
             parts[0].space.require_same(part.space, "embeddings to join")
         labels = sum((part.labels for part in parts), ()) if all(part.labels for part in parts) else ()
-        source = {
-            key: value for key, value in parts[0].source.items() if all(part.source.get(key) == value for part in parts)
-        }
+        source = common([part.source for part in parts])
         return cls(torch.cat([part.vectors for part in parts]), parts[0].space, labels, source)
+
+
+def common(sources: list[dict]) -> dict:
+    """What all sources have alike."""
+    return {
+        key: value
+        for key, value in sources[0].items()
+        if all(key in other and other[key] == value for other in sources)
+    }
 
 
 def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:

@@ -22,8 +22,8 @@ from .tensors import check_json, ordinary
 
 VERSION = (1, 0)
 MAX_HEADER = 1 << 20  # bytes of JSON at the head of a file
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "U8": torch.uint8}
-ITEM_BYTES = {"F64": 8, "F32": 4, "U8": 1}
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
+ITEM_BYTES = {"F64": 8, "F32": 4, "I64": 8, "U8": 1}
 # kind -> most bytes of a file, and its tensors with their type and number of dimensions
 KINDS = {
     "density": (
@@ -37,6 +37,12 @@ KINDS = {
             "calibration_scores": ("F64", 1),
             "calibration_tail": ("F64", 1),
             "calibration_draws": ("F64", 2),
+            "rows": ("F32", 2),
+            "later_keys": ("I64", 1),
+            "fold_means": ("F64", 2),
+            "fold_scatters": ("F64", 2),
+            "fold_thirds": ("F64", 2),
+            "fold_fourths": ("F64", 1),
         },
     ),
     "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1)}),

@@ -1,19 +1,21 @@
-"""Learning the Gaussian: moments by fold, the number of components by held-out likelihood, scores of unseen samples."""
+"""Learning the Gaussian: each fold scored by a fit of the others, components chosen by held-out likelihood."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import reduce
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .calibration import MIN_SCORES, Calibration
-from .embeddings import drop_unusable
 from .errors import RarityError
-from .moments import Moments
-from .tensors import generator
+from .moments import CHUNK, Moments
+from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
+from .statistics import FOLDS, Statistics
+
+ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full")
 
 
 def split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,6 +31,179 @@ def distances(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor) -> tupl
     return (z.square() / variances).sum(dim=1), r.square().sum(dim=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What the moments of some samples say, float64.
+
+    count : of the samples.   mean [d], axes [d, d].   spectrum : [d], eigenvalues of the covariance, descending.
+    shrunk : the spectrum as "ledoit-wolf" and as "oas" shrink it.   spread : [d], the mean squared projection on each
+    axis of the samples that were left out; None where none were.
+    """
+
+    count: int
+    mean: Tensor
+    axes: Tensor
+    spectrum: Tensor
+    shrunk: dict[str, Tensor]
+    spread: Tensor | None = None
+
+    @classmethod
+    def of(cls, radial: RadialMoments, left_out: Moments | None = None) -> Fit:
+        """The fit of these moments, and the spread in it of samples that it has not seen."""
+        moments, spread = radial.moments, None
+        spectrum, axes = _eigen(moments)
+        shrunk = {"ledoit-wolf": shrink(spectrum, ledoit_wolf(radial)), "oas": shrink(spectrum, oas(moments))}
+        if left_out is not None and left_out.count:
+            # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
+            offset = left_out.mean - moments.mean
+            spread = ((left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
+        return cls(moments.count, moments.mean, axes, spectrum, shrunk, spread)
+
+
+class CrossFit:
+    """The fit of all samples and, for every fold, the fit of the others: each sample is a held-out sample once.
+
+    Parameters
+    ----------
+    statistics : of the samples.   progress : called with (done, total), once a fold.
+
+    Attributes
+    ----------
+    statistics.   whole : the Fit of all.   others : for each fold the Fit of the rest, with the fold's own spread.
+    floor : what is below is no variance but the rounding of float32.   rank : number of directions above it.
+
+    Raises
+    ------
+    RarityError : too few samples, samples that do not vary.
+    """
+
+    def __init__(self, statistics: Statistics, progress: Callable[[int, int], None] | None = None):
+        n, d = statistics.count, statistics.width
+        if d < 2:
+            raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
+        if n < MIN_SCORES:
+            raise _too_few("at all", MIN_SCORES, n)
+        self.statistics = statistics
+        self.whole = Fit.of(statistics.whole())
+        spectrum = self.whole.spectrum
+        self.floor = 1e-12 * float(spectrum.sum() + self.whole.mean.square().sum()) / d
+        self.rank = int((spectrum > self.floor).sum())
+        if self.rank < 2:
+            raise RarityError(
+                f"The {n:,} embeddings hardly vary (in {self.rank} of {d} directions). Expected different samples: "
+                "draw them with different noise, and check that the prompt reaches the model."
+            )
+        self.others = []
+        for f in range(FOLDS):
+            self.others.append(Fit.of(statistics.without(f), statistics.folds[f].moments))
+            if progress:
+                progress(f + 1, FOLDS)
+
+    @property
+    def fewest(self) -> int:
+        """The samples that the poorest of the fits has seen."""
+        return min(fit.count for fit in self.others)
+
+    def variances(self, fit: Fit, estimator: str) -> Tensor:
+        """The variance along each axis, [d], as the estimator has it; above the floor."""
+        return fit.shrunk.get(estimator, fit.spectrum).clamp_min(self.floor)
+
+    def log_likelihoods(self, estimator: str) -> Tensor:
+        """Held-out log-likelihood per dimension: for ppca of k = 1, 2 ..., for the others of their k = d - 1, [1]."""
+        most = max(1, min(self.statistics.count // 10, self.rank - 1))
+        total = 0.0
+        for fit, fold in zip(self.others, self.statistics.folds, strict=True):
+            if fit.spread is None:
+                continue
+            values = _log_likelihoods(self.variances(fit, estimator), fit.spread, most, estimator == "ppca")
+            total = total + values * (fold.moments.count / self.statistics.count)
+        return total
+
+    def require(self, estimator: str, components: int) -> None:
+        """Raise RarityError unless the samples are enough for the estimator, and vary enough for k components."""
+        d, n = self.statistics.width, self.statistics.count
+        if estimator != "ppca" and components:
+            raise RarityError(
+                f"Components are chosen for ppca only: {estimator} has a variance for every direction. "
+                f"Got {components}, set it to 0."
+            )
+        if not 0 <= components < d:
+            raise RarityError(
+                f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}."
+            )
+        full = estimator == "full"
+        needed = d + 1 if full else components + 2
+        if (components or full) and self.fewest < needed:
+            # Four fifths of the samples, and the fold that is left out may be somewhat larger than the others.
+            enough = max(n + 1, math.ceil(1.25 * needed + 2 * math.sqrt(needed)))
+            what = f"in full, {d} dimensions wide," if full else f"with {components} components"
+            raise _too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
+        if components >= self.rank:
+            raise RarityError(
+                f"The embeddings vary in {self.rank} directions only: choose at most {self.rank - 1} components, "
+                f"got {components}."
+            )
+        if full and self.rank < d:
+            raise RarityError(
+                f"The embeddings vary in {self.rank} of {d} directions only, too few for a full covariance: "
+                "use ledoit-wolf, oas or ppca."
+            )
+
+
+def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
+    """Everything `GaussianDensity` holds but its space and source, by name.
+
+    Every row that was kept is scored by the fit that has not seen it. The density itself is that of all samples.
+
+    Raises
+    ------
+    RarityError : an estimator nobody knows, too few samples for it, components that the samples do not have.
+    """
+    if estimator not in ESTIMATORS:
+        raise RarityError(f"An estimator is one of {', '.join(ESTIMATORS)}; got {estimator!r}.")
+    cross.require(estimator, components)
+    statistics, d = cross.statistics, cross.statistics.width
+    likelihoods = cross.log_likelihoods(estimator)
+    if estimator != "ppca":
+        k = d - 1
+    else:
+        k = components or int(likelihoods.argmax()) + 1
+    scores = torch.empty(len(statistics.rows), dtype=torch.float64)
+    residuals = torch.empty_like(scores)
+    for f, fit in enumerate(cross.others):
+        variances, mine = cross.variances(fit, estimator), statistics.row_folds == f
+        t2, q = held_out_distances(statistics.rows[mine], fit, variances, k)
+        scores[mine], residuals[mine] = t2 + q / variances[k:].mean(), q
+    lengths = torch.cat([rows.double().norm(dim=1) for rows in statistics.rows.split(CHUNK)])
+    norms = torch.quantile(lengths, torch.tensor([0.001, 0.999], dtype=torch.float64))
+    variances = cross.variances(cross.whole, estimator)
+    return {
+        "estimator": estimator,
+        "count": statistics.count,
+        "mean": cross.whole.mean,
+        "basis": cross.whole.axes[:, :k],
+        "variances": variances[:k],
+        "residual_variance": float(variances[k:].mean()),
+        "spectrum": cross.whole.spectrum,
+        "calibration": Calibration.fit(scores, seed),
+        "norm_range": (float(norms[0]), float(norms[1])),
+        "residual_calibration": residuals.sort().values,
+        "notes": _notes(statistics, estimator, k),
+    }
+
+
+def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
+    n, repeats, dropped = statistics.count, statistics.repeats, statistics.dropped
+    notes = []
+    if repeats:
+        notes.append(f"{repeats:,} of {n + repeats + dropped:,} samples were exact repeats and were dropped.")
+    if dropped:
+        notes.append(f"{dropped:,} of {n + repeats + dropped:,} samples were not finite and were dropped.")
+    if estimator in ("ppca", "full") and n < 10 * k:
+        notes.append(f"{n:,} samples are few for {k} components: {10 * k:,} or more are better.")
+    return tuple(notes)
+
+
 def _eigen(moments: Moments) -> tuple[Tensor, Tensor]:
     """Eigenvalues (descending, >= 0) and eigenvectors; each vector's largest entry is positive, so that maps agree."""
     values, vectors = torch.linalg.eigh(moments.covariance())
@@ -37,8 +212,8 @@ def _eigen(moments: Moments) -> tuple[Tensor, Tensor]:
     return values, vectors * largest.sign()
 
 
-def _log_likelihoods(mean: Tensor, spectrum: Tensor, axes: Tensor, x: Tensor, most: int, floor: float) -> Tensor:
-    """Mean held-out log-likelihood per dimension for every k = 1 .. most, [most].
+def _log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) -> Tensor:
+    """Mean held-out log-likelihood per dimension, of every k = 1 .. most for ppca, or of the variances as they are.
 
     All of them follow from v_j, the mean squared held-out projection on eigenvector j:
 
@@ -47,95 +222,31 @@ def _log_likelihoods(mean: Tensor, spectrum: Tensor, axes: Tensor, x: Tensor, mo
     with s_k the mean of the eigenvalues l_j beyond k. Chosen so rather than by explained variance, which says nothing
     about samples that were not seen.
     """
-    d = len(spectrum)
-    v = ((x.double() - mean) @ axes).square().mean(dim=0)
-    variances = spectrum.clamp_min(floor)
-    k = torch.arange(1, most + 1)
+    d = len(variances)
+    k = torch.arange(1, most + 1) if ppca else torch.tensor([d - 1])
     inside = (variances.log() + v / variances).cumsum(0)[k - 1]
-    sigma2 = (variances.sum() - variances.cumsum(0)[k - 1]) / (d - k)
-    outside = (d - k) * sigma2.log() + (v.sum() - v.cumsum(0)[k - 1]) / sigma2
+    # From the smallest up: a difference of sums would lose a small tail.
+    sigma2 = variances.flip(0).cumsum(0).flip(0)[k] / (d - k)
+    outside = (d - k) * sigma2.log() + v.flip(0).cumsum(0).flip(0)[k] / sigma2
     return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
 
 
-def cross_fit(
-    vectors: Tensor, components: int, folds: int, seed: int, progress: Callable[[int, int], None] | None
-) -> dict:
-    """Everything `GaussianDensity` holds but its space and source, by name.
-
-    Every fold is scored by the moments of the others, so each sample is a held-out sample once. The density itself is
-    that of all samples.
-    """
-    x, _, repeats = drop_unusable(vectors)
-    n, d = x.shape
-    _check_counts(n, d, components, folds)
-    fold_of = torch.randperm(n, generator=generator(seed)) % folds
-    parts = [Moments(d).update(x[fold_of == f]) for f in range(folds)]
-    whole = reduce(Moments.merge, parts)
-    spectrum, axes = _eigen(whole)
-    # Below this a variance is only the rounding of float32 embeddings.
-    floor = 1e-12 * float(spectrum.sum() + whole.mean.square().sum()) / d
-    _check_rank(int((spectrum > floor).sum()), n, d, components)
-
-    fits = []
-    for f in range(folds):
-        rest = reduce(Moments.merge, parts[:f] + parts[f + 1 :])
-        fits.append((rest.mean, *_eigen(rest), fold_of == f))
-        if progress:
-            progress(f + 1, folds)
-    if components == 0:
-        most = max(1, min(n // 10, int((spectrum > floor).sum()) - 1))
-        gain = sum(_log_likelihoods(mean, values, vecs, x[mine], most, floor) for mean, values, vecs, mine in fits)
-        components = int(gain.argmax()) + 1
-
-    scores, residuals = torch.empty(n, dtype=torch.float64), torch.empty(n, dtype=torch.float64)
-    for mean, values, vecs, mine in fits:
-        values = values.clamp_min(floor)
-        t2, q = distances(x[mine].double(), mean, vecs[:, :components], values[:components])
-        scores[mine], residuals[mine] = t2 + q / values[components:].mean(), q
-    norms = torch.quantile(x.double().norm(dim=1), torch.tensor([0.001, 0.999], dtype=torch.float64))
-    notes = []
-    if repeats:
-        notes.append(f"{repeats:,} of {len(vectors):,} samples were exact repeats and were dropped.")
-    if n < 10 * components:
-        notes.append(f"{n:,} samples are few for {components} components: {10 * components:,} or more are better.")
-    return {
-        "count": n,
-        "mean": whole.mean,
-        "basis": axes[:, :components],
-        "variances": spectrum[:components],
-        "residual_variance": float(spectrum[components:].clamp_min(floor).mean()),
-        "spectrum": spectrum,
-        "calibration": Calibration.fit(scores, seed),
-        "norm_range": (float(norms[0]), float(norms[1])),
-        "residual_calibration": residuals.sort().values,
-        "notes": tuple(notes),
-    }
+def held_out_distances(rows: Tensor, fit: Fit, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """T2 and Q of rows under a fit's k leading axes; where those are most axes, Q is formed on the others."""
+    t2, q = [], []
+    for part in rows.split(CHUNK):
+        if 2 * k < len(variances):
+            near, far = distances(part.double(), fit.mean, fit.axes[:, :k], variances[:k])
+        else:
+            z = ((part.double() - fit.mean) @ fit.axes).square()
+            near, far = z[:, :k] @ (1 / variances[:k]), z[:, k:].sum(dim=1)
+        t2.append(near)
+        q.append(far)
+    return torch.cat(t2), torch.cat(q)
 
 
-def _check_counts(n: int, d: int, components: int, folds: int) -> None:
-    if d < 2:
-        raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
-    if not 2 <= folds <= 20:
-        raise RarityError(f"Choose 2 to 20 folds, got {folds}.")
-    if not 0 <= components < d:
-        raise RarityError(f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}.")
-    # Every fold's fit sees n (folds - 1) / folds samples, and needs more of them than components.
-    needed = max(MIN_SCORES, math.ceil((components + 2) * folds / (folds - 1)))
-    if n < needed:
-        what = f"with {components} components" if components else "at all"
-        raise RarityError(
-            f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
-            "Draw more samples" + (", or choose fewer components." if components else ".")
-        )
-
-
-def _check_rank(rank: int, n: int, d: int, components: int) -> None:
-    if rank < 2:
-        raise RarityError(
-            f"The {n:,} embeddings hardly vary (in {rank} of {d} directions). Expected different samples: "
-            "draw them with different noise, and check that the prompt reaches the model."
-        )
-    if components >= rank:
-        raise RarityError(
-            f"The embeddings vary in {rank} directions only: choose at most {rank - 1} components, got {components}."
-        )
+def _too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:
+    return RarityError(
+        f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
+        f"Draw more samples{', or ' + instead if instead else ''}."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -12,11 +12,20 @@ from torch import Tensor
 from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import cross_fit, distances, split
+from .fitting import ESTIMATORS, CrossFit, distances, learn, split
 from .spaces import EmbeddingSpace
-from .tensors import generator, ordinary
+from .statistics import Statistics, gather
+from .tensors import generator, ordinary, plain
 
 log = logging.getLogger(__name__)
+
+# How the covariance was learnt, for a sentence.
+LEARNT = {
+    "ppca": "{k} of {d} directions hold {explained:.0%} of what varies.",
+    "full": "All {d} directions have a variance of their own, as the samples show it.",
+    "ledoit-wolf": "All {d} directions have a variance of their own, drawn together as Ledoit and Wolf advise.",
+    "oas": "All {d} directions have a variance of their own, drawn together by the oracle approximation (OAS).",
+}
 
 
 class GaussianDensity:
@@ -30,9 +39,13 @@ class GaussianDensity:
     lambda are the k leading eigenvalues of the covariance, sigma2 the mean of the others. Tipping & Bishop (1999).
     A density of the k leading scores alone does not see the other d - k directions at all; this one does.
 
+    A covariance of all d directions ("full", or shrunk by "ledoit-wolf" or "oas") is the same with k = d - 1: sigma2 is
+    then the last variance, and Q what lies in the last direction.
+
     Attributes
     ----------
-    space, count : the embedding space; the number of samples learnt from.
+    space, count : the embedding space; the number of samples learnt from.   estimator : how the covariance was learnt.
+    statistics : what was learnt from, kept to be merged with that of other samples.
     mean [d], basis [d, k] (orthonormal U), variances [k] (lambda, descending), residual_variance (sigma2): float64.
     spectrum : [d], all eigenvalues, unshrunk.
     calibration : bits of a D2, from cross-fitted held-out scores.
@@ -44,6 +57,8 @@ class GaussianDensity:
         self,
         *,
         space: EmbeddingSpace,
+        estimator: str,
+        statistics: Statistics,
         count: int,
         mean: Tensor,
         basis: Tensor,
@@ -56,7 +71,7 @@ class GaussianDensity:
         source: dict | None = None,
         notes: tuple[str, ...] = (),
     ):
-        self.space, self.count = space, int(count)
+        self.space, self.estimator, self.statistics, self.count = space, estimator, statistics, int(count)
         self.mean, self.basis, self.variances = ordinary(mean), ordinary(basis), ordinary(variances)
         self.residual_variance = float(residual_variance)
         self.spectrum = ordinary(spectrum)
@@ -73,10 +88,10 @@ class GaussianDensity:
     @classmethod
     def fit(
         cls,
-        embeddings: Embeddings,
+        embeddings: Embeddings | Iterable[Embeddings],
         *,
+        estimator: str = "ppca",
         components: int = 0,
-        folds: int = 5,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> GaussianDensity:
@@ -84,20 +99,42 @@ class GaussianDensity:
 
         Parameters
         ----------
-        embeddings : N samples of one prompt; exact repeats are dropped and noted.
-        components : k; 0 chooses the k with the highest held-out log-likelihood, at most a tenth of the samples.
-        folds : number of cross-fitting folds.   seed : of the split and of the calibration's draws.
-        progress : called with (done, total).
+        embeddings : N samples of one prompt, at once or batch by batch; exact repeats are dropped and noted.
+        estimator : "ppca", "ledoit-wolf", "oas" or "full" (needs more samples than dimensions).
+        components : k of ppca; 0 chooses the k with the highest held-out log-likelihood, at most a tenth of the samples.
+        seed : of the calibration's draws.   progress : called with (done, total).
 
         Raises
         ------
         RarityError : too few samples (says how many are needed), samples that do not vary, too many components.
         """
-        with torch.inference_mode(False), torch.no_grad():
-            fields = cross_fit(embeddings.vectors, int(components), int(folds), int(seed), progress)
+        statistics, space, source = gather(embeddings, progress)
+        return cls.from_statistics(
+            statistics, space, source=source, estimator=estimator, components=components, seed=seed, progress=progress
+        )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: Statistics,
+        space: EmbeddingSpace,
+        *,
+        source: dict | None = None,
+        estimator: str = "ppca",
+        components: int = 0,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> GaussianDensity:
+        """Learn the density from statistics gathered before; they may be updated later, the density keeps a copy.
+
+        Parameters and errors as `fit`.
+        """
+        statistics = statistics.copy()
+        with plain():
+            fields = learn(CrossFit(statistics, progress), estimator, int(components), int(seed))
         for note in fields["notes"]:
             log.warning("%s", note)
-        return cls(space=embeddings.space, source=embeddings.source, **fields)
+        return cls(space=space, source=source, statistics=statistics, **fields)
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates in units of the spread, w = U'(x - mean) / sqrt(lambda) [N, k]; and the residual r [N, d]."""
@@ -161,19 +198,19 @@ class GaussianDensity:
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""
         prompt = self.source.get("prompt")
+        sentence = LEARNT.get(self.estimator, LEARNT["ppca"])
         explained = float(self.variances.sum() / self.spectrum.sum())
         lines = [
             f"Learnt from {self.count:,} samples" + (f' of "{prompt}".' if prompt else "."),
-            f"{self.components} of {len(self.mean)} directions hold {explained:.0%} of what varies.",
+            sentence.format(k=self.components, d=len(self.mean), explained=explained),
             f"These samples show rarities up to 1 in {2**self.calibration.resolved_bits:,.0f} themselves; "
             "beyond that figures are extrapolated.",
         ]
         if one_in is not None:
             bits = bits_from_one_in(one_in)
             low, high = (one_in_from_bits(float(edge)) for edge in self.interval(bits))
-            ratio = math.sqrt(self.score_at(bits) / max(self.score_at(1.0), 1e-300))
             lines.append(
-                f"1 in {one_in:,.0f} is {bits:.1f} bits, {ratio:.1f} times as far out as the typical sample; "
+                f"1 in {one_in:,.0f} is {bits:.1f} bits{self._how_far(bits)}; "
                 f"with 90 % confidence between 1 in {_short(low)} and 1 in {_short(high)}."
             )
             if self.calibration.extrapolated(bits):
@@ -184,6 +221,7 @@ class GaussianDensity:
         """JSON values and tensors that `from_state` makes the same density of."""
         fields = {
             "space": self.space.to_dict(),
+            "estimator": self.estimator,
             "count": self.count,
             "residual_variance": self.residual_variance,
             "norm_range": list(self.norm_range),
@@ -193,7 +231,8 @@ class GaussianDensity:
         tensors = {
             name: getattr(self, name) for name in ("mean", "basis", "variances", "spectrum", "residual_calibration")
         }
-        return fields, {**tensors, **self.calibration.state()}
+        fields["statistics"], gathered = self.statistics.state()
+        return fields, {**tensors, **self.calibration.state(), **gathered}
 
     @classmethod
     def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity:
@@ -218,6 +257,7 @@ class GaussianDensity:
             checks = {
                 "its number of components": 1 <= k < d,
                 "its count of samples": type(count) is int and count > 0,
+                "its estimator": fields.get("estimator") in (*ESTIMATORS, "mixture", "neighbours"),
                 "its residual variance": type(sigma2) is float and 0 < sigma2 < math.inf,
                 "its range of norms": isinstance(norms, list)
                 and len(norms) == 2
@@ -236,8 +276,16 @@ class GaussianDensity:
         if wrong:
             raise RarityError(f"The density in this file is damaged: {'; '.join(wrong)}. Learn it again and save it.")
         names = ("mean", "basis", "variances", "spectrum", "residual_calibration")
+        statistics = Statistics.from_state(d, fields.get("statistics"), tensors)
+        if statistics.count != count:
+            raise RarityError(
+                f"The density in this file is damaged: it was learnt from {count:,} samples, and its statistics are of "
+                f"{statistics.count:,}. Learn it again and save it."
+            )
         return cls(
             space=space,
+            estimator=fields["estimator"],
+            statistics=statistics,
             count=count,
             residual_variance=sigma2,
             norm_range=tuple(norms),
@@ -246,6 +294,11 @@ class GaussianDensity:
             calibration=Calibration.from_state(tensors),
             **{name: tensors[name] for name in names},
         )
+
+    def _how_far(self, bits: float) -> str:
+        """A rarity in words, as a distance."""
+        ratio = math.sqrt(self.score_at(bits) / max(self.score_at(1.0), 1e-300))
+        return f", {ratio:.1f} times as far out as the typical sample"
 
     def _rows(self, x: Tensor) -> Tensor:
         if x.dim() != 2 or x.shape[1] != len(self.mean):

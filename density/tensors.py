@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from .errors import RarityError
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Whatever is computed inside holds no gradient and is an ordinary tensor, even where a host runs inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -16,7 +25,7 @@ def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     A host may run everything under `torch.inference_mode()`. Tensors made there cannot be saved for a backward pass
     later, so whatever travels is copied once, outside that mode.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    with plain():
         copy = torch.empty(tensor.shape, dtype=dtype)
         return copy.copy_(tensor.detach())
 

@@ -1,0 +1,108 @@
+"""One call for every kind of density, and the choice among them by samples that were not learnt from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from .embeddings import Embeddings
+from .errors import RarityError
+from .fitting import ESTIMATORS, CrossFit, learn
+from .gaussian import GaussianDensity
+from .mixture import MixtureDensity
+from .mixture_fitting import learn_mixture
+from .neighbour_density import NeighbourDensity
+from .spaces import EmbeddingSpace
+from .statistics import Statistics, gather
+from .tensors import plain
+
+log = logging.getLogger(__name__)
+
+CHOICES = ("auto", *ESTIMATORS, "mixture", "neighbours")
+
+
+def fit_density(
+    embeddings: Embeddings | Iterable[Embeddings],
+    estimator: str = "ppca",
+    *,
+    components: int = 0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> GaussianDensity:
+    """Learn a density of any kind.
+
+    Parameters
+    ----------
+    embeddings : N samples of one prompt, at once or batch by batch.
+    estimator : "ppca", "ledoit-wolf", "oas", "full", "mixture" or "neighbours"; "auto" takes, of all but the last, the
+        one with the highest held-out log-likelihood per dimension, and says so in a note. What neighbours give is no
+        normalised density and cannot be compared.
+    components : k of ppca, mixture and neighbours; 0 chooses it.
+    seed : of the calibration's draws and of a mixture's first guess.   progress : called with (done, total).
+
+    Raises
+    ------
+    RarityError : an estimator nobody knows, and as `GaussianDensity.fit`.
+    """
+    _check(estimator)
+    statistics, space, source = gather(embeddings, progress)
+    return learn_density(
+        statistics, space, estimator, source=source, components=components, seed=seed, progress=progress
+    )
+
+
+def learn_density(
+    statistics: Statistics,
+    space: EmbeddingSpace,
+    estimator: str,
+    *,
+    source: dict | None = None,
+    components: int = 0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> GaussianDensity:
+    """As `fit_density`, from statistics gathered before."""
+    _check(estimator)
+    options = {"source": source, "components": components, "seed": seed, "progress": progress}
+    if estimator == "mixture":
+        return MixtureDensity.from_statistics(statistics, space, **options)
+    if estimator == "neighbours":
+        return NeighbourDensity.from_statistics(statistics, space, **options)
+    if estimator == "auto":
+        return _best(statistics, space, **options)
+    return GaussianDensity.from_statistics(statistics, space, estimator=estimator, **options)
+
+
+def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> GaussianDensity:
+    """The density with the highest held-out log-likelihood, noting that of all."""
+    statistics = statistics.copy()
+    with plain():
+        cross = CrossFit(statistics, progress)
+        ppca = cross.log_likelihoods("ppca")
+        k = components or int(ppca.argmax()) + 1
+        cross.require("ppca", k)
+        figures = {"ppca": float(ppca[k - 1])}
+        for estimator in ESTIMATORS[1:]:
+            if estimator != "full" or (cross.rank == statistics.width < cross.fewest):
+                figures[estimator] = float(cross.log_likelihoods(estimator))
+        fields = learn_mixture(cross, k, 0, seed)
+        density = MixtureDensity(space=space, source=source, statistics=statistics, **fields)
+        kinds = len(density.modes.weights)
+        if kinds > 1:
+            figures["mixture"] = density.held_out
+        best = max(figures, key=figures.get)
+        if best != "mixture":
+            fields = learn(cross, best, k if best == "ppca" else 0, seed)
+            density = GaussianDensity(space=space, source=source, statistics=statistics, **fields)
+    names = {"ppca": f"ppca with {k} components", "mixture": f"a mixture of {kinds}"}
+    listed = ", ".join(f"{names.get(name, name)} {value:.3f}" for name, value in figures.items())
+    note = f"Chosen: {names.get(best, best)}; held-out log-likelihood per dimension (higher is better): {listed}."
+    density.notes = (*density.notes, note)
+    for note in density.notes:
+        log.warning("%s", note)
+    return density
+
+
+def _check(estimator: str) -> None:
+    if estimator not in CHOICES:
+        raise RarityError(f"An estimator is one of {', '.join(CHOICES)}; got {estimator!r}.")
