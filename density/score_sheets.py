@@ -34,9 +34,7 @@ def novelty_sheet(novelty: Novelty, images: Tensor | None = None) -> Tensor:
         behind = {"behind": novelty.global_bits, "behind_name": "surprise; the part that sticks out was seen before"}
         return bar_chart(novelty.novelty, heading, "novelty in bits", **behind)
     _same_number(images, len(novelty.novelty))
-    captions = [
-        f"{i} · {bits:.1f} bits\n1 in {one_in_from_bits(bits):,.0f}" for i, bits in enumerate(novelty.novelty.tolist())
-    ]
+    captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in enumerate(novelty.novelty.clamp_min(0).abs().tolist())]
     return annotated(images, captions, heading)
 
 
@@ -73,6 +71,10 @@ def originality_table(found: Originality) -> str:
     """One line a picture: the reference item nearest to it, how far, and how probable a copy is."""
     rows = [(str(i), *_first(nearest)) for i, nearest in enumerate(found.rows())]
     return text_table(("picture", "nearest", "distance", "copied"), rows)
+
+
+def _one_in(bits: float) -> str:
+    return f"1 in {one_in_from_bits(bits):,.0f}" if bits >= 1 else "usual"
 
 
 def _first(nearest: list[dict]) -> tuple[str, str, str]:

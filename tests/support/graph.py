@@ -1,5 +1,7 @@
 """Read a workflow as the frontend saves it (UI format 0.4) and turn it into what the server runs (API format)."""
 
+import copy
+
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTES = {"Note", "MarkdownNote"}  # live in the frontend only
 
@@ -39,3 +41,14 @@ def to_api(workflow, object_info):
 def nodes_of(prompt, class_type):
     """The ids of a prompt's nodes of one class."""
     return [key for key, node in prompt.items() if node["class_type"] == class_type]
+
+
+def next_run(workflow, object_info):
+    """The workflow after one press of Run: the frontend moves on every number that is to count up."""
+    after = copy.deepcopy(workflow)
+    for node in after["nodes"]:
+        names = widget_names(object_info[node["type"]]) if node["type"] not in NOTES else []
+        for place, name in enumerate(names):
+            if name is None and node["widgets_values"][place] == "increment":
+                node["widgets_values"][place - 1] += 1
+    return after

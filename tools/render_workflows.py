@@ -1,0 +1,68 @@
+"""Run the shipped workflows on a real ComfyUI and keep the picture of each that the template browser shows.
+
+    python tools/render_workflows.py              all of them
+    python tools/render_workflows.py quickstart   one
+
+ComfyUI is looked for where tests/comfyui look: COMFYUI_PATH, the folder this pack is installed in, ~/comfy/ComfyUI.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from comfyui import Server, find_comfyui, messages  # noqa: E402
+from graph import next_run, nodes_of, to_api  # noqa: E402
+from PIL import Image  # noqa: E402
+
+# workflow -> (prefix of the Save Image to show, how often Run is pressed before)
+SHOWN = {
+    "quickstart": ("rarity_contact_sheet", 0),
+    "score_and_rank": ("rarity_scores", 0),
+    "never_the_same_twice": ("rarity_twice_scores", 2),
+}
+
+
+def render(server, name):
+    """Write workflows/NAME.jpg from workflows/NAME.json."""
+    prefix, times = SHOWN[name]
+    info = server.get("/object_info")
+    path = ROOT / "workflows" / f"{name}.json"
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for _ in range(times + 1):
+        prompt = to_api(workflow, info)
+        entry = server.run(prompt, seconds=1800)
+        if entry["status"]["status_str"] != "success":
+            sys.exit(f"{name}: {messages(entry, 'execution_error')}")
+        workflow = next_run(workflow, info)
+    (save,) = [key for key in nodes_of(prompt, "SaveImage") if prompt[key]["inputs"]["filename_prefix"] == prefix]
+    picture = server.pictures(entry, save)[0]
+    Image.fromarray(picture).save(path.with_suffix(".jpg"), quality=88)
+    sys.stderr.write(f"{path.with_suffix('.jpg')}: {picture.shape[1]} x {picture.shape[0]}\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHOWN)}; without any, all")
+    names = parser.parse_args().names or list(SHOWN)
+    if not set(names) <= SHOWN.keys():
+        parser.error(f"expected names of {', '.join(SHOWN)}, got {', '.join(names)}")
+    comfyui = find_comfyui()
+    if comfyui is None:
+        sys.exit("No ComfyUI found: set COMFYUI_PATH to a checkout.")
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(comfyui, Path(folder) / "base")
+        try:
+            server.wait_until_up()
+            for name in names:
+                render(server, name)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
