@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from .calibration import Calibration, bits_from_one_in, one_in_from_bits
-from .embeddings import Embeddings, drop_unusable
+from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import _eigen, cross_fit, split
-from .gaussian import GaussianDensity, _log_volume, _short
-from .modes import ROUNDS, Modes, learn_modes
-from .moments import Moments
-from .tensors import generator, ordinary
+from .fitting import CrossFit, split
+from .gaussian import GaussianDensity, _log_volume
+from .mixture_fitting import MIXED, MOST_MODES, learn_mixture
+from .modes import Modes
+from .spaces import EmbeddingSpace
+from .statistics import Statistics, gather
+from .tensors import generator, ordinary, plain
 
 log = logging.getLogger(__name__)
-
-# Pairs (K, m) that the held-out samples choose from. A mode's covariance has m^2 / 2 numbers to learn: with few samples
-# several modes can be told apart in the leading 8 scores only, with many in 32.
-CANDIDATES = ((1, 32), (2, 8), (4, 8), (8, 8), (16, 8), (2, 32), (4, 32), (8, 32))
-MOST_MIXED = 32
-MOST_MODES = 64
 
 
 class MixtureDensity(GaussianDensity):
@@ -53,11 +47,10 @@ class MixtureDensity(GaussianDensity):
     @classmethod
     def fit(
         cls,
-        embeddings: Embeddings,
+        embeddings: Embeddings | Iterable[Embeddings],
         *,
         components: int = 0,
         modes: int = 0,
-        folds: int = 5,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> MixtureDensity:
@@ -65,28 +58,54 @@ class MixtureDensity(GaussianDensity):
 
         Parameters
         ----------
-        embeddings : N samples of one prompt; exact repeats are dropped and noted.
+        embeddings : N samples of one prompt, or an iterator of batches of them, taken in one at a time.
         components : k, as for the Gaussian.
         modes : K; 0 chooses among 1, 2, 4, 8 and 16 the one with the highest held-out likelihood, as m always is.
-        folds : number of cross-fitting folds.   seed : of the split, of the modes' first guess, of the calibration.
-        progress : called with (done, total).
+        seed : of the modes' first guess, and of the calibration's draws.   progress : called with (done, total).
 
         Raises
         ------
         RarityError : as the Gaussian; too many modes for the samples.
         """
-        with torch.inference_mode(False), torch.no_grad():
-            fields, mixture = _cross_fit(
-                embeddings.vectors, int(components), int(modes), int(folds), int(seed), progress
-            )
+        statistics, space, source = gather(embeddings, progress)
+        return cls.from_statistics(
+            statistics, space, source=source, components=components, modes=modes, seed=seed, progress=progress
+        )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: Statistics,
+        space: EmbeddingSpace,
+        *,
+        source: dict | None = None,
+        components: int = 0,
+        modes: int = 0,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> MixtureDensity:
+        """Learn the density from statistics: axes and spreads from all rows seen, modes from the rows kept.
+
+        Parameters and errors as `fit`.
+        """
+        statistics = statistics.copy()
+        with plain():
+            fields = learn_mixture(CrossFit(statistics), int(components), int(modes), int(seed), progress)
         for note in fields["notes"]:
             log.warning("%s", note)
-        return cls(space=embeddings.space, source=embeddings.source, modes=mixture, **fields)
+        return cls(space=space, source=source, statistics=statistics, **fields)
+
+    @property
+    def held_out(self) -> float:
+        """Mean log-likelihood per dimension of held-out samples, in nats: what `fit_density` compares."""
+        return (self._bound() - 0.5 * float(self.calibration.scores.mean())) / len(self.mean)
 
     def score(self, x: Tensor) -> Tensor:
         """2 (bound - log p), [N] float64, from 0: how far from everything usual, differentiable."""
         z, r = split(self._rows(x), self.mean, self.basis)
-        return _depth(self.modes, z / self.variances.sqrt(), r.square().sum(dim=1) / self.residual_variance)
+        w, m = z / self.variances.sqrt(), self.modes.means.shape[1]
+        rest = w[:, m:].square().sum(dim=1) + r.square().sum(dim=1) / self.residual_variance
+        return self.modes.depth(w[:, :m]) + rest
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density in nats, [N]."""
@@ -104,18 +123,10 @@ class MixtureDensity(GaussianDensity):
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""
-        lines = super().describe().split("\n")
+        lines = super().describe(one_in).split("\n")
         shares = ", ".join(f"{share:.0%}" for share in self.modes.weights.sort(descending=True).values.tolist())
         one = len(self.modes.weights) == 1
         lines.insert(2, "They are one kind." if one else f"They fall into kinds that make up {shares} of them.")
-        if one_in is not None:
-            bits = bits_from_one_in(one_in)
-            low, high = (one_in_from_bits(float(edge)) for edge in self.interval(bits))
-            more = f"1 in {one_in:,.0f} is {bits:.1f} bits; with 90 % confidence between 1 in "
-            more += f"{_short(low)} and 1 in {_short(high)}."
-            if self.calibration.extrapolated(bits):
-                more += f"\nThat is extrapolated: learn from at least {one_in:,.0f} samples to see it."
-            lines.insert(len(lines) - len(self.notes), more)
         return "\n".join(lines)
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
@@ -138,7 +149,7 @@ class MixtureDensity(GaussianDensity):
         sound = (
             fields.get("estimator") == "mixture"
             and 1 <= modes <= MOST_MODES
-            and 1 <= mixed <= min(base.components, MOST_MIXED)
+            and 1 <= mixed <= min(base.components, MIXED[-1])
             and weights.shape == (modes,)
             and means.shape == (modes, mixed)
             and factors.shape == (modes, mixed, mixed)
@@ -151,77 +162,9 @@ class MixtureDensity(GaussianDensity):
             raise RarityError("The modes of the mixture in this file are damaged. Learn the density again and save it.")
         return cls(modes=Modes(weights, means, factors), **vars(base))
 
+    def _how_far(self, bits: float) -> str:
+        return ""  # there is no one centre to be far from
+
     def _bound(self) -> float:
         """The log density that no point exceeds: score 0."""
         return self.modes.log_peak - 0.5 * _log_volume(self.variances, self.residual_variance, len(self.mean))
-
-
-def _depth(modes: Modes, w: Tensor, rest: Tensor) -> Tensor:
-    """The score of whitened rows [N, k] and Q / sigma2 [N]: dimensions that are not mixed are standard normal."""
-    m = modes.means.shape[1]
-    return modes.depth(w[:, :m]) + w[:, m:].square().sum(dim=1) + rest
-
-
-def _cross_fit(
-    vectors: Tensor,
-    components: int,
-    modes: int,
-    folds: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[dict, Modes]:
-    """What `MixtureDensity` holds: the Gaussian's fields, calibrated for the mixture, and the mixture.
-
-    The Gaussian says where to look: its k, mean and axes. Each fold is then whitened by the moments of the others, and
-    every candidate is learnt from the others and scored on it. Held-out scores are log densities measured from
-    the final fit's bound, one constant for all folds, so that scores of different fits mean the same; those few above
-    the bound count as 0.
-    """
-    fields = cross_fit(vectors, components, folds, seed, None)
-    x = drop_unusable(vectors)[0]
-    (n, d), k = x.shape, fields["variances"].numel()
-    _check_modes(modes, n, folds)
-    fold_of = torch.randperm(n, generator=generator(seed)) % folds
-    parts = [Moments(d).update(x[fold_of == f]) for f in range(folds)]
-    wanted = [(modes, mixed) for mixed in (8, MOST_MIXED)] if modes else CANDIDATES
-    candidates = list(dict.fromkeys((count, min(mixed, k)) for count, mixed in wanted))
-
-    log_p = torch.empty(len(candidates), n, dtype=torch.float64)
-    for f in range(folds):
-        rest = reduce(Moments.merge, parts[:f] + parts[f + 1 :])
-        values, axes = _eigen(rest)
-        values = values.clamp_min(1e-12 * float(values.sum() + rest.mean.square().sum()) / d)
-        volume = _log_volume(values[:k], float(values[k:].mean()), d)
-        mine = fold_of == f
-        w, off = _whiten(x, rest.mean, axes[:, :k], values[:k], float(values[k:].mean()))
-        for i, (count, mixed) in enumerate(candidates):
-            mixture, _ = learn_modes(w[~mine, :mixed], count, seed)
-            log_p[i, mine] = mixture.log_peak - 0.5 * (volume + _depth(mixture, w[mine], off[mine]))
-            if progress:
-                progress(f * len(candidates) + i + 1, folds * len(candidates) + 1)
-
-    best = int(log_p.mean(dim=1).argmax())
-    count, mixed = candidates[best]
-    w, _ = _whiten(x, fields["mean"], fields["basis"], fields["variances"], fields["residual_variance"])
-    mixture, settled = learn_modes(w[:, :mixed], count, seed)
-    bound = mixture.log_peak - 0.5 * _log_volume(fields["variances"], fields["residual_variance"], d)
-    fields["calibration"] = Calibration.fit((2 * (bound - log_p[best])).clamp_min(0), seed)
-    if not settled:
-        fields["notes"] += (f"The {count} modes had not settled after {ROUNDS} rounds: fewer may fit better.",)
-    if progress:
-        progress(folds * len(candidates) + 1, folds * len(candidates) + 1)
-    return fields, mixture
-
-
-def _whiten(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor, sigma2: float) -> tuple[Tensor, Tensor]:
-    """w [N, k] and Q / sigma2 [N]."""
-    z, r = split(x.double(), mean, basis)
-    return z / variances.sqrt(), r.square().sum(dim=1) / sigma2
-
-
-def _check_modes(modes: int, n: int, folds: int) -> None:
-    most = min(MOST_MODES, n * (folds - 1) // folds // 2)
-    if not 0 <= modes <= most:
-        raise RarityError(
-            f"Choose 1 to {most} modes for {n:,} samples, or 0 for the best by held-out samples; got {modes}."
-        )

@@ -1,0 +1,174 @@
+"""What a model usually makes, without a shape assumed for it: how far the nearest samples are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from .calibration import Calibration
+from .embeddings import Embeddings
+from .errors import RarityError
+from .gaussian import GaussianDensity
+from .neighbours import nearest
+from .spaces import EmbeddingSpace
+from .statistics import Statistics, gather
+from .tensors import generator, plain
+
+# k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
+# small share of the samples would no longer count as usual among themselves.
+NEIGHBOURS = 10
+BLOCK = 1024  # rows scored between two calls of `progress`
+
+
+class NeighbourDensity(GaussianDensity):
+    """The density at a point is read off the ball around it that just holds its k nearest samples.
+
+        score(e) = r_k(e), the distance to the k-th nearest of the n rows kept, in units of the embedding
+        log p(e) = log k - log n - log V_d - d log r_k(e),    V_d = pi^(d/2) / Gamma(d/2 + 1)
+
+    Loftsgaarden & Quesenberry (1965). It follows samples that lie on a bent sheet or in many kinds, where every
+    Gaussian is wrong, and knows nothing of what lies between them. It is no normalised density: r_k grows like |e|, so
+    that p falls like |e|^-d and its integral diverges. Compare its values with each other, not with another density's.
+
+    The calibration scores every row against all the others. That is a held-out score without any fold: what was learnt
+    without a row are the other rows, n - 1 of them, as good as the n that a new picture meets. `t2`, `residual` and
+    `whiten` still speak of the one Gaussian around all samples.
+
+    Attributes
+    ----------
+    All of `GaussianDensity`, with the rows in `statistics.rows`, and neighbours : k.
+    """
+
+    def __init__(self, *, neighbours: int, **fields):
+        super().__init__(**fields)
+        self.neighbours = int(neighbours)
+
+    @classmethod
+    def fit(
+        cls,
+        embeddings: Embeddings | Iterable[Embeddings],
+        *,
+        components: int = 0,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NeighbourDensity:
+        """Keep the samples, and score every one by the others.
+
+        Parameters
+        ----------
+        embeddings : N samples of one prompt, at once or batch by batch; exact repeats are dropped and noted.
+        components : k of the Gaussian around them.   seed : of the calibration's draws.
+        progress : called with (done, total).
+
+        Raises
+        ------
+        RarityError : as the Gaussian.
+        """
+        statistics, space, source = gather(embeddings, progress)
+        return cls.from_statistics(
+            statistics, space, source=source, components=components, seed=seed, progress=progress
+        )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: Statistics,
+        space: EmbeddingSpace,
+        *,
+        source: dict | None = None,
+        components: int = 0,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NeighbourDensity:
+        """The density of the rows that `statistics` keeps; the Gaussian around them is that of all rows seen.
+
+        Parameters and errors as `fit`.
+        """
+        base = GaussianDensity.from_statistics(statistics, space, source=source, components=components, seed=seed)
+        with plain():
+            calibration = Calibration.fit(_left_out(base.statistics.rows, progress), seed)
+        return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})
+
+    def score(self, x: Tensor) -> Tensor:
+        """Distance to the k-th nearest row kept, [N] float64, differentiable: how far from everything seen.
+
+        The gradient is the unit vector away from that row, and 0 upon it. A row that was learnt from finds itself as
+        its nearest, so its own score is lower than that of a new picture at its place.
+        """
+        x = self._rows(x)
+        rows = self.statistics.rows
+        index = nearest(x, rows, self.neighbours)[1][:, -1]
+        return torch.linalg.vector_norm(x - rows[index].double(), dim=1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density in nats, [N], not normalised: see the class."""
+        return self._log_ball() - len(self.mean) * self.score(x).log()
+
+    def sample(self, count: int, seed: int = 0) -> Embeddings:
+        """Rows drawn at random, each moved in a random direction.
+
+        A row at distances r_1 .. r_k from its neighbours moves about h = sqrt(r_k^2 - r_(k-1)^2). In many dimensions a
+        random move is at right angles to every neighbour: it ends sqrt(r_j^2 + h^2) from each, so that with the row
+        itself among the neighbours the k-th of them is as far as it was. Further, and draws would all be rare.
+        """
+        g = generator(seed)
+        rows, width = self.statistics.rows, len(self.mean)
+        start = rows[torch.randint(len(rows), (count,), generator=g)]
+        radii = nearest(start, rows, self.neighbours + 1)[0].square()  # the first is the row itself, at 0
+        noise = torch.randn(count, width, generator=g, dtype=torch.float64)
+        move = ((radii[:, -1] - radii[:, -2]) / width).sqrt()[:, None] * noise
+        return Embeddings(start.double() + move, self.space, (), {**self.source, "kind": "drawn from the density"})
+
+    def describe(self, one_in: float | None = None) -> str:
+        """The density in plain words, and what "1 in N" means in it."""
+        lines = super().describe(one_in).split("\n")
+        rows = f"the {self.neighbours}th nearest of {len(self.statistics.rows):,} samples"
+        lines.insert(2, f"How rare something is says its distance to {rows}; no shape is assumed.")
+        return "\n".join(lines)
+
+    def state(self) -> tuple[dict, dict[str, Tensor]]:
+        """JSON values and tensors that `from_state` makes the same density of."""
+        fields, tensors = super().state()
+        return {**fields, "neighbours": self.neighbours}, tensors
+
+    @classmethod
+    def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> NeighbourDensity:
+        """The inverse of `state`, checked: a file may hold anything.
+
+        Raises
+        ------
+        RarityError : what the Gaussian refuses; a number of neighbours that the rows do not have.
+        """
+        base = GaussianDensity.from_state(fields, tensors)
+        k = fields.get("neighbours")
+        sound = (
+            base.estimator == "neighbours"
+            and type(k) is int
+            # With one neighbour a row's own density would be infinite.
+            and 2 <= k < len(base.statistics.rows) == len(base.calibration.scores)
+        )
+        if not sound:
+            raise RarityError("The neighbours in this file are damaged. Learn the density again and save it.")
+        return cls(neighbours=k, **vars(base))
+
+    def _how_far(self, bits: float) -> str:
+        ratio = self.score_at(bits) / max(self.score_at(1.0), 1e-300)
+        return f", {ratio:.1f} times as far from them as the typical sample"
+
+    def _log_ball(self) -> float:
+        """log p at distance 1: log k - log n - log V_d."""
+        d, n = len(self.mean), len(self.statistics.rows)
+        return math.log(self.neighbours / n) - 0.5 * d * math.log(math.pi) + math.lgamma(0.5 * d + 1)
+
+
+def _left_out(rows: Tensor, progress: Callable[[int, int], None] | None) -> Tensor:
+    """The distance of every row to its k-th nearest other, [n]; rows differ, so each is its own nearest, at 0."""
+    blocks, radii = rows.split(BLOCK), []
+    for i, block in enumerate(blocks):
+        radii.append(nearest(block, rows, NEIGHBOURS + 1)[0][:, -1])
+        if progress:
+            progress(i + 1, len(blocks))
+    return torch.cat(radii)
