@@ -114,7 +114,7 @@ class Calibration:
         """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with the score."""
         score = torch.as_tensor(score, dtype=torch.float64)
         tail = _tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
-        return torch.where(score > self.threshold, tail, -self._body(score).log2())
+        return torch.where(score > self.threshold, tail, 0.0 - self._body(score).log2())
 
     def score_at(self, bits: float) -> float:
         """The smallest score that is at least this rare: the inverse of `bits`.

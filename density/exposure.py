@@ -33,8 +33,7 @@ class ExposureMemory:
     """Pictures a viewer has seen: how many, their mean and scatter, and their embeddings.
 
     A memory is never changed; `update`, `merge` and `forget` return another one. Its statistics are kept in the
-    embedding's own coordinates. Whitening is linear, so the same memory is read under any density of its space:
-    `whitened`.
+    embedding's own coordinates, so the same memory is read under any density of its space.
 
     Parameters
     ----------
@@ -148,19 +147,6 @@ class ExposureMemory:
         density.space.require_same(self.space, "memory")
         kappa = PRIOR_ITEMS + self.n_eff
         return Belief((PRIOR_ITEMS * density.mean + self.n_eff * self.mean) / kappa, kappa)
-
-    def whitened(self, density: GaussianDensity) -> tuple[float, Tensor, Tensor]:
-        """(n_eff, sum of v [d], sum of v v' [d, d]) of the whitened coordinates v = Sigma^-1/2 (x - mu), float64.
-
-        With a = Sigma^-1/2 and m, S the memory's mean and scatter: sum v = n a (m - mu), and
-        sum v v' = a (S + n (m - mu)(m - mu)') a.
-        """
-        density.space.require_same(self.space, "memory")
-        a = torch.eye(self.space.width, dtype=torch.float64) / math.sqrt(density.residual_variance)
-        a = a + (density.basis * (density.variances**-0.5 - density.residual_variance**-0.5)) @ density.basis.T
-        offset = self.mean - density.mean
-        second = a @ (self.scatter + self.n_eff * torch.outer(offset, offset)) @ a
-        return self.n_eff, self.n_eff * a @ offset, second
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
         """JSON values and tensors that `from_state` makes the same memory of, bit for bit."""

@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .calibration import Calibration
+from .calibration import one_in_from_bits
 from .embeddings import Embeddings
 from .exposure import Belief, ExposureMemory
 from .gaussian import GaussianDensity
-from .neighbours import nearest
-from .tensors import generator
-
-RESOLUTION = 1e-7  # l: a viewer tells pictures apart to about three ten-thousandths of the spread, squared
-UNSEEN = 2000  # distances that say how near to the memory an unseen picture usually lies
-BLOCK = 256  # pictures of a session taken in at once
+from .information import information_gain
+from .separation import Unseen
+from .tables import text_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +25,7 @@ class Novelty:
     Attributes
     ----------
     novelty : the headline, the smaller of `global_bits` and `local_bits`: an odd picture seen before is not new.
+    bits_low, bits_high : its 90 % interval: how far calibrations on other samples might put it.
     bits : surprise under the density alone, calibrated: 10 bits is 1 in 1,024.
     global_bits : the same about the viewer's belief; `bits` for an empty memory.
     local_bits : -log2 `survival`; infinite for an empty memory.
@@ -35,11 +33,15 @@ class Novelty:
     bayesian_surprise, information_gain : see the functions of these names.
     nearest : index of the nearest remembered item, -1 for an empty memory.
     distance : Euclidean, to that item, in units of the embedding; infinite for an empty memory.
-    survival : the share of unseen pictures at least this far from everything remembered; 0 for an empty memory.
+    survival : the share of unseen pictures that stand at least this clear of everything remembered (`separation`); near
+        1 for a copy, 0 for an empty memory.
     conformity : cosine to the density's mean; 1 is as ordinary as a direction can be.
+    labels : of the pictures, N texts or none.   nearest_labels : of the nearest remembered items, N texts, "" for none.
     """
 
     novelty: Tensor
+    bits_low: Tensor
+    bits_high: Tensor
     bits: Tensor
     global_bits: Tensor
     local_bits: Tensor
@@ -50,14 +52,25 @@ class Novelty:
     distance: Tensor
     survival: Tensor
     conformity: Tensor
+    labels: tuple[str, ...] = ()
+    nearest_labels: tuple[str, ...] = ()
 
     def rows(self) -> list[dict]:
         """One dictionary a picture, JSON values only: what is infinite is None."""
-        lists = {name: getattr(self, name).tolist() for name in self.__dataclass_fields__}
+        readings = {name: getattr(self, name).tolist() for name in self.__dataclass_fields__ if "labels" not in name}
         return [
-            {name: values[i] if math.isfinite(values[i]) else None for name, values in lists.items()}
+            {
+                "label": self.labels[i] if self.labels else "",
+                **{name: values[i] if math.isfinite(values[i]) else None for name, values in readings.items()},
+                "nearest_label": self.nearest_labels[i] if self.nearest_labels else "",
+            }
             for i in range(len(self.novelty))
         ]
+
+    def table(self) -> str:
+        """The readings as text, one line a picture under a heading line, columns aligned."""
+        heads = ("picture", "novelty", "90 %", "1 in N", "global", "local", "gain", "nearest seen", "survival", "conformity")
+        return text_table(heads, [_line(i, row) for i, row in enumerate(self.rows())])
 
 
 def score_novelty(
@@ -70,34 +83,42 @@ def score_novelty(
 ) -> Novelty:
     """Read every picture under the density and the memory; each by itself, so that their order does not matter.
 
-    Global: the calibrated bits of D2 about the viewer's belief. Local: -log2 S(distance to the nearest item seen),
-    where S is learnt from the distances of pictures that were not seen. A Gaussian cannot tell a copy of an odd
-    picture from another odd picture; the distance can.
+    Global: the calibrated bits of D2 about the viewer's belief. Local: -log2 S(t), t the separation from what was seen,
+    d min(1, d / b)^32 of the distances d to the nearest seen and b to the nearest unseen picture, and S the share of
+    unseen pictures with at least as much. A Gaussian cannot tell a copy of an odd picture from another odd picture;
+    distances can.
 
     Parameters
     ----------
     items : N pictures.   memory : what the viewer has seen; may be empty.
-    baseline : pictures to learn S from, those in the memory left out; without it, draws from the density.
-    seed : of these draws, or of the choice of UNSEEN of the baseline's rows.
+    baseline : unseen pictures to learn S from; without it, the samples that the density was learnt from (see `Unseen`).
+        Thousands of them tell copies better than hundreds.
+    seed : of the choice among more of them.
 
     Raises
     ------
-    RarityError : different spaces; a baseline of fewer than 50 pictures that were not seen.
+    RarityError : different spaces; a baseline of fewer than 50 pictures.
     """
     density.space.require_same(items.space, "pictures to score")
-    x = items.vectors.double()
-    belief = memory.belief(density)
-    bits = density.bits(x)
-    global_bits = density.calibration.bits(_about(belief, density, x)) if len(memory) or memory.n_eff else bits
-    n = len(items)
-    local_bits = distance = torch.full((n,), math.inf, dtype=torch.float64)
-    index = torch.full((n,), -1)
+    if baseline is not None:
+        density.space.require_same(baseline.space, "baseline")
+    x, belief, calibration = items.vectors.double(), memory.belief(density), density.calibration
+    score = density.score(x)
+    about = _about(belief, density, x) if memory.n_eff else score
+    global_bits = calibration.bits(about)
+    low, high = calibration.interval(about)
+    local_bits = distance = torch.full((len(items),), math.inf, dtype=torch.float64)
+    index = torch.full((len(items),), -1)
     if len(memory):
-        distance, index = (found[:, 0] for found in nearest(items.vectors, memory.vectors))
-        local_bits = unseen_distances(density, memory, baseline=baseline, seed=seed).bits(distance)
+        unseen = Unseen(density, memory, baseline=baseline, seed=seed)
+        separation, distance, index = unseen.measure(items)
+        local_bits = unseen.calibration.bits(separation)
+        low, high = map(torch.minimum, (low, high), unseen.calibration.interval(separation))
     return Novelty(
         novelty=torch.minimum(global_bits, local_bits),
-        bits=bits,
+        bits_low=low,
+        bits_high=high,
+        bits=calibration.bits(score),
         global_bits=global_bits,
         local_bits=local_bits,
         surprisal=predictive_surprisal(items, density, memory),
@@ -107,20 +128,9 @@ def score_novelty(
         distance=distance,
         survival=torch.exp2(-local_bits),
         conformity=conformity(items, density),
+        labels=items.labels,
+        nearest_labels=tuple(memory.labels[i] if i >= 0 else "" for i in index.tolist()),
     )
-
-
-def unseen_distances(
-    density: GaussianDensity, memory: ExposureMemory, *, baseline: Embeddings | None = None, seed: int = 0
-) -> Calibration:
-    """The calibration of a distance to the nearest item remembered, from UNSEEN pictures that are not in the memory."""
-    if baseline is None:
-        unseen = density.sample(UNSEEN, seed).vectors
-    else:
-        density.space.require_same(baseline.space, "baseline")
-        unseen = baseline.vectors[torch.randperm(len(baseline), generator=generator(seed))[:UNSEEN]]
-    distances = nearest(unseen, memory.vectors)[0][:, 0]
-    return Calibration.fit(distances if baseline is None else distances[distances > 0], seed)
 
 
 def predictive_surprisal(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
@@ -156,35 +166,6 @@ def bayesian_surprise(items: Embeddings, density: GaussianDensity, memory: Expos
     return 0.5 * (spread + kappa / (kappa + 1) ** 2 * d2) / math.log(2)
 
 
-def information_gain(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
-    """What each picture would teach by itself, [N] bits: the part of it that the pictures seen do not span.
-
-        gain = 1/2 log2(1 + v' (I + sum v_i v_i' / l)^-1 v / l)
-
-    with whitened coordinates v, the sum over what the memory holds, and l = RESOLUTION. A repeat gains half a bit at
-    most, whatever its first showing gained. There are d directions only: once they are all spanned, every picture
-    gains little, new or not.
-    """
-    density.space.require_same(items.space, "pictures to score")
-    return _gains(_root(density, memory), _whitened(density, items))
-
-
-def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
-    """What each picture teaches after those before it in `items`, [N] bits; their sum does not depend on the order.
-
-    The sum is 1/2 log2 det(I + sum v v' / l), after less before. It is read off triangular factors: a determinant
-    formed from the matrix itself would lose its last seven digits to l.
-    """
-    density.space.require_same(items.space, "pictures of the session")
-    root, gains = _root(density, memory), []
-    for v in _whitened(density, items).split(BLOCK):
-        t = torch.linalg.solve_triangular(root.T, v.T / math.sqrt(RESOLUTION), upper=False)
-        stacked = torch.cat([t, torch.eye(len(v), dtype=torch.float64)])
-        gains.append(torch.linalg.qr(stacked, mode="r").R.diagonal().abs().log2())
-        root = torch.linalg.qr(torch.cat([root, v / math.sqrt(RESOLUTION)]), mode="r").R
-    return torch.cat(gains)
-
-
 def conformity(items: Embeddings, density: GaussianDensity) -> Tensor:
     """Cosine of every picture to the density's mean, [N]."""
     density.space.require_same(items.space, "pictures to score")
@@ -196,19 +177,18 @@ def _about(belief: Belief, density: GaussianDensity, x: Tensor) -> Tensor:
     return density.score(x - (belief.mean - density.mean))
 
 
-def _whitened(density: GaussianDensity, items: Embeddings) -> Tensor:
-    """v = Sigma^-1/2 (x - mu) in all d dimensions, [N, d]: |v|^2 is D2."""
-    w, r = density.whiten(items.vectors)
-    return w @ density.basis.T + r / math.sqrt(density.residual_variance)
-
-
-def _root(density: GaussianDensity, memory: ExposureMemory) -> Tensor:
-    """Upper triangular R with R'R = I + sum v v' / l over the memory, [d, d]."""
-    values, vectors = torch.linalg.eigh(memory.whitened(density)[2])
-    scaled = (1 + values.clamp_min(0) / RESOLUTION).sqrt()[:, None] * vectors.T
-    return torch.linalg.qr(scaled, mode="r").R
-
-
-def _gains(root: Tensor, v: Tensor) -> Tensor:
-    t = torch.linalg.solve_triangular(root.T, v.T / math.sqrt(RESOLUTION), upper=False)
-    return 0.5 * torch.log1p(t.square().sum(dim=0)) / math.log(2)
+def _line(i: int, row: dict) -> tuple[str, ...]:
+    """The texts of one line of `Novelty.table`; what an empty memory cannot say is a dash."""
+    seen, one_in = row["nearest"] >= 0, one_in_from_bits(row["novelty"])
+    return (
+        row["label"] or str(i),
+        f"{row['novelty']:.2f}",
+        f"{row['bits_low']:.1f}-{row['bits_high']:.1f}",
+        f"{one_in:,.0f}" if one_in < 1e9 else "over 1e9",
+        f"{row['global_bits']:.2f}",
+        f"{row['local_bits']:.2f}" if seen else "-",
+        f"{row['information_gain']:.2f}",
+        (row["nearest_label"] or str(row["nearest"])) if seen else "-",
+        f"{row['survival']:.1%}" if seen else "-",
+        f"{row['conformity']:.3f}",
+    )

@@ -6,18 +6,8 @@ import math
 import pytest
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, RarityError
-from rarity.density import novelty as module
 from rarity.density.exposure import ExposureMemory
-from rarity.density.novelty import (
-    RESOLUTION,
-    bayesian_surprise,
-    conformity,
-    information_gain,
-    predictive_surprisal,
-    score_novelty,
-    session_gains,
-    unseen_distances,
-)
+from rarity.density.novelty import bayesian_surprise, conformity, predictive_surprisal, score_novelty
 from scipy.stats import multivariate_t
 
 
@@ -40,11 +30,6 @@ def covariance(density):
     inside = density.basis @ density.basis.T
     rest = density.residual_variance * (torch.eye(16, dtype=torch.float64) - inside)
     return density.basis @ density.variances.diag() @ density.basis.T + rest
-
-
-def literal_whitened(density, x):
-    values, vectors = torch.linalg.eigh(covariance(density))
-    return (x.double() - density.mean) @ (vectors * values**-0.5) @ vectors.T
 
 
 def test_predictive_surprisal_is_scipy_s_student_t(density, memory, empty, items):
@@ -75,68 +60,41 @@ def test_bayesian_surprise_fades_with_exposure(density, mixture, empty, items):
     assert (ratio < 0.05).all()
 
 
-def test_information_gain_equals_the_inverse_formula(density, memory, empty, items, monkeypatch):
-    monkeypatch.setattr(module, "RESOLUTION", 0.01)  # so that the plain inverse keeps its digits, too
-    v = literal_whitened(density, items.vectors)
-    for seen in (memory, empty):
-        rows = literal_whitened(density, seen.vectors)
-        a = torch.eye(16, dtype=torch.float64)
-        for w, row in zip(seen.weights, rows, strict=True):
-            a += w * torch.outer(row, row) / 0.01
-        expected = [0.5 * math.log2(1 + float(x @ torch.linalg.inv(a) @ x) / 0.01) for x in v]
-        assert information_gain(items, density, seen).tolist() == pytest.approx(expected, rel=1e-8)
-
-
-def test_a_repeat_gains_almost_nothing(density, empty, items):
-    first = information_gain(items, density, empty)
-    for i, gain in enumerate(first):
-        again = information_gain(items.select([i]), density, empty.update(items.select([i])))
-        assert 0 < again < 0.05 * gain
-
-
-def test_session_gains_are_those_of_a_memory_that_takes_each_picture_in(density, memory, items):
-    seen, gains = memory, []
-    for i in range(len(items)):
-        gains.append(float(information_gain(items.select([i]), density, seen)))
-        seen = seen.update(items.select([i]))
-    assert session_gains(items, density, memory).tolist() == pytest.approx(gains, rel=1e-4, abs=1e-4)
-
-
-@pytest.mark.parametrize("block", [5, 256])
-def test_a_session_s_total_does_not_depend_on_its_order(block, density, memory, empty, mixture, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", block)
-    session = Embeddings.cat([mixture(40, 3), mixture(4, 3)])  # four shown twice
-    for seen in (memory, empty):
-        totals = [
-            float(
-                session_gains(
-                    session.select(torch.randperm(44, generator=torch.Generator().manual_seed(s))), density, seen
-                ).sum()
-            )
-            for s in range(6)
-        ]
-        assert max(totals) - min(totals) < 1e-9 * min(totals)
-
-
-def test_a_session_s_total_is_the_determinant(density, empty, mixture):
-    session = mixture(60, 3)
-    v = literal_whitened(density, session.vectors)
-    expected = 0.5 * torch.linalg.eigvalsh(v.T @ v / RESOLUTION).log1p().sum() / math.log(2)
-    assert float(session_gains(session, density, empty).sum()) == pytest.approx(float(expected), rel=1e-9)
+def literal_separation(x, seen, others):
+    """d min(1, d / b)^32, one picture at a time; a picture that is among the others is left out of them."""
+    d = float((seen - x).norm(dim=1).min())
+    b = min(v for v in (others - x).norm(dim=1).tolist() if v > 0)
+    return d * min(1.0, d / b) ** 32
 
 
 def test_nearest_and_survival_equal_the_literal_ones(density, memory, items, mixture):
-    reading = score_novelty(items, density, memory, baseline=mixture(500, 31))
-    distances = (items.vectors.double()[:, None] - memory.vectors.double()).norm(dim=2)
+    baseline = mixture(500, 31)
+    reading = score_novelty(items, density, memory, baseline=baseline)
+    x, seen, others = (e.double() for e in (items.vectors, memory.vectors, baseline.vectors))
+    distances = (x[:, None] - seen).norm(dim=2)
     assert torch.equal(reading.nearest, distances.argmin(dim=1))
     assert torch.allclose(reading.distance, distances.amin(dim=1), rtol=1e-12)
-    unseen = (mixture(500, 31).vectors.double()[:, None] - memory.vectors.double()).norm(dim=2).amin(dim=1)
-    threshold = unseen.sort().values[449]
-    for survival, d in zip(reading.survival.tolist(), reading.distance, strict=True):
-        if d <= threshold:
-            assert survival == pytest.approx((1 + int((unseen >= d - 1e-12).sum())) / 501)
+    unseen = sorted(literal_separation(u, seen, others) for u in others)
+    for survival, one in zip(reading.survival.tolist(), x, strict=True):
+        t = literal_separation(one, seen, others)
+        if t <= unseen[449]:
+            assert survival == pytest.approx((1 + sum(u >= t * (1 - 1e-9) for u in unseen)) / 501)
         else:
             assert survival < 0.11
+
+
+def test_without_a_baseline_the_density_s_own_samples_serve(density, baseline, memory, items):
+    one, two = (score_novelty(items, density, memory, baseline=b, seed=s) for b, s in ((None, 0), (baseline, 1)))
+    assert torch.allclose(one.survival, two.survival, rtol=1e-9)
+
+
+def test_a_memory_of_the_whole_baseline_compares_each_of_it_with_the_others(density, baseline, empty, mixture):
+    memory = empty.update(baseline)
+    for given in (None, baseline):
+        copies, new = (score_novelty(e, density, memory, baseline=given) for e in (baseline, mixture(2000, 77)))
+        assert (copies.local_bits < 1e-2).all()
+        for p in (0.9, 0.5, 0.2):
+            assert float((new.survival <= p).double().mean()) == pytest.approx(p, abs=4 * math.sqrt(p / 2000))
 
 
 @pytest.mark.parametrize("kind, shares", [("mixture", (0.9, 0.5, 0.2)), ("gaussian", (0.9, 0.5, 0.1, 0.05, 0.01))])
@@ -184,8 +142,9 @@ def test_items_of_no_weight_change_nothing(density, memory, items):
 
 def test_order_of_the_pictures_does_not_matter(density, memory, items):
     one, other = (score_novelty(e, density, memory) for e in (items, items.select(range(11, -1, -1))))
-    for name in one.__dataclass_fields__:
-        assert torch.allclose(getattr(one, name), getattr(other, name).flip(0), rtol=1e-9)
+    for name, value in vars(one).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.allclose(value, getattr(other, name).flip(0), rtol=1e-9)
 
 
 def test_a_faded_memory_without_items_still_moves_the_belief(density, memory, items):
@@ -209,7 +168,7 @@ def test_half_precision_and_identical_rows_are_finite(dtype, density, memory, sp
 def test_bad_input_says_so(density, memory, items, mixture):
     foreign = EmbeddingSpace("another", "f", 16)
     others = Embeddings(items.vectors, foreign)
-    measures = (predictive_surprisal, bayesian_surprise, information_gain, session_gains, score_novelty)
+    measures = (predictive_surprisal, bayesian_surprise, score_novelty)
     for use in measures:
         with pytest.raises(RarityError, match="different embedding spaces"):
             use(others, density, memory)
@@ -217,5 +176,74 @@ def test_bad_input_says_so(density, memory, items, mixture):
             use(items, density, ExposureMemory(foreign))
     with pytest.raises(RarityError, match="different embedding spaces"):
         score_novelty(items, density, memory, baseline=others)
-    with pytest.raises(RarityError, match="at least 50"):
-        unseen_distances(density, memory, baseline=mixture(20, 1))
+    with pytest.raises(RarityError, match="at least 50 pictures to say how near is too near, got 20"):
+        score_novelty(items, density, memory, baseline=mixture(20, 1))
+
+
+def test_the_headline_lies_in_its_interval_which_is_the_smaller_of_both_at_either_end(density, memory, items, mixture):
+    for seen in (memory, ExposureMemory(items.space)):
+        reading = score_novelty(items, density, seen, baseline=mixture(500, 31))
+        assert (reading.bits_low <= reading.novelty).all() and (reading.novelty <= reading.bits_high).all()
+        low, high = density.calibration.interval(density.score(items.vectors.double() - shift(density, seen)))
+        assert (reading.bits_low <= low).all() and (reading.bits_high <= high).all()
+    assert torch.equal(reading.bits_low, low) and torch.equal(reading.bits_high, high)  # nothing seen: the density's own
+
+
+def shift(density, memory):
+    return memory.belief(density).mean - density.mean
+
+
+def test_copies_at_many_distances_are_told_from_new_pictures(density, empty, mixture):
+    """Each moved its own way, and all the same way, by up to the distance at which a new picture's neighbour lies."""
+    seen, new, g = mixture(100, 51), mixture(300, 52), torch.Generator().manual_seed(1)
+    memory = empty.update(seen)
+    fresh = score_novelty(new, density, memory, baseline=mixture(5000, 53))
+    typical = float(fresh.distance.median())
+    for ways in (100, 1):
+        for strength in (0.01, 0.1, 0.3):
+            way = torch.nn.functional.normalize(torch.randn(ways, 16, generator=g), dim=1)
+            copies = Embeddings(seen.vectors + strength * typical * way, seen.space)
+            copied = score_novelty(copies, density, memory, baseline=mixture(5000, 53))
+            below = (copied.survival[:, None] > fresh.survival).double() + 0.5 * (copied.survival[:, None] == fresh.survival)
+            assert float(below.mean()) > 0.98, (ways, strength)
+
+
+def test_what_is_far_from_everything_is_not_taken_for_a_copy(density, empty, mixture):
+    """All distances are alike from far away, so that a ratio alone would be as near 1 as that of a copy."""
+    far = mixture(20, 61).vectors.double() - density.mean
+    far = Embeddings(density.mean + 6 * far / far.norm(dim=1, keepdim=True) * density.spectrum.sum().sqrt(), density.space)
+    assert (score_novelty(far, density, empty.update(mixture(100, 51))).local_bits > 5).all()
+
+
+def test_pictures_of_the_baseline_itself_are_read_like_others(density, baseline, empty, mixture):
+    """A picture among those it is compared with is left out of them; it would be its own nearest otherwise."""
+    memory = empty.update(mixture(100, 51))
+    among, fresh = (score_novelty(e, density, memory).survival for e in (baseline, mixture(2000, 54)))
+    for p in (0.9, 0.5, 0.2):
+        assert float((among <= p).double().mean()) == pytest.approx(p, abs=0.01)  # they are what calibrated it
+        assert float((fresh <= p).double().mean()) == pytest.approx(p, abs=4 * math.sqrt(p / 2000))
+
+
+def test_the_table_has_a_line_a_picture_under_its_heads(density, space, mixture):
+    seen = Embeddings(mixture(3, 1).vectors, space, ("an old one", "", "another"))
+    items = Embeddings.cat([seen.select([0, 1]), mixture(2, 9)])
+    memory = ExposureMemory(space).update(seen)
+    lines = score_novelty(items, density, memory).table().split("\n")
+    assert len(lines) == 5 and len({len(line) for line in lines}) == 1
+    heads = ["picture", "novelty", "90 %", "1 in N", "global", "local", "gain", "nearest seen", "survival", "conformity"]
+    assert [part.strip() for part in lines[0].split("  ") if part.strip()] == heads
+    first, second, third = ([part.strip() for part in line.split("  ") if part.strip()] for line in lines[1:4])
+    assert first[0] == "0" and first[1] == "0.00" and first[3] == "1" and first[7:9] == ["an old one", "100.0%"]
+    assert second[7] == "1"  # it has no label: its number stands for it
+    reading = score_novelty(items, density, memory)
+    assert float(third[1]) == pytest.approx(float(reading.novelty[2]), abs=0.006)
+    assert float(third[9]) == pytest.approx(float(reading.conformity[2]), abs=0.0006)
+    named = Embeddings(items.vectors, space, ("a", "b", "c", "d"))
+    assert [line.split()[0] for line in score_novelty(named, density, memory).table().split("\n")[1:]] == list("abcd")
+
+
+def test_the_table_of_an_empty_memory_says_nothing_of_what_was_seen(density, empty, items):
+    far = Embeddings(50 * items.vectors, items.space)
+    lines = [[part.strip() for part in line.split("  ") if part.strip()]
+             for line in score_novelty(far, density, empty).table().split("\n")[1:]]
+    assert all(line[5] == line[7] == line[8] == "-" for line in lines) and any(line[3] == "over 1e9" for line in lines)
