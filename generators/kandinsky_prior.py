@@ -198,8 +198,7 @@ class Prior:
             raise RarityError(f"The steps must be at most {self.scheduler.config.num_train_timesteps}, got {steps}.")
         if not math.isfinite(guidance):
             raise RarityError(f"The guidance must be a finite number, got {guidance}.")
-        source = {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
-                  "seed": seed, "steps": steps, "guidance": float(guidance)}
+        source = sampling_source(prompt, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
         chain = steps_back(self.scheduler, steps)
         with torch.no_grad(), threads_worth(self.text_encoder):
             read = self._read([prompt, negative_prompt] if guidance > 1 else [prompt])
@@ -254,6 +253,14 @@ class _Texts(NamedTuple):
     embedding: Tensor
     hidden: Tensor
     mask: Tensor
+
+
+def sampling_source(
+    prompt: str, *, seed: int = 0, steps: int = 25, guidance: float = 4.0, negative_prompt: str = ""
+) -> dict:
+    """What the source of sampled embeddings says of them: all that decides about a sample, but for its index."""
+    return {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
+            "seed": seed, "steps": steps, "guidance": float(guidance)}
 
 
 def encoder_name(config) -> str:
