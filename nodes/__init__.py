@@ -5,7 +5,7 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
-from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity
+from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
 from .embeddings import RarityEncodeImages, RaritySelectEmbeddings
 from .files import (
     RarityLoadDensity,
@@ -46,6 +46,7 @@ NODES = [
     RarityLoadEmbeddings,
     RaritySaveExposure,
     RarityLoadExposure,
+    RarityMergeDensities,
 ]
 
 

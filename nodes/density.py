@@ -2,7 +2,8 @@
 
 from comfy_api.latest import io, ui
 
-from ..density.gaussian import GaussianDensity
+from ..density.fit import CHOICES, fit_density
+from ..density.merge import merge_densities
 from ..density.plots import density_map
 from . import sockets
 from .progress import node_progress
@@ -26,6 +27,16 @@ class RarityFitDensity(io.ComfyNode):
                     max=4096,
                     tooltip="How many main directions the density has. 0 picks the number that predicts unseen samples best.",
                 ),
+                io.Combo.Input(
+                    "estimator",
+                    options=list(CHOICES),
+                    default="ppca",
+                    optional=True,
+                    tooltip="How what is usual is described. ppca: main directions and an even rest; right for most prompts. "
+                    "auto tries the others and takes what predicts unseen samples best. mixture: several kinds of usual, as for "
+                    "a prompt that means two things. neighbours: nearness to samples; it scores any shape, but cannot be "
+                    "optimised. ledoit-wolf, oas, full: every direction by itself, for many samples.",
+                ),
             ],
             outputs=[
                 sockets.Density.Output(
@@ -35,8 +46,41 @@ class RarityFitDensity(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, embeddings, components):
-        return io.NodeOutput(GaussianDensity.fit(embeddings, components=components, progress=node_progress()))
+    def execute(cls, embeddings, components, estimator="ppca"):
+        density = fit_density(embeddings, estimator, components=components, progress=node_progress())
+        return io.NodeOutput(density)
+
+
+class RarityMergeDensities(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityMergeDensities",
+            display_name="Merge Densities",
+            category="Rarity/density",
+            description="Makes one density of several that were learnt apart, on other machines or other days: the same as "
+            "learning from all their samples at once.",
+            inputs=[
+                sockets.Density.Input("density_1", tooltip="A density: Fit Density or Load Density."),
+                sockets.Density.Input(
+                    "density_2", tooltip="Another, of the same model and estimator, from samples of another seed."
+                ),
+                sockets.Density.Input("density_3", optional=True, tooltip="A third one, if there is one."),
+                sockets.Density.Input(
+                    "density_4", optional=True, tooltip="A fourth one. For more than four, merge what this node gives."
+                ),
+            ],
+            outputs=[
+                sockets.Density.Output(
+                    display_name="density", tooltip="The density of all samples together, in whatever order they came."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, density_1, density_2, density_3=None, density_4=None):
+        given = filter(None, (density_1, density_2, density_3, density_4))
+        return io.NodeOutput(merge_densities(given, progress=node_progress()))
 
 
 class RarityDensityMap(io.ComfyNode):
