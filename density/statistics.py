@@ -131,7 +131,7 @@ class Statistics:
             both.keys = torch.cat([self.keys, other.keys]).sort().values
             for part in (self, other):
                 kept = part.rows
-                mine = part.keys[: len(kept)] <= both.keys[: MAX_ROWS][-1:]
+                mine = part.keys[: len(kept)] <= both.keys[:MAX_ROWS][-1:]
                 both._keep(kept[mine], part.keys[: len(kept)][mine])
             if both.count > MAX_ROWS:
                 both._folds = [one.merge(two) for one, two in zip(self.folds, other.folds, strict=True)]
@@ -221,7 +221,7 @@ class Statistics:
             self._folds = None
         at = np.searchsorted(self.keys.numpy(), keys.numpy())
         self.keys = torch.from_numpy(np.insert(self.keys.numpy(), at, keys.numpy()))
-        kept = keys <= self.keys[: MAX_ROWS][-1]
+        kept = keys <= self.keys[:MAX_ROWS][-1]
         self._keep(rows[places[kept]], keys[kept])
 
     def _wait(self, rows: Tensor, keys: Tensor, places: Tensor) -> None:
@@ -236,7 +236,7 @@ class Statistics:
         """Store rows whose keys are among the smallest: where rows were that no longer are, then behind the others."""
         if self._handed_out:
             self._store, self._handed_out = self._store[: len(self._row_keys)].clone(), False
-        free = (self._row_keys > self.keys[: MAX_ROWS][-1]).nonzero().flatten()[: len(keys)]
+        free = (self._row_keys > self.keys[:MAX_ROWS][-1]).nonzero().flatten()[: len(keys)]
         behind = len(self._row_keys) + torch.arange(len(keys) - len(free))
         self._row_keys = torch.cat([self._row_keys, keys[len(free) :]])
         self._row_keys[free] = keys[: len(free)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rarity.density import Embeddings, EmbeddingSpace, RarityError, files
+from rarity.density import Embeddings, EmbeddingSpace, RarityError, container, files
 from rarity.density.exposure import FORGOTTEN, ExposureMemory
 from rarity.density.files import inspect_file, load_exposure, save_exposure
 
@@ -48,15 +48,6 @@ def test_statistics_equal_the_sums(memory, mixture):
     assert memory.n_eff == pytest.approx(n) and torch.allclose(memory.mean, mean)
     assert torch.allclose(memory.scatter, scatter, atol=1e-12)
     assert len(memory) == 8 and memory.labels == (*"abcdef", "", "")
-
-
-def test_whitened_sums_equal_those_of_whitened_rows(memory, density, mixture):
-    rows = torch.cat([mixture(6, 5).vectors, mixture(3, 6).vectors]).double()
-    n, total, second = memory.whitened(density)
-    v = [density.basis @ w + r / density.residual_variance**0.5 for w, r in zip(*density.whiten(rows), strict=True)]
-    weights = [0.9] * 6 + [0.5, 0, 2.0]
-    assert torch.allclose(total, sum(w * x for w, x in zip(weights, v, strict=True)))
-    assert torch.allclose(second, sum(w * torch.outer(x, x) for w, x in zip(weights, v, strict=True)), atol=1e-9)
 
 
 def test_order_and_batches_do_not_matter(space, mixture):
@@ -110,7 +101,6 @@ def test_bad_input_says_so(space, memory, density, mixture):
         lambda: memory.update(foreign),
         lambda: memory.merge(ExposureMemory(other)),
         lambda: ExposureMemory(other).belief(density),
-        lambda: ExposureMemory(other).whitened(density),
     ):
         with pytest.raises(RarityError, match="different embedding spaces"):
             use()
@@ -202,7 +192,7 @@ DAMAGE = {
 def test_a_well_made_file_with_unsound_content_is_an_error(name, memory, tmp_path):
     fields, tensors = memory.state()
     DAMAGE[name](fields, tensors)
-    files._write(tmp_path / "x.safetensors", "exposure", fields, tensors)
+    container.write(tmp_path / "x.safetensors", "exposure", fields, tensors)
     with pytest.raises(RarityError):
         load_exposure(tmp_path / "x.safetensors")
 

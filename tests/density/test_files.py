@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rarity.density import (
     Embeddings,
     RarityError,
-    files,
+    container,
     inspect_file,
     load_density,
     load_embeddings,
@@ -148,7 +148,7 @@ def test_oversized_files_are_refused_before_they_are_read(tmp_path, density):
     head = {"format": "rarity", "version": [1, 0], "kind": "density"}
     attacks = {
         "header": lambda: path.write_bytes(struct.pack("<Q", 2**63) + b"{}"),
-        "long header": lambda: write_header(path, b" " * (files.MAX_HEADER + 1)),
+        "long header": lambda: write_header(path, b" " * (container.MAX_HEADER + 1)),
         "body": lambda: write_header(path, {"__metadata__": {"rarity": json.dumps(head)}}, size=3 << 30),
         "nested": lambda: write_header(path, b"[" * 500_000),
         "digits": lambda: write_header(path, b'{"a":' + b"9" * 900_000 + b"}"),
@@ -186,13 +186,13 @@ def test_missing_files_and_folders_say_so(tmp_path):
 
 def test_a_newer_major_version_is_refused_a_minor_one_read(density, tmp_path, monkeypatch):
     path = tmp_path / "new.safetensors"
-    monkeypatch.setattr(files, "VERSION", (1, 7))
+    monkeypatch.setattr(container, "VERSION", (1, 7))
     save_density(density, path)
-    monkeypatch.setattr(files, "VERSION", (1, 0))
+    monkeypatch.setattr(container, "VERSION", (1, 0))
     assert same_density(load_density(path), density)
-    monkeypatch.setattr(files, "VERSION", (2, 0))
+    monkeypatch.setattr(container, "VERSION", (2, 0))
     save_density(density, path)
-    monkeypatch.setattr(files, "VERSION", (1, 0))
+    monkeypatch.setattr(container, "VERSION", (1, 0))
     with pytest.raises(RarityError, match="format 2.0; this Rarity reads up to 1.x. Update"):
         load_density(path)
 
@@ -231,7 +231,7 @@ def test_a_well_made_file_with_unsound_content_is_an_error(name, density, tmp_pa
     """The digest is right: whoever makes such a file can compute it too."""
     fields, tensors = density.state()
     DAMAGE[name](fields, tensors)
-    files._write(tmp_path / "x.safetensors", "density", fields, tensors)
+    container.write(tmp_path / "x.safetensors", "density", fields, tensors)
     for load in (load_density, inspect_file):
         with pytest.raises(RarityError):
             load(tmp_path / "x.safetensors")
@@ -250,7 +250,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, density, mix
 
 
 def test_a_source_too_long_to_save_is_an_error(space, tmp_path):
-    wordy = Embeddings(torch.zeros(1, 16), space, source={"prompt": "a" * files.MAX_HEADER})
+    wordy = Embeddings(torch.zeros(1, 16), space, source={"prompt": "a" * container.MAX_HEADER})
     with pytest.raises(RarityError, match="too long"):
         save_embeddings(wordy, tmp_path / "e.safetensors")
     assert not list(tmp_path.iterdir())
