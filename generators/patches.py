@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +81,33 @@ def border_regions(height: int, width: int, patch: int) -> list[Region]:
     return regions
 
 
+def corners(height: int, width: int, patch: int) -> Iterator[tuple[tuple, tuple, tuple]]:
+    """The pixels that `border_regions` leaves out, in up to four blocks: where they are, all that their patches reach, and where
+    the block lies within that. Each is an index into pictures [N, C, H, W]."""
+    reach = patch // 2
+    for rows in _ends(height, reach):
+        for columns in _ends(width, reach):
+            near = (..., _widen(rows, reach, height), _widen(columns, reach, width))
+            yield (..., rows, columns), near, (..., _inside(rows, reach), _inside(columns, reach))
+
+
+def _ends(length: int, reach: int) -> list[slice]:
+    """The places within `reach` of either end; one stretch where they meet."""
+    if reach == 0:
+        return []
+    return [slice(0, length)] if length <= 2 * reach else [slice(0, reach), slice(length - reach, length)]
+
+
+def _widen(part: slice, reach: int, length: int) -> slice:
+    return slice(max(0, part.start - reach), min(length, part.stop + reach))
+
+
+def _inside(part: slice, reach: int) -> slice:
+    """`part` again, counted from the start of its widened self."""
+    start = min(part.start, reach)
+    return slice(start, start + part.stop - part.start)
+
+
 @dataclass(frozen=True)
 class _Cut:
     start: int
@@ -131,7 +159,8 @@ class Basis:
         share = 0.5 * (math.sqrt(1 + 4 * tolerance**2) - 1)  # s (1 + s) = tolerance^2
         matter = len(order) if tolerance == 0 else int((rest * signal > share * noise).sum())
         self.kept = order[: max(1, matter)]
-        channels, rows, columns = torch.unravel_index(self.kept, energy.shape)
+        columns, rows = self.kept % energy.shape[2], self.kept // energy.shape[2] % energy.shape[1]
+        channels = self.kept // energy[0].numel()
         rows_kept, columns_kept = int(rows.max()) + 1, int(columns.max()) + 1
         self.transforms = [self.transforms[0], self.transforms[1][:rows_kept], self.transforms[2][:columns_kept]]
         self.kept = (channels * rows_kept + rows) * columns_kept + columns
@@ -159,4 +188,4 @@ def _transform(windows: Tensor, transforms: list[Tensor]) -> Tensor:
     channels, rows, columns = transforms
     across = (windows.reshape(-1, windows.shape[3]) @ columns.T).view(*windows.shape[:3], -1)
     both = rows @ across
-    return torch.einsum("dc,pcij->pdij", channels, both) if len(channels) > 1 else both
+    return (channels @ both.flatten(2)).view(len(both), len(channels), *both.shape[2:])

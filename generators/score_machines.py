@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .patches import SAMPLE, WORKING_VALUES, Basis, Region, border_regions, interior, spread
+from .patches import SAMPLE, WORKING_VALUES, Basis, Region, border_regions, corners, interior, spread
 
 KEYS, QUERIES = 2048, 512  # patches and pixels that are compared at a time: 4 MB stay in the processor's cache
 FAR = 16.0  # e^-16 is about 1e-7: what all patches together may weigh that are passed over
@@ -35,7 +35,7 @@ class SoftmaxMean:
         """
         top = exponents.amax(dim=1, keepdim=True)
         top = top if self.top is None else torch.maximum(top, self.top)
-        weights = (exponents - top).exp_()
+        weights = _exp(exponents - top)
         total, mixed = weights.sum(dim=1, keepdim=True), weigh(weights)
         if self.top is None:
             self.total, self.mixed = total, mixed
@@ -91,8 +91,8 @@ def local(x: Tensor, sources: Tensor, signal: float, patch: int, tick: Tick | No
     a, v, reach, mean = math.sqrt(signal), 1 - signal, patch // 2, SoftmaxMean()
     for block in sources.split(max(1, _block(x.shape[1:]) // len(x))):
         squares = sum((x[:, None, c] - a * block[None, :, c]).square() for c in range(x.shape[1]))
-        exponents = _box_sums(squares, reach).mul_(-0.5 / v)
-        mean.add(exponents, lambda weights, y=block: torch.einsum("bnhw,nchw->bchw", weights, y))
+        exponents = box_sums(squares, reach).mul_(-0.5 / v)
+        mean.add(exponents, lambda weights, y=block: _weighted(weights, y))
         _tell(tick, squares.numel() * (2 * x.shape[1] + 4))
     return mean.mean()
 
@@ -158,14 +158,8 @@ def boundary_broken(
         rows, columns = slice(region.top, region.bottom), slice(region.left, region.right)
         shape = (len(x), region.bottom - region.top, region.right - region.left, -1)
         out[:, :, rows, columns] = mixed.view(shape).movedim(3, 1)
-    reach = patch // 2
-    if reach:
-        # What is left are the corners. A corner's patches reach twice as far in as the corner itself.
-        for rows in _ends(height, reach):
-            for columns in _ends(width, reach):
-                near = (..., _widen(rows, reach, height), _widen(columns, reach, width))
-                at = (..., _inside(rows, reach), _inside(columns, reach))
-                out[..., rows, columns] = local(x[near], sources[near], signal, patch, tick)[at]
+    for corner, near, at in corners(height, width, patch):
+        out[corner] = local(x[near], sources[near], signal, patch, tick)[at]
     return out
 
 
@@ -174,34 +168,20 @@ def _part(limit: int | None, region: Region, x: Tensor) -> int | None:
     return None if limit is None else max(ENOUGH, math.ceil(limit * region.pixels / (x.shape[2] * x.shape[3])))
 
 
-def _ends(length: int, reach: int) -> list[slice]:
-    """The places within `reach` of either end; one stretch where they meet."""
-    return [slice(0, length)] if length <= 2 * reach else [slice(0, reach), slice(length - reach, length)]
+def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, tick=None) -> Iterator:
+    """Blocks of the exponents -|x_p - a P|^2 / (2 v) between pixels of x and patches of the sources.
 
-
-def _widen(part: slice, reach: int, length: int) -> slice:
-    return slice(max(0, part.start - reach), min(length, part.stop + reach))
-
-
-def _inside(part: slice, reach: int) -> slice:
-    """`part` again, counted from the start of its widened self."""
-    start = min(part.start, reach)
-    return slice(start, start + part.stop - part.start)
-
-
-def compare(x, region, sources, known, signal, limit, seed, tolerance, tick) -> Tensor:
-    """Blocks of exponents between pixels of x and patches of the sources, up to a constant of each pixel.
+    They lack the term |x_p - a m|^2 / (2 v), m the mean patch, which is the same for all patches of a pixel.
 
     Yields
     ------
     slice of the pixels, counted through all pictures; index [n] of the patches, counted through all sources; their centres
     [n, C]; exponents [pixels, n] that the next block overwrites.
     """
-    a, v = math.sqrt(signal), 1 - signal
     index = spread(len(sources) * known.pixels, limit, seed)
     values = x.shape[1] * region.height * region.width
     few = max(2, min(SAMPLE, WORKING_VALUES // values))
-    basis = Basis(known.windows(sources, index[:: max(1, len(index) // few)][:few])[0], signal, v, tolerance)
+    basis = Basis(known.windows(sources, index[:: max(1, len(index) // few)][:few])[0], a * a, v, tolerance)
     step = max(1, min(KEYS, WORKING_VALUES // values))
     pixels = torch.arange(len(x) * region.pixels)
     asked = torch.cat([basis.coefficients(region.windows(x, part)[0], a)[0] for part in pixels.split(step)]) * (a / v)
@@ -209,7 +189,7 @@ def compare(x, region, sources, known, signal, limit, seed, tolerance, tick) -> 
     for part in index.split(step):
         windows, centres = known.windows(sources, part)
         found, squares = basis.coefficients(windows)
-        offset, found = squares.mul_(-0.5 * signal / v), found.T.contiguous()
+        offset, found = squares.mul_(-0.5 * a * a / v), found.T.contiguous()
         for start in range(0, len(asked), QUERIES):
             some = asked[start : start + QUERIES]
             exponents = room[: len(some) * len(part)].view(len(some), len(part))
@@ -227,7 +207,8 @@ def _mix(x, region: Region, sources, known: Region, signal, limit, seed, toleran
     far = FAR + math.log(len(sources) * known.pixels)
     best = x.new_full((count, 1), -math.inf)
     sums = x.new_zeros(count, channels + 1)  # of weight times centre, and of the weights
-    for pixels, _, centres, exponents in compare(x, region, sources, known, signal, limit, seed, tolerance, tick):
+    blocks = compare(x, region, sources, known, math.sqrt(signal), 1 - signal, limit, seed, tolerance, tick)
+    for pixels, _, centres, exponents in blocks:
         values = torch.cat([centres, torch.ones_like(centres[:, :1])], dim=1)
         old, high = best[pixels], exponents.amax(dim=1, keepdim=True)
         matter = (high > old - far).flatten()
@@ -240,12 +221,12 @@ def _mix(x, region: Region, sources, known: Region, signal, limit, seed, toleran
         else:
             rows = pixels
         top = torch.maximum(old, high)
-        sums[rows] = sums[rows] * (old - top).exp_() + exponents.sub_(top).exp_() @ values
+        sums[rows] = sums[rows] * (old - top).exp_() + _exp(exponents.sub_(top)) @ values
         best[rows] = top
     return sums[:, :channels] / sums[:, channels:]
 
 
-def _box_sums(values: Tensor, reach: int) -> Tensor:
+def box_sums(values: Tensor, reach: int) -> Tensor:
     """Sums over the window of every pixel, cut at the border, [..., H, W]: two running sums whatever the window's size."""
     for dim in (-1, -2):
         length = values.shape[dim]
@@ -257,6 +238,16 @@ def _box_sums(values: Tensor, reach: int) -> Tensor:
         first = (torch.arange(length) - reach).clamp_min(0).to(values.device)
         values = sums.index_select(dim, last) - sums.index_select(dim, first)
     return values.clone() if reach else values
+
+
+def _exp(exponents: Tensor) -> Tensor:
+    """exp, in place. Results too small for ordinary floats would take twenty times as long; e^-60 is as good as nothing."""
+    return exponents.clamp_min_(-60).exp_()
+
+
+def _weighted(weights: Tensor, sources: Tensor) -> Tensor:
+    """Sums of weights [B, n, H, W] times sources [n, C, H, W] over n, [B, C, H, W]."""
+    return torch.stack([(weights * sources[:, c]).sum(dim=1) for c in range(sources.shape[1])], dim=1)
 
 
 def _block(shape) -> int:
