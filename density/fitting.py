@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
 
 from .calibration import MIN_SCORES, Calibration
 from .errors import RarityError
+from .held_out import extrapolate, leave_one_out
 from .moments import CHUNK, Moments
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .statistics import FOLDS, Statistics
@@ -36,15 +38,15 @@ class Fit:
     """What the moments of some samples say, float64.
 
     count : of the samples.   mean [d], axes [d, d].   spectrum : [d], eigenvalues of the covariance, descending.
-    shrunk : the spectrum as "ledoit-wolf" and as "oas" shrink it.   spread : [d], the mean squared projection on each
-    axis of the samples that were left out; None where none were.
+    intensities : how far "ledoit-wolf" and "oas" shrink it.   spread : [d], the mean squared projection on each axis of
+    the samples that were left out; None where none were.
     """
 
     count: int
     mean: Tensor
     axes: Tensor
     spectrum: Tensor
-    shrunk: dict[str, Tensor]
+    intensities: dict[str, float]
     spread: Tensor | None = None
 
     @classmethod
@@ -52,12 +54,12 @@ class Fit:
         """The fit of these moments, and the spread in it of samples that it has not seen."""
         moments, spread = radial.moments, None
         spectrum, axes = _eigen(moments)
-        shrunk = {"ledoit-wolf": shrink(spectrum, ledoit_wolf(radial)), "oas": shrink(spectrum, oas(moments))}
+        intensities = {"ledoit-wolf": ledoit_wolf(radial), "oas": oas(moments)}
         if left_out is not None and left_out.count:
             # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
             offset = left_out.mean - moments.mean
             spread = ((left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
-        return cls(moments.count, moments.mean, axes, spectrum, shrunk, spread)
+        return cls(moments.count, moments.mean, axes, spectrum, intensities, spread)
 
 
 class CrossFit:
@@ -70,6 +72,7 @@ class CrossFit:
     Attributes
     ----------
     statistics.   whole : the Fit of all.   others : for each fold the Fit of the rest, with the fold's own spread.
+    fewer : for each fold the Fit of the rest without the next fold, either: what `extrapolate` needs.
     floor : what is below is no variance but the rounding of float32.   rank : number of directions above it.
 
     Raises
@@ -99,6 +102,12 @@ class CrossFit:
             if progress:
                 progress(f + 1, FOLDS)
 
+    @cached_property
+    def fewer(self) -> list[Fit]:
+        pairs = [{f, (f + 1) % FOLDS} for f in range(FOLDS)]
+        kept = [[part for g, part in enumerate(self.statistics.folds) if g not in pair] for pair in pairs]
+        return [Fit.of(reduce(RadialMoments.merge, parts)) for parts in kept]
+
     @property
     def fewest(self) -> int:
         """The samples that the poorest of the fits has seen."""
@@ -106,7 +115,7 @@ class CrossFit:
 
     def variances(self, fit: Fit, estimator: str) -> Tensor:
         """The variance along each axis, [d], as the estimator has it; above the floor."""
-        return fit.shrunk.get(estimator, fit.spectrum).clamp_min(self.floor)
+        return shrink(fit.spectrum, fit.intensities.get(estimator, 0.0)).clamp_min(self.floor)
 
     def log_likelihoods(self, estimator: str) -> Tensor:
         """Held-out log-likelihood per dimension: for ppca of k = 1, 2 ..., for the others of their k = d - 1, [1]."""
@@ -153,7 +162,8 @@ class CrossFit:
 def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     """Everything `GaussianDensity` holds but its space and source, by name.
 
-    Every row that was kept is scored by the fit that has not seen it. The density itself is that of all samples.
+    Every row that was kept is scored as a fit of all samples that has not seen it would: a density of all directions by
+    the others exactly, ppca by fits of some of the folds, from which `extrapolate` goes on to all of them.
 
     Raises
     ------
@@ -168,12 +178,12 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
         k = d - 1
     else:
         k = components or int(likelihoods.argmax()) + 1
-    scores = torch.empty(len(statistics.rows), dtype=torch.float64)
-    residuals = torch.empty_like(scores)
-    for f, fit in enumerate(cross.others):
-        variances, mine = cross.variances(fit, estimator), statistics.row_folds == f
-        t2, q = held_out_distances(statistics.rows[mine], fit, variances, k)
-        scores[mine], residuals[mine] = t2 + q / variances[k:].mean(), q
+    scores, residuals = _by_folds(cross, cross.others, estimator, k)
+    if estimator == "ppca":
+        fewer = _by_folds(cross, cross.fewer, estimator, k)
+        scores, residuals = extrapolate(fewer[0], scores), extrapolate(fewer[1], residuals)
+    else:
+        scores = _one_by_one(cross, estimator)
     lengths = torch.cat([rows.double().norm(dim=1) for rows in statistics.rows.split(CHUNK)])
     norms = torch.quantile(lengths, torch.tensor([0.001, 0.999], dtype=torch.float64))
     variances = cross.variances(cross.whole, estimator)
@@ -190,6 +200,28 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
         "residual_calibration": residuals.sort().values,
         "notes": _notes(statistics, estimator, k),
     }
+
+
+def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple[Tensor, Tensor]:
+    """D2 and Q of every row kept, [r] each, under its fold's own fit."""
+    rows, fold_of = cross.statistics.rows, cross.statistics.row_folds
+    scores = torch.empty(len(rows), dtype=torch.float64)
+    residuals = torch.empty_like(scores)
+    for f, fit in enumerate(fits):
+        variances, mine = cross.variances(fit, estimator), fold_of == f
+        t2, q = held_out_distances(rows[mine], fit, variances, k)
+        scores[mine], residuals[mine] = t2 + q / variances[k:].mean(), q
+    return scores, residuals
+
+
+def _one_by_one(cross: CrossFit, estimator: str) -> Tensor:
+    """D2 of every row kept, [r], under the covariance of all rows but itself."""
+    fit = cross.whole
+    spectrum, intensity = fit.spectrum.clamp_min(cross.floor), fit.intensities.get(estimator, 0.0)
+    return torch.cat([
+        leave_one_out((part.double() - fit.mean) @ fit.axes, spectrum, intensity, fit.count)
+        for part in cross.statistics.rows.split(CHUNK)
+    ])
 
 
 def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
