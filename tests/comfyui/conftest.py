@@ -10,6 +10,7 @@ from comfyui import Server, find_comfyui
 from graph import to_api
 
 SUPPORT = Path(__file__).parents[1] / "support"
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +73,20 @@ def server(comfyui, tmp_path_factory, model):
 
 
 @pytest.fixture
-def quickstart(server, model):
-    """workflows/quickstart.json in API format, by the server's own node descriptions, on the model at hand."""
-    workflow = json.loads((SUPPORT.parents[1] / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
-    prompt = to_api(workflow, server.get("/object_info"))
-    for node in prompt.values():
-        if node["class_type"] == "RarityLoadKandinsky":
-            node["inputs"]["model"] = model[0]
-    return prompt
+def as_prompt(server, model):
+    """Turn a shipped workflow into API format, by the server's own node descriptions, on the model at hand."""
+
+    def convert(workflow):
+        prompt = to_api(workflow, server.get("/object_info"))
+        for node in prompt.values():
+            if node["class_type"] == "RarityLoadKandinsky":
+                node["inputs"]["model"] = model[0]
+        return prompt
+
+    return convert
+
+
+@pytest.fixture
+def quickstart(as_prompt):
+    """workflows/quickstart.json in API format."""
+    return as_prompt(json.loads((WORKFLOWS / "quickstart.json").read_text(encoding="utf-8")))

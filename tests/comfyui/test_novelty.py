@@ -1,0 +1,86 @@
+"""Novelty in a running ComfyUI: the shipped workflows, a memory that outlives a run, and ComfyUI's own image encoder."""
+
+import json
+
+import pytest
+from comfyui import ROOT, messages
+from graph import next_run, nodes_of
+
+WORKFLOWS = ROOT / "workflows"
+SECONDS = 900  # for one run; ten on a quiet machine, the rest is room for a busy one
+
+
+def read(name):
+    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def ran(server, prompt):
+    entry = server.run(prompt, seconds=SECONDS)
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    return entry
+
+
+def one(prompt, class_type):
+    (key,) = nodes_of(prompt, class_type)
+    return prompt[key]["inputs"]
+
+
+def test_score_and_rank_runs_and_is_in_the_template_browser(server, as_prompt):
+    prompt = as_prompt(read("score_and_rank"))
+    entry = ran(server, prompt)
+    saved = {prompt[key]["inputs"]["filename_prefix"]: server.pictures(entry, key) for key in nodes_of(prompt, "SaveImage")}
+    assert len(saved["rarity_scores"]) == 1 and saved["rarity_scores"][0].std() > 10
+    assert 1 <= len(saved["rarity_newest"]) <= one(prompt, "RarityRankImages")["keep"]
+    (table,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
+    assert len(table.splitlines()) > one(prompt, "RarityDecode")["seed"] + 24
+    assert "Vendi" in entry["outputs"][nodes_of(prompt, "RarityDiversity")[0]]["text"][0]
+    assert {path.stem for path in WORKFLOWS.glob("*.json")} == set(server.get("/workflow_templates")["Some-Name"])
+
+
+def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
+    """As an artist does it: press Run, again, and again with the seed set back."""
+    from rarity.density import load_exposure
+
+    info, workflow = server.get("/object_info"), read("never_the_same_twice")
+
+    def press(workflow):
+        prompt = as_prompt(workflow)
+        one(prompt, "RarityOptimize")["count"] = 6
+        one(prompt, "RarityRankImages").update(keep=6, floor=0.0)  # everything made is shown
+        prompt["shown"] = {"class_type": "PreviewAny", "inputs": {"source": [nodes_of(prompt, "RarityScoreNovelty")[0], 0]}}
+        entry = ran(server, prompt)
+        (cached,) = messages(entry, "execution_cached")
+        computed = {prompt[key]["class_type"] for key in prompt.keys() - set(cached["nodes"])}
+        return [float(text) for text in entry["outputs"]["shown"]["text"]], computed
+
+    path = server.base / "models" / "rarity_exposures" / "never_the_same_twice.safetensors"
+    assert not path.exists()
+    first, _ = press(workflow)
+    assert len(load_exposure(path)) == 6 and min(first) > 2, "nothing seen: all are rare"
+    second, computed = press(next_run(workflow, info))
+    assert "RaritySamplePrior" not in computed and "RarityLoadExposure" in computed
+    assert len(load_exposure(path)) == 12
+    repeated, computed = press(next_run(workflow, info))
+    assert max(repeated) < 0.1, "the same letters a second time"
+    assert {"RarityLoadExposure", "RarityScoreNovelty", "RaritySaveExposure"} <= computed, "the file changed, nothing else"
+    assert "RarityOptimize" not in computed and "RarityDecode" not in computed
+    back, _ = press(workflow)
+    assert max(back) < 0.1, "the first letters are remembered, too"
+    assert max(second) > 0.5, "what was new was not all known"
+
+
+def test_nothing_novel_enough_stops_the_run_and_says_so(server, as_prompt):
+    prompt = as_prompt(read("score_and_rank"))
+    one(prompt, "RarityRankImages")["floor"] = 60.0
+    (error,) = messages(server.run(prompt, seconds=SECONDS), "execution_error")
+    assert error["node_type"] == "RarityRankImages" and "the floor is 60 bits" in error["exception_message"]
+
+
+def test_comfyui_s_own_encoder_makes_the_space_that_diffusers_makes(on_comfyui):
+    """A tiny random CLIP in ComfyUI's real class and in transformers, with the same weights: the same embeddings."""
+    pytest.importorskip("transformers")
+    found = on_comfyui("clip_vision.py")
+    assert found["node"] == found["transformers"], "one space, whoever loaded the encoder"
+    assert found["other"] != found["node"] and found["other"]["width"] == found["node"]["width"]
+    # Both read 8-bit pictures of the encoder's own size; what is left is rounding of float32 through two layers.
+    assert found["difference"] < 1e-4 * found["scale"]
