@@ -85,11 +85,11 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
         for estimator in ESTIMATORS[1:]:
             if estimator != "full" or (cross.rank == statistics.width < cross.fewest):
                 figures[estimator] = float(cross.log_likelihoods(estimator))
-        fields = learn_mixture(cross, k, 0, seed)
+        fields, mixed = learn_mixture(cross, k, 0, seed)
         density = MixtureDensity(space=space, source=source, statistics=statistics, **fields)
         kinds = len(density.modes.weights)
         if kinds > 1:
-            figures["mixture"] = density.held_out
+            figures["mixture"] = mixed
         best = max(figures, key=figures.get)
         if best != "mixture":
             fields = learn(cross, best, k if best == "ppca" else 0, seed)

@@ -90,15 +90,10 @@ class MixtureDensity(GaussianDensity):
         """
         statistics = statistics.copy()
         with plain():
-            fields = learn_mixture(CrossFit(statistics), int(components), int(modes), int(seed), progress)
+            fields, _ = learn_mixture(CrossFit(statistics), int(components), int(modes), int(seed), progress)
         for note in fields["notes"]:
             log.warning("%s", note)
         return cls(space=space, source=source, statistics=statistics, **fields)
-
-    @property
-    def held_out(self) -> float:
-        """Mean log-likelihood per dimension of held-out samples, in nats: what `fit_density` compares."""
-        return (self._bound() - 0.5 * float(self.calibration.scores.mean())) / len(self.mean)
 
     def score(self, x: Tensor) -> Tensor:
         """2 (bound - log p), [N] float64, from 0: how far from everything usual, differentiable."""
