@@ -23,6 +23,7 @@ from .information import information_gain, session_gains
 from .merge import merge_densities
 from .mixture import MixtureDensity
 from .moments import Moments
+from .neighbour_density import NeighbourDensity
 from .neighbours import kth_radii, nearest
 from .novelty import (
     Novelty,
@@ -56,6 +57,7 @@ __all__ = [
     "Guardrail",
     "MixtureDensity",
     "Moments",
+    "NeighbourDensity",
     "NormGuardrail",
     "Novelty",
     "Originality",

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, RarityError
-from rarity.density.neighbour_density import NEIGHBOURS, NeighbourDensity
+from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, NeighbourDensity, RarityError
+from rarity.density.neighbour_density import NEIGHBOURS
 from scipy.special import digamma
 from sklearn.neighbors import NearestNeighbors
 
