@@ -10,9 +10,15 @@ import folder_paths
 from ..density.errors import RarityError
 from ..density.files import safe_path
 from ..generators.kandinsky import MINIATURE
+from ..generators.kandinsky_hub import download_kandinsky
 
 DENSITIES, EMBEDDINGS, EXPOSURES = KINDS = ("rarity_densities", "rarity_embeddings", "rarity_exposures")
-WITH_PRIOR = ("KandinskyV22PriorPipeline", "KandinskyV22CombinedPipeline")
+WITH_PRIOR = (
+    "KandinskyV22PriorPipeline",
+    "KandinskyV22CombinedPipeline",
+    "KandinskyPriorPipeline",
+    "KandinskyCombinedPipeline",
+)
 
 # ComfyUI gives an unknown folder type an empty extension set, which means "every file": say which ones are ours.
 for kind in KINDS:
@@ -23,7 +29,7 @@ for kind in KINDS:
 def kandinsky_models():
     """List what RarityLoadKandinsky can load: the miniature, then what lies in ComfyUI's `diffusers` folders.
 
-    Offered is every folder that holds a Kandinsky 2.2 prior, itself or in its `prior/`; the loader finds the decoder
+    Offered is every folder that holds a Kandinsky 2.1 or 2.2 prior, itself or in its `prior/`; the loader finds the decoder
     beside or inside it, and names what is missing.
 
     Returns
@@ -39,21 +45,35 @@ def kandinsky_models():
     return found
 
 
-def kandinsky_model(name):
-    """What `load_kandinsky` takes for a name of the menu.
+def kandinsky_model(name, repository=""):
+    """The folders that `load_kandinsky` takes for a name of the menu, or for a repository of the Hugging Face Hub.
+
+    Parameters
+    ----------
+    name : str
+        An entry of the menu; it does not matter when there is a repository.
+    repository : str
+        Such as "kandinsky-community/kandinsky-2-2-prior": downloaded unless it is there. Empty: the network is left alone.
+
+    Returns
+    -------
+    tuple[str | Path, Path | None]
+        The folder of the prior or of the whole model, and that of the decoder where it is known.
 
     Raises
     ------
     RarityError
         When nothing of that name is there, as in a workflow from somebody else: ComfyUI does not check this menu itself.
     """
+    if repository.strip():
+        return download_kandinsky(repository)
     models = kandinsky_models()
     if name not in models:
         raise RarityError(
-            f"There is no Kandinsky 2.2 model {name!r} here. Found: {', '.join(models)}. "
+            f"There is no Kandinsky model {name!r} here. Found: {', '.join(models)}. "
             "Choose one of these, or put the model's folder into ComfyUI's models/diffusers."
         )
-    return models[name]
+    return models[name], None
 
 
 def _pipeline(folder):
@@ -91,6 +111,17 @@ def file_to_read(kind, name):
     name = name.replace(os.sep, "/")  # ComfyUI lists files of subfolders with the system's own separator
     paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(kind)]
     return next((path for path in paths if path.is_file()), paths[0])
+
+
+def folder_to_keep(name):
+    """The folder that a baseline of this name is kept in, beside the saved embeddings; None for an empty name.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder.
+    """
+    return safe_path(folder_paths.get_folder_paths(EMBEDDINGS)[0], name, suffix="") if name.strip() else None
 
 
 def digest(path):

@@ -1,11 +1,12 @@
-"""Nodes around Kandinsky 2.2: load it, sample its prior, draw its embeddings."""
+"""Nodes around Kandinsky: load it, sample its prior, draw its embeddings."""
 
-import comfy.model_management
 from comfy_api.latest import io
 
+from ..generators.baseline import draw_baseline
 from ..generators.kandinsky import MINIATURE, load_kandinsky
 from . import sockets
-from .folders import kandinsky_model, kandinsky_models
+from .folders import folder_to_keep, kandinsky_model, kandinsky_models
+from .placement import ComfyPlacement, model_dtype
 from .progress import node_progress
 
 
@@ -16,14 +17,21 @@ class RarityLoadKandinsky(io.ComfyNode):
             node_id="RarityLoadKandinsky",
             display_name="Load Kandinsky",
             category="Rarity/model",
-            description="Loads a Kandinsky 2.2 model in its two halves: the prior imagines what a picture could be, "
+            description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, "
             "the decoder draws it. The miniature is built in and draws capital letters; nothing to download.",
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=list(kandinsky_models()),
                     default=MINIATURE,
-                    tooltip="The built-in miniature, or a Kandinsky 2.2 folder inside ComfyUI's models/diffusers.",
+                    tooltip="The built-in miniature, or a Kandinsky folder inside ComfyUI's models/diffusers.",
+                ),
+                io.String.Input(
+                    "repository",
+                    optional=True,
+                    default="",
+                    tooltip="Downloads this Hugging Face repository and uses it instead, such as "
+                    "kandinsky-community/kandinsky-2-2-prior. Empty: nothing is downloaded.",
                 ),
             ],
             outputs=[
@@ -37,10 +45,11 @@ class RarityLoadKandinsky(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model):
-        device = comfy.model_management.get_torch_device()
-        prior, decoder = load_kandinsky(kandinsky_model(model), device=device)
-        return io.NodeOutput(prior, decoder)
+    def execute(cls, model, repository=""):
+        folder, decoder = kandinsky_model(model, repository)
+        return io.NodeOutput(
+            *load_kandinsky(folder, decoder=decoder, dtype=model_dtype(folder), placement=ComfyPlacement())
+        )
 
 
 class RaritySamplePrior(io.ComfyNode):
@@ -83,27 +92,46 @@ class RaritySamplePrior(io.ComfyNode):
                 io.String.Input(
                     "negative_prompt", optional=True, default="", tooltip="What to stay away from. Empty is fine."
                 ),
+                io.Boolean.Input(
+                    "stop_when_enough",
+                    optional=True,
+                    default=False,
+                    tooltip="Ends before count when twice as many samples would say the same. The report says how many it took.",
+                ),
+                io.String.Input(
+                    "keep_as",
+                    optional=True,
+                    default="",
+                    tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: a run that "
+                    "was stopped goes on where it was. Empty keeps nothing.",
+                ),
             ],
             outputs=[
                 sockets.Embeddings.Output(
                     display_name="embeddings",
                     tooltip="The baseline: one image embedding a sample, with the prompt and seed they came from.",
                 ),
+                io.String.Output(
+                    display_name="report", tooltip="In words: how many samples there are, and whether they are known to be enough."
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, prior, prompt, count, seed, steps, guidance, negative_prompt=""):
-        embeddings = prior.sample(
+    def execute(
+        cls, prior, prompt, count, seed, steps, guidance, negative_prompt="", stop_when_enough=False, keep_as=""
+    ):
+        settings = {"seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+        embeddings, report = draw_baseline(
+            prior,
             prompt,
             count,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            negative_prompt=negative_prompt,
+            stop_when_enough=stop_when_enough,
+            folder=folder_to_keep(keep_as),
             progress=node_progress(),
+            **settings,
         )
-        return io.NodeOutput(embeddings)
+        return io.NodeOutput(embeddings, report)
 
 
 class RarityDecode(io.ComfyNode):
@@ -131,11 +159,18 @@ class RarityDecode(io.ComfyNode):
                     step=0.1,
                     tooltip="How strictly the picture follows its embedding. 0 takes the model's own value.",
                 ),
+                io.String.Input(
+                    "prompt",
+                    optional=True,
+                    multiline=True,
+                    default="",
+                    tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. Empty takes the one the embeddings were sampled for.",
+                ),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the embeddings.")],
         )
 
     @classmethod
-    def execute(cls, decoder, embeddings, seed, steps, guidance):
-        own = {"steps": steps or None, "guidance": guidance or None}
+    def execute(cls, decoder, embeddings, seed, steps, guidance, prompt=""):
+        own = {"steps": steps or None, "guidance": guidance or None, "prompt": prompt or None}
         return io.NodeOutput(decoder.decode(embeddings, seed=seed, progress=node_progress(), **own))

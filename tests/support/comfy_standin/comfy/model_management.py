@@ -3,6 +3,7 @@
 import torch
 
 _interrupted = False
+current_loaded_models = []
 
 
 class InterruptProcessingException(Exception):
@@ -26,4 +27,27 @@ def get_torch_device():
 
 
 def load_model_gpu(model):
+    pass
+
+
+def unet_offload_device():
+    return torch.device("cpu")
+
+
+def unet_dtype(device=None, model_params=0, supported_dtypes=[torch.float16, torch.bfloat16, torch.float32], weight_dtype=None):
+    return torch.float32
+
+
+def load_models_gpu(models, memory_required=0, force_patch_weights=False, minimum_memory_required=None, force_full_load=False):
+    for patcher in models:
+        patcher.model.device = patcher.load_device  # the real one writes it, too
+        patcher.model.to(patcher.load_device)
+        current_loaded_models[:] = [patcher, *(other for other in current_loaded_models if other is not patcher)]
+
+
+def unload_all_models():
+    current_loaded_models.clear()
+
+
+def soft_empty_cache(force=False):
     pass

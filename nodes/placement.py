@@ -1,0 +1,52 @@
+"""ComfyUI's memory management for this pack's models: moved in before they run, moved out when others need the room."""
+
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..generators.kandinsky import MINIATURE
+from ..generators.memory import Placement
+
+HALF_FIRST = (torch.float16, torch.bfloat16, torch.float32)
+
+
+class ComfyPlacement(Placement):
+    """Each model in a ModelPatcher of its own, so that an encoder can leave while the U-Net runs."""
+
+    def __init__(self):
+        self._patchers = {}
+
+    def bring(self, model):
+        if model not in self._patchers:
+            self._patchers[model] = ModelPatcher(
+                _Kandinsky(model),
+                load_device=comfy.model_management.get_torch_device(),
+                offload_device=comfy.model_management.unet_offload_device(),
+            )
+        patcher = self._patchers[model]
+        # Weights moved under ComfyUI's inference mode could never be learned from later. In full: these models are not
+        # made of ComfyUI's own layers, which can run with their weights elsewhere.
+        with torch.inference_mode(False):
+            comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+        return patcher.load_device
+
+    def make_room(self):
+        comfy.model_management.unload_all_models()  # what is needed comes back before the next try
+        comfy.model_management.soft_empty_cache()
+
+
+class _Kandinsky(torch.nn.Module):
+    """ComfyUI writes a `device` on what it moves; the models of diffusers and transformers have one that is read only."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+
+def model_dtype(folder):
+    """The type for a model's weights: float32 for the miniature, for others what ComfyUI chooses for this machine."""
+    if folder == MINIATURE:
+        return torch.float32
+    device = comfy.model_management.get_torch_device()
+    chosen = comfy.model_management.unet_dtype(device, supported_dtypes=list(HALF_FIRST))
+    return chosen if chosen in HALF_FIRST else torch.float32  # eight bits, from ComfyUI's command line
