@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from .errors import RarityError
+from .tensors import all_finite, plain
 
 # Rows that go into one float32 product: few enough that its rounding stays near 1e-6 of the spread.
 CHUNK = 4096
+# y'y is symmetric: of this many column blocks only those on and above the diagonal are multiplied, 36 of 64.
+BLOCKS = 8
 
 
 class Moments:
@@ -30,8 +33,20 @@ class Moments:
 
     def __init__(self, width: int):
         self.count = 0
-        self.mean = torch.zeros(width, dtype=torch.float64)
-        self.scatter = torch.zeros(width, width, dtype=torch.float64)
+        with plain():
+            self.mean = torch.zeros(width, dtype=torch.float64)
+            self._scatter = torch.zeros(width, width, dtype=torch.float64)
+        self._step = max(64, -(-width // BLOCKS))
+        self._mirrored = True  # else what is below the diagonal blocks is out of date
+
+    @property
+    def scatter(self) -> Tensor:
+        if not self._mirrored:
+            with plain():
+                for i in range(0, len(self.mean), self._step):
+                    self._scatter[i + self._step :, i : i + self._step] = self._above(i)[:, self._step :].T
+            self._mirrored = True
+        return self._scatter
 
     def update(self, batch: Tensor) -> Moments:
         """Take in a batch [b, d] and return self.
@@ -40,13 +55,10 @@ class Moments:
         ------
         RarityError : a batch of another width, or rows that are not finite (nothing is taken in then).
         """
-        width = len(self.mean)
-        if batch.dim() != 2 or batch.shape[1] != width:
-            raise RarityError(f"A batch must have the shape [b, {width}], got {tuple(batch.shape)}.")
-        if not torch.isfinite(batch).all():
-            raise RarityError("A batch holds values that are not finite: drop those rows first (drop_unusable).")
-        for rows in batch.detach().split(CHUNK):
-            self._absorb(len(rows), *_batch_moments(rows))
+        self.check(batch)
+        with plain():
+            for rows in batch.detach().split(CHUNK):
+                self.take(*centre(rows))
         return self
 
     def merge(self, other: Moments) -> Moments:
@@ -64,21 +76,60 @@ class Moments:
             raise RarityError("There is no covariance of no rows: call update first.")
         return self.scatter / self.count
 
-    def _absorb(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        if count == 0:
+    def check(self, batch: Tensor) -> None:
+        """Raise RarityError unless this is a batch [b, d] of finite values."""
+        if batch.dim() != 2 or batch.shape[1] != len(self.mean):
+            raise RarityError(f"A batch must have the shape [b, {len(self.mean)}], got {tuple(batch.shape)}.")
+        if not all_finite(batch):
+            raise RarityError("A batch holds values that are not finite: drop those rows first (drop_unusable).")
+
+    def take(self, mean: Tensor, centred: Tensor, rest: Tensor) -> None:
+        """Take in rows as `centre` returns them: added in place, half the products, no matrix but S as large as S."""
+        b = len(centred)
+        if b == 0:
             return
-        total = self.count + count
-        delta = mean - self.mean
-        self.scatter = self.scatter + scatter + torch.outer(delta, delta) * (self.count * count / total)
-        self.mean = self.mean + delta * (count / total)
+        for i in range(0, len(mean), self._step):
+            self._above(i).add_((centred[:, i : i + self._step].T @ centred[:, i:]).cpu())
+        self._mirrored = False
+        total, delta = self.count + b, mean - self.mean
+        corrections = torch.stack([rest * -b, delta * (self.count * b / total)], dim=1)
+        self._scatter.addmm_(corrections, torch.stack([rest, delta]))
+        self.mean = self.mean + delta * (b / total)
         self.count = total
 
+    def times(self, vector: Tensor) -> Tensor:
+        """S v of a vector [d], [d]."""
+        if self._mirrored:
+            return self._scatter @ vector
+        product = torch.zeros_like(vector)
+        for i in range(0, len(vector), self._step):
+            product[i : i + self._step] += self._above(i) @ vector[i:]
+            product[i + self._step :] += self._above(i)[:, self._step :].T @ vector[i : i + self._step]
+        return product
 
-def _batch_moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [d] and scatter [d, d] of one batch: centred first, so that a float32 product is enough.
+    def diagonal(self) -> Tensor:
+        """The diagonal of S, [d]."""
+        return self._scatter.diagonal()
 
-    y = x - shift,  r = mean y,  S_b = y'y - b r r',  m_b = shift + r. The shift is the batch's own rounded mean, so r
-    is only its rounding, and nothing large is ever subtracted from something nearly equal.
+    def _above(self, i: int) -> Tensor:
+        """The blocks of S from the diagonal on, of the rows that begin at i."""
+        return self._scatter[i : i + self._step, i:]
+
+    def _absorb(self, count: float, mean: Tensor, scatter: Tensor) -> None:
+        if count == 0:
+            return
+        with plain():
+            total, delta = self.count + count, mean - self.mean
+            self._scatter.add_(scatter).addr_(delta, delta, alpha=self.count * count / total)
+            self.mean = self.mean + delta * (count / total)
+            self.count = total
+
+
+def centre(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean m [d] float64, y = rows - shift [b, d] and r = mean y [d] float64: so that a float32 product is enough.
+
+    S_b = y'y - b r r',  m = shift + r. The shift is the batch's own rounded mean, so r is only its rounding, and
+    nothing large is ever subtracted from something nearly equal.
     """
     if rows.dtype != torch.float64:
         rows = rows.float()
@@ -86,6 +137,5 @@ def _batch_moments(rows: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows.double()
     shift = rows.mean(dim=0)
     centred = rows - shift
-    rest = centred.mean(dim=0, dtype=torch.float64)
-    scatter = (centred.T @ centred).double() - len(rows) * torch.outer(rest, rest)
-    return (shift.double() + rest).cpu(), scatter.cpu()
+    rest = centred.mean(dim=0).double().cpu()
+    return shift.double().cpu() + rest, centred, rest

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .errors import RarityError
-from .moments import CHUNK, Moments
+from .moments import CHUNK, Moments, centre
+from .tensors import plain
 
 
 class RadialMoments:
@@ -32,7 +33,8 @@ class RadialMoments:
 
     def __init__(self, width: int):
         self.moments = Moments(width)
-        self.third = torch.zeros(width, dtype=torch.float64)
+        with plain():
+            self.third = torch.zeros(width, dtype=torch.float64)
         self.fourth = 0.0
 
     def update(self, batch: Tensor) -> RadialMoments:
@@ -42,15 +44,11 @@ class RadialMoments:
         ------
         RarityError : a batch of another width, or rows that are not finite (nothing is taken in then).
         """
-        both = self
-        for rows in batch.detach().split(CHUNK):
-            part = RadialMoments(len(self.third))
-            part.moments.update(rows)
-            centred = rows.cpu().double() - part.moments.mean
-            squares = centred.square().sum(dim=1)
-            part.third, part.fourth = squares @ centred, float(squares.square().sum())
-            both = both.merge(part)
-        self.moments, self.third, self.fourth = both.moments, both.third, both.fourth
+        self.moments.check(batch)
+        with plain():
+            for rows in batch.detach().split(CHUNK):
+                if len(rows):
+                    self._take(*centre(rows))
         return self
 
     def merge(self, other: RadialMoments) -> RadialMoments:
@@ -62,13 +60,31 @@ class RadialMoments:
             both.third, both.fourth = both.third + third, both.fourth + fourth
         return both
 
+    def _take(self, mean: Tensor, centred: Tensor, rest: Tensor) -> None:
+        """Take in rows as `centre` returns them: S d from the rows themselves, for their scatter is never formed."""
+        b, n = len(centred), self.moments.count
+        point = self.moments.mean + (mean - self.moments.mean) * (b / (n + b))
+        lengths = torch.linalg.vector_norm(centred, dim=1).double().square()
+        third = (centred.T @ lengths.to(centred.dtype)).double().cpu()
+        d = mean - point
+        pushed = (centred.T @ (centred @ d.to(centred))).double().cpu()
+        moved = _moved(third, float(lengths.square().sum()), pushed, float(lengths.sum()), b, d)
+        own = self._about(point)
+        self.third, self.fourth = own[0] + moved[0], own[1] + moved[1]
+        self.moments.take(mean, centred, rest)
+
     def _about(self, point: Tensor) -> tuple[Tensor, float]:
         """V and F about a point instead of the mean."""
-        d, n = self.moments.mean - point, self.moments.count
-        pushed, trace, far = self.moments.scatter @ d, self.moments.scatter.trace(), d @ d
-        third = self.third + 2 * pushed + (trace + n * far) * d
-        fourth = self.fourth + 4 * d @ self.third + 4 * d @ pushed + 2 * far * trace + n * far**2
-        return third, float(fourth)
+        d, moments = self.moments.mean - point, self.moments
+        trace = float(moments.diagonal().sum())
+        return _moved(self.third, self.fourth, moments.times(d), trace, moments.count, d)
+
+
+def _moved(third: Tensor, fourth: float, pushed: Tensor, trace: float, n: int, d: Tensor) -> tuple[Tensor, float]:
+    """V' and F' of n rows about a point d away from their mean, from V, F, S d and tr S."""
+    far = float(d @ d)
+    moved = fourth + 4 * float(d @ third) + 4 * float(d @ pushed) + 2 * far * trace + n * far**2
+    return third + 2 * pushed + (trace + n * far) * d, moved
 
 
 def ledoit_wolf(radial: RadialMoments) -> float:

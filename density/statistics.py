@@ -16,7 +16,7 @@ from .keys import FOLDS, fold_of, member, row_keys
 from .moments import CHUNK
 from .shrinkage import RadialMoments
 from .spaces import EmbeddingSpace
-from .tensors import plain
+from .tensors import all_finite, plain
 
 MAX_ROWS = 20_000  # rows kept one by one: with more of them, "1 in 1,000" would hardly be known better
 
@@ -203,8 +203,7 @@ class Statistics:
         return found
 
     def _take(self, rows: Tensor) -> None:
-        # The sum of a row is finite unless the row is not, or is huge: a look that makes nothing as large as the rows.
-        if not torch.isfinite(rows.sum(dim=1)).all():
+        if not all_finite(rows):
             finite = torch.isfinite(rows).all(dim=1)
             self.dropped += int((~finite).sum())
             rows = rows[finite]

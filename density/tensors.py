@@ -30,6 +30,12 @@ def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         return copy.copy_(tensor.detach())
 
 
+def all_finite(rows: Tensor) -> bool:
+    """Whether no value of [n, d] is NaN or infinite, in one pass that makes nothing as large as the rows."""
+    # The sum of a row that is finite can only be infinite where its values are huge: those are looked at one by one.
+    return bool(torch.isfinite(rows.sum(dim=1)).all()) or bool(torch.isfinite(rows).all())
+
+
 def generator(seed: int) -> torch.Generator:
     """A local CPU generator: the global random state is neither read nor changed."""
     return torch.Generator("cpu").manual_seed(int(seed) % 2**64)
