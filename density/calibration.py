@@ -241,7 +241,7 @@ def _reference_score(nats: float, a: float, b: float) -> float:
 
 
 def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
-    """Bits of a score `excess` >= 0 nats beyond the threshold; log1p keeps the limit xi -> 0, the exponential, exact."""
+    """Bits of a score `excess` >= 0 nats beyond the threshold; log1p keeps the limit xi -> 0, an exponential, exact."""
     shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-12)
     nats = torch.log1p(shape * excess / scale) / shape
     return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
