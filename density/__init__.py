@@ -2,6 +2,7 @@
 
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
 from .charts import bar_chart
+from .directions import Direction
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
 from .embeddings import Embeddings, drop_unusable
 from .errors import RarityError
@@ -36,12 +37,14 @@ from .optimize import choose_starts, optimize
 from .originality import Originality, originality
 from .plots import density_map
 from .ranking import most_novel, rank
+from .repel import RepelGuardrail
 from .sheets import annotated, beside_nearest, contact_sheet
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
 from .statistics import Statistics
 from .survival import log_survival, wilson_hilferty
 from .trajectory import Trajectory
+from .variation import slerp_on_shell
 
 __all__ = [
     "CHOICES",
@@ -50,6 +53,7 @@ __all__ = [
     "AnchorGuardrail",
     "Calibration",
     "ContrastGuardrail",
+    "Direction",
     "EmbeddingSpace",
     "Embeddings",
     "ExposureMemory",
@@ -63,6 +67,7 @@ __all__ = [
     "Originality",
     "RadialMoments",
     "RarityError",
+    "RepelGuardrail",
     "ResidualGuardrail",
     "Statistics",
     "Trajectory",
@@ -105,6 +110,7 @@ __all__ = [
     "score_novelty",
     "session_gains",
     "shrink",
+    "slerp_on_shell",
     "vendi_score",
     "wilson_hilferty",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -10,10 +11,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .calibration import bits_from_one_in
+from .directions import Direction, Wishes
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .shells import shell as shell_of
 from .tensors import generator, ordinary
 from .trajectory import Trajectory, stack
 
@@ -30,6 +33,7 @@ def optimize(
     one_in: float,
     guardrails: tuple[Guardrail, ...] = (),
     *,
+    directions: tuple[Direction, ...] = (),
     steps: int = 100,
     step_size: float = 0.4,
     keep_every: int = 10,
@@ -42,17 +46,19 @@ def optimize(
     start is scaled out to the shell of the wanted D2 once, and from there moves along it only, on great circles:
 
         u = w / |w|,   outside the guardrails  g = -grad_u (sum of penalties), its part along the shell at length one,
-                       inside them             g = PULL * the part of u_start along the shell,
+                       inside them             g = PULL * the part of u_start along the shell, and the directions' wishes,
         v <- MOMENTUM v + (1 - MOMENTUM) g,   u <- cos(t) u + sin(t) v / |v|,   t = step_size (1 - step / steps) |v|
 
-    Rarity and residual hold by construction at every step; gradients pass through the guardrails' penalties only. Each
-    sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to its start.
-    The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
+    Rarity and residual hold by construction at every step; gradients pass through the guardrails' penalties and the
+    directions only. In a mixture the rays leave the centre of a start's own mode (`MixtureShell`); the rest is the same.
+    Each sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to what is
+    wished for and to its start. The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
 
     Parameters
     ----------
     density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
     guardrails : a chain; the norm and the residual are watched in any case.
+    directions : a chain of wishes, each a move from where the result would be without it.
     steps : their number.   step_size : the longest, in radians along the shell.   keep_every : between checkpoints.
     seed : direction of a start at the very centre.   progress : called with (done, total); what it raises cancels.
 
@@ -62,15 +68,16 @@ def optimize(
 
     Raises
     ------
-    RarityError : a target out of range, starts or a guardrail of another space, step settings out of range, a density
-        whose shells are not spheres.
+    RarityError : a target out of range, starts, a guardrail or a direction of another space, step settings out of
+        range, a density of nearest neighbours.
     """
     bits = bits_from_one_in(one_in)
-    if type(density) is not GaussianDensity:
+    if density.estimator == "neighbours":
         raise RarityError(
-            f"Rarity is a radius in a Gaussian density only, got a {type(density).__name__}. Fit a GaussianDensity to steer by."
+            "Distances to the nearest samples score embeddings, but have no shell to move along. "
+            "Steer by a density of the same samples with the estimator ppca or mixture."
         )
-    _check_spaces(density, starts, guardrails)
+    _check_spaces(density, starts, guardrails, directions)
     if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
         raise RarityError(
             f"Choose at least 1 step, keep_every of at least 1 and a step size above 0 and at most {math.pi / 2:.2f}; "
@@ -78,7 +85,7 @@ def optimize(
         )
     chain = _with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():
-        return _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, progress)
+        return _walk(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress)
 
 
 def choose_starts(
@@ -102,7 +109,7 @@ def choose_starts(
     ------
     RarityError : more rows asked for than there are, another kind, another space.
     """
-    _check_spaces(density, baseline, guardrails)
+    _check_spaces(density, baseline, guardrails, ())
     if not 1 <= count <= len(baseline):
         raise RarityError(
             f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
@@ -120,11 +127,18 @@ def choose_starts(
     return baseline.select(pool[torch.randperm(len(pool), generator=generator(seed))[:count]])
 
 
-def _check_spaces(density: GaussianDensity, starts: Embeddings, guardrails: tuple[Guardrail, ...]) -> None:
+def _check_spaces(
+    density: GaussianDensity,
+    starts: Embeddings,
+    guardrails: tuple[Guardrail, ...],
+    directions: tuple[Direction, ...],
+) -> None:
     density.space.require_same(starts.space, "embeddings to start from")
     for rail in guardrails:
         if rail.space is not None:
             density.space.require_same(rail.space, f"{rail.name} guardrail")
+    for direction in directions:
+        density.space.require_same(direction.space, f"direction {direction.name!r}")
 
 
 def _with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
@@ -135,43 +149,44 @@ def _with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) 
     return chain
 
 
-def _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, progress) -> Trajectory:
-    target = density.score_at(bits)
-    x = ordinary(starts.vectors)
-    w, r = density.whiten(x)
-    r = _shorten(r, density, chain, target)
-    # The residual counts towards the rarity, so the rest of D2 is the radius.
-    radius = (target - r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
-    start = _directions(w, seed)
-
-    def place(u: Tensor) -> Tensor:
-        return density.unwhiten(radius * u, r)
+def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress) -> Trajectory:
+    tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
+    shell = shell_of(density, ordinary(starts.vectors), tightest, density.score_at(bits), seed)
+    wishes = Wishes(density, directions) if directions else None
+    wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
 
     # The residual holds by construction: it costs no gradient.
     moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
-    u, best, best_rank = start, start, torch.full((len(x),), math.inf, dtype=torch.float64)
+    start = shell.start
+    u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
     velocity = torch.zeros_like(u)
-    kept_steps, kept, readings = [0], [starts], [_read(density, chain, starts.vectors)]
+    kept_steps, kept, readings = [0], [starts], [_read(density, chain, wishes, starts.vectors)]
     for step in range(steps + 1):
-        penalties, gradient = _penalties(moving, place(u))
+        x = shell.place(u)
+        penalties, gradient = _penalties(moving, x)
         penalty = penalties.sum(dim=0)
         # A broken guardrail counts more than any size of penalty; with none broken, the nearest to its start is best.
         broken = (penalties > 0).sum(dim=0)
-        rank = torch.where(broken > 0, broken + penalty / (1 + penalty), (1 - (u * start).sum(dim=1)) / 2)
+        away = (1 - (u * start).sum(dim=1)) / 2
+        home = PULL * _tangent(start, u)
+        if wishes:
+            home, missed = wishes.step(x, wanted, home, lambda g, u=u: _tangent(shell.pull_back(g, u), u))
+            away = (away + missed) / (1 + away + missed)
+        rank = torch.where(broken > 0, broken + penalty / (1 + penalty), away)
         better = rank < best_rank
         best = torch.where(better[:, None], u, best)
         best_rank = torch.where(better, rank, best_rank)
         if step > 0 and (step % keep_every == 0 or step == steps):
             kept_steps.append(step)
             source = {**starts.source, "kind": "rare", "bits": bits}
-            kept.append(Embeddings(place(best), starts.space, starts.labels, source))
-            readings.append(_read(density, chain, kept[-1].vectors))
+            kept.append(Embeddings(shell.place(best), starts.space, starts.labels, source))
+            readings.append(_read(density, chain, wishes, kept[-1].vectors))
         if progress:
             progress(step, steps)
         if step < steps:
-            # Outside, down the penalties (chain rule back to the unit sphere); inside, home towards the start.
-            downhill = -radius * density.variances.sqrt() * (gradient @ density.basis)
-            wish = torch.where(broken[:, None] > 0, normalize(_tangent(downhill, u), dim=1), PULL * _tangent(start, u))
+            # Outside, down the penalties; inside, to what is wished for and home towards the start.
+            downhill = -shell.pull_back(gradient, u)
+            wish = torch.where(broken[:, None] > 0, normalize(_tangent(downhill, u), dim=1), home)
             velocity = MOMENTUM * _tangent(velocity, u) + (1 - MOMENTUM) * wish
             speed = velocity.norm(dim=1, keepdim=True)
             angle = step_size * (1 - step / steps) * speed
@@ -183,24 +198,9 @@ def _walk(density, starts, bits, chain, steps, step_size, keep_every, seed, prog
     )
 
 
-def _shorten(r: Tensor, density: GaussianDensity, chain: tuple[Guardrail, ...], target: float) -> Tensor:
-    """Residuals no longer than the tightest residual guardrail, and than the residual's usual share of the target."""
-    d, k = density.basis.shape
-    limits = [rail.limit for rail in chain if isinstance(rail, ResidualGuardrail)]
-    limit = min(*limits, density.residual_variance * target * (d - k) / d)
-    q = r.square().sum(dim=1, keepdim=True)
-    return r * (limit / q.clamp_min(1e-300)).sqrt().clamp_max(1)
-
-
 def _tangent(v: Tensor, u: Tensor) -> Tensor:
     """The part of v that lies along the sphere at u."""
     return v - (v * u).sum(dim=1, keepdim=True) * u
-
-
-def _directions(w: Tensor, seed: int) -> Tensor:
-    """Unit directions of w; a start at the very centre has none and gets a seeded one."""
-    random = torch.randn(w.shape, generator=generator(seed), dtype=w.dtype)
-    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, random), dim=1)
 
 
 def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,7 +212,9 @@ def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]
     return penalties.detach(), gradient
 
 
-def _read(density: GaussianDensity, chain: tuple[Guardrail, ...], x: Tensor) -> dict[str, Tensor]:
+def _read(
+    density: GaussianDensity, chain: tuple[Guardrail, ...], wishes: Wishes | None, x: Tensor
+) -> dict[str, Tensor]:
     """Every reading of embeddings x, name -> [N]."""
     x = x.double()
     anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
@@ -224,8 +226,13 @@ def _read(density: GaussianDensity, chain: tuple[Guardrail, ...], x: Tensor) -> 
         "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
     }
     for rail in chain:
-        name, number = rail.name, 2
-        while name in readings and rail.name not in ("residual", "norm"):
-            name, number = f"{rail.name} {number}", number + 1
-        readings[name] = rail.reading(x)
+        readings[rail.name if rail.name in ("residual", "norm") else _free(rail.name, readings)] = rail.reading(x)
+    for direction, reading in zip(wishes.directions, wishes.read(x), strict=True) if wishes else ():
+        readings[_free(direction.name, readings)] = reading
     return readings
+
+
+def _free(name: str, taken: dict[str, Tensor]) -> str:
+    """The name, or the first of "name 2", "name 3" ... that is not taken."""
+    names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
+    return next(free for free in names if free not in taken)

@@ -11,7 +11,12 @@ from .kandinsky_prior import Prior
 
 
 def contrast_guardrail(
-    prior: Prior, baseline: Embeddings, subject: str, alternatives: Iterable[str], quantile: float = 0.5
+    prior: Prior,
+    baseline: Embeddings,
+    subject: str,
+    alternatives: Iterable[str],
+    quantile: float = 0.5,
+    centred: bool = False,
 ) -> ContrastGuardrail:
     """Guard the subject against named alternatives, by the zero-shot margin of the prior's own text encoder.
 
@@ -22,6 +27,7 @@ def contrast_guardrail(
     subject : what the pictures must stay, such as "a letter R".
     alternatives : texts; empty ones, repeats and the subject itself are skipped.
     quantile : the threshold is this quantile of the baseline's margins.
+    centred : centre texts and pictures first; see `ContrastGuardrail.from_baseline`.
 
     Returns
     -------
@@ -39,4 +45,5 @@ def contrast_guardrail(
             f"The subject {subject!r} needs at least one alternative that it must not turn into, got none. "
             "Write them one a line, such as 'a letter P'."
         )
-    return ContrastGuardrail.from_baseline(prior.encode_text(list(names)), 0, baseline, quantile, tuple(names))
+    prototypes = prior.encode_text(list(names))
+    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, tuple(names), centred=centred)
