@@ -17,6 +17,7 @@ from .files import (
 )
 from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail
 from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
+from .local_score import RarityLocalScore, RarityPatchOrigins
 from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
 from .optimize import RarityOptimize
 from .sets import RarityDiversity, RarityOriginality
@@ -47,6 +48,8 @@ NODES = [
     RaritySaveExposure,
     RarityLoadExposure,
     RarityMergeDensities,
+    RarityLocalScore,
+    RarityPatchOrigins,
 ]
 
 

@@ -2,6 +2,7 @@
 
 import comfy.model_management
 import comfy.utils
+from PIL import Image
 
 
 def node_progress():
@@ -21,3 +22,25 @@ def node_progress():
         bar.update_absolute(done, total)
 
     return progress
+
+
+def node_preview():
+    """Make a `progress` as `node_progress` does, and a `preview(pictures)` whose picture goes out with the next progress.
+
+    Returns
+    -------
+    tuple[Callable[[int, int], None], Callable[[torch.Tensor], None]]
+        The preview takes pictures [N, H, W, 3], 0 to 1, and shows the first.
+    """
+    bar = comfy.utils.ProgressBar(1)
+    waiting = []
+
+    def preview(pictures):
+        pixels = pictures[0, ..., :3].mul(255).round().byte()
+        waiting[:] = [("JPEG", Image.fromarray(pixels.cpu().numpy()), 512)]
+
+    def progress(done, total):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total, waiting.pop() if waiting else None)
+
+    return progress, preview

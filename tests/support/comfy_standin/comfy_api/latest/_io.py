@@ -104,6 +104,8 @@ String = _socket("STRING", _StringInput)
 Combo = _socket("COMBO", _ComboInput)
 Image = _socket("IMAGE")
 ClipVision = _socket("CLIP_VISION")
+Latent = _socket("LATENT")
+Vae = _socket("VAE")
 
 
 @dataclass
