@@ -49,7 +49,7 @@ def test_each_picture_stands_left_of_what_it_resembles():
     sheet = beside_nearest(red, blue, ["0 · nearest is 3\ncopied: 97%"] * 5)
     assert_margin_is_empty(sheet)
     reds, blues = is_colour(sheet, [1.0, 0, 0]), is_colour(sheet, [0, 0, 1.0])
-    assert reds.sum() == pytest.approx(2 * blues.sum(), rel=0.1), "as high, twice as wide"
+    assert int(reds.sum()) == pytest.approx(2 * int(blues.sum()), rel=0.1), "as high, twice as wide"
     row = reds.any(1).nonzero()[0]
     assert reds[row[0]].nonzero()[0] < blues[row[0]].nonzero()[0]
 
