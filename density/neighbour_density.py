@@ -125,8 +125,8 @@ class NeighbourDensity(GaussianDensity):
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""
         lines = super().describe(one_in).split("\n")
-        rows = f"the {self.neighbours}th nearest of {len(self.statistics.rows):,} samples"
-        lines.insert(2, f"How rare something is says its distance to {rows}; no shape is assumed.")
+        nearest_rows = f"the {self.neighbours} nearest of {len(self.statistics.rows):,} samples"
+        lines.insert(2, f"Rarity is the distance within which {nearest_rows} lie; no shape is assumed.")
         return "\n".join(lines)
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:

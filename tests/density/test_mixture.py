@@ -7,7 +7,7 @@ import torch
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, MixtureDensity, RarityError
 from rarity.density.fitting import CrossFit
 from rarity.density.mixture_fitting import learn_mixture
-from rarity.density.modes import COARSE, NARROWEST, TOLERANCE, learn_modes
+from rarity.density.modes import COARSE, NARROWEST, TOLERANCE, Modes, learn_modes
 from rarity.density.statistics import Statistics
 from sklearn.mixture import GaussianMixture
 from torch.distributions import MultivariateNormal
@@ -220,3 +220,27 @@ def test_many_rows_settle_from_a_guess_on_few():
     theirs = GaussianMixture(2, reg_covar=NARROWEST, random_state=0).fit(w.numpy())
     likelihood = guessed.log_peak - 0.5 * float(guessed.depth(w).mean()) - 3 * math.log(2 * math.pi)
     assert settled and likelihood == pytest.approx(theirs.score(w.numpy()), abs=TOLERANCE)
+
+
+def test_shares_and_the_modes_of_shares_are_scikit_learn_s_two_steps():
+    w = draw_two(500, 4)[0].vectors.double()
+    learnt, _ = learn_modes(w, 3, 0)
+    theirs = GaussianMixture(3, max_iter=1, reg_covar=NARROWEST)
+    theirs.weights_, theirs.means_, theirs.precisions_cholesky_ = (
+        value.numpy() for value in (learnt.weights, learnt.means, learnt.factors)
+    )
+    shares = learnt.shares(w)
+    assert torch.allclose(shares, torch.from_numpy(theirs.predict_proba(w.numpy())), atol=1e-12)
+    theirs._m_step(w.numpy(), shares.log().numpy())
+    again = Modes.of_shares(w, shares)
+    # Every row belongs to every mode by a billionth more here.
+    for ours, name in zip((again.weights, again.means, again.factors), ("weights_", "means_", "precisions_cholesky_")):
+        assert torch.allclose(ours, torch.from_numpy(getattr(theirs, name)), rtol=1e-5, atol=1e-6), name
+
+
+def test_a_mode_that_none_of_the_rows_belongs_to_is_spread_over_all():
+    w = draw_two(200, 4)[0].vectors.double()
+    shares = torch.stack([torch.ones(200), torch.zeros(200)], dim=1).double()
+    modes = Modes.of_shares(w, shares)
+    assert modes.weights[1] < 1e-8 and torch.allclose(modes.means[1], w.mean(0)) and torch.isfinite(modes.factors).all()
+    assert modes.thin(200) == 1

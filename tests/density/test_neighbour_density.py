@@ -141,5 +141,5 @@ def test_damaged_neighbours_are_refused(found):
 
 def test_the_description_says_what_is_measured(found):
     text = found.describe(1000)
-    assert "10th nearest of 1,500 samples" in text and "1 in 1,000 is 10.0 bits" in text
+    assert "within which the 10 nearest of 1,500 samples lie" in text and "1 in 1,000 is 10.0 bits" in text
     assert "times as far from them as the typical sample" in text
