@@ -19,7 +19,7 @@ from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityRe
 from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
 from .local_score import RarityLocalScore, RarityPatchOrigins
 from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
-from .optimize import RarityOptimize
+from .optimize import RarityDirection, RarityOptimize
 from .sets import RarityDiversity, RarityOriginality
 
 NODES = [
@@ -48,6 +48,7 @@ NODES = [
     RaritySaveExposure,
     RarityLoadExposure,
     RarityMergeDensities,
+    RarityDirection,
     RarityLocalScore,
     RarityPatchOrigins,
 ]

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..density.guardrails import AnchorGuardrail, ResidualGuardrail
+from ..density.guardrails import AnchorGuardrail, ContrastGuardrail, ResidualGuardrail
 from ..generators.contrast import contrast_guardrail
 from ..generators.demo import LETTERS
 from . import sockets
@@ -107,11 +107,26 @@ class RarityContrastGuardrail(io.ComfyNode):
                     tooltip="How clear the subject must stay: 0.5 means clearer than half of the usual samples. Higher is stricter.",
                 ),
                 _chain_input(),
+                io.Boolean.Input(
+                    "centred",
+                    optional=True,
+                    default=False,
+                    tooltip="Takes away what sets all texts apart from all pictures before comparing. Try it where one alternative "
+                    "wins everywhere.",
+                ),
+                sockets.Embeddings.Input(
+                    "alternative_pictures",
+                    optional=True,
+                    tooltip="Pictures of what it must not turn into: a second guardrail that compares pictures with pictures.",
+                ),
             ],
             outputs=[_chain_output()],
         )
 
     @classmethod
-    def execute(cls, prior, embeddings, subject, alternatives, quantile, guardrail=()):
-        contrast = contrast_guardrail(prior, embeddings, subject, alternatives.splitlines(), quantile=quantile)
-        return io.NodeOutput((*guardrail, contrast))
+    def execute(cls, prior, embeddings, subject, alternatives, quantile, guardrail=(), centred=False, alternative_pictures=None):
+        words = contrast_guardrail(prior, embeddings, subject, alternatives.splitlines(), quantile, centred)
+        if alternative_pictures is None:
+            return io.NodeOutput((*guardrail, words))
+        pictures = ContrastGuardrail.from_pictures(embeddings, alternative_pictures, quantile)
+        return io.NodeOutput((*guardrail, words, pictures))

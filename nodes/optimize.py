@@ -1,8 +1,9 @@
-"""The node with the dial: how rare."""
+"""The node with the dial: how rare. And the one that says which way."""
 
 from comfy_api.latest import io
 
 from ..density.optimize import choose_starts, optimize
+from ..generators.directions import direction as make_direction
 from . import sockets
 from .progress import node_progress
 
@@ -46,6 +47,11 @@ class RarityOptimize(io.ComfyNode):
                     optional=True,
                     tooltip="The chain of guardrails. Without one the pictures are rare, but may no longer be the subject.",
                 ),
+                sockets.Direction.Input(
+                    "direction",
+                    optional=True,
+                    tooltip="The chain of directions: which way to be rare. Guardrails and rarity go before it.",
+                ),
             ],
             outputs=[
                 sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode draws them."),
@@ -62,8 +68,89 @@ class RarityOptimize(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=()):
+    def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=()):
         usual = choose_starts(embeddings, density, count, "usual", seed)
         starts = choose_starts(embeddings, density, count, start_from, seed, guardrail)
-        trajectory = optimize(density, starts, one_in, guardrail, steps=steps, seed=seed, progress=node_progress())
+        trajectory = optimize(
+            density, starts, one_in, guardrail, directions=direction, steps=steps, seed=seed, progress=node_progress()
+        )
         return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
+
+
+class RarityDirection(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDirection",
+            display_name="Direction",
+            category="Rarity/optimize",
+            description="Says which way to be rare: bolder rather than lighter, more like these pictures, less like those. "
+            "Connect one source: a prior for words, embeddings for pictures, or a density.",
+            inputs=[
+                io.Float.Input(
+                    "strength",
+                    default=2.0,
+                    min=-20.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="How far, in standard deviations of usual samples. 2 is clearly visible, 0 changes nothing, "
+                    "below 0 goes the other way.",
+                ),
+                sockets.Prior.Input(
+                    "prior", optional=True, tooltip="For a direction in words: the prior of Load Kandinsky reads them."
+                ),
+                io.String.Input(
+                    "towards",
+                    multiline=True,
+                    optional=True,
+                    default="a bold letter R",
+                    tooltip="With a prior: where to, one phrase a line. Change one word only against the other box.",
+                ),
+                io.String.Input(
+                    "away_from",
+                    multiline=True,
+                    optional=True,
+                    default="a light letter R",
+                    tooltip="With a prior: where from, one phrase a line.",
+                ),
+                sockets.Embeddings.Input(
+                    "embeddings_towards",
+                    optional=True,
+                    tooltip="Pictures to go to. Alone: nearer to the nearest of them. With the other input: from those to these.",
+                ),
+                sockets.Embeddings.Input(
+                    "embeddings_away",
+                    optional=True,
+                    tooltip="Pictures to come from. Alone: further from the nearest of them.",
+                ),
+                sockets.Density.Input(
+                    "density", optional=True, tooltip="A density: one of its components, or nearer to all it calls usual."
+                ),
+                io.Int.Input(
+                    "component",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="With a density: which of its main directions, 1 is the largest. 0 goes towards the density itself.",
+                ),
+                sockets.Direction.Input(
+                    "direction", optional=True, tooltip="Another direction to follow as well. Leave it empty for the first one."
+                ),
+            ],
+            outputs=[
+                sockets.Direction.Output(
+                    display_name="directions",
+                    tooltip="The chain with this direction added: the next direction or Optimize Rarity takes it.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, strength, prior=None, towards="", away_from="", embeddings_towards=None, embeddings_away=None,
+                density=None, component=0, direction=()):
+        one = make_direction(
+            strength, prior=prior, towards=towards, away_from=away_from, embeddings_towards=embeddings_towards,
+            embeddings_away=embeddings_away, density=density, component=component,
+        )
+        return io.NodeOutput((*direction, one))

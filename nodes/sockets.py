@@ -7,6 +7,7 @@ Decoder = io.Custom("RARITY_DECODER")
 Embeddings = io.Custom("RARITY_EMBEDDINGS")
 Density = io.Custom("RARITY_DENSITY")
 Guardrail = io.Custom("RARITY_GUARDRAIL")  # carries a chain: a tuple of guardrails
+Direction = io.Custom("RARITY_DIRECTION")  # carries a chain: a tuple of directions
 Trajectory = io.Custom("RARITY_TRAJECTORY")
 Exposure = io.Custom("RARITY_EXPOSURE")
 

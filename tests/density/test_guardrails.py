@@ -99,6 +99,32 @@ def test_the_asked_subject_may_stand_anywhere(contrast, baseline):
     assert torch.allclose(moved.reading(baseline.vectors), contrast.reading(baseline.vectors))
 
 
+def test_centring_takes_away_what_favours_one_alternative_everywhere(space):
+    """Texts far from all pictures, and one of them nearer by a constant: uncentred it wins every time, centred never."""
+    g = torch.Generator().manual_seed(3)
+    subject, other, gap = torch.nn.functional.normalize(torch.randn(3, 16, generator=g), dim=1)
+    noise = 0.05 * torch.randn(400, 16, generator=g)
+    pictures = 2 * gap + 0.3 * torch.cat([subject.expand(200, 16), other.expand(200, 16)]) + noise
+    texts = torch.stack([-3 * gap + 0.3 * subject, -3 * gap + 0.3 * other + 0.6 * gap])
+    baseline = Embeddings(pictures[:200], space)
+    plain, centred = (ContrastGuardrail.from_baseline(texts, 0, baseline, centred=on) for on in (False, True))
+    assert not (plain.reading(pictures[:200]) > 0).any()
+    assert (centred.reading(pictures[:200]) > 0).all() and (centred.reading(pictures[200:]) < 0).all()
+    again = ContrastGuardrail(texts, 0, 0.0, centre=centred.centre)
+    assert torch.equal(again.reading(pictures), centred.reading(pictures))
+
+
+def test_pictures_of_alternatives_are_prototypes_by_label(baseline, mixture):
+    others = mixture(9, 3)
+    labelled = Embeddings(others.vectors, others.space, ("robot",) * 4 + ("building",) * 5)
+    rail = ContrastGuardrail.from_pictures(baseline, labelled)
+    assert rail.names == ("subject", "robot", "building") and float(rail.accepts(baseline.vectors).double().mean()) == 0.5
+    unit = torch.nn.functional.normalize(others.vectors.double(), dim=1)
+    robot = unit[:4].mean(dim=0)
+    assert torch.allclose(rail.others[0], robot / robot.norm())
+    assert ContrastGuardrail.from_pictures(baseline, others).names == ("subject", "alternative")
+
+
 def test_the_anchors_floor_is_the_baselines_quantile(baseline):
     rail = AnchorGuardrail.from_baseline(baseline, 0.1)
     assert float((rail.reading(baseline.vectors) < rail.min_cosine).double().mean()) == pytest.approx(0.1, abs=0.01)

@@ -26,3 +26,16 @@ def test_the_margin_is_that_of_the_texts(tiny_kandinsky, baseline):
 def test_words_that_say_nothing_are_refused(tiny_kandinsky, baseline, subject, alternatives):
     with pytest.raises(RarityError):
         contrast_guardrail(tiny_kandinsky[0], baseline, subject, alternatives)
+
+
+def test_centring_puts_the_baseline_where_the_subject_is(tiny_kandinsky, baseline):
+    """The literal formula: texts less their mean, pictures less the centre that the gap leaves."""
+    prior, _ = tiny_kandinsky
+    rail = contrast_guardrail(prior, baseline, "r", ["p", "q"], centred=True)
+    texts = torch.nn.functional.normalize(prior.encode_text(["r", "p", "q"]).double(), dim=1)
+    texts = texts - texts.mean(dim=0)
+    x = torch.nn.functional.normalize(baseline.vectors.double(), dim=1)
+    x = x - (x.mean(dim=0) - texts[0])
+    cosines = torch.nn.functional.normalize(x, dim=1) @ torch.nn.functional.normalize(texts, dim=1).T
+    torch.testing.assert_close(rail.reading(baseline.vectors), cosines[:, 0] - cosines[:, 1:].amax(dim=1))
+    assert int((rail.reading(baseline.vectors) < rail.threshold).sum()) == 20

@@ -118,3 +118,18 @@ def test_save_and_load(run, density, baseline, folders):
     other = run(nodes.RarityFitDensity, embeddings=baseline, components=3)[0]
     run(nodes.RaritySaveDensity, density=other, name="letter_R")
     assert first != nodes.RarityLoadDensity.fingerprint_inputs(name="letter_R.safetensors")
+
+
+def test_directions_chain_into_optimize_from_words_pictures_and_a_density(run, model, baseline, density):
+    words = run(nodes.RarityDirection, prior=model[0], towards="a bold r", away_from="a light r", strength=1.0)[0]
+    pictures = run(nodes.RarityDirection, embeddings_away=baseline.select(range(3)), direction=words)[0]
+    chain = run(nodes.RarityDirection, density=density, component=1, strength=-1.0, direction=pictures)[0]
+    assert [one.name for one in chain] == ["a bold r", "away from", "component 1"]
+    trajectory = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=5, direction=chain)[2]
+    assert trajectory.in_band.all() and set(trajectory.readings) > {one.name for one in chain}
+
+
+def test_contrast_takes_pictures_of_alternatives_beside_words(run, model, baseline):
+    both = run(nodes.RarityContrastGuardrail, prior=model[0], embeddings=baseline, centred=True,
+               alternative_pictures=baseline.select(range(4)))[0]
+    assert [rail.name for rail in both] == ["contrast", "contrast"] and both[0].centre is not None

@@ -76,6 +76,16 @@ class _FloatInput(WidgetInput):
                                           display=self.display_mode)
 
 
+class _BooleanInput(WidgetInput):
+    def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, default=None, label_on=None,
+                 label_off=None, socketless=None, force_input=None):
+        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+        self.label_on, self.label_off = label_on, label_off
+
+    def as_dict(self):
+        return super().as_dict() | _given(label_on=self.label_on, label_off=self.label_off)
+
+
 class _StringInput(WidgetInput):
     def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, multiline=False, placeholder=None,
                  default=None, dynamic_prompts=None, socketless=None, force_input=None):
@@ -101,6 +111,7 @@ class _ComboInput(WidgetInput):
 Int = _socket("INT", _IntInput)
 Float = _socket("FLOAT", _FloatInput)
 String = _socket("STRING", _StringInput)
+Boolean = _socket("BOOLEAN", _BooleanInput)
 Combo = _socket("COMBO", _ComboInput)
 Image = _socket("IMAGE")
 ClipVision = _socket("CLIP_VISION")
