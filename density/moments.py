@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -57,7 +59,7 @@ class Moments:
         """
         self.check(batch)
         with plain():
-            for rows in batch.detach().split(CHUNK):
+            for rows in chunks(batch.detach()):
                 self.take(*centre(rows))
         return self
 
@@ -65,9 +67,23 @@ class Moments:
         """The moments of both sets of rows together; neither is changed."""
         if len(other.mean) != len(self.mean):
             raise RarityError(f"Moments of width {len(self.mean)} and {len(other.mean)} cannot be merged.")
-        both = Moments(len(self.mean))
-        both._absorb(self.count, self.mean, self.scatter)
-        both._absorb(other.count, other.mean, other.scatter)
+        return Moments.joined([self, other])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Moments]) -> Moments:
+        """The moments of all parts together, of one width: S = sum_i S_i + n_i d_i d_i' with d_i = m_i - m."""
+        both = cls(len(parts[0].mean))
+        both.count = sum(part.count for part in parts)
+        if both.count == 0:
+            return both
+        with plain():
+            first = parts[0].mean
+            both.mean = first + sum((part.mean - first) * (part.count / both.count) for part in parts)
+            for part in parts:
+                both._scatter.add_(part.scatter)
+            offsets = torch.stack([part.mean - both.mean for part in parts])
+            counts = torch.tensor([[part.count] for part in parts], dtype=torch.float64)
+            both._scatter.addmm_((counts * offsets).T, offsets)
         return both
 
     def covariance(self) -> Tensor:
@@ -123,6 +139,11 @@ class Moments:
             self._scatter.add_(scatter).addr_(delta, delta, alpha=self.count * count / total)
             self.mean = self.mean + delta * (count / total)
             self.count = total
+
+
+def chunks(batch: Tensor) -> Sequence[Tensor]:
+    """Rows split into as even parts of about CHUNK as there are: a small rest would cost as much as a whole one."""
+    return batch.tensor_split(max(1, round(len(batch) / CHUNK)))
 
 
 def centre(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .errors import RarityError
-from .moments import CHUNK, Moments, centre
+from .moments import Moments, centre, chunks
 from .tensors import plain
 
 
@@ -46,16 +48,23 @@ class RadialMoments:
         """
         self.moments.check(batch)
         with plain():
-            for rows in batch.detach().split(CHUNK):
+            for rows in chunks(batch.detach()):
                 if len(rows):
                     self._take(*centre(rows))
         return self
 
     def merge(self, other: RadialMoments) -> RadialMoments:
         """The moments of both sets of rows together; neither is changed."""
-        both = RadialMoments(len(self.third))
-        both.moments = self.moments.merge(other.moments)
-        for part in (self, other):
+        if len(other.third) != len(self.third):
+            raise RarityError(f"Moments of width {len(self.third)} and {len(other.third)} cannot be merged.")
+        return RadialMoments.joined([self, other])
+
+    @classmethod
+    def joined(cls, parts: Sequence[RadialMoments]) -> RadialMoments:
+        """The moments of all parts together, of one width."""
+        both = cls(len(parts[0].third))
+        both.moments = Moments.joined([part.moments for part in parts])
+        for part in parts:
             third, fourth = part._about(both.moments.mean)
             both.third, both.fourth = both.third + third, both.fourth + fourth
         return both

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from functools import reduce
 
 import numpy as np
 import torch
@@ -87,12 +86,12 @@ class Statistics:
     def whole(self) -> RadialMoments:
         """The moments of all rows."""
         with plain():
-            return reduce(RadialMoments.merge, self.folds)
+            return RadialMoments.joined(self.folds)
 
     def without(self, fold: int) -> RadialMoments:
         """The moments of all rows but those of one fold."""
         with plain():
-            return reduce(RadialMoments.merge, (part for f, part in enumerate(self.folds) if f != fold))
+            return RadialMoments.joined([part for f, part in enumerate(self.folds) if f != fold])
 
     def update(self, batch: Tensor) -> Statistics:
         """Take in a batch [b, d] and return self; rows that are not finite and exact repeats are dropped and counted.
@@ -278,7 +277,7 @@ def gather(
 
 def _settle(radial: RadialMoments, waiting: list[Tensor]) -> None:
     if waiting:
-        radial.update(torch.cat(waiting))
+        radial.update(waiting[0] if len(waiting) == 1 else torch.cat(waiting))
         waiting.clear()
 
 
