@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from .density.errors import RarityError
+from .density.fit import CHOICES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,6 +51,45 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_demo)
 
     command = commands.add_parser(
+        "score",
+        help="how rare and how new pictures are",
+        description="Reads pictures under a saved density, and under what a viewer has seen if an exposure memory is "
+        "given: one line a picture, or JSON.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
+    command.add_argument("--density", type=Path, required=True, metavar="FILE", help="what is usual")
+    command.add_argument("--exposure", type=Path, metavar="FILE", help="what the viewer has seen; nothing if left out")
+    encoder = "the Kandinsky folder that the density was learnt with; the built-in miniature if left out"
+    command.add_argument("--encoder", metavar="FOLDER", help=encoder)
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command.set_defaults(run=_score)
+
+    command = commands.add_parser(
+        "fit",
+        help="learn a density from files of embeddings",
+        description="Learns what is usual from one or more files of embeddings, read piece by piece: they may be "
+        "larger than the memory.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="embeddings of one space, saved by Rarity")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
+    command.add_argument("--estimator", default="ppca", metavar="NAME", help=f"one of {', '.join(CHOICES)}")
+    components = "directions with a variance of their own; 0 chooses by held-out samples"
+    command.add_argument("--components", type=int, default=0, metavar="K", help=components)
+    command.set_defaults(run=_fit)
+
+    command = commands.add_parser(
+        "merge",
+        help="make one density of several",
+        description="The density of all samples that several were learnt from, as if learnt from at once. Each must have "
+        "been made with the same estimator, from samples of another seed.",
+    )
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="densities that Rarity saved")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
+    command.set_defaults(run=_merge)
+
+    command = commands.add_parser(
         "inspect",
         help="say what a saved file holds",
         description="What a saved density or a file of embeddings holds, as JSON. Nothing in the file is run.",
@@ -72,14 +112,87 @@ def _demo(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{result.trajectory.report()}\n{result.report['seconds']:.0f} s. Look at {out / 'contact_sheet.png'}\n")
 
 
+def _score(options: argparse.Namespace) -> None:
+    from .density.exposure import ExposureMemory
+    from .density.files import load_density, load_exposure
+    from .density.novelty import score_novelty
+    from .generators.kandinsky import MINIATURE, load_kandinsky
+    from .generators.picture_files import encode_picture_files
+
+    density = load_density(options.density)
+    memory = load_exposure(options.exposure) if options.exposure else ExposureMemory(density.space)
+    _require_same(density.space, options.density, memory.space, options.exposure, "Give a memory of the same encoder.")
+    prior, _ = load_kandinsky(options.encoder or MINIATURE)
+    advice = "Name the model that the density was learnt with: --encoder FOLDER."
+    _require_same(density.space, options.density, prior.space, options.encoder or MINIATURE, advice)
+    with _Bars() as bars:
+        pictures = encode_picture_files(prior, options.images, progress=bars("reading the pictures"))
+    novelty = score_novelty(pictures, density, memory)
+    if options.json:
+        sys.stdout.write(json.dumps(novelty.rows(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{novelty.table()}\n")
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from .density.files import save_density, stream_embeddings
+    from .density.fit import fit_density
+
+    _keep_inputs(options)
+    streams = [stream_embeddings(file) for file in options.files]
+    for file, (space, *_) in zip(options.files, streams, strict=True):
+        _require_same(streams[0][0], options.files[0], space, file, "Learn from files of one encoder at a time.")
+    total = sum(count for _, _, count, _ in streams)
+    with _Bars() as bars:
+        reading, learning = bars("reading the embeddings"), bars("learning what is usual")
+
+        def batches():
+            done = 0
+            for *_, parts in streams:
+                for part in parts:
+                    yield part
+                    done += len(part)
+                    reading(done, total)
+
+        density = fit_density(batches(), options.estimator, components=options.components, progress=learning)
+    save_density(density, options.out)
+    sys.stdout.write(f"{density.describe()}\nWritten to {options.out}\n")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from .density.files import load_density, save_density
+    from .density.merge import merge_densities
+
+    _keep_inputs(options)
+    density = merge_densities([load_density(file) for file in options.files])
+    save_density(density, options.out)
+    sys.stdout.write(f"{density.describe()}\nWritten to {options.out}\n")
+
+
 def _inspect(options: argparse.Namespace) -> None:
     from .density.files import inspect_file
 
     sys.stdout.write(json.dumps(inspect_file(options.file), indent=2, ensure_ascii=False) + "\n")
 
 
+def _require_same(space, source, other_space, other_source, advice: str) -> None:
+    if other_space != space:
+        raise RarityError(
+            f"{other_source} and {source} belong to different embedding spaces. Expected {space}, got {other_space}. "
+            + advice
+        )
+
+
+def _keep_inputs(options: argparse.Namespace) -> None:
+    if options.out.resolve() in [file.resolve() for file in options.files]:
+        raise RarityError(f"{options.out} is one of the files to read, and would be lost. Give another name to --out.")
+
+
 class _Bars:
-    """One progress bar for each stage. Called with a stage's name, gives the progress function of that stage."""
+    """One progress bar for each stage. Called with a stage's name, gives the progress function of that stage.
+
+    A bar is shown from its stage's first step on; the one before ends then.
+    """
 
     def __init__(self):
         self._bar = None
@@ -87,12 +200,16 @@ class _Bars:
     def __call__(self, name: str):
         from tqdm import tqdm
 
-        self._close()
-        bar = self._bar = tqdm(desc=name, bar_format="{desc:<24} {bar:30} {percentage:3.0f} %  {elapsed}")
+        bar = None
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            nonlocal bar
+            if bar is None and done:
+                self._close()
+                bar = self._bar = tqdm(desc=name, bar_format="{desc:<24} {bar:30} {percentage:3.0f} %  {elapsed}")
+            if bar is not None:
+                bar.total = total
+                bar.update(done - bar.n)
 
         return progress
 

@@ -43,7 +43,7 @@ def test_nothing_is_pinned(project):
 def test_every_import_is_a_dependency(project):
     import ast
 
-    known = {"sklearn": "scikit-learn", "open_clip": "open_clip_torch"}
+    known = {"sklearn": "scikit-learn", "open_clip": "open_clip_torch", "PIL": "pillow"}
     ours = {"comfy", "comfy_api", "folder_paths"}  # of ComfyUI itself
     declared = {re.split(r"[<>=~!\[]", line)[0] for line in project["project"]["dependencies"]}
     files = [ROOT / "__init__.py", ROOT / "cli.py"]
