@@ -86,8 +86,10 @@ class CrossFit:
             raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
         if n < MIN_SCORES:
             raise _too_few("at all", MIN_SCORES, n)
-        self.statistics = statistics
-        self.whole = Fit.of(statistics.whole())
+        self.statistics, whole = statistics, statistics.whole()
+        if not (torch.isfinite(whole.moments.scatter).all() and math.isfinite(whole.fourth)):
+            raise RarityError("The embeddings hold values too large to learn from: expected the numbers an encoder gives.")
+        self.whole = Fit.of(whole)
         spectrum = self.whole.spectrum
         self.floor = 1e-12 * float(spectrum.sum() + self.whole.mean.square().sum()) / d
         self.rank = int((spectrum > self.floor).sum())
