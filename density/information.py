@@ -65,8 +65,8 @@ def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureM
     _check(items, density, memory)
     if len(items) > MOST_SHOWN:
         raise RarityError(
-            f"A session holds at most {MOST_SHOWN:,} pictures, got {len(items):,}. Take it in parts, and let the memory "
-            "see each part before the next."
+            f"A session holds at most {MOST_SHOWN:,} pictures, got {len(items):,}. "
+            "Take it in parts, and let the memory see each part before the next."
         )
     seen, weights = _closest(items.vectors, memory)
     x = torch.cat([seen, items.vectors]).double()

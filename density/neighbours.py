@@ -13,16 +13,19 @@ from .errors import RarityError
 TILE = 16_384  # reference rows in one product: large enough that threads seldom wait for each other
 WORKING_BYTES = 64 << 20  # of any temporary
 SPARE = 16  # candidates beyond k, so that rounding in the search rarely matters
+SAMPLE = 1024  # reference rows that say where its centre lies, and whether to move it
+OFF = 4.0  # a centre farther from the origin than so many spreads costs the search digits that it needs
 NEAR = 1e-6  # squared distances below this share of |q|^2 + |r|^2 are formed directly
 
 
 def nearest(queries: Tensor, reference: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     """The k nearest rows of `reference` to every query, exactly.
 
-    Candidates come from |r|^2 / 2 - q'r in float32, both sides shifted by one common centre. That difference of large
-    numbers is worthless between near duplicates, so the distances of the candidates are formed again, directly and in
-    float64: |q - r|. A query whose k-th distance could have been missed within the rounding of the search is searched
-    again without shortcuts. Memory beyond the input is bounded by tiles.
+    Candidates come from |r|^2 / 2 - q'r in float32, both sides shifted by one common centre where that lies far off: a
+    shift writes the whole reference once more and takes as long as the search. That difference of large numbers is
+    worthless between near duplicates, so the distances of the candidates are formed again, directly and in float64:
+    |q - r|. A query whose k-th distance could have been missed within the rounding of the search is searched again
+    without shortcuts. Memory beyond the input is bounded by tiles.
 
     Parameters
     ----------
@@ -112,19 +115,30 @@ def rows(x: Tensor, what: str) -> Tensor:
 
 def _centre(reference: Tensor) -> Tensor:
     """A point amid the reference: any point is right, one near the mean keeps the products small."""
-    return reference[:: max(1, len(reference) // TILE)].double().mean(dim=0).to(reference.dtype)
+    return _sample(reference).mean(dim=0).to(reference.dtype)
+
+
+def _sample(reference: Tensor) -> Tensor:
+    """About SAMPLE rows, evenly taken, in float64."""
+    return reference[:: max(1, len(reference) // SAMPLE)].double()
+
+
+def _lies_far_off(reference: Tensor, centre: Tensor) -> bool:
+    spread = (_sample(reference) - centre.double()).square().sum(dim=1).mean().sqrt()
+    return bool(centre.double().norm() > OFF * spread)
 
 
 def _search(queries: Tensor, reference: Tensor, k: int, most: int) -> tuple[Tensor, Tensor]:
     centre = _centre(reference)
-    q = (queries.to(reference.dtype) - centre).float()
+    shift = _lies_far_off(reference, centre)
+    q = (queries.to(reference.dtype) - centre if shift else queries).float()
     best = torch.full((len(q), most), math.inf)
     where = torch.zeros(len(q), most, dtype=torch.long)
     longest = 0.0
-    shifted = torch.empty(min(TILE, len(reference)), q.shape[1], dtype=reference.dtype)
+    shifted = torch.empty(min(TILE, len(reference)) if shift else 0, q.shape[1], dtype=reference.dtype)
     for start in range(0, len(reference), TILE):
         tile = reference[start : start + TILE]
-        r = torch.sub(tile, centre, out=shifted[: len(tile)]).float()
+        r = (torch.sub(tile, centre, out=shifted[: len(tile)]) if shift else tile).float()
         norms = torch.linalg.vector_norm(r, dim=1)
         longest = max(longest, float(norms.max()))
         values = torch.addmm(0.5 * norms.square(), q, r.T, alpha=-1)

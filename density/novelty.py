@@ -17,6 +17,8 @@ from .information import information_gain
 from .separation import Unseen
 from .tables import text_table
 
+HEADS = ("picture", "novelty", "90 %", "1 in N", "global", "local", "gain", "nearest seen", "survival", "conformity")
+
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
@@ -69,8 +71,7 @@ class Novelty:
 
     def table(self) -> str:
         """The readings as text, one line a picture under a heading line, columns aligned."""
-        heads = ("picture", "novelty", "90 %", "1 in N", "global", "local", "gain", "nearest seen", "survival", "conformity")
-        return text_table(heads, [_line(i, row) for i, row in enumerate(self.rows())])
+        return text_table(HEADS, [_line(i, row) for i, row in enumerate(self.rows())])
 
 
 def score_novelty(

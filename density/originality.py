@@ -45,7 +45,8 @@ def originality(
     The probability weighs two explanations of the separation t = d min(1, d / b)^32, held equally likely beforehand: d
     is the distance to the reference item, b that to the nearest unrelated picture (`separation`). One is what unrelated
     pictures have. The other is what copies have: reference items moved any way, by distances even on a logarithmic
-    scale over COPY_RANGE, in units of the median d of unrelated pictures. A logistic curve is fitted to both (Platt 1999):
+    scale over COPY_RANGE, in units of the median d of unrelated pictures. A logistic curve is fitted to both (Platt
+    1999):
 
         P(copy | t) = 1 / (1 + exp(a + b log t)),    b >= 0
 

@@ -26,7 +26,8 @@ def memory(empty, mixture):
 
 
 def literal_kernel(a, b, h):
-    return torch.tensor([[math.exp(-float((x - y).square().sum()) / (2 * h * h)) for y in b.double()] for x in a.double()])
+    squares = [[float((x - y).square().sum()) for y in b.double()] for x in a.double()]
+    return torch.tensor([[math.exp(-square / (2 * h * h)) for square in row] for row in squares])
 
 
 def literal_gain(x, memory, h, resolution):

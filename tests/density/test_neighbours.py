@@ -27,6 +27,19 @@ def test_neighbours_equal_the_literal_ones(k, offset, monkeypatch):
     assert torch.allclose(literal(q, r).gather(1, indices), distances, rtol=1e-12)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0, 3.9, 4.1, 300.0])
+def test_ordinary_rows_are_searched_once_whether_shifted_or_not(offset, monkeypatch):
+    """The slow search of a single query is for crowds that float32 cannot tell apart."""
+    monkeypatch.setattr(module, "TILE", 1000)
+    monkeypatch.setattr(module, "_directly", lambda *_: pytest.fail("searched again"))
+    q, r = points(30, 96, seed=1, offset=offset), points(3000, 96, offset=offset)
+    assert module._lies_far_off(r, module._centre(r)) == (offset > 4)
+    distances, indices = nearest(q, r, 5)
+    expected = literal(q, r).sort(dim=1)
+    assert torch.equal(indices, expected.indices[:, :5])
+    assert torch.allclose(distances, expected.values[:, :5], rtol=1e-12)
+
+
 @pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-5])
 def test_near_duplicates_are_exact(noise):
     """Far from the origin, as embeddings are, a distance from products is off by tens of per cent."""

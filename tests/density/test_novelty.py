@@ -7,7 +7,7 @@ import pytest
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, RarityError
 from rarity.density.exposure import ExposureMemory
-from rarity.density.novelty import bayesian_surprise, conformity, predictive_surprisal, score_novelty
+from rarity.density.novelty import HEADS, bayesian_surprise, conformity, predictive_surprisal, score_novelty
 from scipy.stats import multivariate_t
 
 
@@ -186,7 +186,7 @@ def test_the_headline_lies_in_its_interval_which_is_the_smaller_of_both_at_eithe
         assert (reading.bits_low <= reading.novelty).all() and (reading.novelty <= reading.bits_high).all()
         low, high = density.calibration.interval(density.score(items.vectors.double() - shift(density, seen)))
         assert (reading.bits_low <= low).all() and (reading.bits_high <= high).all()
-    assert torch.equal(reading.bits_low, low) and torch.equal(reading.bits_high, high)  # nothing seen: the density's own
+    assert torch.equal(reading.bits_low, low) and torch.equal(reading.bits_high, high)  # nothing seen: the density's
 
 
 def shift(density, memory):
@@ -204,14 +204,14 @@ def test_copies_at_many_distances_are_told_from_new_pictures(density, empty, mix
             way = torch.nn.functional.normalize(torch.randn(ways, 16, generator=g), dim=1)
             copies = Embeddings(seen.vectors + strength * typical * way, seen.space)
             copied = score_novelty(copies, density, memory, baseline=mixture(5000, 53))
-            below = (copied.survival[:, None] > fresh.survival).double() + 0.5 * (copied.survival[:, None] == fresh.survival)
-            assert float(below.mean()) > 0.98, (ways, strength)
+            clearer = (fresh.survival - copied.survival[:, None]).sign()  # of each pair, -1 where the new one is
+            assert float((1 - clearer).mean() / 2) > 0.98, (ways, strength)
 
 
 def test_what_is_far_from_everything_is_not_taken_for_a_copy(density, empty, mixture):
     """All distances are alike from far away, so that a ratio alone would be as near 1 as that of a copy."""
-    far = mixture(20, 61).vectors.double() - density.mean
-    far = Embeddings(density.mean + 6 * far / far.norm(dim=1, keepdim=True) * density.spectrum.sum().sqrt(), density.space)
+    way = torch.nn.functional.normalize(mixture(20, 61).vectors.double() - density.mean, dim=1)
+    far = Embeddings(density.mean + 6 * density.spectrum.sum().sqrt() * way, density.space)
     assert (score_novelty(far, density, empty.update(mixture(100, 51))).local_bits > 5).all()
 
 
@@ -224,15 +224,18 @@ def test_pictures_of_the_baseline_itself_are_read_like_others(density, baseline,
         assert float((fresh <= p).double().mean()) == pytest.approx(p, abs=4 * math.sqrt(p / 2000))
 
 
+def cells(line):
+    return [part.strip() for part in line.split("  ") if part.strip()]
+
+
 def test_the_table_has_a_line_a_picture_under_its_heads(density, space, mixture):
     seen = Embeddings(mixture(3, 1).vectors, space, ("an old one", "", "another"))
     items = Embeddings.cat([seen.select([0, 1]), mixture(2, 9)])
     memory = ExposureMemory(space).update(seen)
     lines = score_novelty(items, density, memory).table().split("\n")
     assert len(lines) == 5 and len({len(line) for line in lines}) == 1
-    heads = ["picture", "novelty", "90 %", "1 in N", "global", "local", "gain", "nearest seen", "survival", "conformity"]
-    assert [part.strip() for part in lines[0].split("  ") if part.strip()] == heads
-    first, second, third = ([part.strip() for part in line.split("  ") if part.strip()] for line in lines[1:4])
+    assert cells(lines[0]) == list(HEADS)
+    first, second, third = map(cells, lines[1:4])
     assert first[0] == "0" and first[1] == "0.00" and first[3] == "1" and first[7:9] == ["an old one", "100.0%"]
     assert second[7] == "1"  # it has no label: its number stands for it
     reading = score_novelty(items, density, memory)
@@ -244,6 +247,5 @@ def test_the_table_has_a_line_a_picture_under_its_heads(density, space, mixture)
 
 def test_the_table_of_an_empty_memory_says_nothing_of_what_was_seen(density, empty, items):
     far = Embeddings(50 * items.vectors, items.space)
-    lines = [[part.strip() for part in line.split("  ") if part.strip()]
-             for line in score_novelty(far, density, empty).table().split("\n")[1:]]
+    lines = [cells(line) for line in score_novelty(far, density, empty).table().split("\n")[1:]]
     assert all(line[5] == line[7] == line[8] == "-" for line in lines) and any(line[3] == "over 1e9" for line in lines)
