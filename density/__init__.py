@@ -16,6 +16,7 @@ from .files import (
     save_density,
     save_embeddings,
     save_exposure,
+    stream_embeddings,
 )
 from .fit import CHOICES, fit_density
 from .gaussian import ESTIMATORS, GaussianDensity
@@ -111,6 +112,7 @@ __all__ = [
     "session_gains",
     "shrink",
     "slerp_on_shell",
+    "stream_embeddings",
     "vendi_score",
     "wilson_hilferty",
 ]

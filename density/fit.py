@@ -13,7 +13,7 @@ from .mixture import MixtureDensity
 from .mixture_fitting import learn_mixture
 from .neighbour_density import NeighbourDensity
 from .spaces import EmbeddingSpace
-from .statistics import Statistics, gather
+from .statistics import FOLDS, Statistics, gather
 from .tensors import plain
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,14 @@ def learn_density(
 
 def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> GaussianDensity:
     """The density with the highest held-out log-likelihood, noting that of all."""
-    statistics = statistics.copy()
+    statistics, total = statistics.copy(), 2 * FOLDS + 2
+
+    def learning(done: int, _: int) -> None:
+        if progress:
+            progress(done, total)
+
     with plain():
-        cross = CrossFit(statistics, progress)
+        cross = CrossFit(statistics, learning)
         ppca = cross.log_likelihoods("ppca")
         k = components or int(ppca.argmax()) + 1
         cross.require("ppca", k)
