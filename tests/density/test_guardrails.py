@@ -102,10 +102,10 @@ def test_the_asked_subject_may_stand_anywhere(contrast, baseline):
 def test_centring_takes_away_what_favours_one_alternative_everywhere(space):
     """Texts far from all pictures, and one of them nearer by a constant: uncentred it wins every time, centred never."""
     g = torch.Generator().manual_seed(3)
-    subject, other, gap = torch.nn.functional.normalize(torch.randn(3, 16, generator=g), dim=1)
-    noise = 0.05 * torch.randn(400, 16, generator=g)
-    pictures = 2 * gap + 0.3 * torch.cat([subject.expand(200, 16), other.expand(200, 16)]) + noise
-    texts = torch.stack([-3 * gap + 0.3 * subject, -3 * gap + 0.3 * other + 0.6 * gap])
+    subject, other, seen, read = torch.eye(16)[:4]
+    noise = 0.02 * torch.randn(400, 16, generator=g)
+    pictures = 2 * seen + 0.3 * torch.cat([subject.expand(200, 16), other.expand(200, 16)]) + noise
+    texts = torch.stack([3 * read + 0.3 * subject, 3 * read + 0.3 * other + 0.25 * seen])
     baseline = Embeddings(pictures[:200], space)
     plain, centred = (ContrastGuardrail.from_baseline(texts, 0, baseline, centred=on) for on in (False, True))
     assert not (plain.reading(pictures[:200]) > 0).any()
