@@ -75,7 +75,7 @@ def learn_density(
 
 def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> GaussianDensity:
     """The density with the highest held-out log-likelihood, noting that of all."""
-    statistics, total = statistics.copy(), 2 * FOLDS + 2
+    statistics, total = statistics.copy(), 3 * FOLDS + 2  # cross-fit, then the mixture's own steps
 
     def learning(done: int, _: int) -> None:
         if progress:
@@ -90,7 +90,7 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
         for estimator in ESTIMATORS[1:]:
             if estimator != "full" or (cross.rank == statistics.width < cross.fewest):
                 figures[estimator] = float(cross.log_likelihoods(estimator))
-        fields, mixed = learn_mixture(cross, k, 0, seed)
+        fields, mixed = learn_mixture(cross, k, 0, seed, lambda done, _: learning(FOLDS + done, total))
         density = MixtureDensity(space=space, source=source, statistics=statistics, **fields)
         kinds = len(density.modes.weights)
         if kinds > 1:
