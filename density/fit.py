@@ -99,7 +99,7 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
         if best != "mixture":
             fields = learn(cross, best, k if best == "ppca" else 0, seed)
             density = GaussianDensity(space=space, source=source, statistics=statistics, **fields)
-    names = {"ppca": f"ppca with {k} components", "mixture": f"a mixture of {kinds}"}
+    names = {"ppca": f"ppca with {k} component{'s' * (k > 1)}", "mixture": f"a mixture of {kinds}"}
     listed = ", ".join(f"{names.get(name, name)} {value:.3f}" for name, value in figures.items())
     note = f"Chosen: {names.get(best, best)}; held-out log-likelihood per dimension (higher is better): {listed}."
     density.notes = (*density.notes, note)
