@@ -24,6 +24,7 @@ SHOWN = {
     "quickstart": ("rarity_contact_sheet", 0),
     "score_and_rank": ("rarity_scores", 0),
     "never_the_same_twice": ("rarity_twice_scores", 2),
+    "local_score": ("rarity_patch_origins", 0),
 }
 
 

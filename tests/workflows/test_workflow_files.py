@@ -18,6 +18,7 @@ OURS = object_info(NODES)
 CORE = {
     "SaveImage": {"input": {"required": {"images": ["IMAGE", {}], "filename_prefix": ["STRING", {}]}}, "output": []},
     "PreviewAny": {"input": {"required": {"source": ["*", {}]}}, "output": []},
+    "ImageBatch": {"input": {"required": {"image1": ["IMAGE", {}], "image2": ["IMAGE", {}]}}, "output": ["IMAGE"]},
 }
 INFO = OURS | CORE
 
