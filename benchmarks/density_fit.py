@@ -73,9 +73,13 @@ class Gaussian:
         return -0.5 * (depth + volume + d * math.log(2 * math.pi))
 
 
+def components(width: int) -> int:
+    return min(COMPONENTS, width // 2)
+
+
 def truncated(mean, axes, spectrum) -> Gaussian:
-    """PPCA with COMPONENTS components of a whole spectrum, descending."""
-    k = min(COMPONENTS, len(spectrum) // 2)
+    """PPCA of a whole spectrum, descending."""
+    k = components(len(spectrum))
     return Gaussian(mean, axes[:, :k], torch.cat([spectrum[:k], spectrum[k:].mean()[None]]))
 
 
@@ -106,7 +110,7 @@ def our_ledoit_wolf(x: Tensor) -> Gaussian:
 
 
 def their_pca(x: Tensor, solver: str, kind: type) -> Gaussian:
-    k = min(COMPONENTS, x.shape[1] // 2)
+    k = components(x.shape[1])
     pca = PCA(k, svd_solver=solver, random_state=0).fit(x.numpy().astype(kind, copy=False))
     variances = np.append(pca.explained_variance_, pca.noise_variance_).astype(np.float64)
     return Gaussian(pca.mean_, pca.components_.T, variances * (len(x) - 1) / len(x))  # theirs is over N - 1
@@ -119,7 +123,8 @@ def their_ledoit_wolf(x: Tensor) -> Gaussian:
 
 
 def our_fit(x: Tensor):
-    return fit_density(Embeddings(x, EmbeddingSpace("benchmark", "0" * 16, x.shape[1], "raw")), components=COMPONENTS)
+    space = EmbeddingSpace("benchmark", "0" * 16, x.shape[1], "raw")
+    return fit_density(Embeddings(x, space), components=components(x.shape[1]))
 
 
 # name -> (how it learns, what float64 oracle it is compared with)
