@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from .calibration import bits_from_one_in
 from .embeddings import Embeddings
@@ -23,7 +24,7 @@ class Doubling:
     """How far the density moved from `count` / 2 samples to `count`.
 
     nats : mean |log p - log p'| / d over the probe rows.
-    bits : for points that the earlier density calls 1 in 100 and 1 in 1,000, the mean |bits - bits'|, whichever is larger.
+    bits : mean |bits - bits'| of points that the earlier density calls 1 in 100, and 1 in 1,000; the larger of both.
     """
 
     count: int
@@ -32,10 +33,10 @@ class Doubling:
 
 
 class Convergence:
-    """Watches samples go by, learns from 1,000, 2,000, 4,000, ... of them, and says when that no longer changes anything.
+    """Watches samples go by, learns from 1,000, 2,000, 4,000, ... of them, and says when that changes nothing.
 
-    Enough is when from one learning to the next both moves of `Doubling` stay within their tolerance. Errors shrink like
-    c / sqrt(N), independently for either half of the samples: the move from N / 2 to N is about the error that N leaves.
+    Enough is when from one learning to the next both moves of `Doubling` stay within their tolerance. Errors shrink
+    like c / sqrt(N), for either half of the samples on its own: the move from N / 2 to N is about the error N leaves.
     Measured in 64 dimensions (Gaussian, Student-t, six modes): log p moves by 0.8 to 1.2 times its error. The default
     tolerances stop there at 8,000 or 16,000 samples, with "1 in 1,000" off by 0.3 to 0.8 bits on average.
 
@@ -102,7 +103,8 @@ class Convergence:
         asked = f"{self.bits:g} bits and {self.nats:g} a dimension"
         if self.enough:
             return "\n".join([*lines, f"{self.count:,} samples are enough: both within {asked}."])
-        return "\n".join([*lines, f"{self.count:,} samples are not known to be enough: asked are moves within {asked}."])
+        lines.append(f"{self.count:,} samples are not known to be enough: that takes moves within {asked}.")
+        return "\n".join(lines)
 
     def _take(self, rows: Tensor) -> None:
         self.count += len(rows)
@@ -121,7 +123,7 @@ class Convergence:
         self._density = density
 
     def _moved(self, density: GaussianDensity, bits: float) -> float:
-        """Mean |bits' - bits| of the points where rays through the probe meet the earlier density's shell of that rarity."""
+        """Mean |bits' - bits| where rays through the probe meet the earlier density's shell of that rarity."""
         before = self._density
         w, r = before.whiten(self._probe)
         reach = (before.score_at(bits) / before.score(self._probe)).sqrt()[:, None]  # the score is quadratic

@@ -67,8 +67,8 @@ def keep_samples(
 ) -> Iterator[Embeddings]:
     """The samples 0 ... count - 1 batch by batch: read where the folder has them, else drawn and kept there.
 
-    Whatever ends the sampling, what was drawn is kept: the next call with the same settings goes on behind it. At no time
-    is more than SHARD samples in memory.
+    Whatever ends the sampling, what was drawn is kept: the next call with the same settings goes on behind it. No more
+    than SHARD samples and a batch are in memory at a time.
 
     Parameters
     ----------
@@ -120,13 +120,18 @@ def _settings(part: Embeddings) -> dict:
 def _check_shard(path: Path, part: Embeddings, prior: Prior, expected: dict, first: int) -> None:
     prior.space.require_same(part.space, f"samples in {path}")
     found = _settings(part)
-    wrong = [f"{key} {found.get(key)!r} (asked for: {value!r})" for key, value in expected.items() if found.get(key) != value]
+    wrong = [
+        f"{key} {found.get(key)!r} (asked for: {value!r})"
+        for key, value in expected.items()
+        if found.get(key) != value
+    ]
     if wrong:
         raise RarityError(
-            f"{path.parent} holds samples of another baseline: {', '.join(wrong)}. Choose another name, or ask for the same."
+            f"{path.parent} holds samples of another baseline: {', '.join(wrong)}. "
+            "Choose another name, or ask for the same."
         )
     if part.source.get("first") != first:
         raise RarityError(
-            f"{path} should begin with sample {first:,}, but begins with {part.source.get('first')}. A file before it is "
-            "missing: delete this one and those behind it to draw them again."
+            f"{path} should begin with sample {first:,}, but begins with {part.source.get('first')}. A file before "
+            "it is missing: delete this one and those behind it to draw them again."
         )

@@ -79,7 +79,8 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
     _check_width(space, transformer.config.embedding_dim, "prior")
     with_text = reads_text(unet.config)
     # A U-Net that reads text, too, names the width of the text's states there, and that of the pictures here.
-    _check_width(space, unet.config.cross_attention_dim if with_text else unet.config.encoder_hid_dim, "decoder's U-Net")
+    pictures = unet.config.cross_attention_dim if with_text else unet.config.encoder_hid_dim
+    _check_width(space, pictures, "decoder's U-Net")
     tokenizer = _load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"])
     check_configuration(transformer)
     _check_tokens(transformer, tokenizer)
@@ -164,7 +165,8 @@ def _load_tokenizer(tokenizer_class, folder: Path):
     try:
         return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
-        raise RarityError(f"{folder} cannot be read as a {tokenizer_class.__name__}: {error}. Copy this folder again.") from error
+        name = tokenizer_class.__name__
+        raise RarityError(f"{folder} cannot be read as a {name}: {error}. Copy this folder again.") from error
 
 
 def _load_scheduler(diffusers, folder: Path, known: tuple[str, ...]):
@@ -186,4 +188,6 @@ def _check_width(space: EmbeddingSpace, width: int, part: str) -> None:
 def _check_tokens(transformer, tokenizer) -> None:
     expected, got = transformer.config.num_embeddings, tokenizer.model_max_length
     if got != expected:
-        raise RarityError(f"The prior reads {expected} text tokens, but its tokenizer makes {got}. Copy the tokenizer again.")
+        raise RarityError(
+            f"The prior reads {expected} text tokens, but its tokenizer makes {got}. Copy the tokenizer again."
+        )

@@ -146,7 +146,9 @@ class Decoder:
             pieces = in_pieces(range(len(embeddings)), batch_size, draw, self._placement)
             return ordinary(torch.cat([pictures for _, pictures in pieces]), torch.float32)
 
-    def _denoise(self, rows: Tensor, read, noise: list[torch.Generator], shape, steps: int, guidance: float, tick) -> Tensor:
+    def _denoise(
+        self, rows: Tensor, read, noise: list[torch.Generator], shape, steps: int, guidance: float, tick
+    ) -> Tensor:
         """One batch from noise to latents, [b, c, h, w]; the state x stays in float32."""
         device, dtype = self._placement.bring(self.unet), self.unet.dtype
         scheduler = deepcopy(self.scheduler)  # its steps are state, and a cancelled run must leave none behind

@@ -58,9 +58,9 @@ def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[st
         problems += _problems(parts[part], description, has_weights)
     if problems:
         raise RarityError(
-            f"{folder} is not a whole Kandinsky 2.1 or 2.2 model. Missing: {'; '.join(problems)}. Expected the diffusers "
-            "layout, as the repositories kandinsky-2-2-prior and kandinsky-2-2-decoder (or kandinsky-2-1-prior and "
-            "kandinsky-2-1) have it; copy or download them again."
+            f"{folder} is not a whole Kandinsky 2.1 or 2.2 model. Missing: {'; '.join(problems)}. Expected the "
+            "diffusers layout, as the repositories kandinsky-2-2-prior and kandinsky-2-2-decoder (or "
+            "kandinsky-2-1-prior and kandinsky-2-1) have it; copy or download them again."
         )
     return parts
 
@@ -121,7 +121,7 @@ def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
 
 
 def _part_folder(root: Path, part: str) -> Path:
-    """In a combined folder diffusers writes the prior's parts with a prefix (prior_tokenizer/); alone they have none."""
+    """In a combined folder diffusers writes the prior's parts with a prefix (prior_tokenizer/), alone without."""
     bare = part.removeprefix("prior_")
     prefixed = root / f"prior_{bare}"
     return prefixed if prefixed.is_dir() else root / bare

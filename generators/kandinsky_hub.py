@@ -1,4 +1,4 @@
-"""Fetch a Kandinsky from the Hugging Face Hub: only when somebody names a repository, and nothing that could run code."""
+"""Fetch a Kandinsky from the Hugging Face Hub: only when a repository is named, and nothing that could run code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def download_kandinsky(repository: str) -> tuple[Path, Path]:
     repository = repository.strip()
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, flags=re.ASCII):
         raise RarityError(
-            f"{repository!r} is not the name of a repository. Expected owner/name, such as kandinsky-community/kandinsky-2-2-prior."
+            f"{repository!r} is not the name of a repository. Expected owner/name, such as "
+            "kandinsky-community/kandinsky-2-2-prior."
         )
     folder = _download(repository)
     made_for = read_json(folder / "model_index.json").get("_class_name")
@@ -60,6 +61,6 @@ def _download(repository: str) -> Path:
         return Path(DiffusionPipeline.download(repository, use_safetensors=True, trust_remote_code=False))
     except Exception as error:  # the network, the Hub and four libraries have their own errors each
         raise RarityError(
-            f"{repository} could not be downloaded from the Hugging Face Hub: {error} Check the name and the connection; "
-            "weights must be .safetensors."
+            f"{repository} could not be downloaded from the Hugging Face Hub: {error} Check the name and the "
+            "connection; weights must be .safetensors."
         ) from error

@@ -1,4 +1,4 @@
-"""What the decoder of Kandinsky 2.1 reads beside an image embedding: the prompt, through a multilingual text encoder."""
+"""What the decoder of Kandinsky 2.1 reads beside an image embedding: the prompt, by a multilingual encoder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ class DecoderText:
         """
         device = placement.bring(self.text_encoder)
         tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=LENGTH, truncation=True, return_attention_mask=True, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            max_length=LENGTH,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
         )
         return self.text_encoder(
             input_ids=tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)

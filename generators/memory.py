@@ -80,7 +80,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _attempt(work, piece: range):
-    """(result, None) or (None, what torch said). The error itself is let go here: it holds on to every tensor so far."""
+    """(result, None) or (None, what torch said). The error is let go here: it holds on to every tensor so far."""
     try:
         return work(piece), None
     except RuntimeError as error:

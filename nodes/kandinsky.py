@@ -96,14 +96,15 @@ class RaritySamplePrior(io.ComfyNode):
                     "stop_when_enough",
                     optional=True,
                     default=False,
-                    tooltip="Ends before count when twice as many samples would say the same. The report says how many it took.",
+                    tooltip="Ends before count when twice as many samples would say the same. "
+                    "The report says how many it took.",
                 ),
                 io.String.Input(
                     "keep_as",
                     optional=True,
                     default="",
-                    tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: a run that "
-                    "was stopped goes on where it was. Empty keeps nothing.",
+                    tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: "
+                    "a run that was stopped goes on where it was. Empty keeps nothing.",
                 ),
             ],
             outputs=[
@@ -112,7 +113,8 @@ class RaritySamplePrior(io.ComfyNode):
                     tooltip="The baseline: one image embedding a sample, with the prompt and seed they came from.",
                 ),
                 io.String.Output(
-                    display_name="report", tooltip="In words: how many samples there are, and whether they are known to be enough."
+                    display_name="report",
+                    tooltip="In words: how many samples there are, and whether they are known to be enough.",
                 ),
             ],
         )
@@ -164,7 +166,8 @@ class RarityDecode(io.ComfyNode):
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. Empty takes the one the embeddings were sampled for.",
+                    tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
+                    "Empty takes the one the embeddings were sampled for.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the embeddings.")],

@@ -36,7 +36,7 @@ class ComfyPlacement(Placement):
 
 
 class _Kandinsky(torch.nn.Module):
-    """ComfyUI writes a `device` on what it moves; the models of diffusers and transformers have one that is read only."""
+    """ComfyUI writes a `device` on what it moves; models of diffusers and transformers have a read-only one."""
 
     def __init__(self, model):
         super().__init__()

@@ -1,0 +1,218 @@
+"""Is the prior with a memory the same as diffusers' pipeline, and how much faster? Same weights, same prompt, same noise.
+
+    python benchmarks/prior_sampling.py [--json FILE] [--batches 32 256] [--layers N] [--steps N] [--rounds N]
+
+Two models: the built-in miniature, and a prior of Kandinsky's real width (2048, 32 heads) with random weights and as many layers
+as asked for. With a GPU the real depth, 20 layers, in bfloat16, and 5,000 embeddings in one go. Both sides sample in turns; the
+medians are compared. Reading the prompt is part of both.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from rarity.density.spaces import EmbeddingSpace
+from rarity.generators.kandinsky import load_kandinsky, miniature_folder
+from rarity.generators.kandinsky_prior import Prior
+from rarity.generators.noise import streams
+from tqdm import tqdm
+
+PROMPT = "a letter"  # with its two ends 10 tokens of the alphabet below
+WIDTH, HEADS, EMBEDDING, TOKENS = 2048, 32, 768, 77  # of the real priors; 2.1 embeds in 768 dimensions, 2.2 in 1280
+MOST_ERROR = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def miniature() -> tuple[Prior, object]:
+    """The built-in prior, and diffusers' pipeline of the same files."""
+    from diffusers import KandinskyV22PriorPipeline
+
+    folder = miniature_folder() / "prior"
+    pipeline = KandinskyV22PriorPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    return load_kandinsky()[0], pipeline
+
+
+def real_width(layers: int, device: str, dtype: torch.dtype) -> tuple[Prior, object]:
+    """A random prior of the real width with small encoders, ours and diffusers' around the very same weights."""
+    from diffusers import KandinskyPriorPipeline, PriorTransformer, UnCLIPScheduler
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(miniature_folder() / "prior" / "tokenizer", model_max_length=TOKENS)
+    small = {"num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=EMBEDDING, projection_dim=EMBEDDING, **small)
+    vision = CLIPVisionConfig(hidden_size=64, projection_dim=EMBEDDING, image_size=16, patch_size=8, **small)
+    transformer = PriorTransformer(num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, num_layers=layers)
+    with torch.no_grad():  # diffusers starts these at zero, where a wrong use of them would not show
+        for name in ("positional_embedding", "prd_embedding", "clip_mean"):
+            getattr(transformer, name).normal_()
+        transformer.clip_std.uniform_(0.5, 2)
+    parts = {
+        "prior": transformer,
+        "text_encoder": CLIPTextModelWithProjection(text),
+        "image_encoder": CLIPVisionModelWithProjection(vision),
+        "tokenizer": tokenizer,
+        "image_processor": CLIPImageProcessor(),
+        "scheduler": UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=10.0),
+    }
+    pipeline = KandinskyPriorPipeline(**parts).to(device, dtype)
+    for part in (pipeline.prior, pipeline.text_encoder, pipeline.image_encoder):
+        part.eval().requires_grad_(False)
+    space = EmbeddingSpace("random", "0" * 12, EMBEDDING)
+    ours = {"transformer": pipeline.prior, **{name: parts[name] for name in ("text_encoder", "image_encoder", "tokenizer")}}
+    return Prior(space=space, zero=None, image_processor={}, scheduler=pipeline.scheduler, **ours), pipeline
+
+
+def theirs(pipeline, count: int, steps: int):
+    """diffusers' samples for the noise that ours draw."""
+    noise = streams(0, 0, count, "prior")
+    return pipeline(PROMPT, num_images_per_prompt=count, num_inference_steps=steps, generator=noise).image_embeds.float().cpu()
+
+
+def timed(work) -> tuple[torch.Tensor, float]:
+    """What work() returns, and its seconds."""
+    _wait()
+    start = time.perf_counter()
+    found = work()
+    _wait()
+    return found, time.perf_counter() - start
+
+
+def compare(name: str, prior: Prior, pipeline, batch: int, steps: int, rounds: int) -> dict:
+    """One row: the same samples from both, in turns."""
+    pipeline.set_progress_bar_config(disable=True)
+    model = prior.transformer
+    both = {"ours": lambda: prior.sample(PROMPT, batch, steps=steps, batch_size=batch).vectors,
+            "diffusers": lambda: theirs(pipeline, batch, steps)}
+    seconds = {side: [] for side in both}
+    with torch.no_grad():
+        for _ in tqdm(range(rounds), desc=f"{name}, batch {batch}", disable=None):
+            found = {}
+            for side, work in both.items():
+                found[side], took = timed(work)
+                seconds[side].append(took)
+    middle = {side: statistics.median(times) for side, times in seconds.items()}
+    work = multiply_adds(model, len(prior.tokenizer(PROMPT).input_ids))
+    peak = gemm_peak(model)
+    return {
+        "model": name,
+        "batch": batch,
+        "steps": steps,
+        "type": str(model.dtype).removeprefix("torch."),
+        "times as fast": middle["diffusers"] / middle["ours"],
+        "relative error": float((found["ours"] - found["diffusers"]).norm() / found["diffusers"].norm()),
+        "ms a sample": 1000 * middle["ours"] / batch,
+        "ms a sample, diffusers": 1000 * middle["diffusers"] / batch,
+        "multiply-adds a sample and step": work["ours"],
+        "multiply-adds, diffusers": work["diffusers"],
+        "share of GEMM peak": work["ours"] * batch * steps / middle["ours"] / peak,
+        "share of GEMM peak, diffusers": work["diffusers"] * batch * steps / middle["diffusers"] / peak,
+    }
+
+
+def multiply_adds(model, used: int) -> dict[str, float]:
+    """Of one guided sample and step: both texts, matrix products and attention; ours without what is computed once a prompt.
+
+    A token costs 12 w^2 a layer (four projections of the attention, twice 4 w^2 of the rest), and 2 w for each key it sees.
+    """
+    width = model.config.num_attention_heads * model.config.attention_head_dim
+    layers, tokens = model.config.num_layers, model.config.num_embeddings + model.config.additional_embeddings
+    ends = 2 * width * model.config.embedding_dim  # in and out
+    ours = 2 * (layers * (2 * 12 * width**2 + 2 * 2 * width * (used + 4)) + ends)
+    full = 2 * (layers * tokens * (12 * width**2 + 2 * width * tokens) + (tokens - 2) * width * model.config.embedding_dim + ends)
+    return {"ours": ours, "diffusers": full}
+
+
+def gemm_peak(model) -> float:
+    """Multiply-adds a second of one large square matrix product, on the model's device and in its type."""
+    n = 8192 if model.device.type == "cuda" else 1024
+    a, b = (torch.randn(n, n, device=model.device, dtype=model.dtype) for _ in range(2))
+    torch.mm(a, b)
+    return n**3 / statistics.median(timed(lambda: torch.mm(a, b))[1] for _ in range(5))
+
+
+def in_one_go(prior: Prior) -> dict:
+    """5,000 embeddings with 25 steps and guidance."""
+    prior.sample(PROMPT, 512, batch_size=512)  # what is slow once
+    seconds = statistics.median(timed(lambda: prior.sample(PROMPT, 5000, batch_size=1000))[1] for _ in range(3))
+    return {"model": "5,000 embeddings, 25 steps, guided", "seconds": seconds}
+
+
+def reached(rows: list[dict], big: dict | None) -> list[dict]:
+    """The figures that were asked for; those that need a GPU say so where there is none."""
+    targets = []
+    for kind, most in MOST_ERROR.items():
+        errors = [row["relative error"] for row in rows if row.get("type") == str(kind).removeprefix("torch.")]
+        largest = float(torch.tensor(errors).max()) if errors else None  # of a NaN this is NaN, which reaches nothing
+        targets.append(_target(f"largest relative error, {str(kind).removeprefix('torch.')}", largest, most, False))
+    wide = {(row["type"], row["batch"]): row["times as fast"] for row in rows if row["model"] != "miniature"}
+    targets.append(_target("times as fast, real width, batch 256, CPU", wide.get(("float32", 256)), 22, True))
+    fastest = max((fast for (kind, _), fast in wide.items() if kind == "bfloat16"), default=None)
+    targets.append(_target("times as fast, full size, GPU, bfloat16", fastest, 25, True))
+    targets.append(_target("seconds for 5,000 embeddings, GPU", big and big["seconds"], 10, False))
+    return targets
+
+
+def _target(name: str, value: float | None, reach: float, more: bool) -> dict:
+    if value is None:
+        return {"name": name, "value": "not measured", "reach": reach, "ok": None}
+    return {"name": name, "value": value, "reach": reach, "ok": value >= reach if more else value <= reach}
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def show(rows: list[dict], targets: list[dict]) -> None:
+    print(f"\n{'model':24}{'batch':>6}{'type':>10}{'times':>8}{'rel. error':>12}{'ms/sample':>11}{'diffusers':>11}{'of peak':>9}{'diffusers':>11}")
+    for row in rows:
+        print(f"{row['model']:24}{row['batch']:6}{row['type']:>10}{row['times as fast']:8.1f}{row['relative error']:12.1e}"
+              f"{row['ms a sample']:11.2f}{row['ms a sample, diffusers']:11.2f}{row['share of GEMM peak']:9.2f}"
+              f"{row['share of GEMM peak, diffusers']:11.2f}")
+    print("times: how many times as fast as diffusers' pipeline. rel. error: |ours - diffusers| / |diffusers| of the embeddings.\n"
+          "of peak: multiply-adds a second over those of one large matrix product on the same device; ours, then diffusers'.")
+    for row in {row["model"]: row for row in rows}.values():
+        print(f"{row['model']}: {row['multiply-adds a sample and step']:.3g} multiply-adds a sample and step, "
+              f"diffusers {row['multiply-adds, diffusers']:.3g}.")
+    for t in targets:
+        value = t["value"] if isinstance(t["value"], str) else f"{t['value']:.3g}"
+        print(f"{ {True: 'reached', False: 'MISSED', None: '-'}[t['ok']]:8} {value} (asked: {t['reach']:g})  {t['name']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and targets there, too")
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 64, 128, 256, 512], metavar="N")
+    parser.add_argument("--layers", type=int, default=2, metavar="N", help="of the real width, on the CPU (20 on a GPU)")
+    parser.add_argument("--steps", type=int, default=2, metavar="N", help="denoising steps of the comparison")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    options = parser.parse_args()
+    rows = [compare("miniature", *miniature(), batch, options.steps, options.rounds) for batch in options.batches]
+    pair = real_width(options.layers, "cpu", torch.float32)
+    name = f"width {WIDTH}, {options.layers} layers"
+    rows += [compare(name, *pair, batch, options.steps, options.rounds) for batch in options.batches]
+    big = None
+    if torch.cuda.is_available():
+        pair = real_width(20, "cuda", torch.bfloat16)
+        rows += [compare(f"width {WIDTH}, 20 layers", *pair, batch, options.steps, options.rounds) for batch in options.batches]
+        big = in_one_go(pair[0])
+    targets = reached(rows, big)
+    show(rows, targets)
+    if options.json:
+        settings = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available() and torch.cuda.get_device_name()}
+        options.json.write_text(json.dumps({"settings": settings, "rows": rows + [big] * bool(big), "targets": targets}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
