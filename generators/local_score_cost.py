@@ -68,7 +68,11 @@ def seconds(machine: LocalScore, count: int, patches: list[int]) -> float:
     view = machine.sources[:1].unfold(2, 3, 1).unfold(3, 3, 1) if min(machine.sources.shape[2:]) >= 3 else None
     rows = torch.zeros(KEYS, dtype=torch.long, device=device)
     per_pair = _time(compare) / (KEYS * QUERIES)
-    per_value = _time(lambda: view[rows, :, rows, rows].square().sum()) / (KEYS * 9 * machine.sources.shape[1]) if view is not None else 0.0
+    per_value = (
+        _time(lambda: view[rows, :, rows, rows].square().sum()) / (KEYS * 9 * machine.sources.shape[1])
+        if view is not None
+        else 0.0
+    )
     return parts["pairs"] * per_pair + parts["values"] * per_value + parts["sums"] * 8 * per_pair
 
 

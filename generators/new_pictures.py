@@ -24,8 +24,8 @@ class Recipe:
     """How new pictures are made.
 
     kind, limit : see LocalScore.   steps : of DDIM.
-    schedule : of the patch sizes: "pictures" (as far as their own pixels hang together), "list" (`sizes`), or a published one:
-        "photographs", "faces", "drawings".   sizes : "3 3 5 7 11", clean to noisy.
+    schedule : of the patch sizes: "pictures" (as far as their own pixels hang together), "list" (`sizes`), or a
+        published one: "photographs", "faces", "drawings".   sizes : "3 3 5 7 11", clean to noisy.
     scale : makes all patches larger (more faithful) or smaller (more inventive).
     minutes : refuse what would take longer than that here.
     """
@@ -46,7 +46,9 @@ class Recipe:
         RarityError : an unknown schedule, a scale that is not positive, sizes that do not fit.
         """
         if not 0 < self.scale < 1000:
-            raise RarityError(f"The scale of the patches must be above 0, 1 leaves them as they are; got {self.scale:g}.")
+            raise RarityError(
+                f"The scale of the patches must be above 0, 1 leaves them as they are; got {self.scale:g}."
+            )
         if self.schedule == "pictures":
             return from_pictures(sources, self.steps, self.scale)
         make = from_list if self.schedule == "list" else scaled
@@ -79,7 +81,8 @@ def new_pictures(
 
     Raises
     ------
-    RarityError : fewer than two pictures, of several sizes, or not finite; a number out of range; more time than allowed.
+    RarityError : fewer than two pictures, of several sizes, or not finite; a number out of range; more time than
+        allowed.
     """
     sources = as_sources(images)
     show = preview and (lambda estimate: preview(_as_images(estimate)))
@@ -126,7 +129,9 @@ def as_sources(images: Tensor | list[Tensor]) -> Tensor:
         raise RarityError(f"{bad} of {len(images)} pictures hold pixels that are not finite. Leave them out.")
     low, high = float(images.min()), float(images.max())
     if low < -0.01 or high > 1.01:
-        raise RarityError(f"Pictures must have values from 0 to 1, got {low:g} to {high:g}. Divide 8-bit pictures by 255.")
+        raise RarityError(
+            f"Pictures must have values from 0 to 1, got {low:g} to {high:g}. Divide 8-bit pictures by 255."
+        )
     return images.movedim(-1, 1).float().contiguous() * 2 - 1
 
 
@@ -162,11 +167,15 @@ def _check_time(machine: LocalScore, count: int, patches: list[int], recipe: Rec
             break
     small = max(1, max(machine.sources.shape[2:]) // 64)
     if small > 1:
-        offers.append(f"pictures scaled to a {small}th of their width" if small > 2 else "pictures scaled to half their width")
+        offers.append(
+            f"pictures scaled to a {small}th of their width" if small > 2 else "pictures scaled to half their width"
+        )
     if count > 1:
         offers.append(f"one new picture at a time (about {spoken(seconds(machine, 1, patches))})")
-    raise RarityError(f"{size} would keep this machine busy for about {spoken(expected)}; allowed are {recipe.minutes:g} minutes. "
-                      f"Try {', or '.join(offers) or 'fewer steps'}; or allow more minutes.")
+    raise RarityError(
+        f"{size} would keep this machine busy for about {spoken(expected)}; allowed are {recipe.minutes:g} minutes. "
+        f"Try {', or '.join(offers) or 'fewer steps'}; or allow more minutes."
+    )
 
 
 def _as_images(sources: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from ..density.drawing import FAINT, INK, SOFT, fit_tiles, new_figure, new_page,
 from ..density.errors import RarityError
 from .patch_origins import Origins
 
-# Eight colours that stay apart under every colour blindness (Okabe and Ito 2008; the last is ours), then grey for the rest.
+# Eight colours that stay apart under every colour blindness (Okabe and Ito 2008; the last is ours), then grey.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442", "#6a51a3")
 REST, PLAIN = "#a9adb2", "#ffffff"
 MARGIN, GAP, THUMB, HEAD, UNDER = 32, 12, 64, 92, 20
@@ -23,7 +23,7 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
 
     Parameters
     ----------
-    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3].   origins : of these pictures among these sources.
+    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3].   origins : of the ones among the others.
 
     Returns
     -------
@@ -52,7 +52,8 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
     height = HEAD + max(rows * (tile[0] + UNDER), entries * (THUMB + GAP)) + MARGIN
     figure, page = new_figure(width, height), new_page(width, height)
     write(figure, MARGIN, height - 46, "Where every piece came from", 17, INK, weight="bold")
-    said = f"{len(share):,} sources, patches of {origins.patch} x {origins.patch} pixels. White is plain: it could be from anywhere."
+    said = f"{len(share):,} sources, patches of {origins.patch} x {origins.patch} pixels. "
+    said += "White is plain: it could be from anywhere."
     write(figure, MARGIN, height - 70, said, 10.5, SOFT)
     drawn = fit_tiles(pictures, *tile)
     maps = _enlarged(_coloured(pictures, origins, named), tile)
@@ -69,7 +70,15 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
         y = HEAD + len(named) * (THUMB + GAP)
         _lay(page, torch.tensor(rgb(REST)).expand(THUMB, THUMB, 3), y, legend, REST, 4)
         others = int((share > 0).sum()) - len(named)
-        write(figure, legend + THUMB + 16, height - y - 28, f"{others} other" + ("s" if others > 1 else ""), 11, INK, weight="bold")
+        write(
+            figure,
+            legend + THUMB + 16,
+            height - y - 28,
+            f"{others} other" + ("s" if others > 1 else ""),
+            11,
+            INK,
+            weight="bold",
+        )
         write(figure, legend + THUMB + 16, height - y - 48, f"{1 - float(share[named].sum()):.0%}", 11, SOFT)
     figure.figimage(page.numpy(), origin="upper")
     return render(figure)

@@ -23,8 +23,8 @@ PLAIN = 0.02  # a patch whose pixels differ less than this (standard deviation, 
 class Origins:
     """For every pixel of B pictures, the patch among the sources that is nearest to its own.
 
-    source, row, column : [B, H, W], int64: the patch's picture and where its middle lies there. Source -1: a plain patch,
-        which could be from anywhere.
+    source, row, column : [B, H, W], int64: the patch's picture and where its middle lies there. Source -1: a plain
+        patch, which could be from anywhere.
     distance : [B, H, W] float32, root mean square difference of the two patches' values (0 to 1 scale).
     sources : how many there were.   patch : the size compared.
     """

@@ -1,4 +1,4 @@
-"""How large the patches are at each step: published, made from a list, or as far as the pictures' own pixels hang together."""
+"""How large the patches are at each step: published, from a list, or as far as the pictures' own pixels hang together."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor
 from ..density.errors import RarityError
 from .noise_levels import signal_share, times
 
-# Found by Kamb and Ganguli 2025 against trained networks on pictures of 32 x 32 pixels, 20 steps, clean to noisy. Facts from
-# the scales files of their code (github.com/Kambm/convolutional_diffusion).
+# Found by Kamb and Ganguli 2025 against trained networks on pictures of 32 x 32 pixels, 20 steps, clean to noisy: what the
+# scales files of their code hold (github.com/Kambm/convolutional_diffusion).
 PUBLISHED = {
     "photographs": (3, 3, 3, 3, 5, 5, 5, 7, 7, 7, 7, 9, 9, 11, 11, 13, 15, 17, 17, 17),  # CIFAR10, ResNet, zero padding
     "faces": (3, 3, 3, 5, 5, 5, 5, 5, 7, 7, 9, 9, 9, 11, 11, 11, 13, 15, 19, 19),  # CelebA, the same
     "drawings": (3, 3, 5, 5, 5, 7, 7, 7, 9, 9, 11, 11, 11, 11, 13, 15, 15, 15, 15, 15),  # MNIST, the same
 }
 PUBLISHED_SIZE = 32
+ENOUGH = 256  # pictures that tell how far pixels hang together
 
 
 def scaled(name: str, height: int, width: int, steps: int, scale: float = 1.0) -> list[int]:
@@ -81,7 +82,7 @@ def from_pictures(pictures: Tensor, steps: int, scale: float = 1.0, share: float
     Source: Wiener 1949; the periodogram with a Hann window, Welch 1967.
     """
     height, width = pictures.shape[2:]
-    spectrum = _spectrum(pictures)
+    spectrum = _spectrum(pictures[:: -(-len(pictures) // ENOUGH)])
     distance = torch.maximum(_apart(height)[:, None], _apart(width))
     sizes = []
     for time in times(steps):
@@ -99,11 +100,15 @@ def from_pictures(pictures: Tensor, steps: int, scale: float = 1.0, share: float
 def check_patch(patch: int, height: int, width: int) -> None:
     """Raise RarityError unless a patch size is odd, at least 1, and at most the picture's shorter side."""
     if patch < 1 or patch % 2 == 0:
-        raise RarityError(f"A patch has a pixel in its middle: its size must be odd and at least 1, got {patch}. "
-                          f"Take {max(1, patch - 1)} or {max(1, patch + 1)}.")
+        raise RarityError(
+            f"A patch has a pixel in its middle: its size must be odd and at least 1, got {patch}. "
+            f"Take {max(1, patch - 1)} or {max(1, patch + 1)}."
+        )
     if patch > min(height, width):
-        raise RarityError(f"A patch of {patch} x {patch} pixels is larger than the pictures, which are {width} x {height} pixels. "
-                          f"Take {_odd(patch, height, width)} or less, or larger pictures.")
+        raise RarityError(
+            f"A patch of {patch} x {patch} pixels is larger than the pictures, which are {width} x {height} pixels. "
+            f"Take {_odd(patch, height, width)} or less, or larger pictures."
+        )
 
 
 def _between(known, time: float) -> float:

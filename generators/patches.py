@@ -1,4 +1,4 @@
-"""Patches of pictures: which ones may stand in for each other at the border, and few numbers that say how alike they are."""
+"""Patches of pictures: which may stand in for each other at the border, and few numbers that tell how alike they are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORKING_VALUES = 4_000_000  # of any temporary
 class Region:
     """A block of pixels whose windows are cut by the picture's border alike, and how far those windows reach.
 
-    Rows top ... bottom - 1 and columns left ... right - 1; a window holds the pixels from `up` above its pixel to `down`
-    below it, and from `back` left of it to `ahead` right of it.
+    Rows top ... bottom - 1 and columns left ... right - 1; a window holds the pixels from `up` above its pixel to
+    `down` below it, and from `back` left of it to `ahead` right of it.
     """
 
     top: int
@@ -68,7 +68,7 @@ def border_regions(height: int, width: int, patch: int) -> list[Region]:
     """All pixels but those of the corners, sorted by how the border cuts their patch.
 
     Away from the border all pixels are alike. Within half a patch of one side, those of one row (or column) are. Pixels
-    near two sides are alike only to those at the very same place of another picture: they are left to the local machine.
+    near two sides are alike only to those at the same place of another picture: they are left to the local machine.
 
     Source: the boundary-broken machine of Kamb and Ganguli 2025 (arXiv 2412.20292), section 5.
     """
@@ -76,14 +76,28 @@ def border_regions(height: int, width: int, patch: int) -> list[Region]:
     for rows in _cuts(height, patch // 2):
         for columns in _cuts(width, patch // 2):
             if rows.whole or columns.whole:
-                regions.append(Region(rows.start, rows.stop, columns.start, columns.stop, rows.before, rows.after,
-                                      columns.before, columns.after))
+                regions.append(
+                    Region(
+                        rows.start,
+                        rows.stop,
+                        columns.start,
+                        columns.stop,
+                        rows.before,
+                        rows.after,
+                        columns.before,
+                        columns.after,
+                    )
+                )
     return regions
 
 
 def corners(height: int, width: int, patch: int) -> Iterator[tuple[tuple, tuple, tuple]]:
-    """The pixels that `border_regions` leaves out, in up to four blocks: where they are, all that their patches reach, and where
-    the block lies within that. Each is an index into pictures [N, C, H, W]."""
+    """The pixels that `border_regions` leaves out, in up to four blocks.
+
+    Yields
+    ------
+    Where the block is; all that its patches reach; where the block lies within that: indices into pictures [N, C, H, W].
+    """
     reach = patch // 2
     for rows in _ends(height, reach):
         for columns in _ends(width, reach):
@@ -140,9 +154,9 @@ def spread(total: int, limit: int | None, seed: int) -> Tensor:
 class Basis:
     """The leading cosine coefficients of windows: few numbers whose products are nearly those of all the pixels.
 
-    The cosine transform over rows, columns and channels is orthonormal, so all its coefficients give the very products of
-    the pixels. Of pictures, nearly all the variance lies in a few low frequencies. For x = a P0 + sqrt(v) noise, leaving
-    out coefficients that hold the variance E of the patches P changes the exponent a x.P / v by at most
+    The cosine transform over rows, columns and channels is orthonormal, so all its coefficients give the very products
+    of the pixels. Of pictures, nearly all the variance lies in a few low frequencies. For x = a P0 + sqrt(v) noise,
+    leaving out coefficients that hold the variance E of the patches P changes the exponent a x.P / v by at most
 
         sqrt(s (1 + s)) in root mean square,    s = a^2 E / v,
 
@@ -169,7 +183,7 @@ class Basis:
         return len(self.kept)
 
     def coefficients(self, windows: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """The kept coefficients [P, m] of windows less `share` of the mean window, and the square of their full length, [P]."""
+        """The kept coefficients [P, m] of windows less `share` of their mean, and the square of their full length, [P]."""
         centred = windows - share * self.mean
         few = _transform(centred, self.transforms).flatten(1).index_select(1, self.kept)
         return few, centred.square().sum(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""The four score machines of the analytic theory of creativity: what a clean picture is expected to be, given a noisy one."""
+"""The four score machines of the analytic theory of creativity: the clean picture to expect, given a noisy one."""
 
 from __future__ import annotations
 
@@ -126,8 +126,17 @@ def equivariant(
     reach = (patch // 2,) * 4
     around = pad(x, reach, mode="circular")
     known = pad(sources, reach, mode="circular") if wrap_sources else sources
-    mean = _mix(around, interior(*around.shape[2:], patch), known, interior(*known.shape[2:], patch),
-                signal, limit, seed, tolerance, tick)
+    mean = _mix(
+        around,
+        interior(*around.shape[2:], patch),
+        known,
+        interior(*known.shape[2:], patch),
+        signal,
+        limit,
+        seed,
+        tolerance,
+        tick,
+    )
     return mean.view(len(x), x.shape[2], x.shape[3], -1).movedim(3, 1)
 
 
@@ -144,8 +153,9 @@ def boundary_broken(
 ) -> Tensor:
     """The boundary-broken ELS machine: patches move freely, but only where the border cuts them alike.
 
-    As `equivariant`, with the patch cut off at the border, and for each pixel only the patches that are cut in the same way:
-    a corner of the sources goes to the same corner, an edge to any place of the same edge. Sources and x are of one size.
+    As `equivariant`, with the patch cut off at the border, and for each pixel only the patches that are cut in the same
+    way: a corner of the sources goes to the same corner, an edge to any place of the same edge. Sources and x are of
+    one size.
 
     Parameters
     ----------
@@ -175,8 +185,8 @@ def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, 
 
     Yields
     ------
-    slice of the pixels, counted through all pictures; index [n] of the patches, counted through all sources; their centres
-    [n, C]; exponents [pixels, n] that the next block overwrites.
+    slice of the pixels, counted through all pictures; index [n] of the patches, counted through all sources; their
+    centres [n, C]; exponents [pixels, n] that the next block overwrites.
     """
     index = spread(len(sources) * known.pixels, limit, seed)
     values = x.shape[1] * region.height * region.width
@@ -201,7 +211,8 @@ def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, 
 def _mix(x, region: Region, sources, known: Region, signal, limit, seed, tolerance, tick) -> Tensor:
     """The mean patch centre of each pixel of a region under its softmax weights, [B * pixels, C].
 
-    Patches that weigh so little beside the best so far that all of them together could not reach e^-FAR are passed over.
+    Patches that weigh so little beside the best so far that all of them together could not reach e^-FAR are passed
+    over.
     """
     count, channels = len(x) * region.pixels, x.shape[1]
     far = FAR + math.log(len(sources) * known.pixels)
@@ -227,7 +238,7 @@ def _mix(x, region: Region, sources, known: Region, signal, limit, seed, toleran
 
 
 def box_sums(values: Tensor, reach: int) -> Tensor:
-    """Sums over the window of every pixel, cut at the border, [..., H, W]: two running sums whatever the window's size."""
+    """Sums over the window of every pixel, cut at the border, [..., H, W]: running sums, whatever the window's size."""
     for dim in (-1, -2):
         length = values.shape[dim]
         if reach >= length - 1:
@@ -241,7 +252,7 @@ def box_sums(values: Tensor, reach: int) -> Tensor:
 
 
 def _exp(exponents: Tensor) -> Tensor:
-    """exp, in place. Results too small for ordinary floats would take twenty times as long; e^-60 is as good as nothing."""
+    """exp, in place. Results too small for ordinary floats take twenty times as long; e^-60 is as good as nothing."""
     return exponents.clamp_min_(-60).exp_()
 
 

@@ -36,7 +36,9 @@ class RarityLocalScore(io.ComfyNode):
             "of them, the whole like none of them. Connect images, or latent and vae.",
             inputs=[
                 io.Int.Input("count", default=4, min=1, max=256, tooltip="How many new pictures."),
-                sockets.seed_input("Draws the noise that the pictures start from. The same seed gives the same pictures."),
+                sockets.seed_input(
+                    "Draws the noise that the pictures start from. The same seed gives the same pictures."
+                ),
                 io.Combo.Input(
                     "pieces_from",
                     options=list(PLACES),
@@ -61,7 +63,11 @@ class RarityLocalScore(io.ComfyNode):
                     "below 1 they are mixed in smaller ones.",
                 ),
                 io.Int.Input(
-                    "steps", default=20, min=1, max=1000, tooltip="Steps from noise to picture. 20 is the published number."
+                    "steps",
+                    default=20,
+                    min=1,
+                    max=1000,
+                    tooltip="Steps from noise to picture. 20 is the published number.",
                 ),
                 io.Int.Input(
                     "patches",
@@ -82,7 +88,9 @@ class RarityLocalScore(io.ComfyNode):
                 ),
                 io.Image.Input("images", optional=True, tooltip="Your pictures: two or more, all of one size."),
                 io.Latent.Input(
-                    "latent", optional=True, tooltip="Instead of images: a batch of latents, for larger pictures. Needs vae."
+                    "latent",
+                    optional=True,
+                    tooltip="Instead of images: a batch of latents, for larger pictures. Needs vae.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Decodes what was made from latent."),
                 io.String.Input(
@@ -93,7 +101,9 @@ class RarityLocalScore(io.ComfyNode):
                     "3 3 5 7 11 17. It is stretched over the steps.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="images", tooltip="The new pictures, for any node that takes pictures.")],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The new pictures, for any node that takes pictures.")
+            ],
         )
 
     @classmethod
@@ -154,7 +164,9 @@ class RarityPatchOrigins(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="map", tooltip="Each picture beside its map, and the sources in their colours."),
+                io.Image.Output(
+                    display_name="map", tooltip="Each picture beside its map, and the sources in their colours."
+                ),
                 io.String.Output(display_name="credits", tooltip="One line a picture: its sources and their shares."),
             ],
         )

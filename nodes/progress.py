@@ -25,7 +25,7 @@ def node_progress():
 
 
 def node_preview():
-    """Make a `progress` as `node_progress` does, and a `preview(pictures)` whose picture goes out with the next progress.
+    """Make a `progress` as `node_progress` does, and a `preview(pictures)` that goes out with the next progress.
 
     Returns
     -------

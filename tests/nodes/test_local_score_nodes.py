@@ -1,0 +1,96 @@
+"""Local Score and Patch Origins as ComfyUI runs them: pictures, latents, previews, cancel, and one clear error each."""
+
+import pytest
+import torch
+from rarity import nodes
+from rarity.density.errors import RarityError
+
+QUICK = {"count": 2, "steps": 3, "patch_sizes": "my own list", "sizes": "3 5"}
+
+
+@pytest.fixture(scope="module")
+def images():
+    g = torch.Generator().manual_seed(0)
+    return torch.nn.functional.avg_pool2d(torch.rand(5, 3, 18, 18, generator=g), 3, stride=1).movedim(1, -1).contiguous()
+
+
+class Doubling:
+    """The part of a VAE that is used: latents [N, 4, h, w] to pictures twice as large."""
+
+    def decode(self, latents):
+        assert latents.dtype == torch.float32 and latents.shape[1] == 4
+        pictures = latents[:, :3].sigmoid().movedim(1, -1)
+        return pictures.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+
+
+@pytest.mark.parametrize("pieces_from", ["same place", "anywhere", "anywhere, tileable", "whole pictures"])
+def test_pictures_and_their_origins(run, images, pieces_from):
+    held = images.clone()
+    made = run(nodes.RarityLocalScore, images=images, pieces_from=pieces_from, **QUICK)[0]
+    assert made.shape == (2, 16, 16, 3) and 0 <= made.min() and made.max() <= 1
+    assert torch.equal(made, run(nodes.RarityLocalScore, images=images, pieces_from=pieces_from, **QUICK)[0])
+    where = "same place" if pieces_from == "same place" else "anywhere"
+    drawn, credits = run(nodes.RarityPatchOrigins, images=made, sources=images, patch=3, pieces_from=where)
+    assert drawn.shape[0] == 1 and drawn.shape[3] == 3 and len(credits.splitlines()) == 2 and "source" in credits
+    assert torch.equal(images, held)
+
+
+def test_every_choice_of_sizes_runs(run, images):
+    (menu,) = [item for item in nodes.RarityLocalScore.define_schema().inputs if item.id == "patch_sizes"]
+    for choice in menu.options:
+        made = run(nodes.RarityLocalScore, images=images, count=1, steps=2, patch_sizes=choice, sizes="3")[0]
+        assert made.shape == (1, 16, 16, 3)
+
+
+def test_latents_are_decoded(run, images):
+    g = torch.Generator().manual_seed(1)
+    latent = {"samples": torch.randn(6, 4, 8, 8, generator=g)}
+    made = run(nodes.RarityLocalScore, latent=latent, vae=Doubling(), **QUICK)[0]
+    assert made.shape == (2, 16, 16, 3)
+
+
+def test_previews_go_out_with_the_progress(run, images, monkeypatch):
+    from comfy import utils
+
+    sent = []
+    monkeypatch.setattr(utils.ProgressBar, "update_absolute", lambda bar, value, total=None, preview=None: sent.append((value, preview)))
+    run(nodes.RarityLocalScore, images=images, **QUICK)
+    shown = [preview for _, preview in sent if preview]
+    assert sent[-1][0] == 3 and len(shown) == 3 and shown[0][0] == "JPEG" and shown[0][1].size == (16, 16)
+
+
+@pytest.mark.parametrize("node", ["RarityLocalScore", "RarityPatchOrigins"])
+def test_cancel_and_run_again(run, images, node):
+    from comfy import model_management
+
+    inputs = {"images": images, **QUICK} if node == "RarityLocalScore" else {
+        "images": images[:2], "sources": images, "pieces_from": "anywhere", "patch": 3}
+    before = run(getattr(nodes, node), **inputs)[0]
+    model_management.interrupt_current_processing()
+    with pytest.raises(model_management.InterruptProcessingException):
+        run(getattr(nodes, node), **inputs)
+    assert torch.equal(run(getattr(nodes, node), **inputs)[0], before)
+
+
+@pytest.mark.parametrize("change, word", [
+    ({"images": None}, "either images, or latent and vae"),
+    ({"vae": Doubling()}, "either images, or latent and vae"),
+    ({"images": None, "latent": {"samples": torch.zeros(2, 4, 8, 8)}}, "either images, or latent and vae"),
+    ({"pieces_from": "nowhere"}, "same place, anywhere"),
+    ({"patch_sizes": "huge"}, "as for photographs"),
+    ({"sizes": "4"}, "odd"),
+    ({"sizes": "33"}, "larger than the pictures"),
+])
+def test_what_users_get_wrong(run, images, change, word):
+    with pytest.raises(RarityError, match=word):
+        run(nodes.RarityLocalScore, **({"images": images} | QUICK | change))
+
+
+def test_one_picture_and_bad_pixels(run, images):
+    for given, word in ((images[:1], "two or more"), (images.clone().index_fill_(0, torch.tensor([1]), float("nan")), "1 of 5")):
+        with pytest.raises(RarityError, match=word):
+            run(nodes.RarityLocalScore, images=given, **QUICK)
+    with pytest.raises(RarityError, match="odd"):
+        run(nodes.RarityPatchOrigins, images=images, sources=images, patch=4)
+    with pytest.raises(RarityError, match="one size"):
+        run(nodes.RarityPatchOrigins, images=images[:, :8], sources=images)
