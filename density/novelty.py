@@ -85,7 +85,7 @@ def score_novelty(
     """Read every picture under the density and the memory; each by itself, so that their order does not matter.
 
     Global: the calibrated bits of D2 about the viewer's belief. Local: -log2 S(t), t the separation from what was seen,
-    d min(1, d / b)^32 of the distances d to the nearest seen and b to the nearest unseen picture, and S the share of
+    d min(1, d / b)^64 of the distances d to the nearest seen and b to the nearest unseen picture, and S the share of
     unseen pictures with at least as much. A Gaussian cannot tell a copy of an odd picture from another odd picture;
     distances can.
 

@@ -42,7 +42,7 @@ def originality(
 ) -> Originality:
     """The nearest reference items of every picture, and how probable it is that each was copied.
 
-    The probability weighs two explanations of the separation t = d min(1, d / b)^32, held equally likely beforehand: d
+    The probability weighs two explanations of the separation t = d min(1, d / b)^64, held equally likely beforehand: d
     is the distance to the reference item, b that to the nearest unrelated picture (`separation`). One is what unrelated
     pictures have. The other is what copies have: reference items moved any way, by distances even on a logarithmic
     scale over COPY_RANGE, in units of the median d of unrelated pictures. A logistic curve is fitted to both (Platt

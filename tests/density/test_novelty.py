@@ -61,10 +61,10 @@ def test_bayesian_surprise_fades_with_exposure(density, mixture, empty, items):
 
 
 def literal_separation(x, seen, others):
-    """d min(1, d / b)^32, one picture at a time; a picture that is among the others is left out of them."""
+    """d min(1, d / b)^64, one picture at a time; a picture that is among the others is left out of them."""
     d = float((seen - x).norm(dim=1).min())
     b = min(v for v in (others - x).norm(dim=1).tolist() if v > 0)
-    return d * min(1.0, d / b) ** 32
+    return d * min(1.0, d / b) ** 64
 
 
 def test_nearest_and_survival_equal_the_literal_ones(density, memory, items, mixture):

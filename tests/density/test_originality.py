@@ -41,10 +41,10 @@ def test_neighbours_are_the_nearest_ones(reference, unrelated):
 
 
 def literal_separation(items, reference, others=None):
-    """d min(1, d / b)^32 of the nearest reference item, b to the nearest of the others or to the second nearest."""
+    """d min(1, d / b)^64 of the nearest reference item, b to the nearest of the others or to the second nearest."""
     d = distances(items, reference).values
     b = d[:, 1] if others is None else distances(items, others).values[:, 0]
-    return d[:, 0] * (d[:, 0] / b).clamp_max(1).pow(32)
+    return d[:, 0] * (d[:, 0] / b).clamp_max(1).pow(64)
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -58,7 +58,7 @@ def test_the_curve_is_scikit_learn_s(given, reference, unrelated, gaussian):
         d = distances(unrelated, reference).values[:, 0]
     else:
         d, own = distances(reference, reference).values[:, 1:3].T
-    usual, n = d * (d / own).clamp_max(1).pow(32), len(d)
+    usual, n = d * (d / own).clamp_max(1).pow(64), len(d)
     made = Embeddings(_copies(reference.vectors, float(d.median()), n), reference.space)
     t = torch.cat([usual, literal_separation(made, reference, others)]).log()[:, None].repeat(2, 1).numpy()
     new = [(n + 1) / (n + 2)] * n + [1 / (n + 2)] * n
