@@ -1,4 +1,4 @@
-"""A contrast guardrail from words: the subject, and what it must not turn into."""
+"""Contrast guardrails from words or pictures: the subject, and what it must not turn into."""
 
 from __future__ import annotations
 
@@ -47,3 +47,36 @@ def contrast_guardrail(
         )
     prototypes = prior.encode_text(list(names))
     return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, tuple(names), centred=centred)
+
+
+def contrast_guardrails(
+    baseline: Embeddings,
+    prior: Prior | None,
+    subject: str,
+    alternatives: Iterable[str],
+    alternative_pictures: Embeddings | None,
+    quantile: float = 0.5,
+    centred: bool = False,
+) -> tuple[ContrastGuardrail, ...]:
+    """Guard by words where a prior reads them, by pictures where there are some, or by both.
+
+    Parameters
+    ----------
+    prior, subject, alternatives, centred : see `contrast_guardrail`; without a prior the words are not read.
+    alternative_pictures : embeddings of what the subject must not turn into; see `ContrastGuardrail.from_pictures`.
+
+    Raises
+    ------
+    RarityError : neither a prior nor pictures; and as `contrast_guardrail`.
+    """
+    if prior is None and alternative_pictures is None:
+        raise RarityError(
+            "A contrast guardrail needs to know what the subject must not turn into: connect a prior, which reads the words, "
+            "or embeddings of alternative pictures. Got neither."
+        )
+    rails = ()
+    if prior is not None:
+        rails += (contrast_guardrail(prior, baseline, subject, alternatives, quantile, centred),)
+    if alternative_pictures is not None:
+        rails += (ContrastGuardrail.from_pictures(baseline, alternative_pictures, quantile),)
+    return rails

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..density.guardrails import AnchorGuardrail, ContrastGuardrail, ResidualGuardrail
-from ..generators.contrast import contrast_guardrail
+from ..density.guardrails import AnchorGuardrail, ResidualGuardrail
+from ..generators.contrast import contrast_guardrails
 from ..generators.demo import LETTERS
 from . import sockets
 
@@ -87,7 +87,6 @@ class RarityContrastGuardrail(io.ComfyNode):
             description="Keeps rare embeddings the thing that was asked for: the model's own eye must still prefer "
             "your subject to every alternative. This is what keeps a rare R an R.",
             inputs=[
-                sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky: its text encoder reads the words."),
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
                 io.String.Input(
                     "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."
@@ -105,6 +104,12 @@ class RarityContrastGuardrail(io.ComfyNode):
                     max=0.9,
                     step=0.05,
                     tooltip="How clear the subject must stay: 0.5 means clearer than half of the usual samples. Higher is stricter.",
+                ),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="The prior of Load Kandinsky: its text encoder reads the words. For an encoder that reads no "
+                    "words leave it empty, and connect alternative_pictures.",
                 ),
                 _chain_input(),
                 io.Boolean.Input(
@@ -124,9 +129,8 @@ class RarityContrastGuardrail(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prior, embeddings, subject, alternatives, quantile, guardrail=(), centred=False, alternative_pictures=None):
-        words = contrast_guardrail(prior, embeddings, subject, alternatives.splitlines(), quantile, centred)
-        if alternative_pictures is None:
-            return io.NodeOutput((*guardrail, words))
-        pictures = ContrastGuardrail.from_pictures(embeddings, alternative_pictures, quantile)
-        return io.NodeOutput((*guardrail, words, pictures))
+    def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False, alternative_pictures=None):
+        rails = contrast_guardrails(
+            embeddings, prior, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
+        )
+        return io.NodeOutput((*guardrail, *rails))

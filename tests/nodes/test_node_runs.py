@@ -2,8 +2,10 @@
 
 import hashlib
 
+import pytest
 import torch
 from rarity import nodes
+from rarity.density.errors import RarityError
 
 
 def assert_image(image, count):
@@ -133,3 +135,7 @@ def test_contrast_takes_pictures_of_alternatives_beside_words(run, model, baseli
     both = run(nodes.RarityContrastGuardrail, prior=model[0], embeddings=baseline, centred=True,
                alternative_pictures=baseline.select(range(4)))[0]
     assert [rail.name for rail in both] == ["contrast", "contrast"] and both[0].centre is not None
+    pictures = run(nodes.RarityContrastGuardrail, embeddings=baseline, alternative_pictures=baseline.select(range(4)))[0]
+    assert [rail.names for rail in pictures] == [("subject", "alternative")]
+    with pytest.raises(RarityError, match="connect a prior, which reads the words, or embeddings of alternative pictures"):
+        run(nodes.RarityContrastGuardrail, embeddings=baseline)
