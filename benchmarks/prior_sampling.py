@@ -50,7 +50,8 @@ def real_width(layers: int, device: str, dtype: torch.dtype) -> tuple[Prior, obj
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(miniature_folder() / "prior" / "tokenizer", model_max_length=TOKENS)
     small = {"num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
-    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=EMBEDDING, projection_dim=EMBEDDING, **small)
+    ends = {f"{end}_token_id": getattr(tokenizer, f"{end}_token_id") for end in ("bos", "eos", "pad")}
+    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=EMBEDDING, projection_dim=EMBEDDING, **small, **ends)
     vision = CLIPVisionConfig(hidden_size=64, projection_dim=EMBEDDING, image_size=16, patch_size=8, **small)
     transformer = PriorTransformer(num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, num_layers=layers)
     with torch.no_grad():  # diffusers starts these at zero, where a wrong use of them would not show

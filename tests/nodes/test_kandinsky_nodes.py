@@ -127,3 +127,17 @@ def test_a_repository_must_be_named_as_one(run):
     with pytest.raises(RarityError, match="not the name of a repository"):
         run(nodes.RarityLoadKandinsky, model="tiny", repository="kandinsky")
     assert run(nodes.RarityLoadKandinsky, model="tiny", repository="  ")[0].space.width == 32
+
+
+@pytest.mark.parametrize("chosen, got", [
+    (torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32),
+    (torch.float8_e4m3fn, torch.float32),
+])
+def test_comfyui_chooses_the_type_of_the_weights(monkeypatch, chosen, got):
+    """What the machine of the test would choose is not the point: what is made of the answer is."""
+    from comfy import model_management
+    from rarity.generators.kandinsky import MINIATURE
+    from rarity.nodes.placement import model_dtype
+
+    monkeypatch.setattr(model_management, "unet_dtype", lambda device, supported_dtypes: chosen)
+    assert model_dtype("some/folder") is got and model_dtype(MINIATURE) is torch.float32
