@@ -67,13 +67,15 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "fit",
-        help="learn a density from files of embeddings",
-        description="Learns what is usual from one or more files of embeddings, read piece by piece: they may be "
-        "larger than the memory.",
+        help="learn a density from pictures, or from files of embeddings",
+        description="Learns what is usual from your pictures, or from one or more files of embeddings, read piece by "
+        "piece: they may be larger than the memory.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="embeddings of one space, saved by Rarity")
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="picture files, or embeddings saved by Rarity")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
+    encoder = "a Kandinsky folder whose eye sees the pictures; the built-in miniature if left out"
+    command.add_argument("--encoder", metavar="FOLDER", help=encoder)
     command.add_argument("--estimator", default="ppca", metavar="NAME", help=f"one of {', '.join(CHOICES)}")
     components = "directions with a variance of their own; 0 chooses by held-out samples"
     command.add_argument("--components", type=int, default=0, metavar="K", help=components)
@@ -137,13 +139,20 @@ def _score(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from .density.files import save_density, stream_embeddings
     from .density.fit import fit_density
+    from .generators.kandinsky import MINIATURE, load_kandinsky
+    from .generators.picture_files import encode_picture_files
 
     _keep_inputs(options)
-    streams = [stream_embeddings(file) for file in options.files]
-    for file, (space, *_) in zip(options.files, streams, strict=True):
-        _require_same(streams[0][0], options.files[0], space, file, "Learn from files of one encoder at a time.")
-    total = sum(count for _, _, count, _ in streams)
+    pictures = [file for file in options.files if file.suffix.lower() != ".safetensors"]
+    streams = [(file, *stream_embeddings(file)) for file in options.files if file not in pictures]
     with _Bars() as bars:
+        if pictures:
+            prior, _ = load_kandinsky(options.encoder or MINIATURE)
+            seen = encode_picture_files(prior, pictures, progress=bars("reading the pictures"))
+            streams.append((pictures[0], seen.space, seen.source, len(seen), [seen]))
+        for file, space, *_ in streams:
+            _require_same(streams[0][1], streams[0][0], space, file, "Learn from files of one encoder at a time.")
+        total = sum(count for *_, count, _ in streams)
         reading, learning = bars("reading the embeddings"), bars("learning what is usual")
 
         def batches():

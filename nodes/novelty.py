@@ -35,7 +35,7 @@ class RarityScoreNovelty(io.ComfyNode):
                     "baseline",
                     optional=True,
                     tooltip="Usual pictures that were not seen: they show how near to a seen one chance brings a new one. "
-                    "Without them the density draws its own.",
+                    "Without them the samples the density was learnt from serve.",
                 ),
                 io.Image.Input(
                     "images", optional=True, tooltip="The pictures themselves, to write their scores under them."

@@ -157,6 +157,21 @@ def test_two_fits_merge_to_the_fit_of_both(files, tmp_path, capsys):
     assert merged.count == 800 and merged.estimator == "oas" and "800 samples" in capsys.readouterr().out
 
 
+def test_a_fit_of_pictures_is_the_fit_of_what_the_encoder_sees(tmp_path, tiny_kandinsky, tiny_kandinsky_folder, capsys):
+    rng = np.random.default_rng(1)
+    paths = [tmp_path / f"{i}.png" for i in range(60)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    assert run("fit", *paths, "--encoder", tiny_kandinsky_folder, "--out", tmp_path / "mine.safetensors") == 0
+    ours = fit_density(tiny_kandinsky[0].encode_images(torch.cat([read_picture(path) for path in paths])))
+    mine = load_density(tmp_path / "mine.safetensors")
+    assert mine.space == ours.space and mine.count == 60 and mine.source == {"kind": "pictures"}
+    torch.testing.assert_close(mine.mean, ours.mean, rtol=0, atol=1e-6)  # one picture or a batch: float32 rounding
+    capsys.readouterr()
+    assert run("score", paths[0], "--density", tmp_path / "mine.safetensors", "--encoder", tiny_kandinsky_folder) == 0
+    assert paths[0].name in capsys.readouterr().out
+
+
 def wrong_requests(files, tmp_path):
     """name -> (arguments, what the error says)"""
     other = tmp_path / "other.safetensors"
@@ -173,7 +188,8 @@ def wrong_requests(files, tmp_path):
     return {
         "mixed spaces": (["fit", files[0], other, *out], "another encoder"),
         "truncated": (["fit", files[1], half, *out], "half.safetensors is damaged"),
-        "absent": (["fit", tmp_path / "absent", *out], "could not be opened"),
+        "absent": (["fit", tmp_path / "absent.safetensors", *out], "could not be opened"),
+        "no picture": (["fit", files[0], tmp_path / "absent.png", *out], "cannot be read as a picture"),
         "a density": (["fit", density, *out], "holds density, expected embeddings"),
         "few": (["fit", few, *out], "Too few samples"),
         "estimator": (["fit", files[0], *out, "--estimator", "magic"], "magic"),
