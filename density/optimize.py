@@ -77,13 +77,13 @@ def optimize(
             "Distances to the nearest samples score embeddings, but have no shell to move along. "
             "Steer by a density of the same samples with the estimator ppca or mixture."
         )
-    _check_spaces(density, starts, guardrails, directions)
+    check_spaces(density, starts, guardrails, directions)
     if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
         raise RarityError(
             f"Choose at least 1 step, keep_every of at least 1 and a step size above 0 and at most {math.pi / 2:.2f}; "
             f"got {steps}, {keep_every} and {step_size}."
         )
-    chain = _with_defaults(density, guardrails)
+    chain = with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():
         return _walk(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress)
 
@@ -109,7 +109,7 @@ def choose_starts(
     ------
     RarityError : more rows asked for than there are, another kind, another space.
     """
-    _check_spaces(density, baseline, guardrails, ())
+    check_spaces(density, baseline, guardrails, ())
     if not 1 <= count <= len(baseline):
         raise RarityError(
             f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
@@ -127,12 +127,13 @@ def choose_starts(
     return baseline.select(pool[torch.randperm(len(pool), generator=generator(seed))[:count]])
 
 
-def _check_spaces(
+def check_spaces(
     density: GaussianDensity,
     starts: Embeddings,
     guardrails: tuple[Guardrail, ...],
     directions: tuple[Direction, ...],
 ) -> None:
+    """Raise a RarityError unless everything belongs to the density's space."""
     density.space.require_same(starts.space, "embeddings to start from")
     for rail in guardrails:
         if rail.space is not None:
@@ -141,7 +142,8 @@ def _check_spaces(
         density.space.require_same(direction.space, f"direction {direction.name!r}")
 
 
-def _with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+    """The chain, with the norm and the residual watched in any case."""
     chain = tuple(guardrails)
     for default in (NormGuardrail(density), ResidualGuardrail(density)):
         if not any(isinstance(rail, type(default)) for rail in chain):
@@ -160,7 +162,7 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     start = shell.start
     u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
     velocity = torch.zeros_like(u)
-    kept_steps, kept, readings = [0], [starts], [_read(density, chain, wishes, starts.vectors)]
+    kept_steps, kept, readings = [0], [starts], [read_all(density, chain, wishes, starts.vectors)]
     for step in range(steps + 1):
         x = shell.place(u)
         penalties, gradient = _penalties(moving, x)
@@ -180,7 +182,7 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
             kept_steps.append(step)
             source = {**starts.source, "kind": "rare", "bits": bits}
             kept.append(Embeddings(shell.place(best), starts.space, starts.labels, source))
-            readings.append(_read(density, chain, wishes, kept[-1].vectors))
+            readings.append(read_all(density, chain, wishes, kept[-1].vectors))
         if progress:
             progress(step, steps)
         if step < steps:
@@ -212,7 +214,7 @@ def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]
     return penalties.detach(), gradient
 
 
-def _read(
+def read_all(
     density: GaussianDensity, chain: tuple[Guardrail, ...], wishes: Wishes | None, x: Tensor
 ) -> dict[str, Tensor]:
     """Every reading of embeddings x, name -> [N]."""
