@@ -1,5 +1,6 @@
 """The science in plain torch: spaces, densities, calibration, guardrails, optimisation, files and plots."""
 
+from .band import BandLoss, log_gaussian
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
 from .charts import bar_chart
 from .directions import Direction
@@ -52,6 +53,7 @@ __all__ = [
     "ESTIMATORS",
     "MAX_ONE_IN",
     "AnchorGuardrail",
+    "BandLoss",
     "Calibration",
     "ContrastGuardrail",
     "Direction",
@@ -91,6 +93,7 @@ __all__ = [
     "load_density",
     "load_embeddings",
     "load_exposure",
+    "log_gaussian",
     "log_survival",
     "mean_pairwise_distance",
     "most_novel",

@@ -110,6 +110,14 @@ class Calibration:
         tail_probability = rng.beta(above, len(scores) - above + 1, size=len(draws))
         return cls(scores, shape, scale, torch.column_stack([torch.from_numpy(tail_probability), draws]))
 
+    def deviations(self, score: Tensor | float) -> Tensor:
+        """A score in standard deviations of the reference, z = (s^(1/3) - a) / b, float64, differentiable.
+
+        Infinitely steep at 0; there, and below, the slope is 0 instead.
+        """
+        a, b = self.reference
+        return (torch.as_tensor(score, dtype=torch.float64).clamp_min(1e-30).pow(1 / 3) - a) / b
+
     def bits(self, score: Tensor) -> Tensor:
         """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with the score."""
         score = torch.as_tensor(score, dtype=torch.float64)
