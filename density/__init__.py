@@ -3,6 +3,7 @@
 from .band import BandLoss, log_gaussian
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
 from .charts import bar_chart
+from .concept import Concept
 from .directions import Direction
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
 from .embeddings import Embeddings, drop_unusable
@@ -10,10 +11,12 @@ from .errors import RarityError
 from .exposure import ExposureMemory
 from .files import (
     inspect_file,
+    load_concept,
     load_density,
     load_embeddings,
     load_exposure,
     safe_path,
+    save_concept,
     save_density,
     save_embeddings,
     save_exposure,
@@ -55,6 +58,7 @@ __all__ = [
     "AnchorGuardrail",
     "BandLoss",
     "Calibration",
+    "Concept",
     "ContrastGuardrail",
     "Direction",
     "EmbeddingSpace",
@@ -90,6 +94,7 @@ __all__ = [
     "inspect_file",
     "kth_radii",
     "ledoit_wolf",
+    "load_concept",
     "load_density",
     "load_embeddings",
     "load_exposure",
@@ -108,6 +113,7 @@ __all__ = [
     "rarity_score",
     "rke",
     "safe_path",
+    "save_concept",
     "save_density",
     "save_embeddings",
     "save_exposure",

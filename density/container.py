@@ -49,13 +49,17 @@ KINDS = {
         1 << 30,
         {"vectors": ("F32", 2), "weights": ("F64", 1), "mean": ("F64", 1), "scatter": ("F64", 2), "labels": ("U8", 1)},
     ),
+    "concept": (
+        4 << 30,
+        {"tokens": ("F32", 2), "loras": ("F32", 2), "samples": ("F32", 3), "readings": ("F64", 3), "accepted": ("U8", 1)},
+    ),
 }
 # estimator -> tensors that its density has beside those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
 
 
 def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> None:
-    """Write a file to a temporary name and put it in its place in one step: an existing one is replaced or kept."""
+    """Write a file in one step: an existing one is replaced or kept."""
     head = {"format": "rarity", "version": list(VERSION), "kind": kind, **fields}
     check_json(head, "What is saved")
     head["content_hash"] = content_hash(head, tensors)
@@ -64,7 +68,11 @@ def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> No
         raise RarityError(
             f"The source of what is saved is too long: {len(text):,} characters, at most {MAX_HEADER // 2:,}."
         )
-    data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"rarity": text})
+    put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"rarity": text}))
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write bytes to a temporary name and put the file in its place in one step: an existing one is replaced or kept."""
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # in the same folder, so that replacing is one step
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

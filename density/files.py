@@ -1,4 +1,4 @@
-"""What files hold: densities, embeddings, memories; and where a name given by a user may lead."""
+"""What files hold: densities, embeddings, memories, concepts; and where a name given by a user may lead."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import container
+from .concept import Concept
 from .embeddings import Embeddings
 from .errors import RarityError
 from .exposure import ExposureMemory
@@ -95,6 +96,16 @@ def load_exposure(path: str | os.PathLike) -> ExposureMemory:
     return _build(*container.read(Path(path), "exposure"))
 
 
+def save_concept(concept: Concept, path: str | os.PathLike) -> None:
+    """Write a concept with all its checkpoints to `path`; an existing file is replaced in one step, or left as it was."""
+    container.write(Path(path), "concept", *concept.state())
+
+
+def load_concept(path: str | os.PathLike) -> Concept:
+    """Read a concept that `save_concept` wrote. Raises as `load_density`."""
+    return _build(*container.read(Path(path), "concept"))
+
+
 def inspect_file(path: str | os.PathLike) -> dict:
     """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes."""
     kind, fields, tensors = container.read(Path(path), None)
@@ -133,11 +144,13 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
     return path
 
 
-def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings | ExposureMemory:
+def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings | ExposureMemory | Concept:
     if kind == "density":
         estimator = fields.get("estimator")
         made = DENSITIES.get(estimator, GaussianDensity) if isinstance(estimator, str) else GaussianDensity
         return made.from_state(fields, tensors)
+    if kind == "concept":
+        return Concept.from_state(fields, tensors)
     if kind == "exposure":
         return ExposureMemory.from_state(fields, tensors)
     space = EmbeddingSpace.from_dict(fields.get("space"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,10 +18,12 @@ class Trajectory:
     Attributes
     ----------
     steps : S step numbers.   embeddings : S sets of N embeddings.
-    readings : name -> [S, N]: bits, t2, residual, norm, anchor_cosine, and the reading of every guardrail by its name.
+    readings : name -> [S, N]: bits, t2, residual, norm, anchor_cosine, inside (1 where every guardrail accepts, else 0),
+        and the reading of every guardrail and direction by its name.
     target_bits : what was asked for.   half_width : the band is target_bits -/+ half_width.
     accepted : [N] bool, every guardrail accepts the result.
     extrapolated : the target lies past what the density's samples resolve.
+    allowed : name of a guardrail's reading -> its lowest and highest value inside.
     """
 
     steps: tuple[int, ...]
@@ -31,6 +33,7 @@ class Trajectory:
     accepted: Tensor
     extrapolated: bool
     half_width: float = 1.0
+    allowed: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def band(self) -> tuple[float, float]:

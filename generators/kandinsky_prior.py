@@ -51,7 +51,7 @@ class Prior:
         self.image_processor: dict = image_processor
         self.scheduler = scheduler
         self._zero = zero
-        self._placement = placement or Placement()
+        self.placement = placement or Placement()
 
     def zero_embedding(self) -> Tensor:
         """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition."""
@@ -77,7 +77,7 @@ class Prior:
         for prompt in prompts:
             _check_prompt(prompt)
         with torch.no_grad():
-            return ordinary(self._read(list(prompts)).embedding, torch.float32)
+            return ordinary(self.read(list(prompts)).embedding, torch.float32)
 
     def encode_images(self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None) -> Embeddings:
         """Embeddings of pictures, in the same space as the samples.
@@ -99,13 +99,13 @@ class Prior:
         check_pictures(images)
 
         def encode(piece: range) -> Tensor:
-            device = self._placement.bring(self.image_encoder)
+            device = self.placement.bring(self.image_encoder)
             pixels = preprocess(images[piece.start:piece.stop], self.image_processor)
             return self.image_encoder(pixels.to(device, self.image_encoder.dtype)).image_embeds.float().cpu()
 
         rows = []
         with torch.no_grad(), threads_worth(self.image_encoder):
-            for piece, found in in_pieces(range(len(images)), batch_size, encode, self._placement):
+            for piece, found in in_pieces(range(len(images)), batch_size, encode, self.placement):
                 rows.append(found)
                 if progress:
                     progress(piece.stop, len(images))
@@ -201,24 +201,24 @@ class Prior:
         source = sampling_source(prompt, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
         chain = steps_back(self.scheduler, steps)
         with torch.no_grad(), threads_worth(self.text_encoder):
-            read = self._read([prompt, negative_prompt] if guidance > 1 else [prompt])
+            read = self.read([prompt, negative_prompt] if guidance > 1 else [prompt])
         cached = None
 
         def draw(piece: range) -> Tensor:
             nonlocal cached
-            device = self._placement.bring(self.transformer)
+            device = self.placement.bring(self.transformer)
             # Nothing that a caller sees may stay switched off or slowed down between two batches.
             with torch.no_grad(), threads_worth(self.transformer):
                 cached = cached or CachedPrior(self.transformer, *(part.to(device) for part in read))
                 noise = normals(streams(seed, piece.start, len(piece), "prior"), self.space.width)
                 done, total = (piece.start - first) * steps, (count - first) * steps
                 tick = progress and (lambda step: progress(done + step * len(piece), total))
-                return self._denoise(cached, noise, chain, guidance, tick, device)
+                return self.denoise(cached, noise, chain, guidance, tick, device)
 
-        pieces = in_pieces(range(first, count), batch_size, draw, self._placement)
+        pieces = in_pieces(range(first, count), batch_size, draw, self.placement)
         return (Embeddings(rows, self.space, source={**source, "first": piece.start}) for piece, rows in pieces)
 
-    def _denoise(
+    def denoise(
         self, cached: CachedPrior, noise: Iterator[Tensor], chain: list[Step], guidance: float, tick, device
     ) -> Tensor:
         """One batch from noise to raw embeddings, [b, d] on the CPU; the state x stays in float32."""
@@ -232,22 +232,26 @@ class Prior:
                 tick(done)
         return self.transformer.post_process_latents(x).float().cpu()
 
-    def _read(self, prompts: list[str]) -> _Texts:
-        """Both things the prior wants to know of a text: every token's state, and the text's embedding."""
-        device = self._placement.bring(self.text_encoder)
-        length = self.tokenizer.model_max_length
-        tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    def tokenize(self, prompts: list[str]):
+        """Tokens of prompts as the text encoder takes them, padded and cut to its length: input_ids, attention_mask."""
+        return self.tokenizer(
+            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
+
+    def read(self, prompts: list[str]) -> Texts:
+        """Both things the prior wants to know of texts: every token's state, and the text's embedding."""
+        device = self.placement.bring(self.text_encoder)
+        length = self.tokenizer.model_max_length
+        tokens = self.tokenize(prompts)
         for prompt in prompts:
             used = len(self.tokenizer(prompt).input_ids)
             if used > length:
                 logger.warning("The prompt has %d tokens, the model reads the first %d: %r", used, length, prompt)
         encoded = self.text_encoder(tokens.input_ids.to(device))
-        return _Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool().to(device))
+        return Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool().to(device))
 
 
-class _Texts(NamedTuple):
+class Texts(NamedTuple):
     """n texts as the prior reads them: embedding [n, d], hidden [n, tokens, d], mask [n, tokens]."""
 
     embedding: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Two uses of one seed must not share numbers: row 3's embedding noise would otherwise be row 3's picture noise.
-_PURPOSES = {"prior": 0x5052, "decoder": 0x4445, "local score": 0x4C53}
+_PURPOSES = {"prior": 0x5052, "decoder": 0x4445, "local score": 0x4C53, "concept": 0x434F}
 _MASK32, _MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 
@@ -19,7 +19,7 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
     ----------
     seed : any integer; its low 64 bits count.
     start, count : which samples.
-    purpose : "prior", "decoder" or "local score".
+    purpose : "prior", "decoder", "local score" or "concept".
 
     Returns
     -------

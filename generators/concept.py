@@ -1,0 +1,241 @@
+"""Teach a word, or the prior itself, to mean what is rare: gradients through the text, the prefix and every prior step."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from ..density.band import BandLoss, log_gaussian
+from ..density.calibration import bits_from_one_in
+from ..density.concept import KINDS, Concept
+from ..density.directions import Direction, Wishes
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from ..density.gaussian import GaussianDensity
+from ..density.guardrails import Guardrail
+from ..density.optimize import check_spaces, read_all, with_defaults
+from ..density.tensors import ordinary
+from ..density.trajectory import Trajectory, stack
+from .concept_lora import adapted, layout
+from .concept_sampling import Chain
+from .concept_words import check_length, find_word, meaning
+from .kandinsky_prior import Prior, Progress
+from .threads import threads_worth
+
+OBJECTIVES = ("band", "paper")
+MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
+
+logger = logging.getLogger(__name__)
+
+
+def learn_concept(
+    prior: Prior,
+    density: GaussianDensity,
+    prompt: str,
+    word: str = "",
+    one_in: float = 1000,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    kind: str = "token",
+    objective: str = "band",
+    directions: tuple[Direction, ...] = (),
+    iterations: int = 100,
+    learning_rate: float = 1e-4,
+    batch: int = 8,
+    rank: int = 10,
+    steps: int = 5,
+    guidance: float = 4.0,
+    negative_prompt: str = "",
+    keep_every: int = 25,
+    probes: int = 16,
+    seed: int = 0,
+    progress: Progress | None = None,
+    watch: Callable[[Concept], bool | None] | None = None,
+) -> Concept:
+    """Learn a token, a LoRA or both, so that what the prior samples is as rare as asked, and inside the guardrails.
+
+    The model is used where it is and left as it was, bit for bit, whether learning ends, is cancelled or fails. With e a
+    batch of samples from new noise, each iteration is a step of AdamW on
+
+        band     mean over e of [ band loss + sum of the guardrails' penalties ] + 1/2 sum over wishes (mean reading - wanted)^2
+        paper    mean over e of [ log G(e) + 1 - cos(e, text) ], and the guardrails and wishes that are given
+
+    The first is zero inside the band and points back into it (`BandLoss`); norm and residual are watched in any case. The
+    second is the published one, which has no end.
+    Source: Song & Elgammal 2026 (arXiv 2601.22125), section 3, whose settings are the defaults but for the batch of 1.
+
+    Parameters
+    ----------
+    prior : the model.   density : what it usually makes for the prompt, with the same steps and guidance.
+    prompt : a text that the model can read to its end.
+    word : the word of it that is learnt, one token, which starts as what it means now: a subject ("handbag"), or an adjective
+        ("creative"). Not needed for a LoRA alone.
+    one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
+    kind : "token", "lora" (of the prior) or "token + lora".   objective : "band" or "paper".
+    iterations, learning_rate, batch : steps of AdamW, their size, and samples in each.   rank : of the LoRA.
+    steps, guidance, negative_prompt : of the prior's sampling, as `Prior.sample`.
+    keep_every : iterations between checkpoints.   probes : samples that are read at each, the seed's first.
+    seed : of all noise, and of where a LoRA starts.   progress : called with (done, total); what it raises cancels.
+    watch : called at every checkpoint with the concept so far, to keep it should learning be cancelled, to show or to judge
+        it; False ends learning there.
+
+    Returns
+    -------
+    Concept. Its first checkpoint is the model as it was. Where values stop being finite it ends before, and its notes say so.
+
+    Raises
+    ------
+    RarityError : a word that is not one token or not in the prompt, a prompt that is too long, another kind or objective,
+        numbers out of range, a density, guardrail or direction of another space.
+    """
+    _check(kind, objective, iterations, learning_rate, batch, keep_every, probes, guidance, steps, prior)
+    prior.space.require_same(density.space, "density")
+    baseline_source = Embeddings(density.mean[None], density.space)
+    check_spaces(density, baseline_source, guardrails, directions)
+    check_length(prior, prompt)
+    bits = bits_from_one_in(one_in)
+    found = find_word(prior, prompt, word) if "token" in kind else None
+    settings = {
+        "steps": int(steps), "guidance": float(guidance), "negative_prompt": negative_prompt, "objective": objective,
+        "learning_rate": float(learning_rate), "batch": int(batch), "seed": int(seed),
+    }
+    chain = with_defaults(density, guardrails)
+    wishes = Wishes(density, tuple(directions)) if directions else None
+    with ExitStack() as stack_of:
+        for context in (torch.inference_mode(False), torch.enable_grad(), threads_worth(prior.transformer)):
+            stack_of.enter_context(context)
+        learnt, matrices = [], {}
+        token = torch.zeros(0)
+        if found is not None:
+            prior.placement.bring(prior.text_encoder)
+            token = found.embedding(prior).requires_grad_(True)
+            learnt.append(token)
+            stack_of.enter_context(meaning(prior, found, token))
+        if "lora" in kind:
+            prior.placement.bring(prior.transformer)
+            matrices = stack_of.enter_context(adapted(prior.transformer, rank, seed))
+            learnt.extend(matrices.values())
+        sampler = Chain(prior, prompt, negative_prompt, steps, guidance, reread=found is not None)
+        kept = _Checkpoints(density, chain, wishes, bits, prompt)
+        wanted = None
+        loss_of = _objective(objective, density, bits, chain if objective == "band" else tuple(guardrails), prior, prompt)
+        optimiser = torch.optim.AdamW(learnt, learning_rate)
+        losses, notes = [], ()
+
+        def concept() -> Concept:
+            return Concept(
+                kind, prompt, word.strip() if found else "", torch.stack(kept.tokens), torch.stack(kept.loras),
+                layout(matrices), kept.trajectory(), settings, notes,
+            )
+
+        for iteration in range(iterations + 1):
+            if iteration % keep_every == 0 or iteration == iterations:
+                with torch.no_grad():
+                    x = sampler.draw(seed, range(probes))
+                if not torch.isfinite(x).all():
+                    notes = _diverged(iteration, kept.steps, learning_rate)
+                    break
+                kept.keep(iteration, x, token, matrices)
+                losses.append(float(loss_of(x.double())))
+                if watch and watch(concept()) is False:
+                    break
+            if progress:
+                progress(iteration, iterations)
+            if iteration == iterations:
+                break
+            x = sampler.draw(seed, range(iteration * batch, (iteration + 1) * batch), "concept").double()
+            loss = loss_of(x)
+            if wishes:
+                wanted = kept.readings_of_wishes() + wishes.strengths if wanted is None else wanted
+                loss = loss + (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
+            if not torch.isfinite(loss):
+                notes = _diverged(iteration, kept.steps, learning_rate)
+                break
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        if losses[-1] > losses[0]:
+            best = kept.steps[min(range(len(losses)), key=losses.__getitem__)]
+            notes += (_note(
+                f"Learning ended further from what was asked than it began; iteration {best} is nearest to it. "
+                f"Choose a learning rate below {learning_rate:g}."
+            ),)
+        return concept()
+
+
+class _Checkpoints:
+    """What is kept of learning, and the readings of the probes."""
+
+    def __init__(self, density, chain, wishes, bits: float, prompt: str):
+        self.density, self.chain, self.wishes, self.bits = density, chain, wishes, bits
+        self.source = {"kind": "concept", "prompt": prompt}
+        self.steps, self.embeddings, self.readings, self.tokens, self.loras = [], [], [], [], []
+
+    def keep(self, iteration: int, x: Tensor, token: Tensor, matrices: dict[str, Tensor]) -> None:
+        self.steps.append(iteration)
+        self.embeddings.append(Embeddings(x, self.density.space, (), self.source))
+        self.readings.append(read_all(self.density, self.chain, self.wishes, self.embeddings[-1].vectors))
+        self.tokens.append(ordinary(token, torch.float32))
+        flat = [ordinary(weight, torch.float32).flatten() for weight in matrices.values()]
+        self.loras.append(torch.cat(flat) if flat else torch.zeros(0))
+
+    def readings_of_wishes(self) -> Tensor:
+        """Where the model stands along every wish before it learns, [M]."""
+        return self.wishes.read(self.embeddings[0].vectors.double()).mean(dim=1)
+
+    def trajectory(self) -> Trajectory:
+        last = self.embeddings[-1].vectors
+        accepted = torch.stack([rail.accepts(last) for rail in self.chain]).all(dim=0)
+        extrapolated = self.density.calibration.extrapolated(self.bits)
+        return Trajectory(
+            tuple(self.steps), tuple(self.embeddings), stack(self.readings), self.bits, accepted, extrapolated
+        )
+
+
+def _objective(
+    objective: str, density: GaussianDensity, bits: float, chain: tuple[Guardrail, ...], prior: Prior, prompt: str
+) -> Callable[[Tensor], Tensor]:
+    """The loss of a batch [b, d], a number."""
+    if objective == "band":
+        rarity = BandLoss(density, bits)
+    else:
+        text = prior.encode_text([prompt]).double()  # as it is now, before anything is learnt
+
+        def rarity(x: Tensor) -> Tensor:
+            return log_gaussian(density, x) + 1 - cosine_similarity(x, text, dim=1)
+
+    return lambda x: (rarity(x) + sum(rail.penalty(x) for rail in chain)).mean()
+
+
+def _diverged(iteration: int, steps: list[int], learning_rate: float) -> tuple[str, ...]:
+    return (_note(
+        f"Learning stopped at iteration {iteration}: its values were no longer finite. What is kept ends with iteration "
+        f"{steps[-1]}. Choose a learning rate below {learning_rate:g}."
+    ),)
+
+
+def _note(text: str) -> str:
+    logger.warning("%s", text)
+    return text
+
+
+def _check(kind, objective, iterations, learning_rate, batch, keep_every, probes, guidance, steps, prior) -> None:
+    for what, value, known in (("kind", kind, KINDS), ("objective", objective, OBJECTIVES)):
+        if value not in known:
+            raise RarityError(f"The {what} of a concept is one of {', '.join(known)}; got {value!r}.")
+    counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
+    for name, value in counts.items():
+        if value < 1:
+            raise RarityError(f"The {name} must be at least 1, got {value}.")
+    if not 2 <= steps <= prior.scheduler.config.num_train_timesteps:
+        raise RarityError(f"The steps must be 2 to {prior.scheduler.config.num_train_timesteps}, got {steps}.")
+    if not 0 < learning_rate <= MOST_RATE:
+        raise RarityError(f"The learning rate must be above 0 and at most {MOST_RATE:g}, got {learning_rate}.")
+    if not math.isfinite(guidance):
+        raise RarityError(f"The guidance must be a finite number, got {guidance}.")

@@ -1,0 +1,114 @@
+"""A model that has learnt a concept: new samples from any checkpoint, with any seed and prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+from ..density.concept import Concept
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from .cached_prior import CachedPrior
+from .concept_lora import adapted, layout
+from .concept_words import check_length, find_word, meaning
+from .kandinsky_prior import Prior, Progress
+from .noise import normals, streams
+from .posterior import steps_back
+
+
+class Chain:
+    """Samples of a prompt that gradients flow through: text, prefix and every step back from noise.
+
+    Parameters
+    ----------
+    prior, prompt, negative_prompt, steps, guidance : as `Prior.sample`.
+    reread : whether the texts mean something new at every draw; otherwise they are read once, without gradients.
+    """
+
+    def __init__(self, prior: Prior, prompt: str, negative_prompt: str, steps: int, guidance: float, reread: bool):
+        self._prior, self._guidance = prior, guidance
+        self._texts = [prompt, negative_prompt] if guidance > 1 else [prompt]
+        self._steps = steps_back(prior.scheduler, steps)
+        self._read = None
+        if not reread:
+            with torch.no_grad():
+                self._read = prior.read(self._texts)
+
+    def draw(self, seed: int, rows: range, purpose: str = "prior") -> Tensor:
+        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw; those of "prior" are `Prior.sample`'s own."""
+        prior = self._prior
+        read = self._read or prior.read(self._texts)
+        device = prior.placement.bring(prior.transformer)
+        # The weights change with every iteration of learning, and with them all keys and values of the prefix.
+        cached = CachedPrior(prior.transformer, *(part.to(device) for part in read))
+        noise = normals(streams(seed, rows.start, len(rows), purpose), prior.space.width)
+        return prior.denoise(cached, noise, self._steps, self._guidance, None, device)
+
+
+@contextmanager
+def applied(prior: Prior, concept: Concept, prompt: str = "", checkpoint: int = -1) -> Iterator[None]:
+    """While inside, the prior knows the concept; afterwards it is what it was, bit for bit.
+
+    Parameters
+    ----------
+    prompt : the prompt in which the learnt word is read anew; empty is the concept's own.   checkpoint : see `Concept`.
+
+    Raises
+    ------
+    RarityError : a concept of another model, a prompt without its word or too long, no such checkpoint.
+    """
+    prompt = prompt or concept.prompt
+    prior.space.require_same(concept.space, "concept")
+    check_length(prior, prompt)
+    token, lora = concept.token(checkpoint), concept.lora(checkpoint)
+    with ExitStack() as stack:
+        if token is not None:
+            width = prior.text_encoder.get_input_embeddings().embedding_dim
+            if len(token) != width:
+                raise _foreign(f"its token is {len(token)} wide, this text encoder's are {width}")
+            stack.enter_context(meaning(prior, find_word(prior, prompt, concept.word), token))
+        if lora:
+            matrices = stack.enter_context(adapted(prior.transformer, concept.layout[0][1]))
+            if layout(matrices) != concept.layout:
+                raise _foreign(f"its LoRA has {len(lora)} matrices of other names or sizes than this prior's {len(matrices)}")
+            for name, weight in matrices.items():
+                weight.data.copy_(lora[name])
+        yield
+
+
+def sample_concept(
+    prior: Prior,
+    concept: Concept,
+    count: int,
+    *,
+    prompt: str = "",
+    checkpoint: int = -1,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Embeddings of the pictures this model would make for a prompt, had it always known the concept.
+
+    Parameters
+    ----------
+    prompt : empty is the one the concept was learnt for; another one must hold its word, unless it is a LoRA alone.
+    checkpoint : which one, 0 the model as it was, -1 the last.
+    count, seed, batch_size, progress : as `Prior.sample`; steps, guidance and negative prompt are those it was learnt with.
+
+    Raises
+    ------
+    RarityError : as `applied` and `Prior.sample`.
+    """
+    settings = {name: concept.settings[name] for name in ("steps", "guidance", "negative_prompt")}
+    prompt = prompt or concept.prompt
+    with applied(prior, concept, prompt, checkpoint):
+        rows = prior.sample(prompt, count, seed=seed, batch_size=batch_size, progress=progress, **settings)
+    learnt = {"kind": "concept", "concept": concept.kind, "word": concept.word, "iteration": concept.steps[checkpoint]}
+    return Embeddings(rows.vectors, rows.space, source={**rows.source, **learnt})
+
+
+def _foreign(why: str) -> RarityError:
+    return RarityError(f"This concept was learnt with another model: {why}. Load the model it was learnt with, or learn it anew.")
