@@ -43,7 +43,7 @@ def learn_concept(
     guardrails: tuple[Guardrail, ...] = (),
     *,
     kind: str = "token",
-    objective: str = "band",
+    objective: str | Callable[[Tensor], Tensor] = "band",
     directions: tuple[Direction, ...] = (),
     iterations: int = 100,
     learning_rate: float = 1e-4,
@@ -77,7 +77,8 @@ def learn_concept(
     word : the word of it that is learnt, one token, which starts as what it means now: a subject ("handbag"), or an adjective
         ("creative"). Not needed for a LoRA alone.
     one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
-    kind : "token", "lora" (of the prior) or "token + lora".   objective : "band" or "paper".
+    kind : "token", "lora" (of the prior) or "token + lora".   objective : "band", "paper", or a function of a batch
+        [b, d] float64 on the CPU that is to be made small, [b] or a number.
     iterations, learning_rate, batch : steps of AdamW, their size, and samples in each.   rank : of the LoRA.
     steps, guidance, negative_prompt : of the prior's sampling, as `Prior.sample`.
     keep_every : iterations between checkpoints.   probes : samples that are read at each, the seed's first.
@@ -94,56 +95,46 @@ def learn_concept(
     RarityError : a word that is not one token or not in the prompt, a prompt that is too long, another kind or objective,
         numbers out of range, a density, guardrail or direction of another space.
     """
-    _check(kind, objective, iterations, learning_rate, batch, keep_every, probes, guidance, steps, prior)
+    counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
+    _check(prior, kind, objective, counts, learning_rate, steps, guidance)
     prior.space.require_same(density.space, "density")
-    baseline_source = Embeddings(density.mean[None], density.space)
-    check_spaces(density, baseline_source, guardrails, directions)
+    check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
     check_length(prior, prompt)
     bits = bits_from_one_in(one_in)
     found = find_word(prior, prompt, word) if "token" in kind else None
     settings = {
-        "steps": int(steps), "guidance": float(guidance), "negative_prompt": negative_prompt, "objective": objective,
+        "steps": int(steps), "guidance": float(guidance), "negative_prompt": negative_prompt,
+        "objective": objective if isinstance(objective, str) else "own",
         "learning_rate": float(learning_rate), "batch": int(batch), "seed": int(seed),
     }
     chain = with_defaults(density, guardrails)
     wishes = Wishes(density, tuple(directions)) if directions else None
-    with ExitStack() as stack_of:
+    with ExitStack() as contexts:
         for context in (torch.inference_mode(False), torch.enable_grad(), threads_worth(prior.transformer)):
-            stack_of.enter_context(context)
-        learnt, matrices = [], {}
-        token = torch.zeros(0)
+            contexts.enter_context(context)
+        loss_of = _objective(objective, density, bits, chain if objective == "band" else tuple(guardrails), prior, prompt)
+        token, matrices = torch.zeros(0), {}
         if found is not None:
             prior.placement.bring(prior.text_encoder)
             token = found.embedding(prior).requires_grad_(True)
-            learnt.append(token)
-            stack_of.enter_context(meaning(prior, found, token))
+            contexts.enter_context(meaning(prior, found, token))
         if "lora" in kind:
             prior.placement.bring(prior.transformer)
-            matrices = stack_of.enter_context(adapted(prior.transformer, rank, seed))
-            learnt.extend(matrices.values())
+            matrices = contexts.enter_context(adapted(prior.transformer, rank, seed))
         sampler = Chain(prior, prompt, negative_prompt, steps, guidance, reread=found is not None)
-        kept = _Checkpoints(density, chain, wishes, bits, prompt)
-        wanted = None
-        loss_of = _objective(objective, density, bits, chain if objective == "band" else tuple(guardrails), prior, prompt)
+        kept = _Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings)
+        learnt = [token, *matrices.values()] if found else list(matrices.values())
         optimiser = torch.optim.AdamW(learnt, learning_rate)
-        losses, notes = [], ()
-
-        def concept() -> Concept:
-            return Concept(
-                kind, prompt, word.strip() if found else "", torch.stack(kept.tokens), torch.stack(kept.loras),
-                layout(matrices), kept.trajectory(), settings, notes,
-            )
-
+        wanted = None
         for iteration in range(iterations + 1):
             if iteration % keep_every == 0 or iteration == iterations:
                 with torch.no_grad():
                     x = sampler.draw(seed, range(probes))
-                if not torch.isfinite(x).all():
-                    notes = _diverged(iteration, kept.steps, learning_rate)
+                if kept.steps and not torch.isfinite(x).all():
+                    kept.diverged(iteration, learning_rate)
                     break
-                kept.keep(iteration, x, token, matrices)
-                losses.append(float(loss_of(x.double())))
-                if watch and watch(concept()) is False:
+                kept.keep(iteration, x, float(loss_of(x.double())), token, matrices)
+                if watch and watch(kept.concept()) is False:
                     break
             if progress:
                 progress(iteration, iterations)
@@ -152,57 +143,77 @@ def learn_concept(
             x = sampler.draw(seed, range(iteration * batch, (iteration + 1) * batch), "concept").double()
             loss = loss_of(x)
             if wishes:
-                wanted = kept.readings_of_wishes() + wishes.strengths if wanted is None else wanted
+                if wanted is None:  # a wish is a move from where the model stands before it learns
+                    wanted = wishes.read(kept.embeddings[0].vectors.double()).mean(dim=1) + wishes.strengths
                 loss = loss + (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
             if not torch.isfinite(loss):
-                notes = _diverged(iteration, kept.steps, learning_rate)
+                kept.diverged(iteration, learning_rate)
                 break
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        if losses[-1] > losses[0]:
-            best = kept.steps[min(range(len(losses)), key=losses.__getitem__)]
-            notes += (_note(
-                f"Learning ended further from what was asked than it began; iteration {best} is nearest to it. "
-                f"Choose a learning rate below {learning_rate:g}."
-            ),)
-        return concept()
+        kept.compare(learning_rate)
+        return kept.concept()
 
 
 class _Checkpoints:
-    """What is kept of learning, and the readings of the probes."""
+    """What is kept of learning: the learnt tensors, the readings of the probes, and what the user should know."""
 
-    def __init__(self, density, chain, wishes, bits: float, prompt: str):
+    def __init__(self, density, chain, wishes, bits: float, names: tuple[str, str, str], settings: dict):
         self.density, self.chain, self.wishes, self.bits = density, chain, wishes, bits
-        self.source = {"kind": "concept", "prompt": prompt}
-        self.steps, self.embeddings, self.readings, self.tokens, self.loras = [], [], [], [], []
+        self.names, self.settings, self.notes = names, settings, ()
+        self.source = {"kind": "concept", "prompt": names[1]}
+        self.steps, self.embeddings, self.readings, self.losses = [], [], [], []
+        self.tokens, self.loras, self.layout = [], [], ()
 
-    def keep(self, iteration: int, x: Tensor, token: Tensor, matrices: dict[str, Tensor]) -> None:
+    def keep(self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor]) -> None:
         self.steps.append(iteration)
         self.embeddings.append(Embeddings(x, self.density.space, (), self.source))
         self.readings.append(read_all(self.density, self.chain, self.wishes, self.embeddings[-1].vectors))
+        self.losses.append(loss)
         self.tokens.append(ordinary(token, torch.float32))
         flat = [ordinary(weight, torch.float32).flatten() for weight in matrices.values()]
         self.loras.append(torch.cat(flat) if flat else torch.zeros(0))
+        self.layout = layout(matrices)
 
-    def readings_of_wishes(self) -> Tensor:
-        """Where the model stands along every wish before it learns, [M]."""
-        return self.wishes.read(self.embeddings[0].vectors.double()).mean(dim=1)
-
-    def trajectory(self) -> Trajectory:
+    def concept(self) -> Concept:
+        """Everything so far."""
         last = self.embeddings[-1].vectors
         accepted = torch.stack([rail.accepts(last) for rail in self.chain]).all(dim=0)
         extrapolated = self.density.calibration.extrapolated(self.bits)
-        return Trajectory(
+        trajectory = Trajectory(
             tuple(self.steps), tuple(self.embeddings), stack(self.readings), self.bits, accepted, extrapolated
         )
+        tokens, loras = torch.stack(self.tokens), torch.stack(self.loras)
+        return Concept(*self.names, tokens, loras, self.layout, trajectory, self.settings, self.notes)
+
+    def diverged(self, iteration: int, learning_rate: float) -> None:
+        self._note(
+            f"Learning stopped at iteration {iteration}: its values were no longer finite. What is kept ends with "
+            f"iteration {self.steps[-1]}. Choose a learning rate below {learning_rate:g}."
+        )
+
+    def compare(self, learning_rate: float) -> None:
+        """Tell where learning has led away from what was asked."""
+        if self.losses[-1] > self.losses[0]:
+            best = self.steps[min(range(len(self.losses)), key=self.losses.__getitem__)]
+            self._note(
+                f"Learning ended further from what was asked than it began; iteration {best} is nearest to it. "
+                f"Choose a learning rate below {learning_rate:g}."
+            )
+
+    def _note(self, text: str) -> None:
+        logger.warning("%s", text)
+        self.notes += (text,)
 
 
 def _objective(
-    objective: str, density: GaussianDensity, bits: float, chain: tuple[Guardrail, ...], prior: Prior, prompt: str
+    objective, density: GaussianDensity, bits: float, chain: tuple[Guardrail, ...], prior: Prior, prompt: str
 ) -> Callable[[Tensor], Tensor]:
     """The loss of a batch [b, d], a number."""
-    if objective == "band":
+    if callable(objective):
+        rarity = objective
+    elif objective == "band":
         rarity = BandLoss(density, bits)
     else:
         text = prior.encode_text([prompt]).double()  # as it is now, before anything is learnt
@@ -213,23 +224,11 @@ def _objective(
     return lambda x: (rarity(x) + sum(rail.penalty(x) for rail in chain)).mean()
 
 
-def _diverged(iteration: int, steps: list[int], learning_rate: float) -> tuple[str, ...]:
-    return (_note(
-        f"Learning stopped at iteration {iteration}: its values were no longer finite. What is kept ends with iteration "
-        f"{steps[-1]}. Choose a learning rate below {learning_rate:g}."
-    ),)
-
-
-def _note(text: str) -> str:
-    logger.warning("%s", text)
-    return text
-
-
-def _check(kind, objective, iterations, learning_rate, batch, keep_every, probes, guidance, steps, prior) -> None:
-    for what, value, known in (("kind", kind, KINDS), ("objective", objective, OBJECTIVES)):
-        if value not in known:
-            raise RarityError(f"The {what} of a concept is one of {', '.join(known)}; got {value!r}.")
-    counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
+def _check(prior: Prior, kind, objective, counts: dict[str, int], learning_rate, steps, guidance) -> None:
+    known = {"kind": (kind, KINDS), "objective": ("band" if callable(objective) else objective, OBJECTIVES)}
+    for what, (value, choices) in known.items():
+        if value not in choices:
+            raise RarityError(f"The {what} of a concept is one of {', '.join(choices)}; got {value!r}.")
     for name, value in counts.items():
         if value < 1:
             raise RarityError(f"The {name} must be at least 1, got {value}.")

@@ -220,6 +220,12 @@ def test_the_band_objective_adds_the_guardrails_penalties(prior, density, baseli
     torch.testing.assert_close(_objective("band", density, 6.6, (rail,), prior, PROMPT)(x), expected, rtol=0, atol=0)
 
 
+def test_an_objective_of_one_s_own(prior, density):
+    concept = learn(prior, density, "lora", iterations=20, objective=lambda x: x[:, 0])
+    first = torch.stack([rows.vectors[:, 0].mean() for rows in concept.trajectory.embeddings])
+    assert first[-1] < first[0] - 0.1 and concept.settings["objective"] == "own"
+
+
 def test_a_direction_is_followed(prior, density):
     moved = []
     for strength in (3.0, -3.0):
