@@ -164,7 +164,6 @@ class RarityDecode(io.ComfyNode):
                 io.String.Input(
                     "prompt",
                     optional=True,
-                    multiline=True,
                     default="",
                     tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
                     "Empty takes the one the embeddings were sampled for.",
