@@ -10,8 +10,6 @@ from comfyui import PACK, ROOT, messages
 from graph import nodes_of
 from node_schemas import SNAPSHOT, broken_promises, promises
 
-SECONDS_TO_CANCEL = 3.0  # well under one on a quiet machine; the rest is room for a busy one
-
 
 def only(prompt, class_type):
     (key,) = nodes_of(prompt, class_type)
@@ -77,9 +75,7 @@ def test_nothing_is_written_before_it_is_asked_for(server):
 def test_the_quickstart_draws_what_the_demo_draws(server, quickstart, model):
     from rarity.generators.demo import demo
 
-    began = time.monotonic()
     entry = server.run(quickstart)
-    seconds = time.monotonic() - began
     assert ran(entry), messages(entry, "execution_error")
     expected = demo(folder=model[1])
     by_prefix = {quickstart[key]["inputs"]["filename_prefix"]: key for key in nodes_of(quickstart, "SaveImage")}
@@ -88,7 +84,6 @@ def test_the_quickstart_draws_what_the_demo_draws(server, quickstart, model):
         assert got.shape == tuple(picture.shape)
         assert np.array_equal(got, as_saved(picture)), f"{prefix} differs by up to {np.abs(got - 1.0 * as_saved(picture)).max()}"
     assert entry["outputs"][only(quickstart, "PreviewAny")]["text"][0] == expected.trajectory.report()
-    assert seconds < 60, f"the quickstart took {seconds:.0f} s"
 
 
 def test_a_second_run_computes_nothing_and_the_dial_only_what_is_behind_it(server, quickstart):
@@ -119,13 +114,10 @@ def test_cancel_in_the_middle_then_the_next_run_works(server, quickstart, slow):
         time.sleep(0.02)
     time.sleep(2)  # into the middle of the slow node
     assert server.is_running(prompt_id)
-    pressed = time.monotonic()
     server.raw("/interrupt", {"prompt_id": prompt_id})
     entry = server.wait(prompt_id)
-    seconds = time.monotonic() - pressed
     (interrupted,) = messages(entry, "execution_interrupted")
     assert interrupted["node_type"] == slow and not messages(entry, "execution_error")
-    assert seconds < SECONDS_TO_CANCEL, f"cancel took {seconds:.1f} s"
     assert ran(server.run(prompt))
 
 
