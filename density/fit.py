@@ -101,10 +101,11 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
             density = GaussianDensity(space=space, source=source, statistics=statistics, **fields)
     names = {"ppca": f"ppca with {k} component{'s' * (k > 1)}", "mixture": f"a mixture of {kinds}"}
     listed = ", ".join(f"{names.get(name, name)} {value:.3f}" for name, value in figures.items())
-    note = f"Chosen: {names.get(best, best)}; held-out log-likelihood per dimension (higher is better): {listed}."
-    density.notes = (*density.notes, note)
     for note in density.notes:
         log.warning("%s", note)
+    chosen = f"Chosen: {names.get(best, best)}; held-out log-likelihood per dimension (higher is better): {listed}."
+    log.info("%s", chosen)
+    density.notes = (*density.notes, chosen)
     return density
 
 
