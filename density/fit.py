@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import ESTIMATORS, CrossFit, learn
+from .fitting import ESTIMATORS, CrossFit, learn, steps
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity
-from .mixture_fitting import learn_mixture
+from .mixture_fitting import STEPS, learn_mixture
 from .neighbour_density import NeighbourDensity
 from .spaces import EmbeddingSpace
-from .statistics import FOLDS, Statistics, gather
+from .statistics import Statistics, gather
 from .tensors import plain
 
 log = logging.getLogger(__name__)
@@ -75,14 +75,9 @@ def learn_density(
 
 def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> GaussianDensity:
     """The density with the highest held-out log-likelihood, noting that of all."""
-    statistics, total = statistics.copy(), 3 * FOLDS + 2  # cross-fit, then the mixture's own steps
-
-    def learning(done: int, _: int) -> None:
-        if progress:
-            progress(done, total)
-
+    statistics, tick = statistics.copy(), steps(progress, STEPS)
     with plain():
-        cross = CrossFit(statistics, learning)
+        cross = CrossFit(statistics, tick)
         ppca = cross.log_likelihoods("ppca")
         k = components or int(ppca.argmax()) + 1
         cross.require("ppca", k)
@@ -90,7 +85,7 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
         for estimator in ESTIMATORS[1:]:
             if estimator != "full" or (cross.rank == statistics.width < cross.fewest):
                 figures[estimator] = float(cross.log_likelihoods(estimator))
-        fields, mixed = learn_mixture(cross, k, 0, seed, lambda done, _: learning(FOLDS + done, total))
+        fields, mixed = learn_mixture(cross, k, 0, seed, tick)
         density = MixtureDensity(space=space, source=source, statistics=statistics, **fields)
         kinds = len(density.modes.weights)
         if kinds > 1:

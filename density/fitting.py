@@ -67,7 +67,8 @@ class CrossFit:
 
     Parameters
     ----------
-    statistics : of the samples.   progress : called with (done, total), once a fold.
+    statistics : of the samples.   tick : called after every fit but that of all, and may raise: FOLDS times now, and as
+        often again when `fewer` is first asked for.
 
     Attributes
     ----------
@@ -80,12 +81,13 @@ class CrossFit:
     RarityError : too few samples, samples that do not vary.
     """
 
-    def __init__(self, statistics: Statistics, progress: Callable[[int, int], None] | None = None):
+    def __init__(self, statistics: Statistics, tick: Callable[[], None] | None = None):
         n, d = statistics.count, statistics.width
         if d < 2:
             raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
         if n < MIN_SCORES:
             raise _too_few("at all", MIN_SCORES, n)
+        self._tick = tick or (lambda: None)
         self.statistics, whole = statistics, statistics.whole()
         if not (torch.isfinite(whole.moments.scatter).all() and math.isfinite(whole.fourth)):
             raise RarityError("The embeddings hold values too large to learn from: expected the numbers an encoder gives.")
@@ -101,14 +103,16 @@ class CrossFit:
         self.others = []
         for f in range(FOLDS):
             self.others.append(Fit.of(statistics.without(f), statistics.folds[f].moments))
-            if progress:
-                progress(f + 1, FOLDS)
+            self._tick()
 
     @cached_property
     def fewer(self) -> list[Fit]:
-        pairs = [{f, (f + 1) % FOLDS} for f in range(FOLDS)]
-        kept = [[part for g, part in enumerate(self.statistics.folds) if g not in pair] for pair in pairs]
-        return [Fit.of(reduce(RadialMoments.merge, parts)) for parts in kept]
+        fits = []
+        for f in range(FOLDS):
+            kept = [part for g, part in enumerate(self.statistics.folds) if g not in (f, (f + 1) % FOLDS)]
+            fits.append(Fit.of(reduce(RadialMoments.merge, kept)))
+            self._tick()
+        return fits
 
     @property
     def fewest(self) -> int:
@@ -159,6 +163,19 @@ class CrossFit:
                 f"The embeddings vary in {self.rank} of {d} directions only, too few for a full covariance: "
                 "use ledoit-wolf, oas or ppca."
             )
+
+
+def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+    """A function that counts its calls and tells `progress` of each, as (done, total)."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    return tick
 
 
 def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:

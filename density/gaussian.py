@@ -12,9 +12,9 @@ from torch import Tensor
 from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import ESTIMATORS, CrossFit, distances, learn, split
+from .fitting import ESTIMATORS, CrossFit, distances, learn, split, steps
 from .spaces import EmbeddingSpace
-from .statistics import Statistics, gather
+from .statistics import FOLDS, Statistics, gather
 from .tensors import generator, ordinary, plain
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,8 @@ class GaussianDensity:
         """
         statistics = statistics.copy()
         with plain():
-            fields = learn(CrossFit(statistics, progress), estimator, int(components), int(seed))
+            tick = steps(progress, 2 * FOLDS if estimator == "ppca" else FOLDS)
+            fields = learn(CrossFit(statistics, tick), estimator, int(components), int(seed))
         for note in fields["notes"]:
             log.warning("%s", note)
         return cls(space=space, source=source, statistics=statistics, **fields)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import CrossFit, split
+from .fitting import CrossFit, split, steps
 from .gaussian import GaussianDensity, _log_volume
-from .mixture_fitting import MIXED, MOST_MODES, learn_mixture
+from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
 from .spaces import EmbeddingSpace
 from .statistics import Statistics, gather
@@ -90,7 +90,8 @@ class MixtureDensity(GaussianDensity):
         """
         statistics = statistics.copy()
         with plain():
-            fields, _ = learn_mixture(CrossFit(statistics), int(components), int(modes), int(seed), progress)
+            tick = steps(progress, STEPS)
+            fields, _ = learn_mixture(CrossFit(statistics, tick), int(components), int(modes), int(seed), tick)
         for note in fields["notes"]:
             log.warning("%s", note)
         return cls(space=space, source=source, statistics=statistics, **fields)

@@ -21,11 +21,12 @@ from .statistics import FOLDS
 MIXED = (8, 32)
 CHOSEN_FROM = (2, 4, 8, 16)
 MOST_MODES = 64
+STEPS = 4 * FOLDS + 2  # calls of `tick`: by the fits of four and of three fifths, and by the modes
 CHOICE_ROWS = 2_000  # held-out rows that K and m are chosen by: the mean gain is known to a few hundredths of a nat
 
 
 def learn_mixture(
-    cross: CrossFit, components: int, modes: int, seed: int, progress: Callable[[int, int], None] | None = None
+    cross: CrossFit, components: int, modes: int, seed: int, tick: Callable[[], None] | None = None
 ) -> tuple[dict, float]:
     """Everything `MixtureDensity` holds but its space and source, by name; and the held-out log-likelihood.
 
@@ -46,14 +47,7 @@ def learn_mixture(
     ------
     RarityError : as `learn`; too many modes for the rows.
     """
-    statistics, total, done = cross.statistics, 2 * FOLDS + 2, 0
-
-    def step():
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
+    statistics, tick = cross.statistics, tick or (lambda: None)
     rows, fold_of = statistics.rows, statistics.row_folds
     _check_modes(modes, len(rows))
     fields = learn(cross, "ppca", components, seed)
@@ -64,12 +58,12 @@ def learn_mixture(
         _leading(rows, fit.mean, fit.axes[:, :most], cross.variances(fit, "ppca")[:most]) for fit in cross.others
     ]
     count, mixed = _choose(leading, fold_of, modes, seed)
-    step()
+    tick()
 
     w = _leading(rows, fields["mean"], fields["basis"][:, :mixed], fields["variances"][:mixed])
     mixture, settled = learn_modes(w, count, seed)
     shares = mixture.shares(w)
-    step()
+    tick()
 
     def log_densities(fits: list[Fit], left_out: int) -> Tensor:
         """Log density of every row under its fold's fit, which has not seen that fold and the next `left_out` - 1."""
@@ -82,7 +76,7 @@ def learn_mixture(
             w = _leading(rows, fit.mean, fit.axes[:, :mixed], variances[:mixed])
             other, _ = learn_modes(w[seen], count, seed, Modes.of_shares(w[seen], shares[seen]))
             log_p[mine] = _gain(other, w[mine]) - 0.5 * (_log_volume(variances[:k], sigma2, width) + t2 + q / sigma2)
-            step()
+            tick()
         return log_p
 
     bound = mixture.log_peak - 0.5 * _log_volume(fields["variances"], fields["residual_variance"], width)
