@@ -11,10 +11,11 @@ from torch import Tensor
 from .calibration import Calibration
 from .embeddings import Embeddings
 from .errors import RarityError
+from .fitting import steps
 from .gaussian import GaussianDensity
 from .neighbours import nearest
 from .spaces import EmbeddingSpace
-from .statistics import Statistics, gather
+from .statistics import FOLDS, Statistics, gather
 from .tensors import generator, plain
 
 # k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
@@ -87,9 +88,11 @@ class NeighbourDensity(GaussianDensity):
 
         Parameters and errors as `fit`.
         """
-        base = GaussianDensity.from_statistics(statistics, space, source=source, components=components, seed=seed)
+        tick = steps(progress, 2 * FOLDS + len(statistics.rows.split(BLOCK)))
+        options = {"source": source, "components": components, "seed": seed, "progress": lambda *_: tick()}
+        base = GaussianDensity.from_statistics(statistics, space, **options)
         with plain():
-            calibration = Calibration.fit(_left_out(base.statistics.rows, progress), seed)
+            calibration = Calibration.fit(_left_out(base.statistics.rows, tick), seed)
         return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})
 
     def score(self, x: Tensor) -> Tensor:
@@ -164,11 +167,10 @@ class NeighbourDensity(GaussianDensity):
         return math.log(self.neighbours / n) - 0.5 * d * math.log(math.pi) + math.lgamma(0.5 * d + 1)
 
 
-def _left_out(rows: Tensor, progress: Callable[[int, int], None] | None) -> Tensor:
+def _left_out(rows: Tensor, tick: Callable[[], None]) -> Tensor:
     """The distance of every row to its k-th nearest other, [n]; rows differ, so each is its own nearest, at 0."""
-    blocks, radii = rows.split(BLOCK), []
-    for i, block in enumerate(blocks):
+    radii = []
+    for block in rows.split(BLOCK):
         radii.append(nearest(block, rows, NEIGHBOURS + 1)[0][:, -1])
-        if progress:
-            progress(i + 1, len(blocks))
+        tick()
     return torch.cat(radii)
