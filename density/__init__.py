@@ -3,7 +3,9 @@
 from .band import BandLoss, log_gaussian
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
 from .charts import bar_chart
+from .checkpoints import all_checkpoints, pick_checkpoint
 from .concept import Concept
+from .curves import arousal_curve
 from .directions import Direction
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
 from .embeddings import Embeddings, drop_unusable
@@ -49,7 +51,7 @@ from .spaces import EmbeddingSpace
 from .statistics import Statistics
 from .survival import log_survival, wilson_hilferty
 from .trajectory import Trajectory
-from .variation import slerp_on_shell
+from .variation import slerp_on_shell, variations
 
 __all__ = [
     "CHOICES",
@@ -78,7 +80,9 @@ __all__ = [
     "ResidualGuardrail",
     "Statistics",
     "Trajectory",
+    "all_checkpoints",
     "annotated",
+    "arousal_curve",
     "bar_chart",
     "bayesian_surprise",
     "beside_nearest",
@@ -108,6 +112,7 @@ __all__ = [
     "one_in_from_bits",
     "optimize",
     "originality",
+    "pick_checkpoint",
     "predictive_surprisal",
     "rank",
     "rarity_score",
@@ -122,6 +127,7 @@ __all__ = [
     "shrink",
     "slerp_on_shell",
     "stream_embeddings",
+    "variations",
     "vendi_score",
     "wilson_hilferty",
 ]

@@ -6,6 +6,7 @@ number's usual spread, so that the penalties of different guardrails can be adde
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -28,6 +29,7 @@ class Guardrail(Protocol):
 
     name: str
     space: EmbeddingSpace | None
+    allowed: tuple[float, float]  # the lowest and the highest reading inside; infinite where there is no limit
 
     def reading(self, x: Tensor) -> Tensor:
         """The number it watches, [N]."""
@@ -64,6 +66,10 @@ class AnchorGuardrail(_Watch):
     """
 
     name = "anchor"
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        return self.min_cosine, math.inf
 
     def __init__(self, anchor: Tensor, min_cosine: float, *, scale: float = 0.05, space: EmbeddingSpace | None = None):
         if anchor.dim() != 1 or not torch.isfinite(anchor).all() or not anchor.norm() > 0:
@@ -104,6 +110,10 @@ class ResidualGuardrail(_Watch):
 
     name = "residual"
 
+    @property
+    def allowed(self) -> tuple[float, float]:
+        return 0.0, self.limit
+
     def __init__(self, density: GaussianDensity, max_percentile: float = 99.0):
         if not 0 < max_percentile <= 100:
             raise RarityError(
@@ -129,6 +139,10 @@ class NormGuardrail(_Watch):
     """Keep the length |x| inside the range usual samples have, lowest to highest 0.1 %."""
 
     name = "norm"
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        return self.low, self.high
 
     def __init__(self, density: GaussianDensity):
         self.low, self.high = density.norm_range
@@ -168,6 +182,10 @@ class ContrastGuardrail(_Watch):
     """
 
     name = "contrast"
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        return self.threshold, math.inf
 
     def __init__(
         self,

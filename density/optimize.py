@@ -194,10 +194,10 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
             angle = step_size * (1 - step / steps) * speed
             u = normalize(angle.cos() * u + angle.sin() * velocity / speed.clamp_min(1e-300), dim=1)
 
-    accepted = torch.stack([rail.accepts(kept[-1].vectors) for rail in chain]).all(dim=0)
-    return Trajectory(
-        tuple(kept_steps), tuple(kept), stack(readings), bits, accepted, density.calibration.extrapolated(bits)
-    )
+    read = stack(readings)
+    extrapolated = density.calibration.extrapolated(bits)
+    accepted = read["inside"][-1] > 0
+    return Trajectory(tuple(kept_steps), tuple(kept), read, bits, accepted, extrapolated, allowed=allowed_by(chain))
 
 
 def _tangent(v: Tensor, u: Tensor) -> Tensor:
@@ -226,15 +226,31 @@ def read_all(
         "residual": density.residual(x),
         "norm": x.norm(dim=1),
         "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
+        "inside": torch.stack([rail.accepts(x) for rail in chain]).all(dim=0).double(),
     }
     for rail in chain:
-        readings[rail.name if rail.name in ("residual", "norm") else _free(rail.name, readings)] = rail.reading(x)
+        readings[_name(rail, readings)] = rail.reading(x)
     for direction, reading in zip(wishes.directions, wishes.read(x), strict=True) if wishes else ():
         readings[_free(direction.name, readings)] = reading
     return readings
 
 
-def _free(name: str, taken: dict[str, Tensor]) -> str:
+def allowed_by(chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
+    """What every guardrail allows, by the name of its reading."""
+    allowed = {}
+    for rail in chain:
+        name = _name(rail, allowed)
+        low, high = allowed.get(name, (-math.inf, math.inf))
+        allowed[name] = max(low, rail.allowed[0]), min(high, rail.allowed[1])
+    return allowed
+
+
+def _name(rail: Guardrail, taken: dict) -> str:
+    """What a guardrail's reading is called; several of residual or norm watch one and the same number."""
+    return rail.name if rail.name in ("residual", "norm") else _free(rail.name, taken)
+
+
+def _free(name: str, taken: dict) -> str:
     """The name, or the first of "name 2", "name 3" ... that is not taken."""
     names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
     return next(free for free in names if free not in taken)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,10 @@ class RepelGuardrail(_Watch):
     """
 
     name = "repel"
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        return self.limit, math.inf
 
     def __init__(self, target: GaussianDensity | Embeddings, limit: float, *, scale: float):
         if not 0 < limit < float("inf") or not 0 < scale < float("inf"):

@@ -1,6 +1,9 @@
-"""The same rarity, different pictures: the way from one embedding to another along the shell."""
+"""The same rarity, different pictures: from one embedding to another along the shell, and all around one."""
 
 from __future__ import annotations
+
+import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -9,6 +12,10 @@ from torch.nn.functional import normalize
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
+from .guardrails import Guardrail
+from .optimize import optimize
+from .tensors import generator, plain
+from .trajectory import Trajectory
 
 
 def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count: int) -> Embeddings:
@@ -35,11 +42,7 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
     ------
     RarityError : fewer than 2, other numbers of rows, another space, a density that is no single Gaussian.
     """
-    if density.estimator in ("mixture", "neighbours"):
-        raise RarityError(
-            f"The shell that variations move along is that of a single Gaussian, got the estimator {density.estimator}. "
-            "Use a density of the same samples with the estimator ppca."
-        )
+    _check_shell(density)
     for ends in (a, b):
         density.space.require_same(ends.space, "embeddings to vary")
     if len(a) != len(b) or count < 2:
@@ -60,6 +63,84 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
         x[0], x[-1] = a.vectors, b.vectors
         vectors = x.transpose(0, 1).flatten(0, 1)
     return Embeddings(vectors, a.space, (), {**a.source, "kind": "variations"})
+
+
+def variations(
+    density: GaussianDensity,
+    pictures: Embeddings,
+    count: int,
+    how_far: float,
+    one_in: float,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    seed: int = 0,
+    **settings,
+) -> Trajectory:
+    """Variations of pictures: how far from the picture and how rare are two dials, and neither moves the other.
+
+    The picture's direction from what is usual, u = w / |w| in whitened coordinates, is turned by an angle,
+
+        u_i = cos(t) u + sin(t) v_i,    t = how_far * 90 degrees,    v_i random and across u,
+
+    its residual by the same angle, and `optimize` brings the result to the dialled rarity. Directions of unrelated usual
+    samples are at right angles on average: for independent ones the mean cosine is 0. So 0 is the picture itself,
+    brought to the rarity along its own direction; 1 has no more in common with it than any usual sample; above 1 is its
+    opposite. The same seed turns the same ways, so the dial moves each variation on. Guardrails may turn them further;
+    the reading "how far" says where they ended.
+
+    An encoded picture lies off the samples of a prior, with a long residual: that is shortened to what is usual.
+
+    Parameters
+    ----------
+    density : what is usual.   pictures : M embeddings of its space.
+    count : of all variations; row i is one of picture i mod M.   how_far : 0 to 2.   one_in, guardrails : see `optimize`.
+    seed : of the ways to turn.   settings : the other settings of `optimize`, directions among them.
+
+    Returns
+    -------
+    Trajectory with the reading "how far".
+
+    Raises
+    ------
+    RarityError : a count below 1, how_far out of range, a density that is no single Gaussian; and as `optimize`.
+    """
+    _check_shell(density)
+    density.space.require_same(pictures.space, "pictures to vary")
+    if count < 1 or not 0 <= how_far <= 2:
+        raise RarityError(
+            "Choose at least 1 variation and how_far from 0, the picture itself, over 1, as far as unrelated samples, to 2, "
+            f"the opposite; got {count} and {how_far}."
+        )
+    with plain():
+        w, r = density.whiten(pictures.select([i % len(pictures) for i in range(count)]).vectors)
+        random = generator(seed)
+        turned = density.unwhiten(_turn(w, how_far, random), _turn(r, how_far, random, density.basis))
+    source = {**pictures.source, "kind": "variations", "how_far": float(how_far)}
+    starts = Embeddings(turned, density.space, (), source)
+    made = optimize(density, starts, one_in, guardrails, seed=seed, **settings)
+    own = normalize(w, dim=1)
+    cosines = [(own * normalize(density.whiten(step.vectors)[0], dim=1)).sum(dim=1) for step in made.embeddings]
+    far = torch.stack(cosines).clamp(-1, 1).arccos() / (math.pi / 2)
+    return dataclasses.replace(made, readings={**made.readings, "how far": far})
+
+
+def _turn(rows: Tensor, how_far: float, random: torch.Generator, outside: Tensor | None = None) -> Tensor:
+    """Rows [N, k] turned by how_far right angles, each its own way and as long as before; ways keep out of `outside`."""
+    way = torch.randn(rows.shape, generator=random, dtype=torch.float64)
+    if outside is not None:
+        way = way - way @ outside @ outside.T
+    own = normalize(rows, dim=1)
+    across = normalize(way - (way * own).sum(dim=1, keepdim=True) * own, dim=1)
+    angle = how_far * math.pi / 2
+    return rows.norm(dim=1, keepdim=True) * (math.cos(angle) * own + math.sin(angle) * across)
+
+
+def _check_shell(density: GaussianDensity) -> None:
+    if density.estimator in ("mixture", "neighbours"):
+        raise RarityError(
+            f"The shell that variations move along is that of a single Gaussian, got the estimator {density.estimator}. "
+            "Use a density of the same samples with the estimator ppca."
+        )
 
 
 def _great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
-from ..density.optimize import check_spaces, read_all, with_defaults
+from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory, stack
 from .concept_lora import adapted, layout
@@ -182,7 +182,8 @@ class _Checkpoints:
         accepted = torch.stack([rail.accepts(last) for rail in self.chain]).all(dim=0)
         extrapolated = self.density.calibration.extrapolated(self.bits)
         trajectory = Trajectory(
-            tuple(self.steps), tuple(self.embeddings), stack(self.readings), self.bits, accepted, extrapolated
+            tuple(self.steps), tuple(self.embeddings), stack(self.readings), self.bits, accepted, extrapolated,
+            allowed=allowed_by(self.chain),
         )
         tokens, loras = torch.stack(self.tokens), torch.stack(self.loras)
         return Concept(*self.names, tokens, loras, self.layout, trajectory, self.settings, self.notes)

@@ -123,6 +123,28 @@ def test_the_trajectory_reads_what_it_holds(density, starts, chain):
     assert trajectory.final.source["bits"] == trajectory.target_bits
 
 
+def test_inside_is_what_every_guardrail_accepts_and_allowed_is_where_their_readings_may_be(density, starts, chain):
+    trajectory = optimize(density, starts, 1000, chain)
+    inside = trajectory.readings["inside"] > 0
+    assert torch.equal(inside[-1], trajectory.accepted) and not inside[0].all(), "some starts are outside"
+    assert set(trajectory.allowed) == {"residual", "norm", *(rail.name for rail in chain)}
+
+    def within(slack):
+        rows = [
+            (trajectory.readings[name] >= low - slack) & (trajectory.readings[name] <= high + slack)
+            for name, (low, high) in trajectory.allowed.items()
+        ]
+        return torch.stack(rows).all(dim=0)
+
+    # Results lie on the very edge, and a stored embedding is rounded: guardrails tolerate 1e-4 of a spread.
+    assert within(1e-3)[inside].all() and not within(-1e-3)[~inside].any()
+
+
+def test_several_limits_on_one_number_leave_what_all_allow(density, starts):
+    loose, tight = ResidualGuardrail(density, 99), ResidualGuardrail(density, 50)
+    assert optimize(density, starts, 100, (tight, loose), steps=2).allowed["residual"] == (0.0, tight.limit)
+
+
 def test_two_guardrails_of_a_kind_are_both_read(density, starts, contrast):
     assert {"contrast", "contrast 2"} <= set(optimize(density, starts, 100, (contrast, contrast), steps=2).readings)
 

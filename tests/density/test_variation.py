@@ -1,10 +1,10 @@
-"""The way from one rare embedding to another: as rare all along, exact at its ends, no seam anywhere."""
+"""Between two rare embeddings and around one: as rare all along, as far as asked, exact at the ends."""
 
 import copy
 
 import pytest
 import torch
-from rarity.density import Embeddings, EmbeddingSpace, RarityError, optimize
+from rarity.density import Embeddings, EmbeddingSpace, NormGuardrail, RarityError, optimize, variations
 from rarity.density.variation import slerp_on_shell
 
 
@@ -68,6 +68,101 @@ def test_nonsense_is_refused(density, baseline):
         (lambda: slerp_on_shell(density, a, baseline.select([0]), 3), "as many ends"),
         (lambda: slerp_on_shell(density, a, foreign, 3), "different embedding spaces"),
         (lambda: slerp_on_shell(mixture, a, a, 3), "estimator ppca"),
+    ]:
+        with pytest.raises(RarityError, match=message):
+            make()
+
+
+@pytest.fixture(scope="module")
+def picture(density, baseline):
+    """Off the samples, as an encoded picture is: a sample and a residual far beyond the longest usual one."""
+    w, r = density.whiten(baseline.vectors[7:8])
+    return Embeddings(density.unwhiten(3 * w, 20 * r), baseline.space, ("a picture",))
+
+
+@pytest.fixture(scope="module")
+def any_length(density):
+    """In so few dimensions the length alone would turn some variations."""
+    rail = NormGuardrail(density)
+    rail.low, rail.high = 0.0, 1e6
+    return (rail,)
+
+
+def angles(density, a, b):
+    """In right angles, by the literal formula."""
+    (w_a, _), (w_b, _) = density.whiten(a.vectors), density.whiten(b.vectors)
+    cosines = torch.stack([(p @ q) / (p.norm() * q.norm()) for p, q in zip(w_a.expand_as(w_b), w_b, strict=True)])
+    return cosines.clamp(-1, 1).arccos() / (torch.pi / 2)
+
+
+def test_how_far_and_how_rare_are_two_dials(density, picture, any_length):
+    assert density.bits(picture.vectors)[0] > 10 and density.residual(picture.vectors)[0] > density.residual_limit(99.9)
+    for one_in in (10, 1000):
+        for how_far in (0.0, 0.25, 0.5, 1.0, 1.5, 2.0):
+            made = variations(density, picture, 12, how_far, one_in, any_length, steps=3, keep_every=1)
+            assert made.in_band.all() and made.accepted.all()
+            assert density.residual(made.final.vectors).max() <= density.residual_limit(99) * (1 + 1e-4)
+            # float32 storage; arccos near its ends turns 1e-7 into 3e-4
+            assert torch.allclose(angles(density, picture, made.final), torch.tensor(how_far).double(), atol=2e-3)
+            assert torch.allclose(made.readings["how far"][-1], angles(density, picture, made.final), atol=1e-4)
+
+
+def test_zero_is_the_picture_itself_along_its_own_direction(density, picture):
+    made = variations(density, picture, 2, 0.0, 100, steps=2)
+    assert torch.allclose(made.start.vectors, picture.vectors.expand(2, -1), atol=1e-4)
+    (w, r), (w_0, r_0) = density.whiten(made.final.vectors), density.whiten(picture.vectors)
+    for now, then in ((w, w_0), (r, r_0)):
+        assert torch.allclose(now / now.norm(dim=1, keepdim=True), then / then.norm(), atol=1e-4)
+
+
+def test_variations_differ_and_the_dial_moves_each_on(density, picture, any_length):
+    near, far = (variations(density, picture, 6, how_far, 100, any_length, steps=2).final for how_far in (0.3, 0.6))
+    apart = torch.cdist(near.vectors, near.vectors) + torch.eye(6)
+    assert apart.min() > 0.05
+    # On one great circle: the near one lies halfway from the picture to the far one.
+    halfway = angles(density, near, far)
+    assert torch.allclose(halfway, torch.full_like(halfway, 0.3), atol=2e-3)
+    again = variations(density, picture, 6, 0.3, 100, any_length, steps=2).final
+    assert torch.equal(again.vectors, near.vectors)
+    assert not torch.allclose(variations(density, picture, 6, 0.3, 100, any_length, steps=2, seed=1).final.vectors, near.vectors)
+
+
+def test_one_is_as_far_apart_as_unrelated_samples(density, baseline):
+    u = density.whiten(baseline.vectors)[0]
+    u = u / u.norm(dim=1, keepdim=True)
+    between = (u[:1000] * u[1000:]).sum(dim=1).arccos() / (torch.pi / 2)
+    assert abs(float(between.mean()) - 1) < 4 * float(between.std()) / 1000**0.5
+
+
+def test_several_pictures_are_taken_in_turn(density, baseline, any_length):
+    pictures = baseline.select([4, 9])
+    made = variations(density, pictures, 5, 0.2, 50, any_length, steps=2)
+    own = density.whiten(pictures.vectors[[0, 1, 0, 1, 0]])[0]
+    turned = density.whiten(made.final.vectors)[0]
+    cosines = torch.nn.functional.cosine_similarity(own, turned)
+    assert torch.allclose(cosines.arccos() / (torch.pi / 2), torch.full_like(cosines, 0.2), atol=2e-3)
+
+
+def test_guardrails_go_before_the_distance(density, baseline, contrast):
+    made = variations(density, baseline.select([5]), 24, 0.7, 100, (contrast,))
+    free = variations(density, baseline.select([5]), 24, 0.7, 100)
+    assert made.in_band.all() and made.accepted.all()
+    lost = ~contrast.accepts(free.final.vectors)
+    assert lost.any(), "without it some are outside"
+    assert (made.readings["how far"][-1, lost] - 0.7).abs().min() > 1e-3, "these had to turn further"
+
+
+def test_variations_refuse_nonsense(density, picture):
+    mixture = copy.copy(density)
+    mixture.estimator = "mixture"
+    foreign = Embeddings(picture.vectors, EmbeddingSpace("another", "encoder", 16))
+    for make, message in [
+        (lambda: variations(density, picture, 0, 0.5, 10), "at least 1 variation"),
+        (lambda: variations(density, picture, 1, 2.1, 10), "how_far from 0"),
+        (lambda: variations(density, picture, 1, float("nan"), 10), "how_far from 0"),
+        (lambda: variations(density, foreign, 1, 0.5, 10), "different embedding spaces"),
+        (lambda: variations(mixture, picture, 1, 0.5, 10), "estimator ppca"),
+        (lambda: variations(density, picture, 1, 0.5, 1), "1 in"),
     ]:
         with pytest.raises(RarityError, match=message):
             make()
