@@ -5,6 +5,7 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
+from .checkpoints import RarityArousalCurve, RarityPickCheckpoint
 from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
 from .embeddings import RarityEncodeImages, RaritySelectEmbeddings
 from .files import (
@@ -51,6 +52,8 @@ NODES = [
     RarityDirection,
     RarityLocalScore,
     RarityPatchOrigins,
+    RarityPickCheckpoint,
+    RarityArousalCurve,
 ]
 
 

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..density.optimize import choose_starts, optimize
+from ..density.variation import variations
 from ..generators.directions import direction as make_direction
 from . import sockets
 from .progress import node_progress
@@ -52,6 +53,22 @@ class RarityOptimize(io.ComfyNode):
                     optional=True,
                     tooltip="The chain of directions: which way to be rare. Guardrails and rarity go before it.",
                 ),
+                sockets.Embeddings.Input(
+                    "picture",
+                    optional=True,
+                    tooltip="Variations of this picture, from Encode Images, instead of samples of the baseline. "
+                    "Several pictures are taken in turn.",
+                ),
+                io.Float.Input(
+                    "how_far",
+                    optional=True,
+                    default=0.4,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="With a picture: how far from it. 0 is the picture itself at the dialled rarity, "
+                    "1 is as far as unrelated samples, 2 its opposite. How rare is the other dial.",
+                ),
             ],
             outputs=[
                 sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode draws them."),
@@ -68,12 +85,15 @@ class RarityOptimize(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=()):
+    def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
+                picture=None, how_far=0.4):
         usual = choose_starts(embeddings, density, count, "usual", seed)
-        starts = choose_starts(embeddings, density, count, start_from, seed, guardrail)
-        trajectory = optimize(
-            density, starts, one_in, guardrail, directions=direction, steps=steps, seed=seed, progress=node_progress()
-        )
+        settings = {"directions": direction, "steps": steps, "seed": seed, "progress": node_progress()}
+        if picture is None:
+            starts = choose_starts(embeddings, density, count, start_from, seed, guardrail)
+            trajectory = optimize(density, starts, one_in, guardrail, **settings)
+        else:
+            trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
         return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
 
 
