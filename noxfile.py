@@ -13,7 +13,7 @@ import nox
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-BENCHMARKS = ["valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling"]
+BENCHMARKS = ["valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "concepts"]
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
