@@ -21,7 +21,7 @@ def bar_chart(
     width: int = 1200,
     height: int = 420,
 ) -> Tensor:
-    """One accent bar for each value, in their order, and a wider grey one behind it for what it could have been.
+    """One accent bar for each value, in their order, and a grey one behind it for what it could have been: seen where it is higher.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def bar_chart(
     places = range(len(values))
     if behind is not None:
         write(figure, 32 + 28 + 8.8 * len(name), height - 70, f"■ {behind_name}", 11, SOFT, weight="bold")
-        axes.bar(places, behind.tolist(), width=0.82, color="#c9cdd1", linewidth=0)
+        axes.bar(places, behind.tolist(), width=0.56, color="#c9cdd1", linewidth=0)
     axes.bar(places, values.tolist(), width=0.56, color=ACCENT, linewidth=0)
     highest = max(float(some.max()) for some in shown)
     axes.set_xlim(-0.7, len(values) - 0.3)

@@ -90,28 +90,22 @@ class GaussianDensity:
         cls,
         embeddings: Embeddings | Iterable[Embeddings],
         *,
-        estimator: str = "ppca",
-        components: int = 0,
-        seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        **options,
     ) -> GaussianDensity:
         """Learn the density, every sample scored once by a fit that has not seen it.
 
         Parameters
         ----------
         embeddings : N samples of one prompt, at once or batch by batch; exact repeats are dropped and noted.
-        estimator : "ppca", "ledoit-wolf", "oas" or "full" (needs more samples than dimensions).
-        components : k of ppca; 0 chooses the k with the highest held-out log-likelihood, at most a tenth of the samples.
-        seed : of the calibration's draws.   progress : called with (done, total).
+        progress : called with (done, total).   options : as for `from_statistics`.
 
         Raises
         ------
         RarityError : too few samples (says how many are needed), samples that do not vary, too many components.
         """
         statistics, space, source = gather(embeddings, progress)
-        return cls.from_statistics(
-            statistics, space, source=source, estimator=estimator, components=components, seed=seed, progress=progress
-        )
+        return cls.from_statistics(statistics, space, source=source, progress=progress, **options)
 
     @classmethod
     def from_statistics(
@@ -127,7 +121,16 @@ class GaussianDensity:
     ) -> GaussianDensity:
         """Learn the density from statistics gathered before; they may be updated later, the density keeps a copy.
 
-        Parameters and errors as `fit`.
+        Parameters
+        ----------
+        statistics : of N samples.   space, source : of the samples.
+        estimator : "ppca", "ledoit-wolf", "oas" or "full" (needs more samples than dimensions).
+        components : k of ppca; 0 chooses the k with the highest held-out log-likelihood, at most a tenth of the samples.
+        seed : of the calibration's draws.   progress : called with (done, total).
+
+        Raises
+        ------
+        RarityError : as `fit`.
         """
         statistics = statistics.copy()
         with plain():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from .gaussian import GaussianDensity, _log_volume
 from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
 from .spaces import EmbeddingSpace
-from .statistics import Statistics, gather
+from .statistics import Statistics
 from .tensors import generator, ordinary, plain
 
 log = logging.getLogger(__name__)
@@ -45,34 +45,6 @@ class MixtureDensity(GaussianDensity):
         self.modes = Modes(ordinary(modes.weights), ordinary(modes.means), ordinary(modes.factors))
 
     @classmethod
-    def fit(
-        cls,
-        embeddings: Embeddings | Iterable[Embeddings],
-        *,
-        components: int = 0,
-        modes: int = 0,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> MixtureDensity:
-        """Learn the density, every sample scored once by a fit that has not seen it.
-
-        Parameters
-        ----------
-        embeddings : N samples of one prompt, or an iterator of batches of them, taken in one at a time.
-        components : k, as for the Gaussian.
-        modes : K; 0 chooses among 1, 2, 4, 8 and 16 the one with the highest held-out likelihood, as m always is.
-        seed : of the modes' first guess, and of the calibration's draws.   progress : called with (done, total).
-
-        Raises
-        ------
-        RarityError : as the Gaussian; too many modes for the samples.
-        """
-        statistics, space, source = gather(embeddings, progress)
-        return cls.from_statistics(
-            statistics, space, source=source, components=components, modes=modes, seed=seed, progress=progress
-        )
-
-    @classmethod
     def from_statistics(
         cls,
         statistics: Statistics,
@@ -86,7 +58,15 @@ class MixtureDensity(GaussianDensity):
     ) -> MixtureDensity:
         """Learn the density from statistics: axes and spreads from all rows seen, modes from the rows kept.
 
-        Parameters and errors as `fit`.
+        Parameters
+        ----------
+        components : k, as for the Gaussian.
+        modes : K; 0 chooses among 1, 2, 4, 8 and 16 the one with the highest held-out likelihood, as m always is.
+        seed : of the modes' first guess, and of the calibration's draws.   The others : as for the Gaussian.
+
+        Raises
+        ------
+        RarityError : as the Gaussian; too many modes for the samples.
         """
         statistics = statistics.copy()
         with plain():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from .fitting import steps
 from .gaussian import GaussianDensity
 from .neighbours import nearest
 from .spaces import EmbeddingSpace
-from .statistics import FOLDS, Statistics, gather
+from .statistics import FOLDS, Statistics
 from .tensors import generator, plain
 
 # k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
@@ -48,32 +48,6 @@ class NeighbourDensity(GaussianDensity):
         self.neighbours = int(neighbours)
 
     @classmethod
-    def fit(
-        cls,
-        embeddings: Embeddings | Iterable[Embeddings],
-        *,
-        components: int = 0,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NeighbourDensity:
-        """Keep the samples, and score every one by the others.
-
-        Parameters
-        ----------
-        embeddings : N samples of one prompt, at once or batch by batch; exact repeats are dropped and noted.
-        components : k of the Gaussian around them.   seed : of the calibration's draws.
-        progress : called with (done, total).
-
-        Raises
-        ------
-        RarityError : as the Gaussian.
-        """
-        statistics, space, source = gather(embeddings, progress)
-        return cls.from_statistics(
-            statistics, space, source=source, components=components, seed=seed, progress=progress
-        )
-
-    @classmethod
     def from_statistics(
         cls,
         statistics: Statistics,
@@ -86,7 +60,13 @@ class NeighbourDensity(GaussianDensity):
     ) -> NeighbourDensity:
         """The density of the rows that `statistics` keeps; the Gaussian around them is that of all rows seen.
 
-        Parameters and errors as `fit`.
+        Parameters
+        ----------
+        components : k of the Gaussian around them.   seed : of the calibration's draws.   The others : as for the Gaussian.
+
+        Raises
+        ------
+        RarityError : as the Gaussian.
         """
         tick = steps(progress, 2 * FOLDS + len(statistics.rows.split(BLOCK)))
         options = {"source": source, "components": components, "seed": seed, "progress": lambda *_: tick()}
