@@ -10,6 +10,9 @@ Guardrail = io.Custom("RARITY_GUARDRAIL")  # carries a chain: a tuple of guardra
 Direction = io.Custom("RARITY_DIRECTION")  # carries a chain: a tuple of directions
 Trajectory = io.Custom("RARITY_TRAJECTORY")
 Exposure = io.Custom("RARITY_EXPOSURE")
+Concept = io.Custom("RARITY_CONCEPT")
+Gate = io.Custom("RARITY_GATE")
+Encoder = io.Custom("RARITY_ENCODER")  # reads pictures and text, and imagines nothing
 
 
 def seed_input(tooltip):
