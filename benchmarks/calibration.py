@@ -38,13 +38,14 @@ class Truth:
     """A distribution of known density. No rotation is put on top: every estimator here commutes with one.
 
     draw : (count, generator) -> [count, d] float32.   nats : [n, d] float64 -> -log p, [n], exact.
-    contained_by : the estimators that can become exactly this.
+    contained_by : the estimators that can become exactly this.   variances : of a Gaussian, [d].
     """
 
     name: str
     draw: Callable[[int, torch.Generator], Tensor]
     nats: Callable[[Tensor], Tensor]
     contained_by: tuple[str, ...] = ()
+    variances: Tensor | None = None
 
     def estimators(self) -> tuple[str, ...]:
         return ("ppca",) if "ppca" in self.contained_by else ("ppca", *self.contained_by[:1])
@@ -73,7 +74,7 @@ def gaussian(name: str, variances: Tensor, contained_by: tuple[str, ...]) -> Tru
     def draw(count: int, g: torch.Generator) -> Tensor:
         return 1 + torch.randn(count, len(variances), generator=g) * variances.sqrt().float()
 
-    return Truth(name, draw, lambda x: normal_nats(x - 1, variances), contained_by)
+    return Truth(name, draw, lambda x: normal_nats(x - 1, variances), contained_by, variances)
 
 
 def student(name: str, scales: Tensor, nu: float) -> Truth:
@@ -169,6 +170,22 @@ def measure(truth: Truth, width: int, estimator: str, baselines: dict[int, int],
     return rows
 
 
+def ceiling(truth: Truth, n: int) -> float:
+    """The best rank correlation that a Gaussian along the axes of n samples can have, were its variances known to be best.
+
+    Without knowledge of the axes beyond the samples an estimate keeps theirs, U: what it ranks by is y' U diag(b) U' y. For
+    y ~ N(0, S) and M = U' S U its correlation with the true y' S^-1 y is b'm / sqrt(d b' (M*M) b), m the diagonal of M and *
+    element by element: at most sqrt(m' (M*M)^-1 m / d), for b = (M*M)^-1 m. Sums of so many terms are nearly normal, so
+    the rank correlation is 6/pi asin(r/2).
+    """
+    x = truth.draw(n, torch.Generator().manual_seed(1000 * n)).double()
+    axes = torch.linalg.eigh(x.T.cov()).eigenvectors
+    within = axes.T @ (truth.variances[:, None] * axes)
+    own = within.diagonal()
+    r = float((own @ torch.linalg.solve(within.square(), own) / len(own)).sqrt())
+    return 6 / math.pi * math.asin(min(r, 1.0) / 2)
+
+
 def summary(truth: Truth, estimator: str, n: int, densities: list, bits: list[np.ndarray], true: np.ndarray) -> dict:
     """The row of one cell, mean and spread over its baselines."""
     learnt = Counter(density.estimator for density in densities).most_common(1)[0][0]
@@ -185,6 +202,7 @@ def summary(truth: Truth, estimator: str, n: int, densities: list, bits: list[np
     for level in LEVELS:
         row[f"rejected at {level:g}"] = [float((b >= -math.log2(level)).mean()) for b in bits]
     row["rank correlation"] = [float(spearmanr(b, true).statistic) for b in bits]
+    row["ceiling"] = ceiling(truth, n) if truth.variances is not None and learnt in GAUSSIAN else None
     return row
 
 
@@ -206,25 +224,28 @@ def targets(rows: list[dict]) -> list[dict]:
         if row["contained"]:
             least = min(row["rank correlation"])
             name = f"rank correlation, the worst: {cell}"
+            if row["ceiling"] is not None:
+                name += f", where {row['ceiling']:.3f} is the most that these samples allow"
             reached.append({"name": name, "value": least, "reach": RANK, "ok": least >= RANK})
     return reached
 
 
 def show(rows: list[dict], reached: list[dict]) -> None:
     heads = "".join(f"{f'{level:.1%}':>9}{'sd':>8}" for level in LEVELS)
-    print(f"\n{'distribution':18}{'estimator':13}{'learnt':13}{'N':>7}{'k':>5}{heads}{'rank':>9}{'in family':>11}")
+    print(f"\n{'distribution':18}{'estimator':13}{'learnt':13}{'N':>7}{'k':>5}{heads}{'rank':>9}{'ceiling':>9}{'in family':>11}")
     for row in rows:
         shares = [row[f"rejected at {level:g}"] for level in LEVELS]
         shown = "".join(f"{statistics.mean(each):9.3%}{statistics.pstdev(each):8.3%}" for each in shares)
         name, learnt, k = row["distribution"], row["learnt"], row["components"]
         print(f"{name:18}{row['estimator']:13}{learnt:13}{row['N']:7,}{k:5.0f}{shown}", end="")
-        print(f"{statistics.mean(row['rank correlation']):9.4f}{'yes' if row['contained'] else '':>11}")
+        most = "" if row["ceiling"] is None else f"{row['ceiling']:.4f}"
+        print(f"{statistics.mean(row['rank correlation']):9.4f}{most:>9}{'yes' if row['contained'] else '':>11}")
     print("""
 learnt, k         what the estimator chose (most often), and its number of components (median)
 1.0%, 0.1%        share of fresh draws called at least so rare: mean over independent baselines; sd over them
 rank              Spearman correlation of bits with the exact -log p of the fresh draws, mean over the baselines
-in family         the density learnt can become exactly the distribution; only there a rank correlation is asked for.
-                  A covariance of all d directions, learnt from N samples, cannot rank better than about sqrt(1 - d/N)
+ceiling           the most that a covariance of all d directions can reach which knows its axes from these samples only
+in family         the density learnt can become exactly the distribution; only there a rank correlation is asked for
 """)
     for t in reached:
         reach = "{:g} to {:g}".format(*t["reach"]) if isinstance(t["reach"], list) else f"{t['reach']:g}"
