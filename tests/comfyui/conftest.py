@@ -60,6 +60,16 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(comfyui, tmp_path_factory, model):
     """A running server with the pack and the model; it is stopped at the end."""
+    yield from _running(comfyui, tmp_path_factory, model)
+
+
+@pytest.fixture(scope="module")
+def own_server(comfyui, tmp_path_factory, model):
+    """One more, for tests that leave files behind: menus of saved files show them to everybody."""
+    yield from _running(comfyui, tmp_path_factory, model)
+
+
+def _running(comfyui, tmp_path_factory, model):
     server = Server(comfyui, tmp_path_factory.mktemp("comfyui") / "base")
     try:
         if model[0] != model[1]:

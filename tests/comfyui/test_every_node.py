@@ -1,0 +1,93 @@
+"""Every node in a running ComfyUI: those that no shipped workflow has, in one graph of their own."""
+
+import json
+
+from comfyui import ROOT, messages
+
+SECONDS = 900  # for one run; twenty on a quiet machine, the rest is room for a busy one
+
+
+def graph():
+    """What an artist might build: two shards merged, chained guardrails and directions, a picture varied, sources named."""
+
+    def node(class_type, **inputs):
+        return {"class_type": class_type, "inputs": inputs}
+
+    def sample(seed):
+        return node("RaritySamplePrior", prior=["model", 0], prompt="a letter G", count=300, seed=seed, steps=5, guidance=4.0)
+
+    def decode(source, output=0):
+        return node("RarityDecode", decoder=["model", 1], embeddings=[source, output], seed=0, steps=4, guidance=0.0)
+
+    def optimize(**more):
+        return node("RarityOptimize", density=["merged", 0], embeddings=["usual", 0], one_in=100, count=4, start_from="usual",
+                    steps=30, seed=0, guardrail=["contrast", 0], **more)
+
+    return {
+        "model": node("RarityLoadKandinsky", model="miniature (built in)"),
+        "usual": sample(0),
+        "more": sample(1),
+        "density": node("RarityFitDensity", embeddings=["usual", 0], components=0),
+        "other": node("RarityFitDensity", embeddings=["more", 0], components=0),
+        "merged": node("RarityMergeDensities", density_1=["density", 0], density_2=["other", 0]),
+        "words": node("RarityDescribeDensity", density=["merged", 0], one_in=100),
+        "anchor": node("RarityAnchorGuardrail", embeddings=["usual", 0], quantile=0.01),
+        "residual": node("RarityResidualGuardrail", density=["merged", 0], max_percentile=99.0, guardrail=["anchor", 0]),
+        "contrast": node("RarityContrastGuardrail", prior=["model", 0], embeddings=["usual", 0], subject="a letter G",
+                         alternatives="a letter C\na letter O", quantile=0.2, guardrail=["residual", 0]),
+        "bolder": node("RarityDirection", strength=1.0, prior=["model", 0], towards="a bold letter G", away_from="a light letter G"),
+        "away": node("RarityDirection", strength=1.0, embeddings_away=["few", 0], direction=["bolder", 0]),
+        "few": node("RaritySelectEmbeddings", embeddings=["usual", 0], indices="0, 3-5"),
+        "rare": optimize(direction=["away", 0]),
+        "rare pictures": decode("rare"),
+        "all": node("RarityPickCheckpoint", trajectory=["rare", 2], mode="all", number=0, sample=1),
+        "checkpoints": decode("all"),
+        "curve": node("RarityArousalCurve", trajectory=["rare", 2], images=["checkpoints", 0], sample=1),
+        "map": node("RarityDensityMap", density=["merged", 0], embeddings=["usual", 0], trajectory=["rare", 2]),
+        "back": node("RarityPickCheckpoint", trajectory=["rare", 2], mode="by number", number=1, sample=-1),
+        "seen": node("RarityEncodeImages", images=["rare pictures", 0], prior=["model", 0]),
+        "varied": optimize(picture=["seen", 0], how_far=0.3),
+        "varied pictures": decode("varied"),
+        "reference": node("RaritySelectEmbeddings", embeddings=["usual", 0], indices="0-39"),
+        "sources": decode("reference"),
+        "original": node("RarityOriginality", embeddings=["rare", 0], reference=["reference", 0], images=["rare pictures", 0],
+                         reference_images=["sources", 0]),
+        "table": node("PreviewAny", source=["original", 1]),
+        "steps": node("PreviewAny", source=["back", 1]),
+        "kept": node("RaritySaveEmbeddings", embeddings=["varied", 0], name="every node"),
+        "kept density": node("RaritySaveDensity", density=["merged", 0], name="every node"),
+        **{f"save {name}": node("SaveImage", images=[name, output], filename_prefix=name.replace(" ", "_"))
+           for name, output in (("curve", 0), ("map", 0), ("varied pictures", 0), ("original", 2))},
+    }
+
+
+def run(server, prompt):
+    entry = server.run(prompt, seconds=SECONDS)
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    return entry
+
+
+def test_one_graph_with_all_that_the_workflows_have_not(own_server):
+    server, prompt = own_server, graph()
+    entry = run(server, prompt)
+    for name in ("curve", "map", "original"):
+        (picture,) = server.pictures(entry, f"save {name}")
+        assert picture.shape[1] >= 400 and picture.std() > 10, name
+    assert len(server.pictures(entry, "save varied pictures")) == 4
+    assert "Learnt from 600 samples" in entry["outputs"]["words"]["text"][0]
+    assert len(entry["outputs"]["table"]["text"][0].splitlines()) > 4 and entry["outputs"]["steps"]["text"][0]
+
+    loaded = {
+        "usual": {"class_type": "RarityLoadEmbeddings", "inputs": {"name": "every node.safetensors"}},
+        "density": {"class_type": "RarityLoadDensity", "inputs": {"name": "every node.safetensors"}},
+        "scores": {"class_type": "RarityScoreNovelty", "inputs": {"embeddings": ["usual", 0], "density": ["density", 0]}},
+        "bars": {"class_type": "SaveImage", "inputs": {"images": ["scores", 2], "filename_prefix": "bars"}},
+    }
+    (bars,) = server.pictures(run(server, loaded), "bars")
+    assert bars.std() > 5
+
+    ours = {name for name in server.get("/object_info") if name.startswith("Rarity")}
+    used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
+    for path in (ROOT / "workflows").glob("*.json"):
+        used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    assert ours <= used, ours - used
