@@ -9,9 +9,7 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
-from ..density.band import BandLoss, log_gaussian
 from ..density.calibration import bits_from_one_in
 from ..density.concept import KINDS, Concept
 from ..density.directions import Direction, Wishes
@@ -23,12 +21,12 @@ from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory, stack
 from .concept_lora import adapted, layout
+from .concept_objectives import OBJECTIVES, batch_loss
 from .concept_sampling import Chain
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
 from .threads import threads_worth
 
-OBJECTIVES = ("band", "paper")
 MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
 
 logger = logging.getLogger(__name__)
@@ -112,7 +110,7 @@ def learn_concept(
     with ExitStack() as contexts:
         for context in (torch.inference_mode(False), torch.enable_grad(), threads_worth(prior.transformer)):
             contexts.enter_context(context)
-        loss_of = _objective(objective, density, bits, chain if objective == "band" else tuple(guardrails), prior, prompt)
+        loss_of = batch_loss(objective, density, bits, chain if objective == "band" else tuple(guardrails), prior, prompt)
         token, matrices = torch.zeros(0), {}
         if found is not None:
             prior.placement.bring(prior.text_encoder)
@@ -206,23 +204,6 @@ class _Checkpoints:
     def _note(self, text: str) -> None:
         logger.warning("%s", text)
         self.notes += (text,)
-
-
-def _objective(
-    objective, density: GaussianDensity, bits: float, chain: tuple[Guardrail, ...], prior: Prior, prompt: str
-) -> Callable[[Tensor], Tensor]:
-    """The loss of a batch [b, d], a number."""
-    if callable(objective):
-        rarity = objective
-    elif objective == "band":
-        rarity = BandLoss(density, bits)
-    else:
-        text = prior.encode_text([prompt]).double()  # as it is now, before anything is learnt
-
-        def rarity(x: Tensor) -> Tensor:
-            return log_gaussian(density, x) + 1 - cosine_similarity(x, text, dim=1)
-
-    return lambda x: (rarity(x) + sum(rail.penalty(x) for rail in chain)).mean()
 
 
 def _check(prior: Prior, kind, objective, counts: dict[str, int], learning_rate, steps, guidance) -> None:

@@ -17,9 +17,10 @@ from rarity.density import (
     load_concept,
     save_concept,
 )
-from rarity.generators.concept import _objective, learn_concept
+from rarity.generators.concept import learn_concept
 from rarity.generators.concept_export import export_lora, export_token
 from rarity.generators.concept_lora import adapted
+from rarity.generators.concept_objectives import batch_loss
 from rarity.generators.concept_sampling import Chain, applied, sample_concept
 from rarity.generators.concept_words import find_word, meaning
 from rarity.generators.kandinsky import load_kandinsky
@@ -209,7 +210,7 @@ def test_the_published_objective_is_the_literal_formula(prior, density, baseline
     score = (x - density.mean) @ density.basis
     log_g = torch.distributions.MultivariateNormal(torch.zeros(density.components).double(), density.variances.diag())
     expected = (log_g.log_prob(score) + 1 - torch.nn.functional.cosine_similarity(x, text)).mean()
-    got = _objective("paper", density, 6.6, (), prior, PROMPT)(x)
+    got = batch_loss("paper", density, 6.6, (), prior, PROMPT)(x)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -217,7 +218,7 @@ def test_the_band_objective_adds_the_guardrails_penalties(prior, density, baseli
     x, rail = baseline.vectors[:6].double() * 1.3 + 0.1, AnchorGuardrail.from_baseline(baseline, 0.9)
     expected = (BandLoss(density, 6.6)(x) + rail.penalty(x)).mean()
     assert rail.penalty(x).sum() > 0
-    torch.testing.assert_close(_objective("band", density, 6.6, (rail,), prior, PROMPT)(x), expected, rtol=0, atol=0)
+    torch.testing.assert_close(batch_loss("band", density, 6.6, (rail,), prior, PROMPT)(x), expected, rtol=0, atol=0)
 
 
 def test_an_objective_of_one_s_own(prior, density):
