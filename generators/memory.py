@@ -34,8 +34,11 @@ class Placement:
             torch.cuda.empty_cache()
 
 
+ADVICE = "Close other programs, load the model in half precision, or ask for smaller pictures."
+
+
 def in_pieces(
-    rows: range, size: int, work: Callable[[range], Result], placement: Placement
+    rows: range, size: int, work: Callable[[range], Result], placement: Placement, advice: str = ADVICE
 ) -> Iterator[tuple[range, Result]]:
     """Work through rows, `size` at a time; what does not fit in memory is tried again with half as many.
 
@@ -45,6 +48,7 @@ def in_pieces(
     size : how many of them at a time; once halved it stays so.
     work : makes something of a piece of the rows. It must not matter to it what lies beside a row.
     placement : is asked to make room before the next try.
+    advice : what to do where not even one row fits.
 
     Returns
     -------
@@ -64,10 +68,7 @@ def in_pieces(
             continue
         placement.make_room()
         if len(piece) == 1:
-            raise RarityError(
-                f"There is not enough memory for even one at a time: {complaint} Close other programs, "
-                "load the model in half precision, or ask for smaller pictures."
-            )
+            raise RarityError(f"There is not enough memory for even one at a time: {complaint} {advice}")
         size = (len(piece) + 1) // 2
         logger.warning("%d at a time do not fit in memory; going on with %d.", len(piece), size)
 

@@ -1,0 +1,222 @@
+"""Steer a generator that imagines pictures, not embeddings: one offset on its condition, so that what it draws is rare."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..density.band import BandLoss
+from ..density.calibration import bits_from_one_in
+from ..density.directions import Direction, Wishes
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from ..density.gaussian import GaussianDensity
+from ..density.guardrails import Guardrail
+from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
+from ..density.spaces import EmbeddingSpace
+from ..density.tensors import ordinary
+from ..density.trajectory import Trajectory, stack
+from .memory import Placement
+from .steering_engines import ENGINES, Tried
+
+Progress = Callable[[int, int], None]
+
+logger = logging.getLogger(__name__)
+
+
+class Steerable(Protocol):
+    """What `steer` needs of a generator. Picture i of it is drawn from noise of its own, whatever the offset."""
+
+    space: EmbeddingSpace  # of the encoder that looks at the pictures
+    size: int  # numbers in an offset
+    placement: Placement
+
+    def embed(self, offset: Tensor, rows: range) -> Tensor:
+        """The embeddings [n, d] of the pictures `rows` under an offset [k] in units of the condition's own spread.
+
+        0 is the condition as it was. Differentiable in the offset, where the engine "gradient" is to be used.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """What `steer` found, checkpoint by checkpoint; the first of S checkpoints is the condition as it was.
+
+    Attributes
+    ----------
+    offsets : [S, k] float32, the best so far at every checkpoint; the last is the result.
+    trajectory : readings of the same pictures under each.
+    drawn : how many pictures were made on the way.   notes : what the user should know, in sentences.
+    """
+
+    offsets: Tensor
+    trajectory: Trajectory
+    drawn: int
+    notes: tuple[str, ...] = ()
+
+    def report(self) -> str:
+        """What came out and what it took, in words."""
+        took = f"It took {self.drawn:,} pictures."
+        return " ".join((self.trajectory.report(), took, *self.notes))
+
+
+def steer(
+    generator: Steerable,
+    density: GaussianDensity,
+    one_in: float = 1000,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    engine: str = "gradient",
+    directions: tuple[Direction, ...] = (),
+    pictures: int = 4,
+    at_once: int = 1,
+    iterations: int = 50,
+    step_size: float = 0.02,
+    keep_every: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+    watch: Callable[[Steering], bool | None] | None = None,
+) -> Steering:
+    """Find one offset under which the pictures of several noises are all as rare as asked, and inside the guardrails.
+
+    With x_i the embedding of picture i under an offset o, made small is
+
+        mean_i [ band loss(x_i) + sum of the guardrails' penalties(x_i) ] + 1/2 sum over wishes (mean reading - wanted)^2
+
+    which is zero as soon as every picture has arrived: there it ends. The noises stay the same all the way, so that it is a
+    function of the offset alone; the more of them, the more surely it holds for noise never seen. What is kept is the best
+    offset so far. Norm and residual are watched in any case.
+
+    Parameters
+    ----------
+    generator : draws and encodes. It is not changed.   density : what it usually makes, in its encoder's space.
+    one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
+    engine : "gradient", AdamW through the generator; or "evolution", CMA-ES, which needs pictures only, and small k.
+    pictures : noises that are watched together.   at_once : how many of them a gradient is taken of at a time, which
+        only memory and speed depend on; halved where they do not fit.
+    iterations : the most steps, or generations.   step_size : of AdamW, or the first spread of CMA-ES, in the unit of offsets.
+    keep_every : iterations between checkpoints.   seed : of CMA-ES.
+    progress : called with (pictures done, at most in all); what it raises cancels.
+    watch : called at every checkpoint with what is found so far, to keep, show or judge it; False ends it there.
+
+    Returns
+    -------
+    Steering.
+
+    Raises
+    ------
+    RarityError : another engine, numbers out of range, a density, guardrail or direction of another space, a condition
+        whose pictures are not finite from the start, not enough memory for the gradient of one picture.
+    """
+    _check(engine, {"pictures": pictures, "at_once": at_once, "iterations": iterations, "keep_every": keep_every}, step_size)
+    generator.space.require_same(density.space, "density")
+    check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
+    bits = bits_from_one_in(one_in)
+    chain = with_defaults(density, guardrails)
+    with torch.inference_mode(False), torch.no_grad():
+        draw = _Draw(generator, pictures, at_once, progress)
+        start = torch.zeros(generator.size)
+        first = draw(start)
+        if not torch.isfinite(first).all():
+            raise RarityError(
+                "The pictures of this condition are not finite before anything is changed. "
+                "Load the models in float32 or bfloat16, and check that model, VAE and prompt belong together."
+            )
+        aim = Aim(density, bits, chain, directions, first)
+        way = _Way(density, chain, aim.wishes, bits, draw)
+        best = Tried(start, first, float(aim(first)))
+        way.keep(0, best)
+        steps = ENGINES[engine](draw, aim, best, step_size, seed)
+        draw.expect(pictures + iterations * steps.drawn_each)
+        for iteration in range(1, iterations + 1):
+            if best.loss == 0:
+                break
+            tried = steps.step()
+            if tried is None:
+                way.note(f"It stopped at iteration {iteration}: values were no longer finite. Choose a step size below {step_size:g}.")
+                break
+            best = min(best, tried, key=lambda one: one.loss)
+            if iteration % keep_every == 0 or iteration == iterations or best.loss == 0:
+                way.keep(iteration, best)
+                if watch and watch(way.steering()) is False:
+                    break
+        return way.steering()
+
+
+class Aim:
+    """What `steer` makes small: a number of the embeddings x [n, d] of all pictures, float64, differentiable."""
+
+    def __init__(self, density, bits: float, chain: tuple[Guardrail, ...], directions: tuple[Direction, ...], first: Tensor):
+        self.rarity, self.chain = BandLoss(density, bits), chain
+        self.wishes = Wishes(density, tuple(directions)) if directions else None
+        if self.wishes:  # a wish is a move from where the condition stands as it is
+            self.wanted = self.wishes.read(first).mean(dim=1) + self.wishes.strengths
+
+    def __call__(self, x: Tensor) -> Tensor:
+        loss = (self.rarity(x) + sum(rail.penalty(x) for rail in self.chain)).mean()
+        if self.wishes:
+            loss = loss + (self.wishes.read(x).mean(dim=1) - self.wanted).square().sum() / 2
+        return loss
+
+
+class _Draw:
+    """The pictures of an offset as embeddings [n, d] float64 on the CPU, counted."""
+
+    def __init__(self, generator: Steerable, pictures: int, at_once: int, progress: Progress | None):
+        self.generator, self.at_once, self.progress = generator, at_once, progress
+        self.rows, self.drawn, self.most = range(pictures), 0, pictures
+
+    def expect(self, most: int) -> None:
+        self.most = most
+
+    def __call__(self, offset: Tensor) -> Tensor:
+        x = self.generator.embed(offset, self.rows)
+        self.count(len(x))
+        return ordinary(x)
+
+    def count(self, pictures: int) -> None:
+        self.drawn += pictures
+        if self.progress:
+            self.progress(min(self.drawn, self.most), self.most)
+
+
+class _Way:
+    """The checkpoints so far."""
+
+    def __init__(self, density, chain, wishes, bits: float, draw: _Draw):
+        self.density, self.chain, self.wishes, self.bits, self.draw = density, chain, wishes, bits, draw
+        self.steps, self.kept, self.readings, self.offsets, self.notes = [], [], [], [], ()
+
+    def keep(self, iteration: int, best: Tried) -> None:
+        self.steps.append(iteration)
+        self.kept.append(Embeddings(best.x, self.density.space, (), {"kind": "steered"}))
+        self.readings.append(read_all(self.density, self.chain, self.wishes, self.kept[-1].vectors))
+        self.offsets.append(ordinary(best.offset, torch.float32))
+
+    def steering(self) -> Steering:
+        read = stack(self.readings)
+        trajectory = Trajectory(
+            tuple(self.steps), tuple(self.kept), read, self.bits, read["inside"][-1] > 0,
+            self.density.calibration.extrapolated(self.bits), allowed=allowed_by(self.chain),
+        )
+        return Steering(torch.stack(self.offsets), trajectory, self.draw.drawn, self.notes)
+
+    def note(self, text: str) -> None:
+        logger.warning("%s", text)
+        self.notes += (text,)
+
+
+def _check(engine: str, counts: dict[str, int], step_size: float) -> None:
+    if engine not in ENGINES:
+        raise RarityError(f"The engine is one of {', '.join(ENGINES)}; got {engine!r}.")
+    for name, value in counts.items():
+        if value < 1:
+            raise RarityError(f"The number {name} must be at least 1, got {value}.")
+    if not 0 < step_size < math.inf:
+        raise RarityError(f"The step size must be a positive number, got {step_size}.")
