@@ -10,6 +10,7 @@ from comfyui import Server, find_comfyui
 from graph import to_api
 
 SUPPORT = Path(__file__).parents[1] / "support"
+MAKE_CHECKPOINTS = Path(__file__).with_name("make_checkpoints.py")
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
 
@@ -69,17 +70,45 @@ def own_server(comfyui, tmp_path_factory, model):
     yield from _running(comfyui, tmp_path_factory, model)
 
 
-def _running(comfyui, tmp_path_factory, model):
+def _running(comfyui, tmp_path_factory, model, native=None):
     server = Server(comfyui, tmp_path_factory.mktemp("comfyui") / "base")
     try:
+        for folder in native.iterdir() if native else ():
+            (server.base / "models").mkdir(exist_ok=True)
+            (server.base / "models" / folder.name).symlink_to(folder, target_is_directory=True)
         if model[0] != model[1]:
             diffusers = server.base / "models" / "diffusers"
-            diffusers.mkdir(parents=True)
+            diffusers.mkdir(parents=True, exist_ok=True)
             (diffusers / model[0]).symlink_to(model[1], target_is_directory=True)
         server.wait_until_up()
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def native_models(comfyui, tmp_path_factory):
+    """Small random-weight models as ComfyUI's own loaders read them: call it with names of make_checkpoints.py, get their paths."""
+    folder = tmp_path_factory.mktemp("native") / "models"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "clip_vision").mkdir()
+
+    def need(*names):
+        missing = [name for name in names if not list(folder.glob(f"*/{name}.safetensors"))]
+        if missing:
+            command = [sys.executable, str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, done.stderr
+        return [next(folder.glob(f"*/{name}.safetensors")) for name in names]
+
+    need.folder = folder
+    return need
+
+
+@pytest.fixture(scope="session")
+def native_server(comfyui, tmp_path_factory, model, native_models):
+    """A server whose menus of checkpoints and vision encoders list what `native_models` has made so far."""
+    yield from _running(comfyui, tmp_path_factory, model, native_models.folder)
 
 
 @pytest.fixture

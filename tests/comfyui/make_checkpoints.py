@@ -1,0 +1,207 @@
+"""Small random-weight models in the native formats, for tests on a real ComfyUI: no download, every loader, every sampler.
+
+    python tests/comfyui/make_checkpoints.py OUT --comfyui PATH [--only sd15 clip_vision_l ...]
+
+Written below OUT as below ComfyUI's `models`: checkpoints/NAME.safetensors and clip_vision/NAME.safetensors. The same bytes each
+time. ComfyUI tells models apart by a few shapes and takes the rest from its own tables. So the U-Nets shrink (only their width
+of 320 and the widths of what enters them are told apart; Stable Diffusion XL also by its 24 transformer blocks), and so does
+the VAE (a TAESD is accepted inside a checkpoint). Text encoders, vision encoders and Stable Cascade's stages do not: their
+layers are all there, in half precision, and all but the first are zero, which a residual network passes through. Zeros are
+holes in the file: they take no room on the disk, but their memory when loaded.
+
+| name | what it is | inside |
+|---|---|---|
+| sd15 | Stable Diffusion 1.5 | U-Net, CLIP-L text encoder, VAE |
+| sd21_unclip_l, sd21_unclip_h | Stable Diffusion 2.1 unCLIP | U-Net, OpenCLIP-H text encoder, VAE, vision encoder (ViT-L/14, ViT-H/14) |
+| sdxl | Stable Diffusion XL base | U-Net, CLIP-L and OpenCLIP-bigG text encoders, VAE |
+| cascade_c, cascade_b | Stable Cascade, lite | stage C, bigG text encoder, ViT-L/14 vision encoder; stage B and stage A |
+| clip_vision_l, clip_vision_h, clip_vision_g | vision encoders | ViT-L/14 (768), ViT-H/14 (1024), ViT-bigG/14 (1280) |
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+import re
+import struct
+import sys
+from pathlib import Path
+
+import torch
+
+UNET = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
+        "legacy": False, "num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1],
+        "transformer_depth_output": [0, 0], "transformer_depth_middle": -1, "num_heads": -1, "num_head_channels": 64}
+UNETS = {
+    "sd15": {"context_dim": 768, "num_heads": 8, "num_head_channels": -1},
+    "sd21_unclip_l": {"context_dim": 1024, "use_linear_in_transformer": True, "adm_in_channels": 2 * 768},
+    "sd21_unclip_h": {"context_dim": 1024, "use_linear_in_transformer": True, "adm_in_channels": 2 * 1024},
+    "sdxl": {"context_dim": 2048, "use_linear_in_transformer": True, "adm_in_channels": 2816, "num_res_blocks": [2, 2, 2],
+             "channel_mult": [1, 1, 1], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_output": [0] * 9},
+}
+OPENCLIP_H = {"clip_h": "text_encoders/sd2_clip_config.json"}
+TEXT = {"sd15": {"clip_l": "sd1_clip_config.json"}, "sd21_unclip_l": OPENCLIP_H, "sd21_unclip_h": OPENCLIP_H,
+        "sdxl": {"clip_l": "sd1_clip_config.json", "clip_g": "clip_config_bigg.json"}}
+VISION = {"clip_vision_l": "clip_vision_config_vitl.json", "clip_vision_h": "clip_vision_config_h.json",
+          "clip_vision_g": "clip_vision_config_g.json"}
+INSIDE = {"sd21_unclip_l": "clip_vision_l", "sd21_unclip_h": "clip_vision_h", "cascade_c": "clip_vision_l"}
+CHECKPOINTS = [*UNETS, "cascade_c", "cascade_b"]
+NAMES = [*CHECKPOINTS, *VISION]
+DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
+DEEPER = re.compile(r"(encoder\.layers|transformer_blocks)\.[1-9]\d*\.|self_attn\.[qk]_proj|encoder\.layers\.0\.mlp")
+NORM = re.compile(r"norm\d?\.(weight|bias)$")
+GAINS = [  # so that pictures and words change what comes out, and a deep stack does not explode
+    (r"clip_vision.*\.0\.self_attn", 4.0),
+    (r"position_embedding", 0.3),
+    (r"taesd.*conv\.4\.weight", 0.3),
+    (r"taesd_decoder\.19\.", 0.15),
+    (r"taesd", math.sqrt(2)),
+    (r"label_emb\.0\.2|attn2\.to_out", 4.0),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Small random-weight models in the native formats.")
+    parser.add_argument("out", type=Path, help="written here as below ComfyUI's models folder")
+    parser.add_argument("--comfyui", type=Path, required=True, help="a checkout; nothing is written into it")
+    parser.add_argument("--only", nargs="*", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    arguments = parser.parse_args()
+    _find_comfyui(arguments.comfyui)
+    for name in arguments.only:
+        path = arguments.out / ("clip_vision" if name in VISION else "checkpoints") / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, state_dict(name))
+        taken = path.stat()
+        sys.stdout.write(
+            f"{path}: {taken.st_size / 2**20:,.0f} MiB, of which {taken.st_blocks * 512 / 2**20:,.0f} on the disk\n"
+        )
+
+
+def _find_comfyui(place):
+    sys.path.insert(0, str(place.resolve()))
+    logging.disable(logging.INFO)
+    from comfy.cli_args import args
+
+    args.cpu = True
+
+
+def state_dict(name):
+    """The tensors of one model, named as the published files name them."""
+    if name in VISION:
+        return _vision(name)
+    if name in UNETS:
+        return _stable_diffusion(name)
+    return _cascade(name)
+
+
+def _stable_diffusion(name):
+    import comfy.supported_models as supported
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfy.taesd.taesd import TAESD
+
+    kind = {"sd15": supported.SD15, "sd21_unclip_l": supported.SD21UnclipL, "sd21_unclip_h": supported.SD21UnclipH,
+            "sdxl": supported.SDXL}[name]
+    config = UNET | UNETS[name] | ({"num_classes": "sequential"} if "adm_in_channels" in UNETS[name] else {})
+    model = kind({})
+    tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(UNetModel, **config), name))
+    for prefix, described in TEXT[name].items():
+        tensors |= model.process_clip_state_dict_for_saving(_text(prefix, described))
+    vae = _filled(TAESD(), "taesd")
+    # A random network keeps the noise it starts from, some ten times what a picture's latents measure.
+    vae["taesd_decoder.19.bias"] = torch.full((3,), 0.5)
+    vae["vae_scale"] = torch.tensor(0.1 * model.latent_format.scale_factor)
+    tensors |= model.process_vae_state_dict_for_saving(vae)
+    if name in INSIDE:
+        tensors |= model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name]))
+    return tensors
+
+def _cascade(name):
+    import comfy.supported_models as supported
+    from comfy.ldm.cascade.stage_a import StageA
+    from comfy.ldm.cascade.stage_b import StageB
+    from comfy.ldm.cascade.stage_c import StageC
+
+    if name == "cascade_b":
+        config = {"c_hidden": [320, 576, 1152, 1152], "nhead": [-1, 9, 18, 18],
+                  "blocks": [[2, 4, 14, 4], [4, 14, 4, 2]], "block_repeat": [[1, 1, 1, 1], [2, 2, 2, 2]]}
+        stage, vae = _filled(_on_meta(StageB, **config), name), {f"vae.{key}": x for key, x in _filled(StageA(), "stage_a").items()}
+        return supported.Stable_Cascade_B({}).process_unet_state_dict_for_saving(stage) | vae
+    config = {"c_cond": 1536, "c_hidden": [1536, 1536], "nhead": [24, 24], "blocks": [[4, 12], [12, 4]]}
+    model = supported.Stable_Cascade_C({})
+    tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(StageC, **config), name))
+    text = _text("clip_g", "clip_config_bigg.json")
+    text["clip_g.text_projection"] = text.pop("clip_g.transformer.text_projection.weight").T.contiguous()
+    tensors |= {f"text_encoder.{key}": x for key, x in text.items()}
+    return tensors | model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name]))
+
+
+def _text(prefix, config):
+    from comfy.clip_model import CLIPTextModel
+
+    tensors = _filled(_on_meta(CLIPTextModel, _config(config)), prefix)
+    return {f"{prefix}.transformer.{key}": x for key, x in tensors.items()}
+
+
+def _vision(name):
+    from comfy.clip_model import CLIPVisionModelProjection
+
+    return _filled(_on_meta(CLIPVisionModelProjection, _config(VISION[name])), name)
+
+
+def _config(name):
+    import comfy
+
+    return json.loads((Path(comfy.__path__[0]) / name).read_text())
+
+
+def _on_meta(kind, *arguments, **named):
+    """A network of shapes only."""
+    import comfy.ops
+
+    with torch.device("meta"):
+        return kind(*arguments, dtype=torch.float16, device="meta", operations=comfy.ops.disable_weight_init, **named)
+
+
+def _filled(network, name):
+    """Values for a network's tensors; what is far down a stack of layers is zero and shares one number's memory."""
+    return {key: _values(f"{name}.{key}", x.shape) for key, x in network.state_dict().items()}
+
+
+def _values(name, shape):
+    """Half-precision random numbers that keep the size of what passes through; ones for norms, zeros for biases."""
+    if DEEPER.search(name) and not NORM.search(name):
+        return torch.zeros(1, dtype=torch.float16).expand(shape)
+    if len(shape) < 2:
+        fill = torch.ones if name.endswith(("weight", "scale")) else torch.zeros
+        return fill(shape, dtype=torch.float16)
+    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
+    inputs = 1 if "embedding" in name and "patch" not in name else math.prod(shape[1:])
+    gain = next((value for pattern, value in GAINS if re.search(pattern, name)), 1.0)
+    return (torch.randn(shape, generator=generator) * gain / math.sqrt(inputs)).half()
+
+
+def write(path, tensors):
+    """A .safetensors file in which tensors of zeros are holes: they read as zeros and take no room on the disk.
+
+    The layout is the format's own: eight bytes with the header's length, a JSON header, the tensors one after another.
+    """
+    header, end = {}, 0
+    for name, tensor in sorted(tensors.items()):
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        start = file.tell()
+        for name, place in header.items():
+            if tensors[name].any():
+                file.seek(start + place["data_offsets"][0])
+                file.write(tensors[name].contiguous().numpy().tobytes())
+        file.truncate(start + end)
+
+
+if __name__ == "__main__":
+    main()

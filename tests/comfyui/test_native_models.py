@@ -1,0 +1,34 @@
+"""The small random-weight models are what ComfyUI takes for the real ones, and they draw."""
+
+import numpy as np
+import pytest
+from comfyui import messages
+
+
+def still(checkpoint, text="a photo of a cat", loader="CheckpointLoaderSimple"):
+    """The smallest stock graph: one 64 x 64 picture in two steps."""
+    return {
+        "model": {"class_type": loader, "inputs": {"ckpt_name": checkpoint}},
+        "yes": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": text}},
+        "no": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
+        "size": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "sample": {"class_type": "KSampler", "inputs": {
+            "model": ["model", 0], "positive": ["yes", 0], "negative": ["no", 0], "latent_image": ["size", 0], "seed": 0,
+            "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "native"}},
+    }
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_a_checkpoint_loads_and_its_picture_follows_the_prompt(native_server, native_models, name):
+    (path,) = native_models(name)
+
+    def draw(text):
+        entry = native_server.run(still(path.name, text))
+        assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+        return native_server.pictures(entry, "save")[0].astype(float)
+
+    cat, house = draw("a photo of a cat"), draw("a red house")
+    assert cat.std() > 10, "no flat picture"
+    assert np.abs(cat - house).mean() > 2, "the words change it"
