@@ -1,0 +1,65 @@
+"""What every encoder of pictures and text does alike: check what it is given, and take some pictures at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..density.embeddings import Embeddings
+from ..density.errors import RarityError
+from ..density.spaces import EmbeddingSpace
+from .memory import Placement, in_pieces
+from .pictures import check_pictures
+
+Progress = Callable[[int, int], None]
+
+
+def encode_pictures(
+    images: Tensor,
+    encode: Callable[[Tensor], Tensor],
+    space: EmbeddingSpace,
+    batch_size: int,
+    placement: Placement,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Embeddings of pictures, some at a time.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], values 0 to 1.
+    encode : pictures [n, H, W, 3] -> [n, d] on any device.
+    space : of what it makes.
+    batch_size : pictures at a time; halved where they do not fit in memory.
+    placement : is asked to make room then.
+    progress : called with (pictures done, N).
+
+    Returns
+    -------
+    N embeddings.
+
+    Raises
+    ------
+    RarityError : another shape or range of pictures; not even one fits in memory.
+    """
+    check_pictures(images)
+    rows = []
+    with torch.no_grad():
+        pieces = in_pieces(
+            range(len(images)), batch_size, lambda piece: encode(images[piece.start:piece.stop]).float().cpu(), placement
+        )
+        for piece, found in pieces:
+            rows.append(found)
+            if progress:
+                progress(piece.stop, len(images))
+    return Embeddings(torch.cat(rows), space, source={"kind": "pictures"})
+
+
+def check_texts(texts: list[str]) -> None:
+    """Raise RarityError unless there is at least one text, and none is empty."""
+    if not texts:
+        raise RarityError("There is no text to encode: give at least one prompt.")
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise RarityError(f"The prompt must be some text, got {text!r}. Write what to draw, such as 'a letter R'.")
