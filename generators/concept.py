@@ -23,6 +23,7 @@ from ..density.trajectory import Trajectory, stack
 from .concept_lora import adapted, layout
 from .concept_objectives import OBJECTIVES, batch_loss
 from .concept_sampling import Chain
+from .concept_steps import Gradients
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
 from .threads import threads_worth
@@ -44,7 +45,7 @@ def learn_concept(
     objective: str | Callable[[Tensor], Tensor] = "band",
     directions: tuple[Direction, ...] = (),
     iterations: int = 100,
-    learning_rate: float = 1e-4,
+    learning_rate: float | None = None,
     batch: int = 8,
     rank: int = 10,
     steps: int = 5,
@@ -77,10 +78,12 @@ def learn_concept(
     one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
     kind : "token", "lora" (of the prior) or "token + lora".   objective : "band", "paper", or a function of a batch
         [b, d] float64 on the CPU that is to be made small, [b] or a number.
-    iterations, learning_rate, batch : steps of AdamW, their size, and samples in each.   rank : of the LoRA.
+    iterations, learning_rate, batch : steps of AdamW, their size (None is the model's own, 1e-4 for those of full size), and
+        samples in each; where they do not fit in memory at once the step stays the same.   rank : of the LoRA.
     steps, guidance, negative_prompt : of the prior's sampling, as `Prior.sample`.
     keep_every : iterations between checkpoints.   probes : samples that are read at each, the seed's first.
-    seed : of all noise, and of where a LoRA starts.   progress : called with (done, total); what it raises cancels.
+    seed : of all noise, and of where a LoRA starts.   progress : called with (done, total) several times
+        an iteration; what it raises cancels.
     watch : called at every checkpoint with the concept so far, to keep it should learning be cancelled, to show or to judge
         it; False ends learning there.
 
@@ -91,8 +94,9 @@ def learn_concept(
     Raises
     ------
     RarityError : a word that is not one token or not in the prompt, a prompt that is too long, another kind or objective,
-        numbers out of range, a density, guardrail or direction of another space.
+        numbers out of range, a density, guardrail or direction of another space, not enough memory for one sample.
     """
+    learning_rate = prior.learning_rate if learning_rate is None else learning_rate
     counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
     _check(prior, kind, objective, counts, learning_rate, steps, guidance)
     prior.space.require_same(density.space, "density")
@@ -123,32 +127,31 @@ def learn_concept(
         kept = _Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings)
         learnt = [token, *matrices.values()] if found else list(matrices.values())
         optimiser = torch.optim.AdamW(learnt, learning_rate)
-        wanted = None
+        iteration = 0
+
+        def tick(_=None) -> None:
+            if progress:
+                progress(iteration, iterations)
+
+        gradients = Gradients(lambda rows: sampler.draw(seed, rows, "concept", tick), learnt, batch, prior.placement)
         for iteration in range(iterations + 1):
             if iteration % keep_every == 0 or iteration == iterations:
-                with torch.no_grad():
-                    x = sampler.draw(seed, range(probes))
+                x = sampler.look(seed, probes, tick)
                 if kept.steps and not torch.isfinite(x).all():
                     kept.diverged(iteration, learning_rate)
                     break
                 kept.keep(iteration, x, float(loss_of(x.double())), token, matrices)
+                if iteration == 0:  # a wish is a move from where the model stands before it learns
+                    wished_loss = _with_wishes(loss_of, wishes, kept.embeddings[0])
                 if watch and watch(kept.concept()) is False:
                     break
-            if progress:
-                progress(iteration, iterations)
+            tick()
             if iteration == iterations:
                 break
-            x = sampler.draw(seed, range(iteration * batch, (iteration + 1) * batch), "concept").double()
-            loss = loss_of(x)
-            if wishes:
-                if wanted is None:  # a wish is a move from where the model stands before it learns
-                    wanted = wishes.read(kept.embeddings[0].vectors.double()).mean(dim=1) + wishes.strengths
-                loss = loss + (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
+            loss = gradients.pull(range(iteration * batch, (iteration + 1) * batch), wished_loss)
             if not torch.isfinite(loss):
                 kept.diverged(iteration, learning_rate)
                 break
-            optimiser.zero_grad()
-            loss.backward()
             optimiser.step()
         kept.compare(learning_rate)
         return kept.concept()
@@ -204,6 +207,14 @@ class _Checkpoints:
     def _note(self, text: str) -> None:
         logger.warning("%s", text)
         self.notes += (text,)
+
+
+def _with_wishes(loss_of, wishes: Wishes | None, start: Embeddings) -> Callable[[Tensor], Tensor]:
+    """The loss, and how far the mean of each reading is from where it was to move from the start."""
+    if wishes is None:
+        return loss_of
+    wanted = wishes.read(start.vectors.double()).mean(dim=1) + wishes.strengths
+    return lambda x: loss_of(x) + (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
 
 
 def _check(prior: Prior, kind, objective, counts: dict[str, int], learning_rate, steps, guidance) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from .cached_prior import CachedPrior
 from .concept_lora import adapted, layout
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
+from .memory import in_pieces
 from .noise import normals, streams
 from .posterior import steps_back
 
@@ -37,15 +38,26 @@ class Chain:
             with torch.no_grad():
                 self._read = prior.read(self._texts)
 
-    def draw(self, seed: int, rows: range, purpose: str = "prior") -> Tensor:
-        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw; those of "prior" are `Prior.sample`'s own."""
+    def look(self, seed: int, count: int, tick: Callable[[int], None] | None = None) -> Tensor:
+        """The first samples of a seed without gradients, [n, d]: as many at a time as fit in memory."""
+        with torch.no_grad():
+            pieces = in_pieces(range(count), count, lambda rows: self.draw(seed, rows, tick=tick), self._prior.placement)
+            return torch.cat([x for _, x in pieces])
+
+    def draw(
+        self, seed: int, rows: range, purpose: str = "prior", tick: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw; those of "prior" are `Prior.sample`'s own.
+
+        tick : called after every step back from noise, and again when gradients pass it; what it raises cancels.
+        """
         prior = self._prior
         read = self._read or prior.read(self._texts)
         device = prior.placement.bring(prior.transformer)
         # The weights change with every iteration of learning, and with them all keys and values of the prefix.
         cached = CachedPrior(prior.transformer, *(part.to(device) for part in read))
         noise = normals(streams(seed, rows.start, len(rows), purpose), prior.space.width)
-        return prior.denoise(cached, noise, self._steps, self._guidance, None, device)
+        return prior.denoise(cached, noise, self._steps, self._guidance, tick, device)
 
 
 @contextmanager

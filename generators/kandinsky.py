@@ -10,9 +10,10 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from .cached_prior import check_configuration
 from .kandinsky_decoder import Decoder, read_defaults
-from .kandinsky_folder import find_parts, read_json, reads_text, weights_variant
-from .kandinsky_prior import Prior, encoder_fingerprint, encoder_name, zero_picture_embedding
+from .kandinsky_folder import find_parts, read_json, reads_text
+from .kandinsky_prior import Prior, encoder_fingerprint, encoder_name, read_learning_rate, zero_picture_embedding
 from .kandinsky_text import DecoderText
+from .loading import load_model
 from .memory import Placement
 
 MINIATURE = "miniature (built in)"
@@ -64,7 +65,7 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
     import transformers
 
     # Named in float32 on the CPU, before the model moves, so that the device has no say in what the space is called.
-    image_encoder = _load(transformers.CLIPVisionModelWithProjection, parts["image_encoder"]).float().eval()
+    image_encoder = load_model(transformers.CLIPVisionModelWithProjection, parts["image_encoder"]).float().eval()
     space = EmbeddingSpace(
         encoder=encoder_name(image_encoder.config),
         fingerprint=encoder_fingerprint(image_encoder),
@@ -72,10 +73,10 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
         kind="raw",
     )
     zero = zero_picture_embedding(image_encoder)
-    text_encoder = _load(transformers.CLIPTextModelWithProjection, parts["text_encoder"])
-    transformer = _load(diffusers.PriorTransformer, parts["prior"], torch_dtype=dtype)
-    unet = _load(diffusers.UNet2DConditionModel, parts["unet"], torch_dtype=dtype)
-    movq = _load(diffusers.VQModel, parts["movq"], torch_dtype=dtype)
+    text_encoder = load_model(transformers.CLIPTextModelWithProjection, parts["text_encoder"])
+    transformer = load_model(diffusers.PriorTransformer, parts["prior"], torch_dtype=dtype)
+    unet = load_model(diffusers.UNet2DConditionModel, parts["unet"], torch_dtype=dtype)
+    movq = load_model(diffusers.VQModel, parts["movq"], torch_dtype=dtype)
     _check_width(space, transformer.config.embedding_dim, "prior")
     with_text = reads_text(unet.config)
     # A U-Net that reads text, too, names the width of the text's states there, and that of the pictures here.
@@ -94,6 +95,7 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
         image_processor=read_json(parts["image_processor"] / "preprocessor_config.json"),
         scheduler=_load_scheduler(diffusers, parts["prior_scheduler"], ("UnCLIPScheduler",)),
         placement=placement,
+        learning_rate=read_learning_rate(parts["prior"].parent),
     )
     decoder = Decoder(
         space=space,
@@ -112,7 +114,7 @@ def _load_decoder_text(parts: dict[str, Path], unet, device, dtype) -> DecoderTe
     import transformers
     from diffusers.pipelines.kandinsky.text_encoder import MultilingualCLIP
 
-    text_encoder = _load(MultilingualCLIP, parts["decoder_text_encoder"])
+    text_encoder = load_model(MultilingualCLIP, parts["decoder_text_encoder"])
     made = (text_encoder.config.numDims, text_encoder.config.transformerDimensions)
     taken = (unet.config.cross_attention_dim, unet.config.encoder_hid_dim)
     if made != taken:
@@ -128,37 +130,6 @@ def _place(model, device, dtype):
     model = model.to(device)
     # diffusers was told the type when it loaded, and warns about a cast; transformers chooses the file's unless cast.
     return (model if model.dtype == dtype else model.to(dtype)).eval().requires_grad_(False)
-
-
-def _load(model_class, folder: Path, **options):
-    """A model of diffusers or transformers on the CPU, with every weight found in the file."""
-    from transformers.utils import logging as bars
-
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        model, info = model_class.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            variant=weights_variant(folder),
-            **options,
-        )
-    except Exception as error:  # whatever a damaged file makes of the two libraries, the user sees one clear error
-        raise RarityError(
-            f"{folder} cannot be read as {model_class.__name__}: {error} Copy this model's folder again."
-        ) from error
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-    missing = sorted(info.get("missing_keys", ()))
-    if missing:
-        raise RarityError(
-            f"The weights in {folder} lack {len(missing)} of the tensors of {model_class.__name__} "
-            f"(first: {missing[0]}). Copy this model's folder again."
-        )
-    return model
 
 
 def _load_tokenizer(tokenizer_class, folder: Path):

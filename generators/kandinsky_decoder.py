@@ -47,6 +47,7 @@ def read_defaults(folder: Path) -> DecoderDefaults:
     if not path.is_file():
         return DecoderDefaults()
     found = read_json(path)
+    found.pop("learning_rate", None)  # the prior's, where both lie in one folder
     if set(found) - {"steps", "guidance"} or any(type(v) not in (int, float) for v in found.values()):
         raise RarityError(f"{path} may hold the numbers steps and guidance, got {found}. Correct or delete it.")
     defaults = DecoderDefaults(**found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
 from .fingerprint import clip_name, fingerprint, pattern
+from .kandinsky_folder import read_json
 from .memory import Placement, in_pieces
 from .noise import normals, streams
 from .pictures import check_pictures, preprocess
@@ -25,6 +27,9 @@ from .threads import threads_worth
 Progress = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
+
+
+LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
 
 
 class Prior:
@@ -42,6 +47,7 @@ class Prior:
         image_processor,
         scheduler,
         placement=None,
+        learning_rate=LEARNING_RATE,
     ):
         self.space: EmbeddingSpace = space
         self.transformer = transformer
@@ -52,6 +58,7 @@ class Prior:
         self.scheduler = scheduler
         self._zero = zero
         self.placement = placement or Placement()
+        self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
 
     def zero_embedding(self) -> Tensor:
         """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition."""
@@ -230,6 +237,8 @@ class Prior:
             x = step.back(x, predicted, next(noise).to(device))
             if tick:
                 tick(done)
+                if x.requires_grad:  # the way back takes longer than the way here
+                    x.register_hook(lambda _, done=done: tick(done))
         return self.transformer.post_process_latents(x).float().cpu()
 
     def tokenize(self, prompts: list[str]):
@@ -265,6 +274,24 @@ def sampling_source(
     """What the source of sampled embeddings says of them: all that decides about a sample, but for its index."""
     return {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
             "seed": seed, "steps": steps, "guidance": float(guidance)}
+
+
+def read_learning_rate(folder: Path) -> float:
+    """How fast concepts are learnt on a prior: as its folder's rarity.json says ({"learning_rate": 0.001}), else as published.
+
+    Parameters
+    ----------
+    folder : the prior's folder, the one that holds prior/ or prior_prior/.
+
+    Raises
+    ------
+    RarityError : the file says something that is no learning rate.
+    """
+    path = folder / "rarity.json"
+    rate = read_json(path).get("learning_rate", LEARNING_RATE) if path.is_file() else LEARNING_RATE
+    if type(rate) not in (int, float) or not 0 < rate <= 1:
+        raise RarityError(f"The learning_rate in {path} must be a number above 0 and at most 1, got {rate!r}. Correct it.")
+    return float(rate)
 
 
 def encoder_name(config) -> str:

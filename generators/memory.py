@@ -61,7 +61,7 @@ def in_pieces(
     start = rows.start
     while start < rows.stop:
         piece = range(start, min(start + size, rows.stop))
-        found, complaint = _attempt(work, piece)
+        found, complaint = attempt(work, piece)
         if complaint is None:
             yield piece, found
             start = piece.stop
@@ -80,10 +80,21 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def _attempt(work, piece: range):
-    """(result, None) or (None, what torch said). The error is let go here: it holds on to every tensor so far."""
+def too_little_memory(complaint: str) -> RarityError:
+    """The error for when not even one at a time fits; `complaint` is what torch said."""
+    return RarityError(
+        f"There is not enough memory for even one at a time: {complaint} Close other programs, "
+        "load the model in half precision, or ask for smaller pictures."
+    )
+
+
+def attempt(work: Callable[..., Result], *given) -> tuple[Result | None, str | None]:
+    """(what `work` makes, None), or (None, what torch said) where it ran out of memory.
+
+    The error is let go here: it holds on to every tensor so far.
+    """
     try:
-        return work(piece), None
+        return work(*given), None
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -50,6 +50,7 @@ STEPS = {"encoders": 5000, "autoencoder": 2600, "prior": 7000, "unet": 11000}
 BATCH = {"encoders": 128, "autoencoder": 48, "prior": 256, "unet": 64}
 RATE = {"encoders": 1e-3, "autoencoder": 1e-3, "prior": 1e-3, "unet": 6e-4}
 DECODER_DEFAULTS = {"steps": 12, "guidance": 1.0}
+PRIOR_DEFAULTS = {"learning_rate": 0.001}  # of concepts
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORK = Path.home() / ".cache" / "rarity" / "miniature"
 OUTPUT = Path(__file__).parents[1] / "generators" / "miniature"
@@ -365,6 +366,7 @@ def export(work: Path, output: Path) -> None:
     for name in ("vocab.json", "merges.txt"):  # which transformers 4 reads, and 5 no longer writes
         shutil.copy(work / "tokenizer" / name, output / "prior" / "tokenizer" / name)
     decoder.save_pretrained(output / "decoder")
+    (output / "prior" / "rarity.json").write_text(json.dumps(PRIOR_DEFAULTS) + "\n")
     (output / "decoder" / "rarity.json").write_text(json.dumps(DECODER_DEFAULTS) + "\n")
     size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file()) / 1e6
     log.info("wrote %s, %.1f MB", output, size)

@@ -120,6 +120,8 @@ def test_defaults_come_from_the_folder(tmp_path):
     assert read_defaults(tmp_path) == DecoderDefaults(steps=50, guidance=4.0)
     (tmp_path / "rarity.json").write_text(json.dumps({"steps": 20, "guidance": 1.5}))
     assert read_defaults(tmp_path) == DecoderDefaults(steps=20, guidance=1.5)
+    (tmp_path / "rarity.json").write_text(json.dumps({"steps": 20, "learning_rate": 0.1}))
+    assert read_defaults(tmp_path) == DecoderDefaults(steps=20, guidance=4.0), "one folder of both halves"
     for wrong in ('{"steps": 0}', '{"steps": "20"}', '{"speed": 3}', "[]", "{", '{"steps": true}', '{"steps": 2.5}'):
         (tmp_path / "rarity.json").write_text(wrong)
         with pytest.raises(RarityError, match="steps|rarity.json"):
