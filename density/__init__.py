@@ -25,6 +25,7 @@ from .files import (
     stream_embeddings,
 )
 from .fit import CHOICES, fit_density
+from .gates import ON_NO, Gate, Pullback
 from .gaussian import ESTIMATORS, GaussianDensity
 from .guardrails import AnchorGuardrail, ContrastGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
 from .information import information_gain, session_gains
@@ -57,6 +58,7 @@ __all__ = [
     "CHOICES",
     "ESTIMATORS",
     "MAX_ONE_IN",
+    "ON_NO",
     "AnchorGuardrail",
     "BandLoss",
     "Calibration",
@@ -66,6 +68,7 @@ __all__ = [
     "EmbeddingSpace",
     "Embeddings",
     "ExposureMemory",
+    "Gate",
     "GaussianDensity",
     "Guardrail",
     "MixtureDensity",
@@ -74,6 +77,7 @@ __all__ = [
     "NormGuardrail",
     "Novelty",
     "Originality",
+    "Pullback",
     "RadialMoments",
     "RarityError",
     "RepelGuardrail",

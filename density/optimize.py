@@ -14,6 +14,7 @@ from .calibration import bits_from_one_in
 from .directions import Direction, Wishes
 from .embeddings import Embeddings
 from .errors import RarityError
+from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
 from .shells import shell as shell_of
@@ -38,6 +39,7 @@ def optimize(
     step_size: float = 0.4,
     keep_every: int = 10,
     seed: int = 0,
+    gate: Gate | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trajectory:
     """Move every start to a place exactly as rare as asked, without leaving the guardrails.
@@ -54,13 +56,19 @@ def optimize(
     Each sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to what is
     wished for and to its start. The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
 
+    With a gate the best point counts only where the gate says Yes to it. After a No the sample goes on, with no velocity
+    and half the step, from the point that was valid last; before there is one, from a point turned by TURN radians in a
+    random way, which is its start from then on. A sample that is nowhere valid ends with the highest P(yes), not accepted.
+
     Parameters
     ----------
     density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
     guardrails : a chain; the norm and the residual are watched in any case.
     directions : a chain of wishes, each a move from where the result would be without it.
     steps : their number.   step_size : the longest, in radians along the shell.   keep_every : between checkpoints.
-    seed : direction of a start at the very centre.   progress : called with (done, total); what it raises cancels.
+    seed : direction of a start at the very centre, and of what a gate turns.
+    gate : asked about every checkpoint, which then are `gate.every` steps apart.
+    progress : called with (done, total), while a gate is asked, too; what it raises cancels.
 
     Returns
     -------
@@ -85,7 +93,7 @@ def optimize(
         )
     chain = with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():
-        return _walk(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress)
+        return _walk(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress, gate)
 
 
 def choose_starts(
@@ -151,7 +159,7 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
     return chain
 
 
-def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress) -> Trajectory:
+def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
     tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
     shell = shell_of(density, ordinary(starts.vectors), tightest, density.score_at(bits), seed)
     wishes = Wishes(density, directions) if directions else None
@@ -161,8 +169,24 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
     start = shell.start
     u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
-    velocity = torch.zeros_like(u)
-    kept_steps, kept, readings = [0], [starts], [read_all(density, chain, wishes, starts.vectors)]
+    velocity, stride = torch.zeros_like(u), torch.ones(len(u), 1, dtype=torch.float64)
+    kept_steps, kept, readings = [], [], []
+
+    def keep(step: int, rows: Embeddings, validity: Tensor | None) -> None:
+        kept_steps.append(step)
+        kept.append(rows)
+        said = {} if validity is None else {"validity": validity}
+        readings.append(read_all(density, chain, wishes, rows.vectors) | said)
+
+    def ask(step: int, rows: Embeddings) -> Tensor | None:
+        return gate and gate.validity_of(rows, progress and (lambda *_: progress(step, steps)))
+
+    def placed(u: Tensor) -> Embeddings:
+        return Embeddings(shell.place(u), starts.space, starts.labels, {**starts.source, "kind": "rare", "bits": bits})
+
+    answers = Answers(gate, start, seed) if gate and gate.on_no != "go on" else None
+    every = gate.every if gate else keep_every
+    keep(0, starts, ask(0, starts))
     for step in range(steps + 1):
         x = shell.place(u)
         penalties, gradient = _penalties(moving, x)
@@ -178,11 +202,15 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
         better = rank < best_rank
         best = torch.where(better[:, None], u, best)
         best_rank = torch.where(better, rank, best_rank)
-        if step > 0 and (step % keep_every == 0 or step == steps):
-            kept_steps.append(step)
-            source = {**starts.source, "kind": "rare", "bits": bits}
-            kept.append(Embeddings(shell.place(best), starts.space, starts.labels, source))
-            readings.append(read_all(density, chain, wishes, kept[-1].vectors))
+        refused = None
+        if step > 0 and (step % every == 0 or step == steps):
+            rows = placed(best)
+            validity = ask(step, rows)
+            if answers:
+                refused = answers.hear(best, best_rank, validity)
+                if step == steps:
+                    rows, validity = placed(answers.place), answers.validity
+            keep(step, rows, validity)
         if progress:
             progress(step, steps)
         if step < steps:
@@ -191,13 +219,22 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
             wish = torch.where(broken[:, None] > 0, normalize(_tangent(downhill, u), dim=1), home)
             velocity = MOMENTUM * _tangent(velocity, u) + (1 - MOMENTUM) * wish
             speed = velocity.norm(dim=1, keepdim=True)
-            angle = step_size * (1 - step / steps) * speed
+            angle = stride * step_size * (1 - step / steps) * speed
             u = normalize(angle.cos() * u + angle.sin() * velocity / speed.clamp_min(1e-300), dim=1)
+            if refused is not None and refused.any():
+                no, again = refused[:, None], answers.another(best)
+                start = torch.where(no & ~answers.valid[:, None], again, start)
+                u, best = torch.where(no, again, u), torch.where(no, again, best)
+                best_rank = torch.where(refused, answers.rank, best_rank)
+                velocity = torch.where(no, 0.0, velocity)
+                stride = torch.where(no, 0.0 if gate.on_no == "stop" else stride / 2, stride)
 
     read = stack(readings)
     extrapolated = density.calibration.extrapolated(bits)
-    accepted = read["inside"][-1] > 0
-    return Trajectory(tuple(kept_steps), tuple(kept), read, bits, accepted, extrapolated, allowed=allowed_by(chain))
+    accepted, allowed = read["inside"][-1] > 0, allowed_by(chain)
+    if gate:
+        accepted, allowed["validity"] = accepted & (read["validity"][-1] >= gate.threshold), (gate.threshold, math.inf)
+    return Trajectory(tuple(kept_steps), tuple(kept), read, bits, accepted, extrapolated, allowed=allowed)
 
 
 def _tangent(v: Tensor, u: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ..density.concept import KINDS, Concept
 from ..density.directions import Direction, Wishes
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.gates import Gate, Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
@@ -54,6 +55,7 @@ def learn_concept(
     keep_every: int = 25,
     probes: int = 16,
     seed: int = 0,
+    gate: Gate | None = None,
     progress: Progress | None = None,
     watch: Callable[[Concept], bool | None] | None = None,
 ) -> Concept:
@@ -84,6 +86,10 @@ def learn_concept(
     keep_every : iterations between checkpoints.   probes : samples that are read at each, the seed's first.
     seed : of all noise, and of where a LoRA starts.   progress : called with (done, total) several times
         an iteration; what it raises cancels.
+    gate : asked about the probes at every checkpoint, which then are `gate.every` iterations apart; they are valid where
+        their mean P(yes) reaches its threshold. After a No learning goes back to the last valid checkpoint, with a fresh
+        AdamW at half the rate, and ends there after three in a row; or ends there at once; or goes on, as the gate says.
+        Cancelled while it is asked, too.
     watch : called at every checkpoint with the concept so far, to keep it should learning be cancelled, to show or to judge
         it; False ends learning there.
 
@@ -94,7 +100,7 @@ def learn_concept(
     Raises
     ------
     RarityError : a word that is not one token or not in the prompt, a prompt that is too long, another kind or objective,
-        numbers out of range, a density, guardrail or direction of another space, not enough memory for one sample.
+        numbers out of range, a density, guardrail or direction of another space, a gate whose first answer is No, not enough memory for one sample.
     """
     learning_rate = prior.learning_rate if learning_rate is None else learning_rate
     counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
@@ -124,9 +130,11 @@ def learn_concept(
             prior.placement.bring(prior.transformer)
             matrices = contexts.enter_context(adapted(prior.transformer, rank, seed))
         sampler = Chain(prior, prompt, negative_prompt, steps, guidance, reread=found is not None)
-        kept = _Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings)
+        kept = _Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings, gate)
+        kept.check_settings()
         learnt = [token, *matrices.values()] if found else list(matrices.values())
-        optimiser = torch.optim.AdamW(learnt, learning_rate)
+        optimiser, rate = torch.optim.AdamW(learnt, learning_rate), learning_rate
+        pullback, keep_every = (Pullback(gate), gate.every) if gate else (None, keep_every)
         iteration = 0
 
         def tick(_=None) -> None:
@@ -140,11 +148,20 @@ def learn_concept(
                 if kept.steps and not torch.isfinite(x).all():
                     kept.diverged(iteration, learning_rate)
                     break
-                kept.keep(iteration, x, float(loss_of(x.double())), token, matrices)
+                validity = gate and gate.validity_of(kept.rows(x), lambda *_: tick())
+                answer = pullback.follow(iteration, validity) if gate else "keep"
+                if answer == "keep":
+                    kept.keep(iteration, x, float(loss_of(x.double())), token, matrices, validity)
+                    if watch and watch(kept.concept()) is False:
+                        break
                 if iteration == 0:  # a wish is a move from where the model stands before it learns
                     wished_loss = _with_wishes(loss_of, wishes, kept.embeddings[0])
-                if watch and watch(kept.concept()) is False:
+                if answer == "stop":
                     break
+                if answer == "step back":
+                    kept.restore(token, matrices)
+                    rate /= 2
+                    optimiser = torch.optim.AdamW(learnt, rate)
             tick()
             if iteration == iterations:
                 break
@@ -154,43 +171,71 @@ def learn_concept(
                 break
             optimiser.step()
         kept.compare(learning_rate)
+        if gate and pullback.refused:
+            kept.tell(pullback.note(kept.steps[-1]))
         return kept.concept()
 
 
 class _Checkpoints:
     """What is kept of learning: the learnt tensors, the readings of the probes, and what the user should know."""
 
-    def __init__(self, density, chain, wishes, bits: float, names: tuple[str, str, str], settings: dict):
+    def __init__(self, density, chain, wishes, bits: float, names: tuple[str, str, str], settings: dict, gate: Gate | None):
         self.density, self.chain, self.wishes, self.bits = density, chain, wishes, bits
-        self.names, self.settings, self.notes = names, settings, ()
+        self.names, self.settings, self.gate, self.notes = names, settings, gate, ()
         self.source = {"kind": "concept", "prompt": names[1]}
         self.steps, self.embeddings, self.readings, self.losses = [], [], [], []
         self.tokens, self.loras, self.layout = [], [], ()
 
-    def keep(self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor]) -> None:
+    def rows(self, x: Tensor) -> Embeddings:
+        return Embeddings(x, self.density.space, (), self.source)
+
+    def keep(self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor], validity) -> None:
         self.steps.append(iteration)
-        self.embeddings.append(Embeddings(x, self.density.space, (), self.source))
-        self.readings.append(read_all(self.density, self.chain, self.wishes, self.embeddings[-1].vectors))
+        self.embeddings.append(self.rows(x))
+        said = {} if validity is None else {"validity": validity}
+        self.readings.append(read_all(self.density, self.chain, self.wishes, self.embeddings[-1].vectors) | said)
         self.losses.append(loss)
         self.tokens.append(ordinary(token, torch.float32))
         flat = [ordinary(weight, torch.float32).flatten() for weight in matrices.values()]
         self.loras.append(torch.cat(flat) if flat else torch.zeros(0))
         self.layout = layout(matrices)
 
+    def restore(self, token: Tensor, matrices: dict[str, Tensor]) -> None:
+        """Set what is learnt to what was kept last."""
+        with torch.no_grad():
+            if len(token):
+                token.copy_(self.tokens[-1])
+            sizes = [weight.numel() for weight in matrices.values()]
+            for weight, flat in zip(matrices.values(), self.loras[-1].split(sizes) if sizes else (), strict=True):
+                weight.copy_(flat.view_as(weight))
+
     def concept(self) -> Concept:
         """Everything so far."""
         last = self.embeddings[-1].vectors
-        accepted = torch.stack([rail.accepts(last) for rail in self.chain]).all(dim=0)
+        accepted, allowed = torch.stack([rail.accepts(last) for rail in self.chain]).all(dim=0), allowed_by(self.chain)
+        if self.gate:
+            accepted &= self.readings[-1]["validity"] >= self.gate.threshold
+            allowed["validity"] = (self.gate.threshold, math.inf)
         extrapolated = self.density.calibration.extrapolated(self.bits)
         trajectory = Trajectory(
             tuple(self.steps), tuple(self.embeddings), stack(self.readings), self.bits, accepted, extrapolated,
-            allowed=allowed_by(self.chain),
+            allowed=allowed,
         )
         tokens, loras = torch.stack(self.tokens), torch.stack(self.loras)
         return Concept(*self.names, tokens, loras, self.layout, trajectory, self.settings, self.notes)
 
+    def check_settings(self) -> None:
+        """Tell where rarity is read against samples that were drawn in another way."""
+        names = [name for name in ("steps", "guidance") if self.density.source.get(name, self.settings[name]) != self.settings[name]]
+        if names:
+            theirs, ours = (", ".join(f"{name} {given[name]:g}" for name in names) for given in (self.density.source, self.settings))
+            self._note(
+                f"The density was learnt from samples with {theirs}, the concept with {ours}: rarity is off by as much as that "
+                "changes. Sample the baseline with the same."
+            )
+
     def diverged(self, iteration: int, learning_rate: float) -> None:
-        self._note(
+        self.tell(
             f"Learning stopped at iteration {iteration}: its values were no longer finite. What is kept ends with "
             f"iteration {self.steps[-1]}. Choose a learning rate below {learning_rate:g}."
         )
@@ -199,12 +244,12 @@ class _Checkpoints:
         """Tell where learning has led away from what was asked."""
         if self.losses[-1] > self.losses[0]:
             best = self.steps[min(range(len(self.losses)), key=self.losses.__getitem__)]
-            self._note(
+            self.tell(
                 f"Learning ended further from what was asked than it began; iteration {best} is nearest to it. "
                 f"Choose a learning rate below {learning_rate:g}."
             )
 
-    def _note(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         logger.warning("%s", text)
         self.notes += (text,)
 
