@@ -35,7 +35,7 @@ def miniature() -> tuple[Prior, object]:
     return load_kandinsky()[0], pipeline
 
 
-def real_width(layers: int, device: str, dtype: torch.dtype) -> tuple[Prior, object]:
+def real_width(layers: int, device: str, dtype: torch.dtype, embedding: int = EMBEDDING) -> tuple[Prior, object]:
     """A random prior of the real width with small encoders, ours and diffusers' around the very same weights."""
     from diffusers import KandinskyPriorPipeline, PriorTransformer, UnCLIPScheduler
     from transformers import (
@@ -51,9 +51,9 @@ def real_width(layers: int, device: str, dtype: torch.dtype) -> tuple[Prior, obj
     tokenizer = CLIPTokenizer.from_pretrained(miniature_folder() / "prior" / "tokenizer", model_max_length=TOKENS)
     small = {"num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
     ends = {f"{end}_token_id": getattr(tokenizer, f"{end}_token_id") for end in ("bos", "eos", "pad")}
-    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=EMBEDDING, projection_dim=EMBEDDING, **small, **ends)
-    vision = CLIPVisionConfig(hidden_size=64, projection_dim=EMBEDDING, image_size=16, patch_size=8, **small)
-    transformer = PriorTransformer(num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, num_layers=layers)
+    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=embedding, projection_dim=embedding, **small, **ends)
+    vision = CLIPVisionConfig(hidden_size=64, projection_dim=embedding, image_size=16, patch_size=8, **small)
+    transformer = PriorTransformer(num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, num_layers=layers, embedding_dim=embedding)
     with torch.no_grad():  # diffusers starts these at zero, where a wrong use of them would not show
         for name in ("positional_embedding", "prd_embedding", "clip_mean"):
             getattr(transformer, name).normal_()
@@ -69,7 +69,7 @@ def real_width(layers: int, device: str, dtype: torch.dtype) -> tuple[Prior, obj
     pipeline = KandinskyPriorPipeline(**parts).to(device, dtype)
     for part in (pipeline.prior, pipeline.text_encoder, pipeline.image_encoder):
         part.eval().requires_grad_(False)
-    space = EmbeddingSpace("random", "0" * 12, EMBEDDING)
+    space = EmbeddingSpace("random", "0" * 12, embedding)
     ours = {"transformer": pipeline.prior, **{name: parts[name] for name in ("text_encoder", "image_encoder", "tokenizer")}}
     return Prior(space=space, zero=None, image_processor={}, scheduler=pipeline.scheduler, **ours), pipeline
 
