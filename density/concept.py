@@ -78,6 +78,23 @@ class Concept:
         parts = self.loras[self.index(checkpoint)].split(sizes) if sizes else ()
         return {name: part.view(r, c) for (name, r, c), part in zip(self.layout, parts, strict=True)}
 
+    def report(self) -> str:
+        """What was learnt, how it came out, a line for each checkpoint, and the notes."""
+        way = self.trajectory
+        what = f"the token {self.word!r}" if self.word else ""
+        what = " and ".join(filter(None, (what, "a LoRA of the prior" if self.layout else "")))
+        low, high = way.band
+        bits, n = way.readings["bits"], len(way.final)
+        lines = [
+            f"Learnt {what} for {self.prompt!r} in {self.steps[-1]} iterations; read on the same {n} samples at every checkpoint.",
+            way.report(),
+            "checkpoint  iteration  median bits  in band",
+        ]
+        for k, (step, row) in enumerate(zip(self.steps, bits, strict=True)):
+            inside = int(((low <= row) & (row <= high)).sum())
+            lines.append(f"{k:10}  {step:9}  {float(row.median()):11.1f}  {inside:3} of {n}")
+        return "\n".join([*lines, *self.notes])
+
     def state(self) -> tuple[dict, dict[str, Tensor]]:
         """JSON values and tensors that `from_state` makes the same concept of."""
         way = self.trajectory

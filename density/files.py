@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -101,6 +101,14 @@ def save_concept(concept: Concept, path: str | os.PathLike) -> None:
     container.write(Path(path), "concept", *concept.state())
 
 
+def save_concepts(concepts: Sequence[Concept], path: str | os.PathLike) -> str:
+    """Write concepts as `save_concept` does, several of them numbered; returns in words under which names."""
+    paths = [numbered(path, number, len(concepts)) for number in range(1, len(concepts) + 1)]
+    for concept, place in zip(concepts, paths, strict=True):
+        save_concept(concept, place)
+    return f"Saved as {', '.join(place.name for place in paths)}"
+
+
 def load_concept(path: str | os.PathLike) -> Concept:
     """Read a concept that `save_concept` wrote. Raises as `load_density`."""
     return _build(*container.read(Path(path), "concept"))
@@ -142,6 +150,12 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
     if not path.is_relative_to(root):
         raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
     return path
+
+
+def numbered(path: str | os.PathLike, number: int, count: int) -> Path:
+    """The file of one of `count` things saved under one name: name.safetensors alone, else name_1.safetensors, ..."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_{number}{path.suffix}") if count > 1 else path
 
 
 def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings | ExposureMemory | Concept:

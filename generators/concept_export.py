@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -10,6 +11,9 @@ import safetensors.torch
 from ..density.concept import Concept
 from ..density.container import put
 from ..density.errors import RarityError
+from ..density.files import numbered
+
+_HEAD = {"format": "pt", "rarity": "exported concept"}
 
 
 def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoint: int = -1) -> None:
@@ -26,9 +30,8 @@ def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoin
     token = concept.token(checkpoint)
     if token is None:
         raise RarityError("This concept is a LoRA alone and has no token to export. Export its LoRA.")
-    if not name or name.split() != [name]:
-        raise RarityError(f'The name of a token must be one word, such as "<rare-handbag>", got {name!r}.')
-    put(Path(path), safetensors.torch.save({name: token.contiguous()}, {"format": "pt"}))
+    _check_name(name)
+    put(Path(path), safetensors.torch.save({name: token.contiguous()}, _HEAD))
 
 
 def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1) -> None:
@@ -45,4 +48,57 @@ def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1)
     lora = concept.lora(checkpoint)
     if not lora:
         raise RarityError("This concept is a token alone and has no LoRA to export. Export its token.")
-    put(Path(path), safetensors.torch.save({name: matrix.contiguous() for name, matrix in lora.items()}, {"format": "pt"}))
+    put(Path(path), safetensors.torch.save({name: matrix.contiguous() for name, matrix in lora.items()}, _HEAD))
+
+
+def export_concepts(
+    concepts: Sequence[Concept], token_path: str | os.PathLike, lora_path: str | os.PathLike, checkpoint: int = -1
+) -> str:
+    """Write each concept's token to one path and its LoRA to another, whichever it has; several are numbered from 1.
+
+    Parameters
+    ----------
+    token_path : the token is named after the file: "rare-r.safetensors" holds "<rare-r>".   lora_path : of the LoRA.
+
+    Returns
+    -------
+    What was written, in words.
+
+    Raises
+    ------
+    RarityError : as `export_token` and `export_lora`; a file of one of these names that somebody else made. Nothing is
+        written then.
+    """
+    jobs = []
+    for number, concept in enumerate(concepts, start=1):
+        token, lora = (numbered(path, number, len(concepts)) for path in (token_path, lora_path))
+        index = concept.index(checkpoint)
+        if concept.word:
+            name = f"<{token.stem}>"
+            _check_name(name)
+            jobs.append((token, lambda c=concept, p=token, n=name, k=index: export_token(c, p, n, k), f"the token {name}"))
+        if concept.layout:
+            jobs.append((lora, lambda c=concept, p=lora, k=index: export_lora(c, p, k), "the LoRA"))
+    for path, _, _ in jobs:
+        _check_ours(path)
+    for _, write, _ in jobs:
+        write()
+    return "\n".join(f"Saved {what} as {path.parent.name}/{path.name}" for path, _, what in jobs)
+
+
+def _check_name(name: str) -> None:
+    if not name or name.split() != [name]:
+        raise RarityError(f'The name of a token must be one word, such as "<rare-handbag>", got {name!r}.')
+
+
+def _check_ours(path: Path) -> None:
+    """These folders hold other people's work: only what was exported from here is replaced."""
+    if not path.exists():
+        return
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            ours = (file.metadata() or {}).get("rarity") == _HEAD["rarity"]
+    except (OSError, safetensors.SafetensorError):
+        ours = False
+    if not ours:
+        raise RarityError(f"{path} is there already and was not exported from a concept. Choose another name.")

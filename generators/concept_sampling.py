@@ -99,6 +99,9 @@ def sample_concept(
     prompt: str = "",
     checkpoint: int = -1,
     seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Embeddings:
@@ -108,13 +111,14 @@ def sample_concept(
     ----------
     prompt : empty is the one the concept was learnt for; another one must hold its word, unless it is a LoRA alone.
     checkpoint : which one, 0 the model as it was, -1 the last.
-    count, seed, batch_size, progress : as `Prior.sample`; steps, guidance and negative prompt are those it was learnt with.
+    count, seed, steps, guidance, negative_prompt, batch_size, progress : as `Prior.sample`; None is what it was learnt with.
 
     Raises
     ------
     RarityError : as `applied` and `Prior.sample`.
     """
-    settings = {name: concept.settings[name] for name in ("steps", "guidance", "negative_prompt")}
+    asked = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+    settings = {name: concept.settings[name] if value is None else value for name, value in asked.items()}
     prompt = prompt or concept.prompt
     with applied(prior, concept, prompt, checkpoint):
         rows = prior.sample(prompt, count, seed=seed, batch_size=batch_size, progress=progress, **settings)

@@ -5,13 +5,18 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
+from .bridges import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
 from .checkpoints import RarityArousalCurve, RarityPickCheckpoint
+from .concepts import RarityLearnConcept, RaritySampleConcept
 from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
-from .embeddings import RarityEncodeImages, RaritySelectEmbeddings
+from .embeddings import RarityEncodeImages, RarityLoadOpenCLIP, RaritySelectEmbeddings
 from .files import (
+    RarityExportConcept,
+    RarityLoadConcept,
     RarityLoadDensity,
     RarityLoadEmbeddings,
     RarityLoadExposure,
+    RaritySaveConcept,
     RaritySaveDensity,
     RaritySaveEmbeddings,
     RaritySaveExposure,
@@ -54,6 +59,16 @@ NODES = [
     RarityPatchOrigins,
     RarityPickCheckpoint,
     RarityArousalCurve,
+    RarityLoadOpenCLIP,
+    RarityFromClipVisionOutput,
+    RarityToClipVisionOutput,
+    RarityFromOtherPacks,
+    RarityToOtherPacks,
+    RarityLearnConcept,
+    RaritySampleConcept,
+    RaritySaveConcept,
+    RarityLoadConcept,
+    RarityExportConcept,
 ]
 
 

@@ -1,18 +1,32 @@
-"""Nodes that keep densities, embeddings and memories on disk, in ComfyUI's models/rarity_... folders."""
+"""Nodes that keep densities, embeddings, memories and concepts on disk, in ComfyUI's models/rarity_... folders."""
 
 from comfy_api.latest import io, ui
 
 from ..density.exposure import ExposureMemory
 from ..density.files import (
+    load_concept,
     load_density,
     load_embeddings,
     load_exposure,
+    save_concepts,
     save_density,
     save_embeddings,
     save_exposure,
 )
+from ..generators.concept_export import export_concepts
 from . import sockets
-from .folders import DENSITIES, EMBEDDINGS, EXPOSURES, digest, file_to_read, file_to_write, saved_names
+from .folders import (
+    CONCEPTS,
+    DENSITIES,
+    EMBEDDINGS,
+    EXPOSURES,
+    LORAS,
+    TOKENS,
+    digest,
+    file_to_read,
+    file_to_write,
+    saved_names,
+)
 
 NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
 
@@ -178,3 +192,94 @@ class RarityLoadExposure(io.ComfyNode):
         if embeddings is not None and not path.is_file():
             return io.NodeOutput(ExposureMemory(embeddings.space))
         return io.NodeOutput(load_exposure(path))
+
+
+class RaritySaveConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RaritySaveConcept",
+            display_name="Save Concept",
+            category="Rarity/files",
+            description="Saves a learnt concept with all its checkpoints as a .safetensors file in ComfyUI's "
+            "models/rarity_concepts. A file of the same name is replaced.",
+            is_input_list=True,
+            inputs=[
+                sockets.Concept.Input(
+                    "concept", tooltip="The concept to save, from Learn Concept. Those of several seeds are numbered: name_1, name_2."
+                ),
+                io.String.Input("name", default="rare_R", tooltip=NAME_TOOLTIP),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, concept, name):
+        return io.NodeOutput(ui=ui.PreviewText(save_concepts(concept, file_to_write(CONCEPTS, name[0]))))
+
+
+class RarityLoadConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadConcept",
+            display_name="Load Concept",
+            category="Rarity/files",
+            description="Loads a learnt concept, also one that Learn Concept kept while it learnt. It only fits the model it was "
+            "learnt with, and says so if not.",
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=saved_names(CONCEPTS),
+                    tooltip="A file in ComfyUI's models/rarity_concepts. Press R to see files saved a moment ago.",
+                ),
+            ],
+            outputs=[
+                sockets.Concept.Output(display_name="concept", tooltip="The concept, as it was saved: Sample Concept takes it."),
+                sockets.Trajectory.Output(
+                    display_name="trajectory", tooltip="Its checkpoints, for Arousal Curve and Pick Checkpoint."
+                ),
+                io.String.Output(display_name="report", tooltip="In words: what was learnt and how rare it became."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name):
+        return digest(file_to_read(CONCEPTS, name))
+
+    @classmethod
+    def execute(cls, name):
+        concept = load_concept(file_to_read(CONCEPTS, name))
+        return io.NodeOutput(concept, concept.trajectory, concept.report())
+
+
+class RarityExportConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityExportConcept",
+            display_name="Export Concept",
+            category="Rarity/files",
+            description="Writes a learnt concept for other programs, such as diffusers: its token as a textual inversion in "
+            "ComfyUI's models/embeddings, its LoRA in models/loras. Only what was exported here before is replaced.",
+            is_input_list=True,
+            inputs=[
+                sockets.Concept.Input(
+                    "concept", tooltip="The concept, from Learn Concept or Load Concept. Several are numbered: name_1, name_2."
+                ),
+                io.String.Input(
+                    "name", default="rare-r", tooltip="The files' name, one word without a folder. The token is called <name>."
+                ),
+                io.Int.Input(
+                    "checkpoint", default=-1, min=-4096, max=4096, tooltip="Which checkpoint: -1 is the last. Arousal Curve numbers them."
+                ),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, concept, name, checkpoint):
+        paths = file_to_write(TOKENS, name[0]), file_to_write(LORAS, name[0])
+        return io.NodeOutput(ui=ui.PreviewText(export_concepts(concept, *paths, checkpoint[0])))

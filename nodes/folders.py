@@ -12,7 +12,10 @@ from ..density.files import safe_path
 from ..generators.kandinsky import MINIATURE
 from ..generators.kandinsky_hub import download_kandinsky
 
-DENSITIES, EMBEDDINGS, EXPOSURES = KINDS = ("rarity_densities", "rarity_embeddings", "rarity_exposures")
+DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
+    "rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts"
+)
+TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own, for what other programs read
 WITH_PRIOR = (
     "KandinskyV22PriorPipeline",
     "KandinskyV22CombinedPipeline",
@@ -84,8 +87,30 @@ def _pipeline(folder):
         return ""
 
 
+def clip_checkpoints():
+    """List the .safetensors files in ComfyUI's `clip_vision` folders, for RarityLoadOpenCLIP."""
+    return [name for name in folder_paths.get_filename_list("clip_vision") if name.endswith(".safetensors")]
+
+
+def clip_checkpoint(name):
+    """The file of a name that `clip_checkpoints` lists.
+
+    Raises
+    ------
+    RarityError
+        When nothing of that name is listed, which no name outside the folders is.
+    """
+    names = clip_checkpoints()
+    if name not in names:
+        raise RarityError(
+            f"There is no checkpoint {name!r} in ComfyUI's models/clip_vision. Found: {', '.join(names) or 'none'}. "
+            "Put the .safetensors file of OpenCLIP there; other formats can run code and are never opened."
+        )
+    return folder_paths.get_full_path("clip_vision", name)
+
+
 def saved_names(kind):
-    """List what is saved of a kind (DENSITIES, EMBEDDINGS or EXPOSURES), as ComfyUI shows it in a menu."""
+    """List what is saved of a kind (one of KINDS), as ComfyUI shows it in a menu."""
     return folder_paths.get_filename_list(kind)
 
 
@@ -111,6 +136,11 @@ def file_to_read(kind, name):
     name = name.replace(os.sep, "/")  # ComfyUI lists files of subfolders with the system's own separator
     paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(kind)]
     return next((path for path in paths if path.is_file()), paths[0])
+
+
+def file_to_keep(kind, name):
+    """The file that something of this kind is kept in while it is made; None for an empty name. Raises as file_to_write."""
+    return file_to_write(kind, name) if name.strip() else None
 
 
 def folder_to_keep(name):

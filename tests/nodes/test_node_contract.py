@@ -104,7 +104,8 @@ def test_schemas_only_grow():
     then = json.loads(SNAPSHOT.read_text())
     assert not broken_promises(then, now)
     # what lies on this machine
-    menus = {("RarityLoadKandinsky", "model"), ("RarityLoadDensity", "name"), ("RarityLoadEmbeddings", "name")}
+    menus = {("RarityLoadKandinsky", "model"), ("RarityLoadDensity", "name"), ("RarityLoadEmbeddings", "name"), ("RarityLoadConcept", "name"),
+             ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 
 

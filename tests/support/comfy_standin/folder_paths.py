@@ -6,7 +6,12 @@ import tempfile
 # A fresh folder that does not exist: nothing may be made in it before something is saved.
 base_path = os.path.join(tempfile.gettempdir(), f"rarity-standin-{os.getpid()}")
 models_dir = os.path.join(base_path, "models")
-folder_names_and_paths = {"diffusers": ([os.path.join(models_dir, "diffusers")], ["folder"])}
+folder_names_and_paths = {
+    "diffusers": ([os.path.join(models_dir, "diffusers")], ["folder"]),
+    "embeddings": ([os.path.join(models_dir, "embeddings")], {".safetensors", ".bin", ".pt", ".ckpt"}),
+    "loras": ([os.path.join(models_dir, "loras")], {".safetensors", ".bin", ".pt", ".ckpt"}),
+    "clip_vision": ([os.path.join(models_dir, "clip_vision")], {".safetensors", ".bin", ".pt", ".ckpt"}),
+}
 
 
 def add_model_folder_path(folder_name, full_folder_path, is_default=False):
@@ -17,6 +22,11 @@ def add_model_folder_path(folder_name, full_folder_path, is_default=False):
 
 def get_folder_paths(folder_name):
     return folder_names_and_paths[folder_name][0][:]
+
+
+def get_full_path(folder_name, filename):
+    paths = (os.path.join(root, os.path.relpath(os.path.join("/", filename), "/")) for root in get_folder_paths(folder_name))
+    return next(filter(os.path.isfile, paths), None)
 
 
 def get_filename_list(folder_name):
