@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,35 @@ from .memory import Placement, in_pieces
 from .pictures import check_pictures
 
 Progress = Callable[[int, int], None]
+
+
+class Reader(Protocol):
+    """Whatever reads words into the space of its pictures: a Prior, or an encoder of OpenCLIP."""
+
+    space: EmbeddingSpace
+
+    def encode_text(self, prompts: list[str]) -> Tensor: ...
+
+
+def the_one(node: str, /, *, needed: bool = True, **sockets):
+    """What is connected to the one socket, of several, that something is connected to.
+
+    Parameters
+    ----------
+    node : whose sockets they are.   needed : whether nothing at all is an error.   sockets : None where nothing is.
+
+    Raises
+    ------
+    RarityError : several are connected; or none, and one is needed.
+    """
+    given = {name: value for name, value in sockets.items() if value is not None}
+    if len(given) > 1 or (needed and not given):
+        *names, last = sockets
+        raise RarityError(
+            f"{node} needs {'exactly' if needed else 'at most'} one of {', '.join(names)} and {last}, "
+            f"got {' and '.join(given) or 'none'}. Connect the one that the density was made with."
+        )
+    return next(iter(given.values()), None)
 
 
 def encode_pictures(

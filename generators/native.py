@@ -9,39 +9,50 @@ from torch import Tensor
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
+from .encoding import Progress, encode_pictures, the_one
 from .fingerprint import clip_name, fingerprint, pattern
-from .kandinsky_prior import Progress
-from .pictures import check_pictures
+from .memory import Placement
 
 
-def encode_with_clip_vision(
-    clip_vision, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None
-) -> Embeddings:
-    """Embeddings of pictures, by an encoder that ComfyUI loaded.
+class ClipVisionEncoder:
+    """An encoder that ComfyUI loaded. `space` is the space of every picture it encodes.
 
     The space is named as a Kandinsky's is, by what the encoder makes of one fixed picture: the same encoder is the same
     space whoever loaded it, and two encoders of one width never are.
 
     Parameters
     ----------
-    clip_vision : what ComfyUI's Load CLIP Vision gives.   images : [N, H, W, 3], values 0 to 1; the middle square is read.
-    batch_size : pictures at a time.   progress : called with (pictures done, N).
-
-    Returns
-    -------
-    N embeddings, projected, not normalised.
+    clip_vision : what ComfyUI's Load CLIP Vision gives.
+    placement : is asked to make room when memory is short; ComfyUI itself moves the encoder.
 
     Raises
     ------
-    RarityError : another shape or range of pictures; an encoder that gives no one vector a picture.
+    RarityError : an encoder that gives no one vector a picture.
     """
-    check_pictures(images)
-    rows = []
-    for batch in images.split(batch_size):
-        rows.append(_one_vector_each(clip_vision.encode_image(batch).image_embeds))
-        if progress:
-            progress(sum(map(len, rows)), len(images))
-    return Embeddings(torch.cat(rows), clip_vision_space(clip_vision), source={"kind": "pictures"})
+
+    def __init__(self, clip_vision, placement: Placement | None = None):
+        self.clip_vision = clip_vision
+        self.placement = placement or Placement()
+        self.space = clip_vision_space(clip_vision)
+
+    def encode_images(self, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None) -> Embeddings:
+        """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""
+
+        def encode(batch: Tensor) -> Tensor:
+            return _one_vector_each(self.clip_vision.encode_image(batch).image_embeds)
+
+        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
+
+
+def eye(node: str, placement: Placement, *, prior=None, clip_vision=None, encoder=None):
+    """The one eye that is connected to a node: something with a `space`, and `encode_images` that makes its embeddings.
+
+    Raises
+    ------
+    RarityError : none or several; an encoder that gives no one vector a picture.
+    """
+    given = the_one(node, prior=prior, clip_vision=clip_vision, encoder=encoder)
+    return ClipVisionEncoder(clip_vision, placement) if given is clip_vision else given
 
 
 def clip_vision_space(clip_vision) -> EmbeddingSpace:

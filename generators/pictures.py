@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,7 +38,8 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     Parameters
     ----------
     images : [N, H, W, 3], values 0 to 1.
-    config : the fields of a preprocessor_config.json of CLIPImageProcessor.
+    config : the fields of a preprocessor_config.json of CLIPImageProcessor; and `round_size`, where the longer side is
+        to have the nearest whole number of pixels, as ComfyUI has it, and not the one below.
 
     Returns
     -------
@@ -46,7 +49,7 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     """
     x = images.to(torch.float32).permute(0, 3, 1, 2)
     if config.get("do_resize", True):
-        x = _resize(x, config.get("size", 224), config.get("resample", 3))
+        x = _resize(x, config.get("size", 224), config.get("resample", 3), round if config.get("round_size") else int)
     if config.get("do_center_crop", True):
         x = _crop(x, config.get("crop_size", 224))
     if config.get("do_normalize", True):
@@ -56,14 +59,14 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     return x
 
 
-def _resize(x: Tensor, size, resample: int) -> Tensor:
+def _resize(x: Tensor, size, resample: int, whole: Callable[[float], int]) -> Tensor:
     height, width = x.shape[-2:]
     if isinstance(size, dict) and "height" in size:
         target = (size["height"], size["width"])
     else:
         short = size["shortest_edge"] if isinstance(size, dict) else size
         scale = short / min(height, width)
-        target = (short, int(width * scale)) if height <= width else (int(height * scale), short)
+        target = (short, whole(width * scale)) if height <= width else (whole(height * scale), short)
     if target == (height, width):
         return x
     if resample not in _MODES:

@@ -2,10 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..density.errors import RarityError
 from ..density.ranking import read_indices
-from ..generators.native import encode_with_clip_vision
+from ..generators.native import eye
+from ..generators.openclip import architectures, load_open_clip
 from . import sockets
+from .folders import clip_checkpoint, clip_checkpoints
+from .placement import ComfyPlacement, model_dtype
 from .progress import node_progress
 
 
@@ -17,7 +19,7 @@ class RarityEncodeImages(io.ComfyNode):
             display_name="Encode Images",
             category="Rarity/embeddings",
             description="Looks at pictures with a model's eye: one embedding for each, so that pictures of any origin "
-            "can be scored, compared and remembered. Connect exactly one eye, prior or clip_vision.",
+            "can be scored, compared and remembered. Connect exactly one eye: prior, clip_vision or encoder.",
             inputs=[
                 io.Image.Input("images", tooltip="The pictures. The middle square of each is looked at."),
                 sockets.Prior.Input(
@@ -30,6 +32,11 @@ class RarityEncodeImages(io.ComfyNode):
                     optional=True,
                     tooltip="A CLIP encoder of Load CLIP Vision. Its embeddings are compared with those of the same encoder only.",
                 ),
+                sockets.Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="The encoder of Load OpenCLIP, which reads words as well: for contrasts and directions in words.",
+                ),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -39,15 +46,9 @@ class RarityEncodeImages(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, prior=None, clip_vision=None):
-        if (prior is None) == (clip_vision is None):
-            raise RarityError(
-                "Encode Images needs exactly one of prior and clip_vision, "
-                f"got {'none' if prior is None else 'both'}. Connect the one that the density was made with."
-            )
-        if prior is not None:
-            return io.NodeOutput(prior.encode_images(images, progress=node_progress()))
-        return io.NodeOutput(encode_with_clip_vision(clip_vision, images, progress=node_progress()))
+    def execute(cls, images, prior=None, clip_vision=None, encoder=None):
+        looks = eye("Encode Images", ComfyPlacement(), prior=prior, clip_vision=clip_vision, encoder=encoder)
+        return io.NodeOutput(looks.encode_images(images, progress=node_progress()))
 
 
 class RaritySelectEmbeddings(io.ComfyNode):
@@ -77,3 +78,40 @@ class RaritySelectEmbeddings(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, indices):
         return io.NodeOutput(embeddings.select(read_indices(indices, len(embeddings))))
+
+
+class RarityLoadOpenCLIP(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadOpenCLIP",
+            display_name="Load OpenCLIP",
+            category="Rarity/embeddings",
+            description="Loads an encoder of pictures and of words, so that contrasts and directions in words work for the pictures "
+            "of any model. Nothing is downloaded: the checkpoint lies on your disk.",
+            inputs=[
+                io.Combo.Input(
+                    "architecture",
+                    options=architectures(),
+                    default="ViT-H-14",
+                    tooltip="The name on the checkpoint's page. OpenAI's own weights need one that ends in -quickgelu.",
+                ),
+                io.Combo.Input(
+                    "checkpoint",
+                    options=clip_checkpoints(),
+                    tooltip="A .safetensors file of OpenCLIP in ComfyUI's models/clip_vision, such as open_clip_model.safetensors. "
+                    "Press R to see files put there a moment ago.",
+                ),
+            ],
+            outputs=[
+                sockets.Encoder.Output(
+                    display_name="encoder",
+                    tooltip="Reads pictures and words: Encode Images, Contrast Guardrail and Direction take it.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, architecture, checkpoint):
+        path = clip_checkpoint(checkpoint)
+        return io.NodeOutput(load_open_clip(architecture, path, dtype=model_dtype(path), placement=ComfyPlacement()))

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..density.guardrails import AnchorGuardrail, ResidualGuardrail
 from ..generators.contrast import contrast_guardrails
 from ..generators.demo import LETTERS
+from ..generators.encoding import the_one
 from . import sockets
 
 CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
@@ -124,13 +125,20 @@ class RarityContrastGuardrail(io.ComfyNode):
                     optional=True,
                     tooltip="Pictures of what it must not turn into: a second guardrail that compares pictures with pictures.",
                 ),
+                sockets.Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="Instead of the prior: the encoder of Load OpenCLIP reads the words. The baseline must be of its pictures.",
+                ),
             ],
             outputs=[_chain_output()],
         )
 
     @classmethod
-    def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False, alternative_pictures=None):
+    def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False,
+                alternative_pictures=None, encoder=None):
+        reader = the_one("Contrast Guardrail", needed=False, prior=prior, encoder=encoder)
         rails = contrast_guardrails(
-            embeddings, prior, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
+            embeddings, reader, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
         )
         return io.NodeOutput((*guardrail, *rails))

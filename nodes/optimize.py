@@ -157,6 +157,11 @@ class RarityDirection(io.ComfyNode):
                 sockets.Direction.Input(
                     "direction", optional=True, tooltip="Another direction to follow as well. Leave it empty for the first one."
                 ),
+                sockets.Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="For a direction in words, instead of the prior: the encoder of Load OpenCLIP reads them.",
+                ),
             ],
             outputs=[
                 sockets.Direction.Output(
@@ -168,9 +173,9 @@ class RarityDirection(io.ComfyNode):
 
     @classmethod
     def execute(cls, strength, prior=None, towards="", away_from="", embeddings_towards=None, embeddings_away=None,
-                density=None, component=0, direction=()):
+                density=None, component=0, direction=(), encoder=None):
         one = make_direction(
-            strength, prior=prior, towards=towards, away_from=away_from, embeddings_towards=embeddings_towards,
-            embeddings_away=embeddings_away, density=density, component=component,
+            strength, prior=prior, encoder=encoder, towards=towards, away_from=away_from,
+            embeddings_towards=embeddings_towards, embeddings_away=embeddings_away, density=density, component=component,
         )
         return io.NodeOutput((*direction, one))

@@ -19,7 +19,7 @@ class ComfyPlacement(Placement):
     def bring(self, model):
         if model not in self._patchers:
             self._patchers[model] = ModelPatcher(
-                _Kandinsky(model),
+                _Plain(model),
                 load_device=comfy.model_management.get_torch_device(),
                 offload_device=comfy.model_management.unet_offload_device(),
             )
@@ -35,7 +35,7 @@ class ComfyPlacement(Placement):
         comfy.model_management.soft_empty_cache()
 
 
-class _Kandinsky(torch.nn.Module):
+class _Plain(torch.nn.Module):
     """ComfyUI writes a `device` on what it moves; models of diffusers and transformers have a read-only one."""
 
     def __init__(self, model):

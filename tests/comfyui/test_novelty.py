@@ -76,11 +76,14 @@ def test_nothing_novel_enough_stops_the_run_and_says_so(server, as_prompt):
     assert error["node_type"] == "RarityRankImages" and "the floor is 60 bits" in error["exception_message"]
 
 
-def test_comfyui_s_own_encoder_makes_the_space_that_diffusers_makes(on_comfyui):
-    """A tiny random CLIP in ComfyUI's real class and in transformers, with the same weights: the same embeddings."""
-    pytest.importorskip("transformers")
+def test_three_loaders_of_one_encoder_make_one_space(on_comfyui):
+    """A tiny random CLIP in ComfyUI's real class, in transformers and in OpenCLIP, with the same weights: the same embeddings."""
+    pytest.importorskip("open_clip")
     found = on_comfyui("clip_vision.py")
-    assert found["node"] == found["transformers"], "one space, whoever loaded the encoder"
+    assert found["node"] == found["transformers"] == found["OpenCLIP"], "one space, whoever loaded the encoder"
     assert found["other"] != found["node"] and found["other"]["width"] == found["node"]["width"]
-    # Both read 8-bit pictures of the encoder's own size; what is left is rounding of float32 through two layers.
-    assert found["difference"] < 1e-4 * found["scale"]
+    # All read 8-bit pictures of the encoder's own size; what is left is rounding of float32 through two layers.
+    assert max(found["difference"], found["OpenCLIP's difference"]) < 1e-4 * found["scale"]
+    # From 207 x 150: both cut out the same pixels, ComfyUI's are rounded to eight bits.
+    assert 0 < found["resized"] < 0.01
+    assert "SigLIP encoders do that" in found["siglip"]

@@ -217,9 +217,9 @@ def test_encode_with_clip_vision_names_the_encoder_by_what_it_does(run, density)
 
 def test_encode_needs_exactly_one_eye_that_gives_one_vector(run, model):
     images = torch.rand(2, 8, 8, 3)
-    with pytest.raises(RarityError, match="exactly one of prior and clip_vision, got none"):
+    with pytest.raises(RarityError, match="exactly one of prior, clip_vision and encoder, got none"):
         run(nodes.RarityEncodeImages, images=images)
-    with pytest.raises(RarityError, match="got both"):
+    with pytest.raises(RarityError, match="got prior and clip_vision"):
         run(nodes.RarityEncodeImages, images=images, prior=model[0], clip_vision=FakeClipVision())
     with pytest.raises(RarityError, match="SigLIP"):
         run(nodes.RarityEncodeImages, images=images, clip_vision=FakeClipVision(per_patch=True))

@@ -1,4 +1,5 @@
-"""A tiny random CLIP encoder in ComfyUI's own class, through RarityEncodeImages, beside transformers' with the same weights.
+"""A tiny random CLIP encoder in ComfyUI's own class, through RarityEncodeImages, beside transformers' and OpenCLIP's with the
+same weights.
 
     python tests/support/clip_vision.py --comfyui FOLDER
 """
@@ -23,47 +24,66 @@ def main():
     import comfy.options
 
     comfy.options.enable_args_parsing()
+    from rarity.density.errors import RarityError
     from rarity.generators.kandinsky_prior import encoder_fingerprint, encoder_name
+    from rarity.generators.openclip import load_open_clip
     from rarity.nodes import RarityEncodeImages
-    from transformers import CLIPVisionModelWithProjection
+    from tiny_open_clip import NAME, build_tiny_open_clip, transformers_models
 
     pictures = torch.randint(0, 256, (3, SIZE, SIZE, 3), generator=torch.Generator().manual_seed(0)) / 255.0
-    theirs, ours = _both(CLIPVisionModelWithProjection, seed=0)
-    with torch.inference_mode():
+    y, x = torch.linspace(0, 20, 150)[:, None], torch.linspace(0, 20, 207)[None, :]
+    large = torch.stack([0.5 + 0.5 * torch.sin(a * x + b * y) for a, b in ((1, 0.3), (0.4, 1), (1, -1))], dim=-1)[None]
+    models = transformers_models(0)
+    theirs, ours = models[0], _native(models[0])
+    refusal = ""
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         embeddings = RarityEncodeImages.execute(images=pictures, clip_vision=ours).args[0]
-        other = RarityEncodeImages.execute(images=pictures, clip_vision=_both(CLIPVisionModelWithProjection, 1)[1]).args[0]
+        other = RarityEncodeImages.execute(images=pictures, clip_vision=_native(transformers_models(1)[0])).args[0]
+        encoder = load_open_clip(NAME, build_tiny_open_clip(folder, models=models))
+        words = RarityEncodeImages.execute(images=pictures, encoder=encoder).args[0]
+        sizes = [RarityEncodeImages.execute(images=large, **eye).args[0].vectors for eye in ({"clip_vision": ours}, {"encoder": encoder})]
+        try:
+            RarityEncodeImages.execute(images=pictures, clip_vision=_siglip())
+        except RarityError as error:
+            refusal = str(error)
         mean, std = (torch.tensor(value) for value in (ours.image_mean, ours.image_std))
         expected = theirs(((pictures - mean) / std).movedim(-1, 1)).image_embeds
     space = {"encoder": encoder_name(theirs.config), "fingerprint": encoder_fingerprint(theirs), "width": 32, "kind": "raw"}
     json.dump({
         "node": embeddings.space.to_dict(),
         "transformers": space,
+        "OpenCLIP": words.space.to_dict(),
         "other": other.space.to_dict(),
+        "siglip": refusal,
+        "OpenCLIP's difference": float((words.vectors - expected).abs().max()),
+        "resized": float(((sizes[0] - sizes[1]).norm(dim=1) / sizes[0].norm(dim=1)).max()),
         "difference": float((embeddings.vectors - expected).abs().max()),
         "scale": float(expected.abs().max()),
     }, sys.stdout)
 
 
-def _both(model_class, seed):
-    """(transformers' model, ComfyUI's CLIP_VISION) of the same random weights."""
-    import comfy.clip_vision
-    from transformers import CLIPVisionConfig
-
-    config = CLIPVisionConfig(hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                              image_size=SIZE, patch_size=8, projection_dim=32, hidden_act="quick_gelu")
-    torch.manual_seed(seed)
-    model = model_class(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():  # transformers starts them so small that every picture looks alike
-            weight.add_(0.2 * torch.randn_like(weight))
-            weight.copy_(weight.half())  # the type ComfyUI keeps text and image encoders in
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config.to_dict() | {"model_type": "clip_vision_model"}))
-        native = comfy.clip_vision.ClipVisionModel(str(path))
+def _native(model):
+    """ComfyUI's CLIP_VISION with the weights of transformers' model."""
+    native = _loaded(model.config.to_dict() | {"model_type": "clip_vision_model"})
     missing, unexpected = native.load_sd(model.state_dict())
     assert not missing and all("position_ids" in name for name in unexpected), (missing, unexpected)
-    return model, native
+    return native
+
+
+def _siglip():
+    """ComfyUI's CLIP_VISION of a tiny SigLIP, which makes no one vector a picture."""
+    return _loaded({"model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
+                    "num_attention_heads": 4, "image_size": SIZE, "patch_size": 8, "num_channels": 3,
+                    "hidden_act": "gelu_pytorch_tanh"})
+
+
+def _loaded(config):
+    import comfy.clip_vision
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(config))
+        return comfy.clip_vision.ClipVisionModel(str(path))
 
 
 if __name__ == "__main__":

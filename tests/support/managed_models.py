@@ -27,7 +27,7 @@ def main():
     def held():
         names = []
         for entry in model_management.current_loaded_models:
-            while type(entry).__name__ in ("LoadedModel", "ModelPatcher", "_Kandinsky"):
+            while type(entry).__name__ in ("LoadedModel", "ModelPatcher", "_Plain"):
                 entry = entry.model
             names.append(type(entry).__name__)
         return names
