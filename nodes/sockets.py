@@ -13,6 +13,8 @@ Exposure = io.Custom("RARITY_EXPOSURE")
 Concept = io.Custom("RARITY_CONCEPT")
 Gate = io.Custom("RARITY_GATE")
 Encoder = io.Custom("RARITY_ENCODER")  # reads pictures and text, and imagines nothing
+PriorLatent = io.Custom("PRIOR_LATENT")  # of comfyui-kandinsky22: a bare tensor [1, 1280]
+IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tensor [N, d], of its standard models
 
 
 def seed_input(tooltip):

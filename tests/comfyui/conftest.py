@@ -76,6 +76,8 @@ def _running(comfyui, tmp_path_factory, model, native=None):
         for folder in native.iterdir() if native else ():
             (server.base / "models").mkdir(exist_ok=True)
             (server.base / "models" / folder.name).symlink_to(folder, target_is_directory=True)
+        if native:
+            (server.base / "custom_nodes" / "small_models").symlink_to(SUPPORT / "small_models", target_is_directory=True)
         if model[0] != model[1]:
             diffusers = server.base / "models" / "diffusers"
             diffusers.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ the VAE (a TAESD is accepted inside a checkpoint). Text encoders, vision encoder
 layers are all there, in half precision, and all but the first are zero, which a residual network passes through. Zeros are
 holes in the file: they take no room on the disk, but their memory when loaded.
 
+NAME_small is the same model with those shrunk, too, for a ComfyUI that tests/support/small_models has taught their sizes.
+
 | name | what it is | inside |
 |---|---|---|
 | sd15 | Stable Diffusion 1.5 | U-Net, CLIP-L text encoder, VAE |
@@ -30,6 +32,10 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from small_models import CASCADE, TEXT_LAYERS  # noqa: E402
+from small_models import VISION as SMALL_VISION  # noqa: E402
+
 UNET = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
         "legacy": False, "num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1],
         "transformer_depth_output": [0, 0], "transformer_depth_middle": -1, "num_heads": -1, "num_head_channels": 64}
@@ -48,8 +54,12 @@ VISION = {"clip_vision_l": "clip_vision_config_vitl.json", "clip_vision_h": "cli
 INSIDE = {"sd21_unclip_l": "clip_vision_l", "sd21_unclip_h": "clip_vision_h", "cascade_c": "clip_vision_l"}
 CHECKPOINTS = [*UNETS, "cascade_c", "cascade_b"]
 NAMES = [*CHECKPOINTS, *VISION]
+SMALL = "_small"
 DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
-DEEPER = re.compile(r"(encoder\.layers|transformer_blocks)\.[1-9]\d*\.|self_attn\.[qk]_proj|encoder\.layers\.0\.mlp")
+DEEPER = re.compile(
+    r"(encoder\.layers|transformer_blocks)\.[1-9]\d*\.|(down|up)_blocks\.\d+\.([3-9]|\d\d)\."
+    r"|self_attn\.[qk]_proj|encoder\.layers\.0\.mlp"
+)
 NORM = re.compile(r"norm\d?\.(weight|bias)$")
 GAINS = [  # so that pictures and words change what comes out, and a deep stack does not explode
     (r"clip_vision.*\.0\.self_attn", 4.0),
@@ -58,6 +68,8 @@ GAINS = [  # so that pictures and words change what comes out, and a deep stack 
     (r"taesd_decoder\.19\.", 0.15),
     (r"taesd", math.sqrt(2)),
     (r"label_emb\.0\.2|attn2\.to_out", 4.0),
+    (r"cascade.*\.attn\.out_proj", 16.0),
+    (r"stage_a\.out_block", 0.004),
 ]
 
 
@@ -65,13 +77,14 @@ def main():
     parser = argparse.ArgumentParser(description="Small random-weight models in the native formats.")
     parser.add_argument("out", type=Path, help="written here as below ComfyUI's models folder")
     parser.add_argument("--comfyui", type=Path, required=True, help="a checkout; nothing is written into it")
-    parser.add_argument("--only", nargs="*", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    choices = [*NAMES, *(name + SMALL for name in NAMES)]
+    parser.add_argument("--only", nargs="*", choices=choices, default=NAMES, metavar="NAME", help=", ".join(choices))
     arguments = parser.parse_args()
     _find_comfyui(arguments.comfyui)
     for name in arguments.only:
-        path = arguments.out / ("clip_vision" if name in VISION else "checkpoints") / f"{name}.safetensors"
+        path = arguments.out / ("clip_vision" if name.startswith("clip_vision") else "checkpoints") / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, state_dict(name))
+        write(path, state_dict(name.removesuffix(SMALL), small=name.endswith(SMALL)))
         taken = path.stat()
         sys.stdout.write(
             f"{path}: {taken.st_size / 2**20:,.0f} MiB, of which {taken.st_blocks * 512 / 2**20:,.0f} on the disk\n"
@@ -86,16 +99,16 @@ def _find_comfyui(place):
     args.cpu = True
 
 
-def state_dict(name):
+def state_dict(name, small=False):
     """The tensors of one model, named as the published files name them."""
     if name in VISION:
-        return _vision(name)
+        return _vision(name, small)
     if name in UNETS:
-        return _stable_diffusion(name)
-    return _cascade(name)
+        return _stable_diffusion(name, small)
+    return _cascade(name, small)
 
 
-def _stable_diffusion(name):
+def _stable_diffusion(name, small):
     import comfy.supported_models as supported
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.taesd.taesd import TAESD
@@ -106,17 +119,17 @@ def _stable_diffusion(name):
     model = kind({})
     tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(UNetModel, **config), name))
     for prefix, described in TEXT[name].items():
-        tensors |= model.process_clip_state_dict_for_saving(_text(prefix, described))
+        tensors |= model.process_clip_state_dict_for_saving(_text(prefix, described, small))
     vae = _filled(TAESD(), "taesd")
     # A random network keeps the noise it starts from, some ten times what a picture's latents measure.
     vae["taesd_decoder.19.bias"] = torch.full((3,), 0.5)
     vae["vae_scale"] = torch.tensor(0.1 * model.latent_format.scale_factor)
     tensors |= model.process_vae_state_dict_for_saving(vae)
     if name in INSIDE:
-        tensors |= model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name]))
+        tensors |= model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name], small))
     return tensors
 
-def _cascade(name):
+def _cascade(name, small):
     import comfy.supported_models as supported
     from comfy.ldm.cascade.stage_a import StageA
     from comfy.ldm.cascade.stage_b import StageB
@@ -125,28 +138,32 @@ def _cascade(name):
     if name == "cascade_b":
         config = {"c_hidden": [320, 576, 1152, 1152], "nhead": [-1, 9, 18, 18],
                   "blocks": [[2, 4, 14, 4], [4, 14, 4, 2]], "block_repeat": [[1, 1, 1, 1], [2, 2, 2, 2]]}
-        stage, vae = _filled(_on_meta(StageB, **config), name), {f"vae.{key}": x for key, x in _filled(StageA(), "stage_a").items()}
+        stage = _filled(_on_meta(StageB, **CASCADE["b"] if small else config), name)
+        vae = {f"vae.{key}": x for key, x in _filled(StageA(), "stage_a").items()}
+        vae["vae.out_block.0.bias"] = torch.full((12,), 0.5)
         return supported.Stable_Cascade_B({}).process_unet_state_dict_for_saving(stage) | vae
     config = {"c_cond": 1536, "c_hidden": [1536, 1536], "nhead": [24, 24], "blocks": [[4, 12], [12, 4]]}
     model = supported.Stable_Cascade_C({})
-    tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(StageC, **config), name))
-    text = _text("clip_g", "clip_config_bigg.json")
+    tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(StageC, **CASCADE["c"] if small else config), name))
+    text = _text("clip_g", "clip_config_bigg.json", small)
     text["clip_g.text_projection"] = text.pop("clip_g.transformer.text_projection.weight").T.contiguous()
     tensors |= {f"text_encoder.{key}": x for key, x in text.items()}
-    return tensors | model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name]))
+    return tensors | model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name], small))
 
 
-def _text(prefix, config):
+def _text(prefix, config, small):
     from comfy.clip_model import CLIPTextModel
 
-    tensors = _filled(_on_meta(CLIPTextModel, _config(config)), prefix)
+    sizes = _config(config) | ({"num_hidden_layers": TEXT_LAYERS} if small else {})
+    tensors = _filled(_on_meta(CLIPTextModel, sizes), prefix)
     return {f"{prefix}.transformer.{key}": x for key, x in tensors.items()}
 
 
-def _vision(name):
+def _vision(name, small):
     from comfy.clip_model import CLIPVisionModelProjection
 
-    return _filled(_on_meta(CLIPVisionModelProjection, _config(VISION[name])), name)
+    sizes = _config(VISION[name]) | (SMALL_VISION if small else {})
+    return _filled(_on_meta(CLIPVisionModelProjection, sizes), name)
 
 
 def _config(name):

@@ -26,6 +26,10 @@ def get_torch_device():
     return torch.device("cpu")
 
 
+def intermediate_device():
+    return torch.device("cpu")
+
+
 def load_model_gpu(model):
     pass
 

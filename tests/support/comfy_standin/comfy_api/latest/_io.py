@@ -115,6 +115,8 @@ Boolean = _socket("BOOLEAN", _BooleanInput)
 Combo = _socket("COMBO", _ComboInput)
 Image = _socket("IMAGE")
 ClipVision = _socket("CLIP_VISION")
+ClipVisionOutput = _socket("CLIP_VISION_OUTPUT")
+Model = _socket("MODEL")
 Latent = _socket("LATENT")
 Vae = _socket("VAE")
 

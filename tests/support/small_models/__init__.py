@@ -1,0 +1,78 @@
+"""Teaches a ComfyUI smaller sizes than it knows, for tests: linked into custom_nodes, or `small_models.teach()` in a script.
+
+ComfyUI has a table of sizes for text encoders, vision encoders and the stages of Stable Cascade, and nothing else loads. With this
+it also builds those of make_checkpoints.py's *_small models: its own classes, with the sizes read off the file's tensors.
+Whatever ComfyUI knows by itself is built as ever.
+"""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+NODE_CLASS_MAPPINGS = {}  # ComfyUI takes this for a node pack
+
+VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 32}
+TEXT_LAYERS = 2
+CASCADE = {
+    "c": {"c_cond": 64, "c_hidden": [64, 64], "nhead": [4, 4], "blocks": [[1, 1], [1, 1]]},
+    "b": {"c_hidden": [32, 32, 64, 64], "nhead": [-1, 2, 4, 4], "blocks": [[1, 1, 1, 1], [1, 1, 1, 1]],
+          "block_repeat": [[1, 1, 1, 1], [1, 1, 1, 1]]},
+}
+
+
+def teach():
+    """Change ComfyUI's loaders in this process."""
+    import comfy.clip_vision
+    import comfy.model_detection
+    import comfy.sd
+    import comfy.supported_models
+
+    ours = comfy.clip_vision.load_clipvision_from_sd, comfy.model_detection.detect_unet_config, comfy.sd.CLIP.__init__
+
+    def load_clipvision_from_sd(sd, prefix="", convert_keys=False):
+        known = ours[0](dict(sd), prefix, convert_keys)
+        return known or _small_vision(comfy.clip_vision.convert_to_transformers(sd, prefix) if convert_keys else sd)
+
+    def detect_unet_config(state_dict, key_prefix, metadata=None):
+        config = ours[1](state_dict, key_prefix, metadata)
+        stage = (config or {}).get("stable_cascade_stage")
+        first = state_dict.get(f"{key_prefix}down_blocks.0.0.channelwise.4.weight")
+        small = stage and first.shape[0] == CASCADE[stage]["c_hidden"][0]
+        return config | CASCADE[stage] if small else config
+
+    def clip(self, target=None, embedding_directory=None, no_init=False, tokenizer_data={}, parameters=0, model_options={}):
+        shallow = {f"{name}_model_config": {"num_hidden_layers": TEXT_LAYERS} for name in ("clip_l", "clip_g", "clip_h")
+                   if _layers(tokenizer_data, name) == TEXT_LAYERS}
+        ours[2](self, target, embedding_directory, no_init, tokenizer_data, parameters, {**model_options, **shallow})
+
+    comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
+    comfy.model_detection.detect_unet_config = detect_unet_config
+    comfy.sd.CLIP.__init__ = clip
+
+
+def _small_vision(sd):
+    import comfy.clip_vision
+
+    if "vision_model.embeddings.patch_embedding.weight" not in sd:
+        return None
+    config = VISION | {"image_size": 224, "num_channels": 3, "hidden_act": "gelu", "model_type": "clip_vision_model",
+                       "projection_dim": sd["visual_projection.weight"].shape[0]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(config))
+        built = comfy.clip_vision.ClipVisionModel(str(path))
+    missing, unexpected = built.load_sd(sd)
+    assert not missing
+    for key in set(sd) - set(unexpected):
+        sd.pop(key)
+    return built
+
+
+def _layers(sd, name):
+    found = [re.match(rf"{name}\.transformer\.text_model\.encoder\.layers\.(\d+)\.", key) for key in sd]
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+if __name__ != "small_models":
+    teach()
