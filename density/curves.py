@@ -18,6 +18,7 @@ TALL, STRIP, BETWEEN, FOOT = 190, 84, 44, 66  # height of the first curve, of th
 TITLES = {
     "bits": "Rarity in bits",
     "inside": "Inside every guardrail (share)",
+    "validity": "Still the subject: P(yes) of the gate",
     "how far": "How far from the picture (1: as far as unrelated samples)",
     "anchor": "Anchor: the same way as the subject (cosine)",
     "anchor_cosine": "The same way as the typical sample (cosine)",
@@ -142,7 +143,7 @@ def _draw(axes, trajectory: Trajectory, name: str, sample: int | None, unit: flo
         bold, values, sample = values.mean(dim=1), values[:, :0], None
     edges = [edge for edge in (low, high) if math.isfinite(edge)]
     every = torch.cat([values.flatten(), bold, torch.tensor(edges, dtype=torch.float64)])
-    bottom, top = (0.0, 1.0) if name == "inside" else (float(every.min()), float(every.max()))
+    bottom, top = (0.0, 1.0) if name in ("inside", "validity") else (float(every.min()), float(every.max()))
     room = max(0.08 * (top - bottom), 1e-3 * max(abs(bottom), abs(top)), 1e-9)
     axes.set_ylim(bottom - room, top + room)
     if name == "bits":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuard
 from .shells import shell as shell_of
 from .tensors import generator, ordinary
 from .trajectory import Trajectory, stack
+
+logger = logging.getLogger(__name__)
 
 # How strongly a sample inside every guardrail is drawn back to its start, against the full step of one outside: results
 # stay near their own starts, and so as varied as these.
@@ -232,9 +235,15 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     read = stack(readings)
     extrapolated = density.calibration.extrapolated(bits)
     accepted, allowed = read["inside"][-1] > 0, allowed_by(chain)
+    notes = ()
     if gate:
         accepted, allowed["validity"] = accepted & (read["validity"][-1] >= gate.threshold), (gate.threshold, math.inf)
-    return Trajectory(tuple(kept_steps), tuple(kept), read, bits, accepted, extrapolated, allowed=allowed)
+        if read["validity"][1:].max() < gate.threshold:
+            notes = (gate.never("any of these on their way", read["validity"][1:].flatten()),)
+            logger.warning("%s", *notes)
+    return Trajectory(
+        tuple(kept_steps), tuple(kept), read, bits, accepted, extrapolated, allowed=allowed, notes=notes
+    )
 
 
 def _tangent(v: Tensor, u: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ class Trajectory:
     ----------
     steps : S step numbers.   embeddings : S sets of N embeddings.
     readings : name -> [S, N]: bits, t2, residual, norm, anchor_cosine, inside (1 where every guardrail accepts, else 0),
-        and the reading of every guardrail and direction by its name.
+        and the reading of every guardrail and direction by its name; with a gate validity, P(yes).
     target_bits : what was asked for.   half_width : the band is target_bits -/+ half_width.
-    accepted : [N] bool, every guardrail accepts the result.
+    accepted : [N] bool, every guardrail accepts the result, and the gate says Yes to it.
     extrapolated : the target lies past what the density's samples resolve.
-    allowed : name of a guardrail's reading -> its lowest and highest value inside.
+    allowed : name of a guardrail's reading, or validity -> its lowest and highest value inside.
+    notes : what the user should know, in sentences.
     """
 
     steps: tuple[int, ...]
@@ -34,6 +35,7 @@ class Trajectory:
     extrapolated: bool
     half_width: float = 1.0
     allowed: dict[str, tuple[float, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def band(self) -> tuple[float, float]:
@@ -79,14 +81,19 @@ class Trajectory:
 
     def report(self) -> str:
         """What came out, in a sentence or two."""
-        count, inside = len(self.final), int(self.in_band.sum())
+        count, in_band = len(self.final), int(self.in_band.sum())
+        inside = self.readings["inside"][-1] if "inside" in self.readings else self.accepted
         text = (
-            f"{inside} of {count} are about 1 in {2**self.target_bits:,.0f} ({self.target_bits:.1f} bits, "
-            f"within {self.half_width:g}), {int(self.accepted.sum())} inside every guardrail."
+            f"{in_band} of {count} are about 1 in {2**self.target_bits:,.0f} ({self.target_bits:.1f} bits, "
+            f"within {self.half_width:g}), {int(inside.sum())} inside every guardrail."
         )
+        if "validity" in self.readings and "validity" in self.allowed:
+            threshold = self.allowed["validity"][0]
+            valid = int((self.readings["validity"][-1] >= threshold).sum())
+            text += f" The gate says Yes to {valid} of {count} (P(yes) of at least {threshold:g})."
         if self.extrapolated:
             text += " The target is rarer than the density's samples can show: the figure is extrapolated."
-        return text
+        return " ".join([text, *self.notes])
 
 
 def stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:

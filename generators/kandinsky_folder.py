@@ -55,7 +55,7 @@ def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[st
         parts |= {part: decoder_root / part.removeprefix("decoder_") for part in _DECODER_TEXT}
     problems = []
     for part, (description, has_weights) in wanted.items():
-        problems += _problems(parts[part], description, has_weights)
+        problems += missing_files(parts[part], description, has_weights)
     if problems:
         raise RarityError(
             f"{folder} is not a whole Kandinsky 2.1 or 2.2 model. Missing: {'; '.join(problems)}. Expected the "
@@ -127,7 +127,8 @@ def _part_folder(root: Path, part: str) -> Path:
     return prefixed if prefixed.is_dir() else root / bare
 
 
-def _problems(folder: Path, description: str, has_weights: bool) -> list[str]:
+def missing_files(folder: Path, description: str, has_weights: bool) -> list[str]:
+    """What a model's part lacks, in words: itself, the file that describes it, or weights that are safetensors."""
     name = f"{folder.parent.name}/{folder.name}"
     if not folder.is_dir():
         return [f"{name}/"]

@@ -21,7 +21,7 @@ from .files import (
     RaritySaveEmbeddings,
     RaritySaveExposure,
 )
-from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail
+from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail, RarityValidityGate
 from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
 from .local_score import RarityLocalScore, RarityPatchOrigins
 from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
@@ -69,6 +69,7 @@ NODES = [
     RaritySaveConcept,
     RarityLoadConcept,
     RarityExportConcept,
+    RarityValidityGate,
 ]
 
 

@@ -23,10 +23,14 @@ WITH_PRIOR = (
     "KandinskyCombinedPipeline",
 )
 
+VLMS = "LLM"  # where the packs that ask language models keep theirs
+ZERO_SHOT = "zero-shot (prior or encoder)"
+
 # ComfyUI gives an unknown folder type an empty extension set, which means "every file": say which ones are ours.
 for kind in KINDS:
     folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), {".safetensors"})
+folder_paths.add_model_folder_path(VLMS, str(Path(folder_paths.models_dir) / VLMS))
 
 
 def kandinsky_models():
@@ -107,6 +111,41 @@ def clip_checkpoint(name):
             "Put the .safetensors file of OpenCLIP there; other formats can run code and are never opened."
         )
     return folder_paths.get_full_path("clip_vision", name)
+
+
+def judges():
+    """List who can judge for RarityValidityGate: ZERO_SHOT, then the vision-language models in ComfyUI's `LLM` folders.
+
+    Offered is every folder with a config.json and .safetensors, there or one level further down.
+
+    Returns
+    -------
+    dict[str, Path | None]
+        Name in the menu -> folder; None for ZERO_SHOT.
+    """
+    found = {ZERO_SHOT: None}
+    for root in map(Path, folder_paths.get_folder_paths(VLMS)):
+        for config in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):
+            if any(config.parent.glob("*.safetensors")):
+                found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+    return found
+
+
+def judge_folder(name):
+    """The folder of a name that `judges` lists; None for ZERO_SHOT.
+
+    Raises
+    ------
+    RarityError
+        When nothing of that name is listed, which no name outside the folders is.
+    """
+    known = judges()
+    if name not in known:
+        raise RarityError(
+            f"There is no vision-language model {name!r} here. Found: {', '.join(known)}. Put the model's folder, with its "
+            "config.json and .safetensors, into ComfyUI's models/LLM; other formats can run code and are never opened."
+        )
+    return known[name]
 
 
 def saved_names(kind):

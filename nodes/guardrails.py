@@ -2,11 +2,15 @@
 
 from comfy_api.latest import io
 
+from ..density.gates import ON_NO
 from ..density.guardrails import AnchorGuardrail, ResidualGuardrail
 from ..generators.contrast import contrast_guardrails
 from ..generators.demo import LETTERS
 from ..generators.encoding import the_one
+from ..generators.gate import ValidityGate, choose_judge
 from . import sockets
+from .folders import ZERO_SHOT, judge_folder, judges
+from .placement import WIDE_FIRST, ComfyPlacement, model_dtype
 
 CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
 OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or Optimize takes it."
@@ -142,3 +146,70 @@ class RarityContrastGuardrail(io.ComfyNode):
             embeddings, reader, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
         )
         return io.NodeOutput((*guardrail, *rails))
+
+
+class RarityValidityGate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityValidityGate",
+            display_name="Validity Gate",
+            category="Rarity/guardrails",
+            description="Looks at the pictures while they become rare and asks: is this still the subject? After a No it goes back "
+            "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
+            inputs=[
+                sockets.Decoder.Input("decoder", tooltip="Draws what is looked at: the decoder of the same model."),
+                io.String.Input("subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."),
+                io.Int.Input(
+                    "every",
+                    default=25,
+                    min=1,
+                    max=10000,
+                    tooltip="Steps, or iterations of learning, between two times it asks. Each time all pictures are drawn.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.01,
+                    max=0.99,
+                    step=0.01,
+                    tooltip="From which probability of a Yes on a picture counts as valid. Higher is stricter.",
+                ),
+                io.Combo.Input(
+                    "on_no",
+                    options=list(ON_NO),
+                    default="step back",
+                    tooltip="step back: to what was valid last, and on from there another way. stop: stay there. "
+                    "go on: only tell, in the trajectory.",
+                ),
+                io.Combo.Input(
+                    "judge",
+                    options=list(judges()),
+                    default=ZERO_SHOT,
+                    tooltip="Who looks. Zero-shot: the connected prior or encoder tells the subject from the alternatives. "
+                    "Or a vision-language model of models/LLM, which is asked. Press R to see one put there a moment ago.",
+                ),
+                sockets.Prior.Input("prior", optional=True, tooltip="For zero-shot: the prior of Load Kandinsky sees and reads."),
+                sockets.Encoder.Input("encoder", optional=True, tooltip="For zero-shot, instead of the prior: that of Load OpenCLIP."),
+                io.String.Input(
+                    "alternatives",
+                    multiline=True,
+                    optional=True,
+                    default="\n".join(LETTERS),
+                    tooltip="For zero-shot: what the pictures might be instead, one a line. A line equal to the subject is skipped.",
+                ),
+            ],
+            outputs=[
+                sockets.Gate.Output(display_name="gate", tooltip="The gate: Optimize Rarity and Learn Concept take it.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, decoder, subject, every, threshold, on_no, judge, prior=None, encoder=None, alternatives=""):
+        folder = judge_folder(judge)
+        eye = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder)
+        chosen = choose_judge(
+            subject, eye, alternatives.splitlines(), folder=folder,
+            dtype=model_dtype(folder, WIDE_FIRST), placement=ComfyPlacement(),
+        )
+        return io.NodeOutput(ValidityGate(chosen, decoder, every, threshold, on_no))

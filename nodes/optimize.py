@@ -69,6 +69,11 @@ class RarityOptimize(io.ComfyNode):
                     tooltip="With a picture: how far from it. 0 is the picture itself at the dialled rarity, "
                     "1 is as far as unrelated samples, 2 its opposite. How rare is the other dial.",
                 ),
+                sockets.Gate.Input(
+                    "gate",
+                    optional=True,
+                    tooltip="Validity Gate: looks at the pictures on the way, and turns back those that are not the subject any more.",
+                ),
             ],
             outputs=[
                 sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode draws them."),
@@ -86,9 +91,9 @@ class RarityOptimize(io.ComfyNode):
 
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
-                picture=None, how_far=0.4):
+                picture=None, how_far=0.4, gate=None):
         usual = choose_starts(embeddings, density, count, "usual", seed)
-        settings = {"directions": direction, "steps": steps, "seed": seed, "progress": node_progress()}
+        settings = {"directions": direction, "steps": steps, "seed": seed, "gate": gate, "progress": node_progress()}
         if picture is None:
             starts = choose_starts(embeddings, density, count, start_from, seed, guardrail)
             trajectory = optimize(density, starts, one_in, guardrail, **settings)

@@ -8,6 +8,7 @@ from ..generators.kandinsky import MINIATURE
 from ..generators.memory import Placement
 
 HALF_FIRST = (torch.float16, torch.bfloat16, torch.float32)
+WIDE_FIRST = (torch.bfloat16, torch.float16, torch.float32)  # language models outgrow the range of float16
 
 
 class ComfyPlacement(Placement):
@@ -43,10 +44,13 @@ class _Plain(torch.nn.Module):
         self.model = model
 
 
-def model_dtype(folder):
-    """The type for a model's weights: float32 for the miniature, for others what ComfyUI chooses for this machine."""
+def model_dtype(folder, halves=HALF_FIRST):
+    """The type for a model's weights: float32 for the miniature, for others what ComfyUI chooses for this machine.
+
+    `halves` are the types to choose from, the best for the model first.
+    """
     if folder == MINIATURE:
         return torch.float32
     device = comfy.model_management.get_torch_device()
-    chosen = comfy.model_management.unet_dtype(device, supported_dtypes=list(HALF_FIRST))
-    return chosen if chosen in HALF_FIRST else torch.float32  # eight bits, from ComfyUI's command line
+    chosen = comfy.model_management.unet_dtype(device, supported_dtypes=list(halves))
+    return chosen if chosen in halves else torch.float32  # eight bits, from ComfyUI's command line

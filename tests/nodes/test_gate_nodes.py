@@ -1,0 +1,56 @@
+"""The validity gate as a node: zero-shot and by a vision-language model, in Optimize Rarity, hostile names, clear errors."""
+
+import pytest
+import torch
+from rarity import nodes
+from rarity.density.errors import RarityError
+from rarity.nodes.folders import ZERO_SHOT
+
+
+@pytest.fixture
+def gate_of(run, model):
+    return lambda **given: run(
+        nodes.RarityValidityGate, decoder=model[1], **{"subject": "a letter r", "every": 5, "prior": model[0], **given}
+    )[0]
+
+
+def test_the_gate_in_optimize(run, gate_of, baseline, density):
+    gate = gate_of(alternatives="a letter p\nbold", threshold=0.3)
+    assert (gate.subject, gate.every, gate.threshold, gate.on_no) == ("a letter r", 5, 0.3, "step back")
+    rare, _, trajectory, report = run(
+        nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10, gate=gate
+    )
+    assert trajectory.steps == (0, 5, 10) and trajectory.readings["validity"].shape == (3, 3)
+    assert torch.equal(gate.validity_of(rare), trajectory.readings["validity"][-1])
+    assert "The gate says Yes to" in report
+    assert run(nodes.RarityArousalCurve, trajectory=trajectory)[0].shape[-1] == 3
+
+
+def test_the_menu_offers_whole_models_only_and_no_name_leaves_it(run, gate_of, tmp_path, monkeypatch):
+    import folder_paths
+    from tiny_vlm import build_qwen2_vl
+
+    root = tmp_path / "LLM"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "LLM", ([str(root)], set()))
+    build_qwen2_vl(root / "packs" / "tiny")
+    for name, files in {"pickled": ("config.json", "model.bin"), "bare": ("model.safetensors",)}.items():
+        (root / name).mkdir()
+        for file in files:
+            (root / name / file).write_bytes(b"{}")
+    (tmp_path / "outside").symlink_to(root / "packs" / "tiny", target_is_directory=True)
+    menu = next(item for item in nodes.RarityValidityGate.define_schema().inputs if item.id == "judge")
+    assert menu.options == [ZERO_SHOT, "packs/tiny"] and menu.default == ZERO_SHOT
+    asked = gate_of(judge="packs/tiny", prior=None).validity(torch.rand(3, 16, 16, 3))
+    assert asked.shape == (3,) and ((asked > 0) & (asked < 1)).all()
+    for name in ("../outside", str(tmp_path / "outside"), "pickled", "bare", "packs", "", "packs/../packs/tiny"):
+        with pytest.raises(RarityError, match="There is no vision-language model .*Found: zero-shot .*, packs/tiny"):
+            gate_of(judge=name)
+
+
+def test_what_a_zero_shot_gate_needs(gate_of):
+    with pytest.raises(RarityError, match="connect a prior or an encoder, or choose a vision-language model"):
+        gate_of(prior=None)
+    with pytest.raises(RarityError, match="at most one of prior and encoder"):
+        gate_of(encoder=object())
+    with pytest.raises(RarityError, match="needs at least one alternative"):
+        gate_of(alternatives="a letter r\n")
