@@ -1,0 +1,55 @@
+"""The bridges between embeddings and other sockets, run as ComfyUI runs them; tests/comfyui has them on the real thing."""
+
+import pytest
+import torch
+from rarity import nodes
+from rarity.density.errors import RarityError
+
+
+def test_one_output_an_embedding_and_no_shared_memory(run, rare):
+    embeddings = rare[0]
+    (outputs,) = run(nodes.RarityToClipVisionOutput, embeddings=embeddings)
+    assert [tuple(item.image_embeds.shape) for item in outputs] == [(1, embeddings.space.width)] * len(embeddings)
+    assert torch.equal(torch.cat([item.image_embeds for item in outputs]), embeddings.vectors)
+    before = embeddings.vectors.clone()
+    with torch.inference_mode():
+        outputs[0]["image_embeds"].zero_()
+    assert torch.equal(embeddings.vectors, before)
+    assert nodes.RarityToClipVisionOutput.define_schema().outputs[0].is_output_list
+
+
+def test_what_was_not_checked_is_said(rare):
+    shown = nodes.RarityToClipVisionOutput.execute(embeddings=rare[0]).ui.as_dict()["text"][0]
+    assert "connect clip_vision" in shown and "connect model" in shown and "3 embeddings" in shown
+
+
+def test_a_kandinsky_s_embeddings_to_and_from_the_older_pack(run, model, baseline):
+    latents, embeds = run(nodes.RarityToOtherPacks, embeddings=baseline, prior=model[0])
+    assert len(latents) == len(embeds) == len(baseline)
+    (back,) = run(nodes.RarityFromOtherPacks, prior_latent=latents[2].half(), prior=model[0])
+    assert back.space == baseline.space and torch.allclose(back.vectors[0], baseline.vectors[2], rtol=1e-3, atol=1e-3)
+
+
+def test_rows_of_another_width_are_refused(run, model):
+    with pytest.raises(RarityError, match="768 numbers wide, but .* makes"):
+        run(nodes.RarityFromOtherPacks, ip_adapter_embeds=torch.zeros(1, 768), prior=model[0])
+    with pytest.raises(RarityError, match=r"one vector a picture, .* got shape \[1, 257, 1280\]"):
+        run(nodes.RarityFromOtherPacks, ip_adapter_embeds=torch.zeros(1, 257, 1280), prior=model[0])
+
+
+def test_both_sockets_or_no_eye_is_an_error(run, model):
+    rows = torch.zeros(1, model[0].space.width)
+    with pytest.raises(RarityError, match="exactly one of prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds"):
+        run(nodes.RarityFromOtherPacks, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
+    with pytest.raises(RarityError, match="prior"):
+        run(nodes.RarityFromOtherPacks, prior_latent=rows)
+
+
+def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
+    from dataclasses import replace
+
+    from rarity.density.embeddings import Embeddings
+
+    foreign = Embeddings(baseline.vectors, replace(baseline.space, fingerprint="0" * 12))
+    with pytest.raises(RarityError, match="different embedding spaces"):
+        run(nodes.RarityToOtherPacks, embeddings=foreign, prior=model[0])
