@@ -226,12 +226,13 @@ class _Checkpoints:
 
     def check_settings(self) -> None:
         """Tell where rarity is read against samples that were drawn in another way."""
-        names = [name for name in ("steps", "guidance") if self.density.source.get(name, self.settings[name]) != self.settings[name]]
+        theirs, ours = self.density.source, self.settings
+        names = [name for name in ("steps", "guidance") if theirs.get(name, ours[name]) != ours[name]]
         if names:
-            theirs, ours = (", ".join(f"{name} {given[name]:g}" for name in names) for given in (self.density.source, self.settings))
-            self._note(
-                f"The density was learnt from samples with {theirs}, the concept with {ours}: rarity is off by as much as that "
-                "changes. Sample the baseline with the same."
+            described = [", ".join(f"{name} {given[name]}" for name in names) for given in (theirs, ours)]
+            self.tell(
+                f"The density was learnt from samples with {described[0]}, the concept with {described[1]}: rarity is off by as "
+                "much as that changes. Sample the baseline with the same."
             )
 
     def diverged(self, iteration: int, learning_rate: float) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from learning import KINDS, PROMPT, STEPS, WORD, digest, learn, relative_error
+from learning import KINDS, PROMPT, STEPS, WORD, Narrow, digest, learn, relative_error
 from rarity.density import BandLoss, Direction, GaussianDensity, RarityError
 from rarity.generators.concept_lora import adapted
 from rarity.generators.concept_sampling import Chain, sample_concept
@@ -22,26 +22,6 @@ def prior(tiny_kandinsky):
 @pytest.fixture(scope="module")
 def density(prior):
     return GaussianDensity.fit(prior.sample(PROMPT, 600, seed=11, steps=STEPS))
-
-
-class Narrow:
-    """A machine whose memory holds so many samples with their gradients: more end in the allocator's own error."""
-
-    def __init__(self, prior, most):
-        self.most, self.sizes = most, []
-        self.handle = prior.transformer.proj_in.register_forward_pre_hook(self.check)
-
-    def check(self, _, inputs):
-        if torch.is_grad_enabled():
-            self.sizes.append(len(inputs[0]))
-            if len(inputs[0]) > self.most:
-                torch.empty(2**60, dtype=torch.uint8)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.handle.remove()
 
 
 def joined(x):
