@@ -9,7 +9,7 @@ from .bridges import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToC
 from .checkpoints import RarityArousalCurve, RarityPickCheckpoint
 from .concepts import RarityLearnConcept, RaritySampleConcept
 from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
-from .embeddings import RarityEncodeImages, RarityLoadOpenCLIP, RaritySelectEmbeddings
+from .embeddings import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
 from .files import (
     RarityExportConcept,
     RarityLoadConcept,
@@ -64,6 +64,7 @@ NODES = [
     RarityToClipVisionOutput,
     RarityFromOtherPacks,
     RarityToOtherPacks,
+    RarityJoinEmbeddings,
     RarityLearnConcept,
     RaritySampleConcept,
     RaritySaveConcept,

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..density.embeddings import Embeddings
 from ..density.ranking import read_indices
 from ..generators.native import eye
 from ..generators.openclip import architectures, load_open_clip
@@ -78,6 +79,29 @@ class RaritySelectEmbeddings(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, indices):
         return io.NodeOutput(embeddings.select(read_indices(indices, len(embeddings))))
+
+
+class RarityJoinEmbeddings(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityJoinEmbeddings",
+            display_name="Join Embeddings",
+            category="Rarity/embeddings",
+            description="Makes one set of a list: pictures of different sizes come as a list and are encoded one by one; behind "
+            "this node they are one set again.",
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="A list of embeddings, all by the same encoder.")
+            ],
+            outputs=[
+                sockets.Embeddings.Output(display_name="embeddings", tooltip="All of them in one set, in the order of the list.")
+            ],
+            is_input_list=True,
+        )
+
+    @classmethod
+    def execute(cls, embeddings):
+        return io.NodeOutput(Embeddings.cat(embeddings))
 
 
 class RarityLoadOpenCLIP(io.ComfyNode):

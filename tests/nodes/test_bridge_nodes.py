@@ -53,3 +53,26 @@ def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
     foreign = Embeddings(baseline.vectors, replace(baseline.space, fingerprint="0" * 12))
     with pytest.raises(RarityError, match="different embedding spaces"):
         run(nodes.RarityToOtherPacks, embeddings=foreign, prior=model[0])
+
+
+def test_a_list_of_pictures_of_different_sizes_becomes_one_set(run, model):
+    """As ComfyUI runs a list: Encode Images once for each picture, Join Embeddings once for all."""
+    sizes = [(40, 64), (64, 40), (33, 33)]
+    pictures = [torch.rand(1, *size, 3, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(sizes)]
+    parts = [run(nodes.RarityEncodeImages, images=picture, prior=model[0])[0] for picture in pictures]
+    (joined,) = run(nodes.RarityJoinEmbeddings, embeddings=parts)
+    assert len(joined) == 3 and torch.equal(joined.vectors, torch.cat([part.vectors for part in parts]))
+    assert nodes.RarityJoinEmbeddings.define_schema().is_input_list
+    with pytest.raises(RarityError, match="at least"):  # what forgetting it leads to
+        run(nodes.RarityFitDensity, embeddings=parts[0])
+
+
+@pytest.mark.parametrize("shape, words", [
+    ((1, 32, 32, 1), "greyscale: repeat it three times, with Convert Mask to Image"),
+    ((1, 32, 32, 4), "alpha channel: drop it, with Split Image with Alpha"),
+    ((1, 0, 32, 3), r"got shape \(1, 0, 32, 3\)"),
+    ((0, 32, 32, 3), r"got shape \(0, 32, 32, 3\)"),
+])
+def test_pictures_that_are_none_are_refused_with_what_to_do(run, model, shape, words):
+    with pytest.raises(RarityError, match=words):
+        run(nodes.RarityEncodeImages, images=torch.zeros(shape), prior=model[0])
