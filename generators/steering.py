@@ -16,12 +16,14 @@ from ..density.calibration import bits_from_one_in
 from ..density.directions import Direction, Wishes
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.gates import Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory, stack
+from .gate import ValidityGate
 from .memory import Placement
 from .steering_engines import ENGINES, Tried
 
@@ -43,6 +45,9 @@ class Steerable(Protocol):
         0 is the condition as it was. Differentiable in the offset, where the engine "gradient" is to be used.
         """
 
+    def pictures(self, offset: Tensor, rows: range) -> Tensor:
+        """The pictures themselves, [n, H, W, 3], 0 to 1: what a gate is shown."""
+
 
 @dataclass(frozen=True, eq=False)
 class Steering:
@@ -52,18 +57,24 @@ class Steering:
     ----------
     offsets : [S, k] float32, the best so far at every checkpoint; the last is the result.
     trajectory : readings of the same pictures under each.
+    fresh_bits : the rarity of as many pictures of other noise under the result, [n] bits; None before the end.
     drawn : how many pictures were made on the way.   notes : what the user should know, in sentences.
     """
 
     offsets: Tensor
     trajectory: Trajectory
     drawn: int
+    fresh_bits: Tensor | None = None
     notes: tuple[str, ...] = ()
 
     def report(self) -> str:
-        """What came out and what it took, in words."""
-        took = f"It took {self.drawn:,} pictures."
-        return " ".join((self.trajectory.report(), took, *self.notes))
+        """What came out, whether it holds for other noise, and what it took, in words."""
+        said = [self.trajectory.report()]
+        if self.fresh_bits is not None:
+            low, high = self.trajectory.band
+            inside = int(((low <= self.fresh_bits) & (self.fresh_bits <= high)).sum())
+            said.append(f"Of {len(self.fresh_bits)} with noise it never saw, {inside} are as rare.")
+        return " ".join((*said, f"It took {self.drawn:,} pictures.", *self.notes))
 
 
 def steer(
@@ -80,6 +91,7 @@ def steer(
     step_size: float = 0.02,
     keep_every: int = 5,
     seed: int = 0,
+    gate: ValidityGate | None = None,
     progress: Progress | None = None,
     watch: Callable[[Steering], bool | None] | None = None,
 ) -> Steering:
@@ -102,6 +114,9 @@ def steer(
         only memory and speed depend on; halved where they do not fit.
     iterations : the most steps, or generations.   step_size : of AdamW, or the first spread of CMA-ES, in the unit of offsets.
     keep_every : iterations between checkpoints.   seed : of CMA-ES.
+    gate : asked about the pictures at every checkpoint, which then are `gate.every` iterations apart. After a No the search
+        goes back to the last valid checkpoint with half the step size, and ends there after three in a row; or ends there at
+        once; or goes on, as the gate says.
     progress : called with (pictures done, at most in all); what it raises cancels.
     watch : called at every checkpoint with what is found so far, to keep, show or judge it; False ends it there.
 
@@ -129,11 +144,12 @@ def steer(
                 "Load the models in float32 or bfloat16, and check that model, VAE and prompt belong together."
             )
         aim = Aim(density, bits, chain, directions, first)
-        way = _Way(density, chain, aim.wishes, bits, draw)
+        way = _Way(density, chain, aim.wishes, bits, draw, gate)
         best = Tried(start, first, float(aim(first)))
-        way.keep(0, best)
+        way.ask_and_keep(0, best)
         steps = ENGINES[engine](draw, aim, best, step_size, seed)
-        draw.expect(pictures + iterations * steps.drawn_each)
+        draw.most += pictures + iterations * steps.drawn_each
+        keep_every = gate.every if gate else keep_every
         for iteration in range(1, iterations + 1):
             if best.loss == 0:
                 break
@@ -142,11 +158,17 @@ def steer(
                 way.note(f"It stopped at iteration {iteration}: values were no longer finite. Choose a step size below {step_size:g}.")
                 break
             best = min(best, tried, key=lambda one: one.loss)
-            if iteration % keep_every == 0 or iteration == iterations or best.loss == 0:
-                way.keep(iteration, best)
-                if watch and watch(way.steering()) is False:
-                    break
-        return way.steering()
+            if iteration % keep_every and iteration < iterations and best.loss > 0:
+                continue
+            answer = way.ask_and_keep(iteration, best)
+            if answer == "stop":
+                break
+            if answer == "step back":
+                best, step_size = way.tried[-1], step_size / 2
+                steps = ENGINES[engine](draw, aim, best, step_size, seed + iteration)
+            elif watch and watch(way.steering()) is False:
+                break
+        return way.end()
 
 
 class Aim:
@@ -172,9 +194,6 @@ class _Draw:
         self.generator, self.at_once, self.progress = generator, at_once, progress
         self.rows, self.drawn, self.most = range(pictures), 0, pictures
 
-    def expect(self, most: int) -> None:
-        self.most = most
-
     def __call__(self, offset: Tensor) -> Tensor:
         x = self.generator.embed(offset, self.rows)
         self.count(len(x))
@@ -187,25 +206,51 @@ class _Draw:
 
 
 class _Way:
-    """The checkpoints so far."""
+    """The checkpoints so far: the best of each, and what the user should know."""
 
-    def __init__(self, density, chain, wishes, bits: float, draw: _Draw):
-        self.density, self.chain, self.wishes, self.bits, self.draw = density, chain, wishes, bits, draw
-        self.steps, self.kept, self.readings, self.offsets, self.notes = [], [], [], [], ()
+    def __init__(self, density, chain, wishes, bits: float, draw: _Draw, gate: ValidityGate | None):
+        self.density, self.chain, self.wishes, self.bits, self.draw, self.gate = density, chain, wishes, bits, draw, gate
+        self.pullback = Pullback(gate) if gate else None
+        self.steps, self.tried, self.kept, self.readings, self.notes = [], [], [], [], ()
 
-    def keep(self, iteration: int, best: Tried) -> None:
+    def ask_and_keep(self, iteration: int, best: Tried) -> str:
+        """Keep a checkpoint unless the gate refuses it; returns what it says: "keep", "step back" or "stop"."""
+        said = {}
+        if self.gate:
+            shown = self.draw.generator.pictures(best.offset, self.draw.rows)
+            self.draw.count(len(shown))
+            said = {"validity": ordinary(self.gate.validity(shown))}
+            answer = self.pullback.follow(iteration, said["validity"])
+            if answer != "keep":
+                return answer
         self.steps.append(iteration)
+        self.tried.append(best)
         self.kept.append(Embeddings(best.x, self.density.space, (), {"kind": "steered"}))
-        self.readings.append(read_all(self.density, self.chain, self.wishes, self.kept[-1].vectors))
-        self.offsets.append(ordinary(best.offset, torch.float32))
+        self.readings.append(read_all(self.density, self.chain, self.wishes, self.kept[-1].vectors) | said)
+        return "keep"
 
-    def steering(self) -> Steering:
-        read = stack(self.readings)
+    def steering(self, fresh_bits: Tensor | None = None) -> Steering:
+        """Everything so far."""
+        read, allowed = stack(self.readings), allowed_by(self.chain)
+        accepted = read["inside"][-1] > 0
+        if self.gate:
+            accepted &= read["validity"][-1] >= self.gate.threshold
+            allowed["validity"] = (self.gate.threshold, math.inf)
         trajectory = Trajectory(
-            tuple(self.steps), tuple(self.kept), read, self.bits, read["inside"][-1] > 0,
-            self.density.calibration.extrapolated(self.bits), allowed=allowed_by(self.chain),
+            tuple(self.steps), tuple(self.kept), read, self.bits, accepted,
+            self.density.calibration.extrapolated(self.bits), allowed=allowed,
         )
-        return Steering(torch.stack(self.offsets), trajectory, self.draw.drawn, self.notes)
+        offsets = torch.stack([ordinary(one.offset, torch.float32) for one in self.tried])
+        return Steering(offsets, trajectory, self.draw.drawn, fresh_bits, self.notes)
+
+    def end(self) -> Steering:
+        """Everything, and what becomes of other noise."""
+        if self.gate and self.pullback.refused:
+            self.note(self.pullback.note(self.steps[-1]))
+        count = len(self.draw.rows)
+        self.draw.rows = range(count, 2 * count)
+        x = self.draw(self.tried[-1].offset)
+        return self.steering(self.density.bits(x) if torch.isfinite(x).all() else torch.full((count,), math.inf))
 
     def note(self, text: str) -> None:
         logger.warning("%s", text)

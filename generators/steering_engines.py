@@ -96,7 +96,9 @@ class Evolution:
             "verbose": -9, "verb_log": 0, "verb_disp": 0, "seed": math.nan,  # nan: the global random state is left alone
             "randn": lambda *shape: source.standard_normal(shape),
         }
-        self.strategy = cma.CMAEvolutionStrategy(np.zeros(max(k, 2)), step_size, options)
+        centre = np.zeros(max(k, 2))
+        centre[:k] = start.offset.numpy()
+        self.strategy = cma.CMAEvolutionStrategy(centre, step_size, options)
         self.drawn_each = self.strategy.popsize * len(draw.rows)
 
     def step(self) -> Tried | None:

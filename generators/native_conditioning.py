@@ -1,0 +1,149 @@
+"""A CONDITIONING steered to rarity with ComfyUI's own models: the engine's subspace, the memory it may take, and the report."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ..density.directions import Direction
+from ..density.errors import RarityError
+from ..density.gaussian import GaussianDensity
+from ..density.guardrails import Guardrail
+from ..density.trajectory import Trajectory
+from .conditions import Condition
+from .gate import ValidityGate
+from .memory import Placement, in_pieces
+from .native_steering import NativePictures
+from .steering import Progress, steer
+from .steering_engines import ADVICE
+
+STEP_SIZES = {"gradient": 0.02, "evolution": 0.3}
+GIB = 2**30
+
+
+def optimize_conditioning(
+    model,
+    positive,
+    negative,
+    vae,
+    clip_vision,
+    density: GaussianDensity,
+    one_in: float = 1000,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    engine: str = "gradient",
+    directions: tuple[Direction, ...] = (),
+    variations=None,
+    dimensions: int = 8,
+    pictures: int = 4,
+    iterations: int = 30,
+    step_size: float = 0.0,
+    memory_gib: float = 0.0,
+    seed: int = 0,
+    gate: ValidityGate | None = None,
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+    preview: Callable[[Tensor], None] | None = None,
+    **sampling,
+) -> tuple[list, Trajectory, str, Tensor]:
+    """Find a CONDITIONING whose pictures, with any seed, are as rare as asked.
+
+    Parameters
+    ----------
+    model, positive, negative, vae, clip_vision : as in the graph that is to draw with it; none of them is changed.
+    density : what they usually make together, read by the same clip_vision.
+    one_in, guardrails, directions, engine, pictures, iterations, gate, progress : see `steer`.
+    variations : other wordings of the prompt, a CONDITIONING of several entries: what evolution searches among, see
+        `Condition.subspace`.   dimensions : their most.
+    step_size : 0 is the engine's own, see STEP_SIZES.
+    memory_gib : what gradients may take; 0 is what ComfyUI says is free.
+    seed : of picture 0; picture i has the seed + i.   preview : shown the first picture at every checkpoint.
+    sampling : steps, cfg, scheduler, width and height, see `NativePictures`.
+
+    Returns
+    -------
+    The new CONDITIONING; the trajectory; a report in words; the pictures [n, H, W, 3] under it.
+
+    Raises
+    ------
+    RarityError : as `steer`, `Condition` and `NativePictures`; a gradient that takes more memory than it may.
+    """
+    condition = Condition(positive)
+    basis = condition.subspace(variations, dimensions) if engine == "evolution" else condition.spread
+    generator = NativePictures(model, condition, negative, vae, clip_vision, basis, seed=seed, placement=placement, **sampling)
+    generator.space.require_same(density.space, "density")
+
+    def watch(steering) -> None:
+        if preview:
+            preview(generator.pictures(steering.offsets[-1], range(1)))
+
+    with PeakMemory(model.load_device) as peak:
+        at_once = _at_once(generator, pictures, memory_gib, model.load_device) if engine == "gradient" else pictures
+        steering = steer(
+            generator, density, one_in, guardrails, engine=engine, directions=directions, pictures=pictures, at_once=at_once,
+            iterations=iterations, step_size=step_size or STEP_SIZES.get(engine, 1.0), seed=seed, gate=gate, progress=progress,
+            watch=watch,
+        )
+    chosen = steering.offsets[-1]
+    report = (
+        f"{steering.report()} Each took {generator.steps} steps of the model, {steering.drawn * generator.steps:,} in all, "
+        f"and no more than {peak.gib:.1f} GiB of memory were in use."
+    )
+    return generator.result(chosen), steering.trajectory, report, generator.pictures(chosen, range(pictures))
+
+
+def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device: torch.device) -> int:
+    """How many pictures' gradients fit into the memory they may take: that of one is taken, and measured."""
+
+    def try_one(rows: range) -> None:
+        with torch.inference_mode(False), torch.enable_grad():
+            offset = torch.zeros(generator.size, requires_grad=True)
+            torch.autograd.grad(generator.embed(offset, rows).sum(), offset)
+
+    before = in_use(device)
+    with PeakMemory(device) as peak:
+        for _ in in_pieces(range(1), 1, try_one, generator.placement, ADVICE):
+            pass
+    copies = max(0, in_use(device) - before)  # of the weights: they stay
+    each = max(peak.bytes - before - copies, 2**20)
+    if memory_gib and copies + each > memory_gib * GIB:
+        raise RarityError(
+            f"The gradient of one picture takes {(copies + each) / GIB:.1f} GiB, and may take {memory_gib:g}. {ADVICE}"
+        )
+    room = memory_gib * GIB - copies if memory_gib else comfy.model_management.get_free_memory(device)
+    return max(1, min(pictures, int(room / each)))
+
+
+def in_use(device: torch.device) -> int:
+    """Bytes in use on the device where that counts its own, else by this process."""
+    import psutil  # ComfyUI needs it, too
+
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+class PeakMemory:
+    """The most bytes in use while inside, looked at fifty times a second. Looks, unlike a device's own counter, can be nested."""
+
+    def __init__(self, device: torch.device):
+        self._device, self._done, self.bytes = device, threading.Event(), in_use(device)
+
+    def __enter__(self):
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+        return self
+
+    def _sample(self):
+        while not self._done.wait(0.02):
+            self.bytes = max(self.bytes, in_use(self._device))
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._sampler.join()
+
+    @property
+    def gib(self) -> float:
+        return self.bytes / GIB
