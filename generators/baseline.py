@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -11,6 +12,7 @@ from ..density.convergence import Convergence, until_enough
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.files import load_embeddings, save_embeddings
+from ..density.spaces import EmbeddingSpace
 from .kandinsky_prior import Prior, Progress, sampling_source
 
 SHARD = 4096  # samples a file
@@ -33,7 +35,7 @@ def draw_baseline(
     prior, prompt, count, progress : as in `Prior.sample`; `settings` are its seed, steps, guidance, negative_prompt and
         batch_size.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
-    folder : where to keep them, as `keep_samples` does; None keeps nothing.
+    folder : where to keep them, as `keep` does; None keeps nothing.
 
     Returns
     -------
@@ -41,18 +43,10 @@ def draw_baseline(
 
     Raises
     ------
-    RarityError : as `Prior.sample` and `keep_samples`.
+    RarityError : as `Prior.sample` and `keep`.
     """
-    if folder is None:
-        batches = prior.sample_batches(prompt, count, progress=progress, **settings)
-    else:
-        batches = keep_samples(prior, folder, prompt, count, progress=progress, **settings)
-    convergence = Convergence(prior.space)
-    parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
-    batches.close()  # which keeps what was drawn beyond the end
-    vectors = torch.cat([part.vectors for part in parts])
-    report = [f"{len(vectors):,} samples of {prompt!r}."] + [convergence.report()] * stop_when_enough
-    return Embeddings(vectors, prior.space, source=_settings(parts[0])), "\n".join(report)
+    drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
+    return gather(drawn, count, f"samples of {prompt!r}", stop_when_enough=stop_when_enough, folder=folder)
 
 
 def keep_samples(
@@ -61,33 +55,73 @@ def keep_samples(
     prompt: str,
     count: int,
     *,
-    batch_size: int = 256,
     progress: Progress | None = None,
     **settings,
 ) -> Iterator[Embeddings]:
-    """The samples 0 ... count - 1 batch by batch: read where the folder has them, else drawn and kept there.
+    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`."""
+    return keep(_by_prior(prior, prompt, count, progress=progress, **settings), folder, count)
 
-    Whatever ends the sampling, what was drawn is kept: the next call with the same settings goes on behind it. No more
-    than SHARD samples and a batch are in memory at a time.
+
+class Drawn(NamedTuple):
+    """Embeddings that can be drawn in order, and again from anywhere.
+
+    space : of all of them.
+    source : all that decides about an embedding, but for its index.
+    after : called with an index, gives batches from there to the end, each with its own first index as `first` in its source.
+    check : called with the first kept ones before more are drawn behind them; raises where this is not how they were drawn.
+    shard : embeddings a file.
+    """
+
+    space: EmbeddingSpace
+    source: dict
+    after: Callable[[int], Iterator[Embeddings]]
+    check: Callable[[Embeddings], None] | None = None
+    shard: int | None = None
+
+
+def gather(
+    drawn: Drawn, count: int, what: str, *, stop_when_enough: bool = False, folder: str | Path | None = None
+) -> tuple[Embeddings, str]:
+    """All of them in memory, and a report in words: how many of `what`, and whether they are known to be enough.
+
+    Parameters and errors as those of `draw_baseline`.
+    """
+    batches = drawn.after(0) if folder is None else keep(drawn, folder, count)
+    convergence = Convergence(drawn.space)
+    parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
+    batches.close()  # which keeps what was drawn beyond the end
+    vectors = torch.cat([part.vectors for part in parts])
+    report = [f"{len(vectors):,} {what}."] + [convergence.report()] * stop_when_enough
+    return Embeddings(vectors, drawn.space, source=drawn.source), "\n".join(report)
+
+
+def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
+    """The embeddings 0 ... count - 1 batch by batch: read where the folder has them, else drawn and kept there.
+
+    Whatever ends the drawing, what was drawn is kept: the next call with the same settings goes on behind it. No more
+    than a shard and a batch are in memory at a time.
 
     Parameters
     ----------
+    drawn : what there is to draw.
     folder : of this baseline alone; made when it is missing. Its files are ordinary embeddings files.
-    prior, prompt, count, batch_size, progress, settings : as in `draw_baseline`.
+    count : how many.
 
     Returns
     -------
-    Batches of samples, in order.
+    Batches, in order.
 
     Raises
     ------
-    RarityError : the folder holds samples of another model, prompt or setting (named), or some are missing or damaged;
-        and as `Prior.sample`.
+    RarityError : the folder holds embeddings of another model, prompt or setting (named), or some are missing or damaged;
+        and what drawing raises.
     """
-    first, expected = 0, sampling_source(prompt, **settings)
+    first = 0
     for path in sorted(Path(folder).glob("*.safetensors")):
         part = load_embeddings(path)
-        _check_shard(path, part, prior, expected, first)
+        _check_shard(path, part, drawn, first)
+        if first == 0 and drawn.check:
+            drawn.check(part)
         first += len(part)
         if first - len(part) < count:
             yield part if first <= count else part.select(range(count - first + len(part)))
@@ -95,14 +129,20 @@ def keep_samples(
         return
     fresh: list[Embeddings] = []
     try:
-        drawn = prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
-        for batch in drawn:
+        for batch in drawn.after(first):
             fresh.append(batch)
-            if sum(map(len, fresh)) >= SHARD:
+            if sum(map(len, fresh)) >= (drawn.shard or SHARD):
                 _write_shard(Path(folder), fresh)
             yield batch
     finally:
         _write_shard(Path(folder), fresh)
+
+
+def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 256, progress=None, **settings) -> Drawn:
+    def after(first: int) -> Iterator[Embeddings]:
+        return prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
+
+    return Drawn(prior.space, sampling_source(prompt, **settings), after)
 
 
 def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
@@ -113,17 +153,12 @@ def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
         parts.clear()
 
 
-def _settings(part: Embeddings) -> dict:
-    return {key: value for key, value in part.source.items() if key != "first"}
-
-
-def _check_shard(path: Path, part: Embeddings, prior: Prior, expected: dict, first: int) -> None:
-    prior.space.require_same(part.space, f"samples in {path}")
-    found = _settings(part)
+def _check_shard(path: Path, part: Embeddings, drawn: Drawn, first: int) -> None:
+    drawn.space.require_same(part.space, f"samples in {path}")
     wrong = [
-        f"{key} {found.get(key)!r} (asked for: {value!r})"
-        for key, value in expected.items()
-        if found.get(key) != value
+        f"{key} {part.source.get(key)!r} (asked for: {value!r})"
+        for key, value in drawn.source.items()
+        if part.source.get(key) != value
     ]
     if wrong:
         raise RarityError(

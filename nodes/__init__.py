@@ -27,6 +27,7 @@ from .local_score import RarityLocalScore, RarityPatchOrigins
 from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
 from .optimize import RarityDirection, RarityOptimize
 from .sets import RarityDiversity, RarityOriginality
+from .stable_diffusion import RarityBaselineFromModel
 
 NODES = [
     RarityLoadKandinsky,
@@ -71,6 +72,7 @@ NODES = [
     RarityLoadConcept,
     RarityExportConcept,
     RarityValidityGate,
+    RarityBaselineFromModel,
 ]
 
 

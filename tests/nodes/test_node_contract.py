@@ -105,7 +105,8 @@ def test_schemas_only_grow():
     assert not broken_promises(then, now)
     # what lies on this machine
     menus = {("RarityLoadKandinsky", "model"), ("RarityLoadDensity", "name"), ("RarityLoadEmbeddings", "name"), ("RarityLoadConcept", "name"),
-             ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint"), ("RarityValidityGate", "judge")}
+             ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint"),
+             ("RarityBaselineFromModel", "sampler_name"), ("RarityBaselineFromModel", "scheduler"), ("RarityValidityGate", "judge")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 
 

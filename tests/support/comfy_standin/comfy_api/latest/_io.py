@@ -117,6 +117,7 @@ Image = _socket("IMAGE")
 ClipVision = _socket("CLIP_VISION")
 ClipVisionOutput = _socket("CLIP_VISION_OUTPUT")
 Model = _socket("MODEL")
+Conditioning = _socket("CONDITIONING")
 Latent = _socket("LATENT")
 Vae = _socket("VAE")
 

@@ -1,0 +1,4 @@
+"""Stand-in for `comfy.samplers`: menus. Sampling needs the real one."""
+
+SAMPLER_NAMES = ["euler", "dpmpp_2m"]
+SCHEDULER_NAMES = ["simple", "normal"]
