@@ -110,7 +110,7 @@ class VlmJudge:
     def _something_else(self, words: Tensor, share: float) -> str:
         top = words.mean(dim=0).topk(3)
         rather = ", ".join(
-            f"{self._tokenizer.decode([token])!r} ({chance:.0%})"
+            f"{self._tokenizer.decode([token])!r} ({chance:.1%})"
             for token, chance in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         )
         return (

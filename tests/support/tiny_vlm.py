@@ -66,8 +66,8 @@ def build_paligemma(folder):
     processor = PaliGemmaProcessor(pictures, tokenizer("<image>"))
     words = processor.tokenizer
     vision = SiglipVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8, projection_dim=16)
-    text = GemmaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=8)
-    config = PaliGemmaConfig(vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<image>"), vocab_size=len(words), projection_dim=16)
+    text = GemmaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=8, tie_word_embeddings=False)
+    config = PaliGemmaConfig(vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<image>"), vocab_size=len(words), projection_dim=16, tie_word_embeddings=False)
     torch.manual_seed(0)
     PaliGemmaForConditionalGeneration(config).save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -76,8 +76,13 @@ def build_paligemma(folder):
 
 def build_qwen2_vl(folder):
     """Qwen2-VL: pictures of any size as rows of patches with positions of their own."""
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
-    from transformers import Qwen2VLVideoProcessor
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
 
     special = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     words = tokenizer(*special)
@@ -101,3 +106,25 @@ def build_qwen2_vl(folder):
 
 
 BUILDERS = {"llava": build_llava, "paligemma": build_paligemma, "qwen2_vl": build_qwen2_vl}
+
+
+def teach(folder, yes, no):
+    """Set the last layer so that the answer is Yes to pictures like `yes` [1, H, W, 3], No to those like `no`.
+
+    With h what reaches that layer, logit(Yes) = a'h = -logit(No), where a'h(yes) = 8 and a'h(no) = -8; every other is 0.
+    """
+    from rarity.generators.vlm import VlmJudge
+
+    judge, seen = VlmJudge(folder, "a letter r"), []
+    last = judge._model.get_output_embeddings()
+    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].double()))
+    for pictures in (yes, no):
+        judge._next_word(pictures)
+    handle.remove()
+    answer = torch.linalg.lstsq(torch.stack(seen), torch.tensor([[8.0], [-8.0]], dtype=torch.float64), driver="gelsd").solution[:, 0]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.weight[judge._tokenizer.convert_tokens_to_ids("Yes")] = answer.float()
+        last.weight[judge._tokenizer.convert_tokens_to_ids("No")] = -answer.float()
+    judge._model.save_pretrained(folder)
+    return folder
