@@ -9,16 +9,15 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..density.directions import Direction
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.trajectory import Trajectory
 from .conditions import Condition
-from .gate import ValidityGate
 from .memory import Placement, in_pieces
+from .native_baseline import ModelPictures
 from .native_steering import NativePictures
-from .steering import Progress, steer
+from .steering import steer
 from .steering_engines import ADVICE
 
 STEP_SIZES = {"gradient": 0.02, "evolution": 0.3}
@@ -26,43 +25,34 @@ GIB = 2**30
 
 
 def optimize_conditioning(
-    model,
-    positive,
-    negative,
-    vae,
-    clip_vision,
+    drawing: ModelPictures,
+    eye,
     density: GaussianDensity,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
     engine: str = "gradient",
-    directions: tuple[Direction, ...] = (),
     variations=None,
     dimensions: int = 8,
     pictures: int = 4,
-    iterations: int = 30,
     step_size: float = 0.0,
     memory_gib: float = 0.0,
-    seed: int = 0,
-    gate: ValidityGate | None = None,
     placement: Placement | None = None,
-    progress: Progress | None = None,
     preview: Callable[[Tensor], None] | None = None,
-    **sampling,
+    **settings,
 ) -> tuple[list, Trajectory, str, Tensor]:
     """Find a CONDITIONING whose pictures, with any seed, are as rare as asked.
 
     Parameters
     ----------
-    model, positive, negative, vae, clip_vision : as in the graph that is to draw with it; none of them is changed.
-    density : what they usually make together, read by the same clip_vision.
-    one_in, guardrails, directions, engine, pictures, iterations, gate, progress : see `steer`.
+    drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
+    density : what these make together.   one_in, guardrails, engine, pictures : see `steer`.
     variations : other wordings of the prompt, a CONDITIONING of several entries: what evolution searches among, see
         `Condition.subspace`.   dimensions : their most.
     step_size : 0 is the engine's own, see STEP_SIZES.
     memory_gib : what gradients may take; 0 is what ComfyUI says is free.
-    seed : of picture 0; picture i has the seed + i.   preview : shown the first picture at every checkpoint.
-    sampling : steps, cfg, scheduler, width and height, see `NativePictures`.
+    placement : is asked to make room when memory is short.   preview : shown the first picture at every checkpoint.
+    settings : directions, iterations, keep_every, gate and progress, see `steer`.
 
     Returns
     -------
@@ -70,28 +60,31 @@ def optimize_conditioning(
 
     Raises
     ------
-    RarityError : as `steer`, `Condition` and `NativePictures`; a gradient that takes more memory than it may.
+    RarityError : as `steer` and `Condition`; gradients that cannot pass, or take more memory than they may.
     """
-    condition = Condition(positive)
-    basis = condition.subspace(variations, dimensions) if engine == "evolution" else condition.spread
-    generator = NativePictures(model, condition, negative, vae, clip_vision, basis, seed=seed, placement=placement, **sampling)
+    condition, by_gradient = Condition(drawing.positive), engine == "gradient"
+    basis = condition.spread if by_gradient else condition.subspace(variations, dimensions)
+    generator = NativePictures(drawing, eye, basis, placement)
     generator.space.require_same(density.space, "density")
 
     def watch(steering) -> None:
         if preview:
             preview(generator.pictures(steering.offsets[-1], range(1)))
 
-    with PeakMemory(model.load_device) as peak:
-        at_once = _at_once(generator, pictures, memory_gib, model.load_device) if engine == "gradient" else pictures
+    device = drawing.model.load_device
+    with PeakMemory(device) as peak:
+        at_once = pictures
+        if by_gradient:
+            generator.require_gradients()
+            at_once = _at_once(generator, pictures, memory_gib, device)
         steering = steer(
-            generator, density, one_in, guardrails, engine=engine, directions=directions, pictures=pictures, at_once=at_once,
-            iterations=iterations, step_size=step_size or STEP_SIZES.get(engine, 1.0), seed=seed, gate=gate, progress=progress,
-            watch=watch,
+            generator, density, one_in, guardrails, engine=engine, pictures=pictures, at_once=at_once, seed=drawing.seed,
+            step_size=step_size or STEP_SIZES.get(engine, 1.0), watch=watch, **settings,
         )
-    chosen = steering.offsets[-1]
+    chosen, calls = steering.offsets[-1], steering.drawn * drawing.steps
     report = (
-        f"{steering.report()} Each took {generator.steps} steps of the model, {steering.drawn * generator.steps:,} in all, "
-        f"and no more than {peak.gib:.1f} GiB of memory were in use."
+        f"{steering.report()} With {drawing.steps} steps each the model was called {calls:,} times. "
+        f"At most {peak.gib:.1f} GiB of memory were in use."
     )
     return generator.result(chosen), steering.trajectory, report, generator.pictures(chosen, range(pictures))
 

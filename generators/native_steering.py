@@ -1,11 +1,11 @@
-"""ComfyUI's own models as something to steer: few steps of Euler, the VAE and the vision encoder, with gradients or without."""
+"""ComfyUI's own models as something to steer: ordinary pictures, and gradients through sampling, VAE and vision encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import comfy.model_management
-import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -15,35 +15,44 @@ from ..density.errors import RarityError
 from ..density.tensors import ordinary, plain
 from .conditions import Condition
 from .memory import Placement, in_pieces
-from .native import clip_vision_space
+from .native import ClipVisionEncoder
+from .native_baseline import ModelPictures
+from .recomputed import copies_of, frozen, own, recomputed
 
 
 class NativePictures:
-    """What a MODEL draws for a CONDITIONING that an offset is added to, as a CLIP_VISION sees it.
+    """What a MODEL draws for a CONDITIONING that an offset is added to, as an encoder sees it.
 
-    Picture i is what a KSampler of batch size 1 with the seed `seed + i` and the sampler euler draws. Without gradients it is
-    ComfyUI's own sampling, decoding and encoding. With gradients each step, the decoding and the encoding are run once more
-    on the way back, one at a time, so that memory holds the inside of one of them only; the models' weights are copied once,
-    because ComfyUI loads them in a mode that gradients may not pass. Nothing of the models is changed.
+    Picture i is the KSampler's of batch size 1 with the seed `drawing.seed` + i. Without gradients it is drawn, decoded and
+    encoded as ever. With gradients each step, the decoding and the encoding run once more on the way back, one at a time, so
+    that memory holds the inside of one of them only; the models' weights are copied once, because ComfyUI loads them in a
+    mode that no gradient may pass. Nothing of the models is changed.
 
     Parameters
     ----------
-    model, vae, clip_vision : as ComfyUI loads them.   condition : what is steered.   negative : CONDITIONING.
-    basis : [k, m], what an offset's numbers mean, or [k], their units.   seed : of picture 0.
-    steps, cfg, scheduler : of the sampling.   width, height : of the pictures.
-    placement : is asked to make room when memory is short. Cancelled within a step.
+    drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
+    basis : [k, m], what an offset's numbers mean, or [k], their units.
+    placement : is asked to make room when memory is short.
     """
 
-    def __init__(self, model, condition: Condition, negative, vae, clip_vision, basis: Tensor, *, seed: int = 0, steps: int = 4,
-                 cfg: float = 4.0, scheduler: str = "normal", width: int = 256, height: int = 256,
-                 placement: Placement | None = None):
-        self.model, self.condition, self.negative, self.vae, self.clip_vision = model, condition, negative, vae, clip_vision
-        self.basis = ordinary(basis, torch.float32)
-        self.seed, self.steps, self.cfg, self.scheduler = seed, steps, cfg, scheduler
-        self.shape = _latent_shape(model, vae, width, height)
-        self.placement = placement or Placement()
-        self.space, self.size = clip_vision_space(clip_vision), basis.shape[-1]
+    def __init__(self, drawing: ModelPictures, eye, basis: Tensor, placement: Placement | None = None):
+        self.drawing, self.eye, self.condition = drawing, eye, Condition(drawing.positive)
+        self.basis, self.placement = ordinary(basis, torch.float32), placement or Placement()
+        self.space, self.size = eye.space, basis.shape[-1]
         self._copies = {}
+
+    def require_gradients(self) -> None:
+        """Raise a RarityError unless gradients can pass this sampler, model and encoder."""
+        if self.drawing.sampler_name != "euler":
+            raise RarityError(
+                f"Gradients pass the sampler euler, got {self.drawing.sampler_name}. Choose it, or the engine evolution."
+            )
+        if not isinstance(self.eye, ClipVisionEncoder):
+            raise RarityError("Gradients pass a CLIP_VISION only. Connect clip_vision, or choose the engine evolution.")
+        if any("control" in options for _, options in (*self.drawing.positive, *self.drawing.negative)):
+            raise RarityError("Gradients cannot pass a ControlNet. Choose the engine evolution, or add the hints behind this node.")
+        if len(self.drawing.latent_shape) != 3:
+            raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 
     def moved(self, offset: Tensor) -> list:
         """The CONDITIONING under an offset."""
@@ -52,114 +61,73 @@ class NativePictures:
     def result(self, offset: Tensor) -> list:
         """The CONDITIONING under an offset, to hand on."""
         with plain():
-            ((tokens, options),) = self.moved(offset)
-            return [[tokens.clone(), options]]
+            return own(self.moved(offset))
 
     def embed(self, offset: Tensor, rows: range) -> Tensor:
         """The embeddings [n, d] of the pictures `rows`; differentiable in the offset while gradients are on."""
         if torch.is_grad_enabled():
-            return self._see(self._decode(self._sample(offset, rows, Differentiable(self._frozen))))
-        with torch.inference_mode():
-            seen = [self.clip_vision.encode_image(shown).image_embeds for shown in self._draw(offset, rows)]
-            return torch.cat(seen).float().cpu()
+            return self._see(self._decode(self._sample(offset, rows)))
+        shown = self.pictures(offset, rows)
+        return self.eye.encode_images(shown, batch_size=len(shown)).vectors
 
     def pictures(self, offset: Tensor, rows: range) -> Tensor:
         """The pictures themselves, [n, H, W, 3], 0 to 1, on the CPU."""
         with torch.inference_mode():
-            return torch.cat(list(self._draw(offset, rows)))
+            drawing = replace(self.drawing, positive=self.moved(offset))
+            pieces = in_pieces(rows, len(rows), lambda piece: drawing.draw(piece, _cancel), self.placement)
+            return torch.cat([shown for _, shown in pieces])
 
-    def _draw(self, offset: Tensor, rows: range):
-        def draw(piece: range) -> Tensor:
-            return self.vae.decode(self._sample(offset, piece, None))[..., :3].cpu()
-
-        for _, shown in in_pieces(rows, len(rows), draw, self.placement):
-            yield shown
-
-    def _sample(self, offset: Tensor, rows: range, through: Differentiable | None) -> Tensor:
+    def _sample(self, offset: Tensor, rows: range) -> Tensor:
         """Latents of the pictures, by ComfyUI's guider, so that masks, areas and hints mean what they always do."""
-        model = self.model.clone()
-        if through:
-            model.set_model_unet_function_wrapper(through.around(model.model, model.model_options.get("model_function_wrapper")))
-        latent = comfy.sample.fix_empty_latent_channels(model, torch.zeros(len(rows), *self.shape))
-        noise = torch.cat([_noise(latent[:1], self.seed + row) for row in rows])
-        guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(_own(self.moved(offset)), _own(self.negative))
-        guider.set_cfg(self.cfg)
-        ready = comfy.samplers.KSampler(model, steps=self.steps, device=model.load_device, sampler="euler",
-                                        scheduler=self.scheduler, denoise=1.0, model_options=model.model_options)
-        return guider.sample(noise, latent, Euler(), ready.sigmas.clone(), disable_pbar=True, seed=self.seed + rows.start)
+        drawing, model = self.drawing, self.drawing.model.clone()
+        comfy.model_management.load_models_gpu([model])
+        model.set_model_unet_function_wrapper(self._instead_of(model.model, model.model_options.get("model_function_wrapper")))
+        shape, seeds = drawing.latent_shape, [(drawing.seed + row) % 2**64 for row in rows]
+        noise = torch.cat([torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
+        plan = comfy.samplers.KSampler(
+            model, drawing.steps, model.load_device, "euler", drawing.scheduler, 1.0, model.model_options
+        )
+        return comfy.samplers.sample(
+            model, noise, own(self.moved(offset)), own(drawing.negative), drawing.cfg, plan.device, Euler(), plan.sigmas.clone(),
+            model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
+        )
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        """Pictures [n, H, W, 3] as `VAE.decode` makes them, differentiable."""
-        vae = self.vae
-        comfy.model_management.load_models_gpu([vae.patcher])
-        decode = self._frozen(vae.first_stage_model, vae.first_stage_model.decode)
-        shown = Recomputed.apply(lambda z: vae.process_output(decode(z).float()), latents.to(vae.device, vae.vae_dtype))
-        return shown.movedim(1, -1)[..., :3]
-
-    def _see(self, shown: Tensor) -> Tensor:
-        """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
-        eye = self.clip_vision
-        comfy.model_management.load_models_gpu([eye.patcher])
-        encode = self._frozen(eye.model, eye.model.forward)
-        pixels = smooth_preprocess(shown.to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
-        return Recomputed.apply(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels)
-
-    def _frozen(self, module: torch.nn.Module, function: Callable) -> Callable:
-        """A function of a module as it is, on copies of its weights that gradients may pass; the copies are made once."""
-        if module not in self._copies:
-            tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            self._copies[module] = {f"module.{name}": _passable(tensor) for name, tensor in tensors.items()}
-        copies, call = self._copies[module], _Call(module, function)
-        return lambda *given, **named: torch.func.functional_call(call, copies, given, named)
-
-
-class Differentiable:
-    """Takes the place of a model's call inside ComfyUI's sampling: the same numbers, with gradients."""
-
-    def __init__(self, frozen):
-        self.frozen = frozen
-
-    def around(self, base: torch.nn.Module, other: Callable | None) -> Callable:
-        """What ComfyUI calls instead of the model, on top of what somebody else has put there already."""
+    def _instead_of(self, base: torch.nn.Module, other: Callable | None) -> Callable:
+        """What ComfyUI calls in place of the model, with the same numbers; `other` has taken that place before."""
+        apply = self._frozen(base, base.apply_model)
 
         def call(_, given: dict) -> Tensor:
-            told = _own(given["c"])
+            told = own(given["c"])
             names = [name for name, value in told.items() if isinstance(value, Tensor) and value.requires_grad]
-            apply = self.frozen(base, base.apply_model)
 
             def step(x: Tensor, time: Tensor, *moving: Tensor) -> Tensor:
                 now = told | dict(zip(names, moving, strict=True))
                 return other(apply, given | {"input": x, "timestep": time, "c": now}) if other else apply(x, time, **now)
 
-            moving = [told[name] for name in names]
-            return Recomputed.apply(step, given["input"], given["timestep"], *moving)
+            return recomputed(step, given["input"], given["timestep"], *(told[name] for name in names))
 
         return call
 
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Pictures [n, H, W, 3] as `VAE.decode` makes them, differentiable."""
+        vae = self.drawing.vae
+        comfy.model_management.load_models_gpu([vae.patcher])
+        decode = self._frozen(vae.first_stage_model, vae.first_stage_model.decode)
+        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents.to(vae.device, vae.vae_dtype))
+        return shown.movedim(1, -1)
 
-class Recomputed(torch.autograd.Function):
-    """Calls a function of tensors without keeping anything of its inside; on the way back it is called once more.
+    def _see(self, shown: Tensor) -> Tensor:
+        """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
+        eye = self.eye.clip_vision
+        comfy.model_management.load_models_gpu([eye.patcher])
+        encode = self._frozen(eye.model, eye.model.forward)
+        pixels = smooth_preprocess(shown.to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
+        return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels)
 
-    Chen et al. (2016), arXiv 1604.06174. Inside, tensors may be changed in place, as ComfyUI's layers do.
-    """
-
-    @staticmethod
-    def forward(ctx, function, *tensors):
-        ctx.function = function
-        ctx.save_for_backward(*tensors)
-        return function(*tensors)
-
-    @staticmethod
-    def backward(ctx, slope):
-        with torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
-            wanted = [need for need in ctx.needs_input_grad[1:]]
-            leaves = [x.detach().clone().requires_grad_(need) for x, need in zip(ctx.saved_tensors, wanted, strict=True)]
-            # A leaf may not be changed in place: the function gets copies.
-            made = ctx.function(*(leaf.clone() for leaf in leaves))
-            moving = [leaf for leaf in leaves if leaf.requires_grad]
-            slopes = iter(torch.autograd.grad(made, moving, slope, allow_unused=True))
-        return None, *(next(slopes) if need else None for need in wanted)
+    def _frozen(self, module: torch.nn.Module, function: Callable) -> Callable:
+        if module not in self._copies:
+            self._copies[module] = copies_of(module)
+        return frozen(module, function, self._copies[module])
 
 
 class Euler(comfy.samplers.Sampler):
@@ -169,7 +137,7 @@ class Euler(comfy.samplers.Sampler):
         scaling = model_wrap.inner_model.model_sampling
         x = scaling.noise_scaling(sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas))
         for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            _cancel()
             denoised = model_wrap(x, sigma * x.new_ones(len(x)), **extra_args)
             x = x + (x - denoised) / sigma * (following - sigma)
         return scaling.inverse_noise_scaling(sigmas[-1], x)
@@ -187,41 +155,5 @@ def smooth_preprocess(shown: Tensor, size: int, mean, std) -> Tensor:
     return (x.clamp(0, 1) - mean) / std
 
 
-class _Call(torch.nn.Module):
-    """A function of a module as a forward, as `functional_call` wants it."""
-
-    def __init__(self, module: torch.nn.Module, function: Callable):
-        super().__init__()
-        self.module, self._function = module, function
-
-    def forward(self, *given, **named):
-        return self._function(*given, **named)
-
-
-def _passable(tensor: Tensor) -> Tensor:
-    """The tensor as gradients may pass it: itself, or a copy where it was made under inference mode."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
-
-
-def _own(told):
-    """What a condition says, with every tensor made under inference mode copied; lists and dictionaries are new ones."""
-    if isinstance(told, Tensor):
-        return told.clone() if told.is_inference() else told
-    if isinstance(told, dict):
-        return {key: _own(value) for key, value in told.items()}
-    return [_own(value) for value in told] if isinstance(told, list) else told
-
-
-def _noise(latent: Tensor, seed: int) -> Tensor:
-    """The noise of ComfyUI's KSampler for a seed, without touching the global random state."""
-    return torch.randn(latent.shape, generator=torch.Generator("cpu").manual_seed(seed % 2**64))
-
-
-def _latent_shape(model, vae, width: int, height: int) -> tuple[int, int, int]:
-    kind = model.get_model_object("latent_format")
-    factor = vae.spacial_compression_decode()
-    if kind.latent_dimensions != 2 or not isinstance(factor, int):
-        raise RarityError("This model makes no still pictures in latents of two dimensions. Steer an image model, such as SD 1.5 or SDXL.")
-    if min(width, height) < 8 * factor or width % factor or height % factor:
-        raise RarityError(f"Width and height must be multiples of {factor} and at least {8 * factor}, got {width} x {height}.")
-    return kind.latent_channels, height // factor, width // factor
+def _cancel(*_) -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()

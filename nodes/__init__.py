@@ -8,6 +8,7 @@ from comfy_api.latest import ComfyExtension
 from .bridges import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
 from .checkpoints import RarityArousalCurve, RarityPickCheckpoint
 from .concepts import RarityLearnConcept, RaritySampleConcept
+from .conditioning import RarityOptimizeConditioning
 from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
 from .embeddings import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
 from .files import (
@@ -73,6 +74,7 @@ NODES = [
     RarityExportConcept,
     RarityValidityGate,
     RarityBaselineFromModel,
+    RarityOptimizeConditioning,
 ]
 
 

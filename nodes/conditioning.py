@@ -1,0 +1,159 @@
+"""The node that makes a prompt rare, for models that take no image embedding."""
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..generators.native import eye
+from ..generators.native_baseline import ModelPictures
+from ..generators.native_conditioning import optimize_conditioning
+from ..generators.steering_engines import ENGINES
+from . import sockets
+from .placement import ComfyPlacement
+from .progress import node_preview
+
+
+class RarityOptimizeConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityOptimizeConditioning",
+            display_name="Optimize Conditioning",
+            category="Rarity/model",
+            description="Changes what a prompt means to your model, until the pictures it draws are as rare as you dial: for Stable "
+            "Diffusion and every other model that takes words and no image embedding. Takes minutes, not milliseconds. "
+            "Connect exactly one eye: clip_vision, encoder or prior.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),
+                io.Conditioning.Input(
+                    "positive", tooltip="The prompt to change, one entry. Its masks, areas and hints are kept as they are."
+                ),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it. It is not changed."),
+                io.Vae.Input("vae", tooltip="The model's own VAE."),
+                sockets.Density.Input(
+                    "density",
+                    tooltip="What is usual: Fit Density of Baseline from Model, with this very prompt, eye, sampler and size.",
+                ),
+                io.Int.Input(
+                    "one_in",
+                    default=1000,
+                    min=2,
+                    max=1000000,
+                    tooltip="The dial: how rarely the model would make this by itself. "
+                    "A baseline of 200 pictures can measure 1 in 100, one of 2,000 pictures 1 in 1,000.",
+                ),
+                io.Combo.Input(
+                    "engine",
+                    options=list(ENGINES),
+                    default="gradient",
+                    tooltip="gradient: goes straight there, needs several times the memory of drawing, a clip_vision and the sampler "
+                    "euler. evolution: tries and selects, needs no more memory than drawing, and many more pictures.",
+                ),
+                io.Int.Input(
+                    "pictures",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="Seeds that are watched together. 1 is quickest and fits that seed only; the more, the surer it holds for "
+                    "any seed.",
+                ),
+                io.Int.Input(
+                    "iterations",
+                    default=30,
+                    min=1,
+                    max=10000,
+                    tooltip="The most steps of the engine. It ends as soon as all pictures have arrived.",
+                ),
+                sockets.seed_input("Of the first picture; the next one has the next seed, as in Baseline from Model."),
+                io.Int.Input(
+                    "steps",
+                    default=6,
+                    min=1,
+                    max=10000,
+                    tooltip="Sampling steps of each picture: few, and those of the baseline. You can draw with more later.",
+                ),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler, and as in the baseline."),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=list(comfy.samplers.SAMPLER_NAMES),
+                    default="euler",
+                    tooltip="As in the baseline. Gradients pass euler only.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in the baseline."
+                ),
+                io.Int.Input("width", default=512, min=16, max=16384, step=8, tooltip="In pixels, as in the baseline. Small is quick."),
+                io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
+                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: a CLIP encoder of Load CLIP Vision."),
+                sockets.Encoder.Input("encoder", optional=True, tooltip="The eye of the baseline, from Load OpenCLIP. Evolution only."),
+                sockets.Prior.Input("prior", optional=True, tooltip="The eye of the baseline, from Load Kandinsky. Evolution only."),
+                sockets.Guardrail.Input(
+                    "guardrail",
+                    optional=True,
+                    tooltip="The chain of guardrails. Without one the pictures are rare, but may no longer be the subject.",
+                ),
+                sockets.Direction.Input("direction", optional=True, tooltip="The chain of directions: which way to be rare."),
+                sockets.Gate.Input(
+                    "gate", optional=True, tooltip="Looks at the pictures on the way and asks whether they are still the subject."
+                ),
+                io.Conditioning.Input(
+                    "variations",
+                    optional=True,
+                    tooltip="For evolution: other wordings of the prompt, joined by Conditioning (Combine). It searches what lies "
+                    "between and beyond them. Without any: the main directions of the prompt's own words.",
+                ),
+                io.Int.Input(
+                    "dimensions",
+                    optional=True,
+                    default=8,
+                    min=1,
+                    max=200,
+                    tooltip="For evolution: how many of these directions it may use. More reach further and take longer.",
+                ),
+                io.Float.Input(
+                    "step_size",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    tooltip="How boldly it goes, in units of the prompt's own spread. 0 is the engine's own: 0.02 for gradient, 0.3 for "
+                    "evolution.",
+                ),
+                io.Float.Input(
+                    "memory",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="For gradient: the most GiB it may take beside the loaded models. 0 takes what is free.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The prompt with its new meaning: KSampler takes it, with any seed."
+                ),
+                sockets.Trajectory.Output(
+                    display_name="trajectory", tooltip="The watched pictures at every checkpoint, for Arousal Curve and the map."
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="In words: how rare they are, whether that holds for other seeds, and what it took.",
+                ),
+                io.Image.Output(display_name="pictures", tooltip="The watched pictures as they are now, one for each seed."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, vae, density, one_in, engine, pictures, iterations, seed, steps, cfg, sampler_name,
+                scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(), direction=(), gate=None,
+                variations=None, dimensions=8, step_size=0.0, memory=0.0):
+        placement = ComfyPlacement()
+        looks = eye("Optimize Conditioning", placement, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        progress, preview = node_preview()
+        return io.NodeOutput(*optimize_conditioning(
+            drawing, looks, density, one_in, guardrail, engine=engine, directions=direction, pictures=pictures,
+            iterations=iterations, gate=gate, variations=variations, dimensions=dimensions, step_size=step_size,
+            memory_gib=memory, placement=placement, progress=progress, preview=preview,
+        ))
