@@ -123,8 +123,8 @@ class Pullback:
 class Answers:
     """What a gate has said of N samples that each go their own way over a shell, and where each is to go on.
 
-    The point that counts of a sample is the best-ranked among those it was asked about and said Yes to; before there is
-    one, the point with the highest P(yes).
+    Of the points of a sample that it was asked about, the one that counts is the best-ranked inside every guardrail with
+    a Yes; before there is one, that with the highest P(yes) inside; before there is any inside, the best-ranked.
 
     Parameters
     ----------
@@ -133,26 +133,32 @@ class Answers:
 
     def __init__(self, gate: Gate, start: Tensor, seed: int):
         self.gate, self._random = gate, generator(seed)
-        self.place, self.rank = start, torch.full((len(start),), math.inf, dtype=torch.float64)
-        self.validity = torch.full((len(start),), -1.0, dtype=torch.float64)
+        self.place, self.rank, self.validity = start, *torch.full((2, len(start)), math.nan, dtype=torch.float64)
+        self._merit = torch.full((len(start),), -math.inf, dtype=torch.float64)
 
     @property
     def valid(self) -> Tensor:
-        """[N] bool: there was a Yes."""
-        return self.validity >= self.gate.threshold
+        """[N] bool: there was a Yes inside every guardrail."""
+        return self._merit >= 2
 
     def hear(self, u: Tensor, rank: Tensor, validity: Tensor) -> Tensor:
-        """Take in what was said of points u [N, k] of these ranks; returns which are refused, [N] bool."""
-        yes = validity >= self.gate.threshold
-        better = (yes & (~self.valid | (rank < self.rank))) | (~yes & ~self.valid & (validity > self.validity))
+        """Take in what was said of points u [N, k] of these ranks, at most 1 inside; returns who is refused, [N] bool.
+
+        A No outside the guardrails is none yet: the way inside goes on.
+        """
+        yes, inside = validity >= self.gate.threshold, rank <= 1
+        merit = torch.where(inside, torch.where(yes, 3 - rank, 1 + validity), -rank)
+        better = merit > self._merit
         self.place = torch.where(better[:, None], u, self.place)
         self.rank, self.validity = torch.where(better, rank, self.rank), torch.where(better, validity, self.validity)
-        return ~yes
+        self._merit = torch.where(better, merit, self._merit)
+        return ~yes & inside
 
     def another(self, u: Tensor) -> Tensor:
         """Where refused samples go on, [N, k]: at what was valid last, else turned by TURN from u, or at u where they stop."""
-        if self.gate.on_no == "stop":
-            return torch.where(self.valid[:, None], self.place, u)
-        across = torch.randn(u.shape, generator=self._random, dtype=u.dtype)
-        across = normalize(across - (across * u).sum(dim=1, keepdim=True) * u, dim=1)
-        return torch.where(self.valid[:, None], self.place, math.cos(TURN) * u + math.sin(TURN) * across)
+        turned = u
+        if self.gate.on_no != "stop":
+            across = torch.randn(u.shape, generator=self._random, dtype=u.dtype)
+            across = normalize(across - (across * u).sum(dim=1, keepdim=True) * u, dim=1)
+            turned = math.cos(TURN) * u + math.sin(TURN) * across
+        return torch.where(self.valid[:, None], self.place, turned)

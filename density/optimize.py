@@ -59,9 +59,10 @@ def optimize(
     Each sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to what is
     wished for and to its start. The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
 
-    With a gate the best point counts only where the gate says Yes to it. After a No the sample goes on, with no velocity
-    and half the step, from the point that was valid last; before there is one, from a point turned by TURN radians in a
-    random way, which is its start from then on. A sample that is nowhere valid ends with the highest P(yes), not accepted.
+    With a gate the best point counts only where the gate says Yes to it. After a No inside the guardrails the sample goes
+    on with no velocity: from the point that was valid last, with half the step; before there is one, from a point turned by
+    TURN radians in a random way, which is its start from then on. One that is nowhere valid ends with the highest P(yes)
+    inside the guardrails, and is not accepted.
 
     Parameters
     ----------
@@ -172,7 +173,8 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
     start = shell.start
     u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
-    velocity, stride = torch.zeros_like(u), torch.ones(len(u), 1, dtype=torch.float64)
+    velocity = torch.zeros_like(u)
+    stride, begun = torch.ones(len(u), 1, dtype=torch.float64), torch.zeros(len(u), 1, dtype=torch.float64)
     kept_steps, kept, readings = [], [], []
 
     def keep(step: int, rows: Embeddings, validity: Tensor | None) -> None:
@@ -222,15 +224,16 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
             wish = torch.where(broken[:, None] > 0, normalize(_tangent(downhill, u), dim=1), home)
             velocity = MOMENTUM * _tangent(velocity, u) + (1 - MOMENTUM) * wish
             speed = velocity.norm(dim=1, keepdim=True)
-            angle = stride * step_size * (1 - step / steps) * speed
+            angle = stride * step_size * (1 - (step - begun) / (steps - begun)) * speed
             u = normalize(angle.cos() * u + angle.sin() * velocity / speed.clamp_min(1e-300), dim=1)
             if refused is not None and refused.any():
-                no, again = refused[:, None], answers.another(best)
-                start = torch.where(no & ~answers.valid[:, None], again, start)
+                no, back, again = refused[:, None], answers.valid[:, None], answers.another(best)
                 u, best = torch.where(no, again, u), torch.where(no, again, best)
-                best_rank = torch.where(refused, answers.rank, best_rank)
+                best_rank = torch.where(refused, torch.where(answers.valid, answers.rank, math.inf), best_rank)
                 velocity = torch.where(no, 0.0, velocity)
-                stride = torch.where(no, 0.0 if gate.on_no == "stop" else stride / 2, stride)
+                stride = torch.where(no, 0.0 if gate.on_no == "stop" else torch.where(back, stride / 2, 1.0), stride)
+                # Turned samples set out anew, from where they are then.
+                start, begun = torch.where(no & ~back, again, start), torch.where(no & ~back, step + 1.0, begun)
 
     read = stack(readings)
     extrapolated = density.calibration.extrapolated(bits)
