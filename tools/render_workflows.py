@@ -25,6 +25,9 @@ SHOWN = {
     "score_and_rank": ("rarity_scores", 0),
     "never_the_same_twice": ("rarity_twice_scores", 2),
     "local_score": ("rarity_patch_origins", 0),
+    "kandinsky_rarity": ("rarity_kandinsky_curve", 0),
+    "kandinsky_directions": ("rarity_direction", 0),
+    "kandinsky_variations": ("rarity_near", 0),
 }
 
 
