@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -89,6 +90,41 @@ def pick_checkpoint(
     kept = {n for n, _ in picked}
     lines += [f"sample {n}: left out, No at the very start" for n in samples if n not in kept]
     return _rows(trajectory, picked), "\n".join(lines)
+
+
+def pick_checkpoints(
+    trajectories: Sequence[Trajectory],
+    mode: str = "last",
+    *,
+    number: int = 0,
+    sample: int = -1,
+    answers: Sequence[str] | None = None,
+) -> tuple[list[Embeddings], list[str]]:
+    """`pick_checkpoint` of each of several trajectories, such as those of several seeds.
+
+    Parameters
+    ----------
+    answers : those about the first trajectory's pictures, then those about the second's, ...
+
+    Raises
+    ------
+    RarityError : as `pick_checkpoint`.
+    """
+    shares = [answers] * len(trajectories)
+    if answers is not None and len(trajectories) > 1:
+        sizes = [len(way.steps) * len(_samples(way, sample)) for way in trajectories]
+        if sum(sizes) != len(answers):
+            raise RarityError(
+                f"Expected {sum(sizes)} answers, for the checkpoints of {len(trajectories)} trajectories one after the other, got "
+                f'{len(answers)}. Ask about each picture of "all" by itself (Rebatch Images, batch size 1).'
+            )
+        ends = list(accumulate(sizes))
+        shares = [answers[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    picked = [
+        pick_checkpoint(way, mode, number=number, sample=sample, answers=share)
+        for way, share in zip(trajectories, shares, strict=True)
+    ]
+    return [rows for rows, _ in picked], [text for _, text in picked]
 
 
 def read_answer(answer: str, place: str = "The answer") -> bool:

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..density.checkpoints import MODES, pick_checkpoint
+from ..density.checkpoints import MODES, pick_checkpoints
 from ..density.curves import arousal_curve
 from . import sockets
 
@@ -17,7 +17,7 @@ class RarityArousalCurve(io.ComfyNode):
             description="Draws everything that was read on the way to rare, step by step, with pictures along the way: "
             "where the subject still holds, and where it is lost.",
             inputs=[
-                sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Optimize Rarity."),
+                sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Optimize Rarity, Learn Concept or Load Concept."),
                 io.Image.Input(
                     "images",
                     optional=True,
@@ -51,7 +51,9 @@ class RarityPickCheckpoint(io.ComfyNode):
             "a vision-language model still said Yes.",
             is_input_list=True,
             inputs=[
-                sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Optimize Rarity."),
+                sockets.Trajectory.Input(
+                    "trajectory", tooltip="The trajectory of Optimize Rarity or Learn Concept. Of several, each is picked from."
+                ),
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
@@ -82,14 +84,18 @@ class RarityPickCheckpoint(io.ComfyNode):
             ],
             outputs=[
                 sockets.Embeddings.Output(
-                    display_name="embeddings", tooltip="The picked embeddings: Decode draws them."
+                    display_name="embeddings", is_output_list=True, tooltip="The picked embeddings: Decode draws them."
                 ),
-                io.String.Output(display_name="report", tooltip="In words: which checkpoint of each sample, and how rare it is."),
+                io.String.Output(
+                    display_name="report",
+                    is_output_list=True,
+                    tooltip="In words: which checkpoint of each sample, and how rare it is.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, trajectory, mode, number, sample, answers=None):
         return io.NodeOutput(
-            *pick_checkpoint(trajectory[0], mode[0], number=number[0], sample=sample[0], answers=answers)
+            *pick_checkpoints(trajectory, mode[0], number=number[0], sample=sample[0], answers=answers)
         )

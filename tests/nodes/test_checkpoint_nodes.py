@@ -7,9 +7,10 @@ from rarity.density import RarityError
 
 
 def pick(run, trajectory, mode, number=0, sample=-1, answers=None):
-    """ComfyUI gives a node that takes lists every input as one, widgets included."""
+    """ComfyUI gives a node that takes lists every input as one, widgets included, and takes its outputs as lists."""
     given = {} if answers is None else {"answers": answers}
-    return run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=[mode], number=[number], sample=[sample], **given)
+    found = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=[mode], number=[number], sample=[sample], **given)
+    return [only for (only,) in found]
 
 
 def test_checkpoints_are_drawn_asked_about_and_picked(run, model, rare):
@@ -24,6 +25,17 @@ def test_checkpoints_are_drawn_asked_about_and_picked(run, model, rare):
     assert torch.equal(picked.vectors, trajectory.start.vectors[1:2]) and report.startswith("sample 1: checkpoint 0")
     assert torch.equal(pick(run, trajectory, "last")[0].vectors, rare[0].vectors)
     assert torch.equal(pick(run, trajectory, "by number", number=0)[0].vectors, trajectory.start.vectors)
+
+
+def test_of_several_trajectories_each_is_picked_from(run, density, baseline, rare):
+    other = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10, seed=1)[2]
+    settings = dict(trajectory=[rare[2], other], number=[1], sample=[1])
+    both, reports = run(nodes.RarityPickCheckpoint, mode=["all"], **settings)
+    assert [len(rows) for rows in both] == [2, 2] and len(reports) == 2
+    first, second = run(nodes.RarityPickCheckpoint, mode=["last valid"], answers=["Yes", "No", "Yes", "Yes"], **settings)[0]
+    assert torch.equal(first.vectors, rare[2].start.vectors[1:2]) and torch.equal(second.vectors, other.final.vectors[1:2])
+    with pytest.raises(RarityError, match="Expected 4 answers, for the checkpoints of 2 trajectories .* got 1"):
+        run(nodes.RarityPickCheckpoint, mode=["last valid"], answers=["Yes"], **settings)
 
 
 def test_answers_that_are_none_stop_the_run(run, rare):

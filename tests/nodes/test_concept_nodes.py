@@ -49,11 +49,11 @@ def test_learnt_in_a_graph_and_the_shared_model_is_left_as_it_was(run, model, de
 
 def test_its_trajectory_is_one_for_curves_and_checkpoints(run, model, learn):
     (concept,), (trajectory,), _ = learn()
-    laid_out = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=["all"], number=[0], sample=[1])[0]
+    laid_out = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=["all"], number=[0], sample=[1])[0][0]
     pictures = run(nodes.RarityDecode, decoder=model[1], embeddings=laid_out, steps=2)[0]
     curve = run(nodes.RarityArousalCurve, trajectory=trajectory, images=pictures, sample=1)[0]
     assert len(pictures) == 3 and curve.shape[0] == 1
-    picked = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=["by number"], number=[1], sample=[-1])[0]
+    picked = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=["by number"], number=[1], sample=[-1])[0][0]
     assert torch.equal(picked.vectors, trajectory.embeddings[1].vectors)
     again = run(nodes.RaritySampleConcept, prior=model[0], concept=concept, checkpoint=1, seed=0)[0]
     torch.testing.assert_close(again.vectors, picked.vectors, rtol=1e-4, atol=1e-5)
