@@ -21,8 +21,8 @@ from ..density.guardrails import Guardrail
 from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory, stack
-from .concept_lora import adapted, layout
-from .concept_objectives import OBJECTIVES, batch_loss
+from .concept_lora import adapted, layout, without
+from .concept_objectives import OBJECTIVES, Objective, Places
 from .concept_sampling import Chain
 from .concept_steps import Gradients
 from .concept_words import check_length, find_word, meaning
@@ -120,7 +120,9 @@ def learn_concept(
     with ExitStack() as contexts:
         for context in (torch.inference_mode(False), torch.enable_grad(), threads_worth(prior.transformer)):
             contexts.enter_context(context)
-        loss_of = batch_loss(objective, density, bits, chain if objective == "band" else tuple(guardrails), prior, prompt)
+        watched = tuple(guardrails) if callable(objective) or objective == "paper" else chain
+        loss_of = Objective(objective, density, one_in, watched, tuple(directions), prior, prompt)
+        usual = Chain(prior, prompt, negative_prompt, steps, guidance, reread=False)  # the text as it is now
         token, matrices = torch.zeros(0), {}
         if found is not None:
             prior.placement.bring(prior.text_encoder)
@@ -141,21 +143,28 @@ def learn_concept(
             if progress:
                 progress(iteration, iterations)
 
+        def before(rows: range) -> Tensor:
+            with without(prior.transformer):
+                return usual.look(seed, rows, "concept", tick)
+
+        places = Places(loss_of, before)
         gradients = Gradients(lambda rows: sampler.draw(seed, rows, "concept", tick), learnt, batch, prior.placement)
         for iteration in range(iterations + 1):
             if iteration % keep_every == 0 or iteration == iterations:
-                x = sampler.look(seed, probes, tick)
+                x = sampler.look(seed, range(probes), tick=tick)
                 if kept.steps and not torch.isfinite(x).all():
                     kept.diverged(iteration, learning_rate)
                     break
                 validity = gate and gate.validity_of(kept.rows(x), lambda *_: tick())
                 answer = pullback.follow(iteration, validity) if gate else "keep"
+                if iteration == 0:
+                    probe_places = loss_of.places(x) if loss_of.has_places else None
                 if answer == "keep":
-                    kept.keep(iteration, x, float(loss_of(x.double())), token, matrices, validity)
+                    kept.keep(iteration, x, float(loss_of(x.double(), probe_places)), token, matrices, validity)
                     if watch and watch(kept.concept()) is False:
                         break
                 if iteration == 0:  # a wish is a move from where the model stands before it learns
-                    wished_loss = _with_wishes(loss_of, wishes, kept.embeddings[0])
+                    missed = _missed(wishes, kept.embeddings[0])
                 if answer == "stop":
                     break
                 if answer == "step back":
@@ -165,7 +174,9 @@ def learn_concept(
             tick()
             if iteration == iterations:
                 break
-            loss = gradients.pull(range(iteration * batch, (iteration + 1) * batch), wished_loss)
+            rows = range(iteration * batch, (iteration + 1) * batch)
+            own = places.of(rows, iterations * batch)
+            loss = gradients.pull(rows, lambda x, own=own: loss_of(x, own) + missed(x))
             if not torch.isfinite(loss):
                 kept.diverged(iteration, learning_rate)
                 break
@@ -255,12 +266,12 @@ class _Checkpoints:
         self.notes += (text,)
 
 
-def _with_wishes(loss_of, wishes: Wishes | None, start: Embeddings) -> Callable[[Tensor], Tensor]:
-    """The loss, and how far the mean of each reading is from where it was to move from the start."""
+def _missed(wishes: Wishes | None, start: Embeddings) -> Callable[[Tensor], Tensor | float]:
+    """How far the mean of each reading is from where it was to move from the start; a number, 0 without wishes."""
     if wishes is None:
-        return loss_of
+        return lambda x: 0.0
     wanted = wishes.read(start.vectors.double()).mean(dim=1) + wishes.strengths
-    return lambda x: loss_of(x) + (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
+    return lambda x: (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
 
 
 def _check(prior: Prior, kind, objective, counts: dict[str, int], learning_rate, steps, guidance) -> None:

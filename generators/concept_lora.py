@@ -67,6 +67,21 @@ def adapted(transformer, rank: int, seed: int = 0) -> Iterator[dict[str, torch.n
             del transformer.peft_config
 
 
+@contextmanager
+def without(transformer) -> Iterator[None]:
+    """While inside, a transformer does not wear what `adapted` has added."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in transformer.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
 def layout(matrices: dict[str, Tensor]) -> tuple[tuple[str, int, int], ...]:
     """(name, rows, columns) of each matrix."""
     return tuple((name, *weight.shape) for name, weight in matrices.items())

@@ -38,10 +38,12 @@ class Chain:
             with torch.no_grad():
                 self._read = prior.read(self._texts)
 
-    def look(self, seed: int, count: int, tick: Callable[[int], None] | None = None) -> Tensor:
-        """The first samples of a seed without gradients, [n, d]: as many at a time as fit in memory."""
+    def look(
+        self, seed: int, rows: range, purpose: str = "prior", tick: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """As `draw` without gradients: as many at a time as fit in memory."""
         with torch.no_grad():
-            pieces = in_pieces(range(count), count, lambda rows: self.draw(seed, rows, tick=tick), self._prior.placement)
+            pieces = in_pieces(rows, len(rows), lambda some: self.draw(seed, some, purpose, tick), self._prior.placement)
             return torch.cat([x for _, x in pieces])
 
     def draw(
