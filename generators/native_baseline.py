@@ -189,9 +189,8 @@ def draw_model_baseline(
             )
 
     drawn = Drawn(eye.space, pictures.source, after, check, SHARD)
-    last = (pictures.seed + count - 1) % 2**64
-    what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, seeds from {pictures.seed} (to {last} where all "
-            f"are drawn), {pictures.steps} steps of {pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}")
+    what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, {pictures.steps} steps of "
+            f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed} on")
     embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
     return embeddings, report, torch.stack(shown)
 

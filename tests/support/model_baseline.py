@@ -1,0 +1,206 @@
+"""ComfyUI's own models as a baseline, on a small Stable Diffusion 1.5 of random weights, as JSON.
+
+    python tests/support/model_baseline.py CHECKPOINT --comfyui FOLDER
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+SETTINGS = {"seed": 5, "steps": 2, "cfg": 3.0, "width": 64, "height": 64}
+SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="A baseline from ComfyUI's own models.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(arguments.comfyui))
+    sys.argv[1:] = ["--cpu"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        json.dump(findings(arguments.checkpoint, Path(folder)), sys.stdout)
+
+
+def findings(checkpoint, folder):
+    import comfy.latent_formats
+    import comfy.sd
+    import nodes as core
+    from rarity.density.errors import RarityError
+    from rarity.density.files import load_embeddings
+    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.openclip import load_open_clip
+    from rarity.nodes import RarityBaselineFromModel
+    from tiny_open_clip import NAME, build_tiny_open_clip
+
+    found = {}
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint))
+    cat, house, empty = (core.CLIPTextEncode().encode(clip, text)[0] for text in ("a photo of a cat", "a red house", ""))
+    eye = load_open_clip(NAME, build_tiny_open_clip(folder / "clip"))
+    latent = core.EmptyLatentImage().generate(64, 64, 1)[0]
+
+    def pictures(positive=cat, **changed):
+        return ModelPictures(changed.pop("model", model), positive, empty, changed.pop("vae", vae), **SETTINGS | changed)
+
+    def by_ksampler(i, positive, sampler):
+        done = core.common_ksampler(model, 5 + i, 2, 3.0, sampler, "normal", positive, empty, latent)[0]["samples"]
+        return vae.decode(done)
+
+    def draw(count=7, batch_size=3, of=None, **more):
+        return draw_model_baseline(of or pictures(), eye, count, batch_size=batch_size, **more)
+
+    def complaint(work):
+        try:
+            work()
+        except RarityError as error:
+            return str(error)
+
+    def apart(one, other):
+        return float((one - other).abs().max())
+
+    held = digest(model, vae, cat, empty)
+    found["KSampler"] = {
+        sampler: apart(pictures(sampler_name=sampler).draw(rows)[-1:], by_ksampler(2, cat, sampler))
+        for sampler, rows in [*((name, range(3)) for name in SAMPLERS), ("dpm_adaptive", range(2, 3))]
+    }
+    torch.manual_seed(3)
+    state, ticks, shown = torch.get_rng_state(), [], []
+    whole, report, last = draw(progress=lambda *tick: ticks.append(tick), preview=lambda batch: shown.append(len(batch)))
+    found["random state kept"] = torch.equal(torch.get_rng_state(), state)
+    found |= {"report": report, "ticks": ticks, "previews": shown, "pictures": list(last.shape), "source": whole.source}
+    norm = float(whole.vectors.norm(dim=1).mean())
+    found["batches of one"] = apart(draw(batch_size=1)[0].vectors, whole.vectors) / norm
+    found["spread"] = float((whole.vectors - whole.vectors.mean(dim=0)).norm(dim=1).median()) / norm
+
+    def stop(done, total):
+        if done >= 5 * 2:
+            raise InterruptedError
+
+    try:
+        draw(folder=folder / "kept", batch_size=2, progress=stop)
+    except InterruptedError:
+        found["kept after the stop"] = sum(len(load_embeddings(path)) for path in (folder / "kept").iterdir())
+    ticks = []
+    resumed, again, seen = draw(folder=folder / "kept", batch_size=2, progress=lambda *tick: ticks.append(tick))
+    found["resumed"] = apart(resumed.vectors, whole.vectors) / norm
+    found["resumed ticks"], found["resumed report"], found["resumed source"] = ticks[-1], again == report, resumed.source == whole.source
+    found["nothing more to draw"] = list(draw(folder=folder / "kept")[2].shape)
+    found["more"] = len(draw(count=9, folder=folder / "kept")[0])
+    found["errors"] = {
+        "another prompt": complaint(lambda: draw(of=pictures(house), folder=folder / "kept")),
+        "another cfg": complaint(lambda: draw(of=pictures(cfg=4.0), folder=folder / "kept")),
+        "count": complaint(lambda: draw(count=0)),
+        "batch": complaint(lambda: draw(batch_size=0)),
+        "steps": complaint(lambda: pictures(steps=0)),
+        "cfg": complaint(lambda: pictures(cfg=math.nan)),
+        "size": complaint(lambda: pictures(width=4)),
+        "vae": complaint(lambda: pictures(vae=other_vae())),
+        "sound": complaint(lambda: pictures(model=with_latents(model, comfy.latent_formats.StableAudio1()))),
+    }
+    wan = with_latents(model, comfy.latent_formats.Wan21())
+    found["one frame of a video"] = list(pictures(model=wan, vae=other_vae()).latent_shape)
+
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, :32] = 1
+    masked = core.ConditioningCombine().combine(core.ConditioningSetMask().append(cat, mask, "default", 1.0)[0], house)[0]
+    hinted = core.ControlNetApplyAdvanced().apply_controlnet(cat, empty, control_net(model), hint(), 1.0, 0.0, 1.0)[0]
+    plain = pictures().draw(range(1))
+    for name, positive in (("mask", masked), ("hint", hinted)):
+        before = digest(positive)
+        drawn = pictures(positive).draw(range(2))
+        found[name] = {"as KSampler": apart(drawn[1:], by_ksampler(1, positive, "euler")), "moves": apart(drawn[:1], plain),
+                       "kept": digest(positive) == before}
+
+    given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "count": 7, "sampler_name": "euler",
+             "scheduler": "normal", **SETTINGS}
+    embeddings, report, last = RarityBaselineFromModel.execute(**given, batch=3, encoder=eye).args
+    found["node"] = [apart(embeddings.vectors, whole.vectors) / norm, report == found["report"], list(last.shape)]
+    found["node without an eye"] = complaint(lambda: RarityBaselineFromModel.execute(**given, batch=3))
+    decode, sizes = vae.decode, []
+
+    def little_memory(latents):
+        sizes.append(len(latents))
+        if len(latents) > 2:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return decode(latents)
+
+    vae.decode = little_memory
+    tight = RarityBaselineFromModel.execute(**given, batch=7, encoder=eye).args[0]
+    found["out of memory"] = [apart(tight.vectors, whole.vectors) / norm, sizes]
+    vae.decode = decode
+    found["digest kept"] = digest(model, vae, cat, empty) == held
+    return found
+
+
+def digest(*things):
+    """SHA-256 of every weight, and of everything in conditionings."""
+    found = hashlib.sha256()
+
+    def feed(thing):
+        if isinstance(thing, torch.Tensor):
+            found.update(thing.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(thing, dict):
+            for key in sorted(thing):
+                found.update(key.encode())
+                feed(thing[key])
+        elif isinstance(thing, (list, tuple)):
+            for part in thing:
+                feed(part)
+        elif hasattr(thing, "state_dict"):
+            feed(thing.state_dict())
+        elif hasattr(thing, "patcher") or hasattr(thing, "model"):
+            feed(getattr(thing, "first_stage_model", None) or thing.model)
+        else:
+            found.update(repr(thing).encode() if isinstance(thing, (int, float, str, bool)) else type(thing).__name__.encode())
+
+    feed(things)
+    return found.hexdigest()
+
+
+def with_latents(model, latent_format):
+    """The model, said to make other latents."""
+    model = model.clone()
+    model.add_object_patch("latent_format", latent_format)
+    return model
+
+
+def other_vae():
+    """A real VAE for latents of 16 channels."""
+    import comfy.sd
+    from comfy.taesd.taesd import TAESD
+
+    return comfy.sd.VAE(sd=TAESD(latent_channels=16).state_dict())
+
+
+def control_net(model):
+    """A ControlNet of random weights that fits the model."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    config = dict(model.model.model_config.unet_config, hint_channels=3, operations=comfy.ops.manual_cast, dtype=torch.float32)
+    config.pop("out_channels", None)
+    config.pop("disable_unet_model_creation", None)
+    network = comfy.cldm.cldm.ControlNet(**config)
+    g = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        weight.copy_(torch.randn(weight.shape, generator=g) * 0.5 / max(1, weight[0].numel()) ** 0.5 if weight.dim() > 1 else torch.ones(weight.shape))
+    return comfy.controlnet.ControlNet(network, load_device=model.load_device, manual_cast_dtype=torch.float32)
+
+
+def hint():
+    return torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+
+
+if __name__ == "__main__":
+    main()
