@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,15 +16,14 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
+from .encoding import Progress, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern
 from .kandinsky_folder import read_json
 from .memory import Placement, in_pieces
 from .noise import normals, streams
-from .pictures import check_pictures, preprocess
+from .pictures import preprocess
 from .posterior import Step, steps_back
 from .threads import threads_worth
-
-Progress = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +78,7 @@ class Prior:
         ------
         RarityError : no prompts, or an empty one.
         """
-        if not prompts:
-            raise RarityError("There is no text to encode: give at least one prompt.")
-        for prompt in prompts:
-            _check_prompt(prompt)
+        check_texts(prompts)
         with torch.no_grad():
             return ordinary(self.read(list(prompts)).embedding, torch.float32)
 
@@ -103,20 +99,14 @@ class Prior:
         ------
         RarityError : another shape or range.
         """
-        check_pictures(images)
 
-        def encode(piece: range) -> Tensor:
+        def encode(batch: Tensor) -> Tensor:
             device = self.placement.bring(self.image_encoder)
-            pixels = preprocess(images[piece.start:piece.stop], self.image_processor)
-            return self.image_encoder(pixels.to(device, self.image_encoder.dtype)).image_embeds.float().cpu()
+            pixels = preprocess(batch, self.image_processor).to(device, self.image_encoder.dtype)
+            with threads_worth(self.image_encoder):
+                return self.image_encoder(pixels).image_embeds
 
-        rows = []
-        with torch.no_grad(), threads_worth(self.image_encoder):
-            for piece, found in in_pieces(range(len(images)), batch_size, encode, self.placement):
-                rows.append(found)
-                if progress:
-                    progress(piece.stop, len(images))
-        return Embeddings(torch.cat(rows), self.space, source={"kind": "pictures"})
+        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
 
     def sample(
         self,
@@ -195,7 +185,7 @@ class Prior:
         ------
         RarityError : as `sample`; or `first` is not below `count`.
         """
-        _check_prompt(prompt)
+        check_texts([prompt])
         for name, value, least in (("count", count, 1), ("steps", steps, 2), ("batch size", batch_size, 1)):
             if value < least:
                 raise RarityError(f"The {name} must be at least {least}, got {value}.")
@@ -310,8 +300,3 @@ def zero_picture_embedding(image_encoder) -> Tensor:
     size = image_encoder.config.image_size
     with torch.no_grad():
         return image_encoder(torch.zeros(1, 3, size, size)).image_embeds
-
-
-def _check_prompt(prompt: str) -> None:
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise RarityError(f"The prompt must be some text, got {prompt!r}. Write what to draw, such as 'a letter R'.")

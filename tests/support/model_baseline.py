@@ -35,13 +35,14 @@ def main():
 def findings(checkpoint, folder):
     import comfy.latent_formats
     import comfy.sd
-    import nodes as core
     from rarity.density.errors import RarityError
     from rarity.density.files import load_embeddings
     from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.openclip import load_open_clip
     from rarity.nodes import RarityBaselineFromModel
     from tiny_open_clip import NAME, build_tiny_open_clip
+
+    import nodes as core
 
     found = {}
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint))
