@@ -84,7 +84,7 @@ def methods(prior) -> dict[str, Callable[[Subject, dict], Tensor]]:
         return lambda q, settings, count: learn(q, settings, count, guardrails=(q.contrast,), **options)
 
     def adjective(q: Subject, settings: dict, count: int) -> Tensor:
-        return learn(q, settings, count, prompt=f"a bold letter {q.letter}", word="bold", guardrails=(q.contrast,))
+        return ours(prompt=f"a bold letter {q.letter}", word="bold")(q, settings, count)
 
     def other(**options):
         return lambda q, settings, count: learn(q, settings, count, **options)
@@ -94,6 +94,7 @@ def methods(prior) -> dict[str, Callable[[Subject, dict], Tensor]]:
         "ours, token": ours(),
         "ours, adjective": adjective,
         "ours, LoRA": ours(kind="lora"),
+        "ours, LoRA, band alone": ours(kind="lora", objective="band"),
         "ours, token + LoRA": ours(kind="token + lora"),
         "paper's objective, token": other(objective="paper"),
         "paper's objective, token, gated": other(objective="paper", gate=True),

@@ -48,7 +48,7 @@ class CachedPrior:
     def __init__(self, transformer, embedding: Tensor, hidden: Tensor, mask: Tensor):
         check_configuration(transformer)
         self._transformer = transformer
-        self._memories = [self._read(*text) for text in zip(embedding, hidden, mask.bool(), strict=True)]
+        self._memories = self._read(embedding, hidden, mask.bool())
 
     def predict(self, x: Tensor, timestep: Tensor | int) -> Tensor:
         """The clean embeddings that the transformer sees behind noisy ones.
@@ -83,21 +83,30 @@ class CachedPrior:
             tokens = _leave(block, tokens, seen)
         return model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype)
 
-    def _read(self, embedding: Tensor, hidden: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of one text in each layer, [heads, s, e] with s = its tokens + 1."""
+    def _read(self, embedding: Tensor, hidden: Tensor, mask: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """Keys and values of every text in each layer, [heads, s, e] with s = its tokens + 1.
+
+        The tokens of all texts go through each matrix together; only attention takes them text by text.
+        """
         model = self._transformer
         places = model.positional_embedding[0]
         if model.embedding_proj_norm is not None:
             embedding = model.embedding_proj_norm(embedding)
-        text = model.encoder_hidden_states_proj(hidden[mask]) + places[:-4][mask]
-        tokens = _enter(model, torch.cat([text, model.embedding_proj(embedding)[None] + places[-4]]))
-        memory = []
+        ends = model.embedding_proj(embedding)[:, None] + places[-4]
+        texts = [
+            torch.cat([model.encoder_hidden_states_proj(states[seen]) + places[:-4][seen], end])
+            for states, seen, end in zip(hidden, mask, ends, strict=True)
+        ]
+        lengths = [len(text) for text in texts]
+        tokens, memories = _enter(model, torch.cat(texts)), [[] for _ in texts]
         for block in model.transformer_blocks:
-            q, k, v = (part.transpose(0, 1) for part in _heads(block, tokens))
-            memory.append((k, v))
-            seen = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
-            tokens = _leave(block, tokens, seen.transpose(0, 1).flatten(-2))
-        return memory
+            heads = [part.transpose(0, 1).split(lengths, dim=1) for part in _heads(block, tokens)]
+            for memory, (_, k, v) in zip(memories, zip(*heads, strict=True), strict=True):
+                memory.append((k, v))
+            if block is not model.transformer_blocks[-1]:  # nobody looks at what comes out of the last
+                seen = [_causal(q, k, v) for q, k, v in zip(*heads, strict=True)]
+                tokens = _leave(block, tokens, torch.cat(seen))
+        return memories
 
 
 def check_configuration(transformer) -> None:
@@ -134,6 +143,11 @@ def _leave(block, tokens: Tensor, seen: Tensor) -> Tensor:
         seen = part(seen)
     tokens = tokens + seen
     return tokens + block.ff(block.norm3(tokens))
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of a text to itself, each token to those up to it: [heads, s, e] to [s, inner]."""
+    return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0].transpose(0, 1).flatten(-2)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, b: int, memory: tuple[Tensor, Tensor]) -> Tensor:
