@@ -13,7 +13,10 @@ import nox
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-BENCHMARKS = ["valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "concepts"]
+BENCHMARKS = [
+    "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling",
+    "concepts", "learning_cost",
+]
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
