@@ -58,7 +58,7 @@ SMALL = "_small"
 DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
 DEEPER = re.compile(
     r"(encoder\.layers|transformer_blocks)\.[1-9]\d*\.|(down|up)_blocks\.\d+\.([3-9]|\d\d)\."
-    r"|self_attn\.[qk]_proj|encoder\.layers\.0\.mlp"
+    r"|stage_c_coder\.encoder|self_attn\.[qk]_proj|encoder\.layers\.0\.mlp"
 )
 NORM = re.compile(r"norm\d?\.(weight|bias)$")
 GAINS = [  # so that pictures and words change what comes out, and a deep stack does not explode
@@ -69,7 +69,10 @@ GAINS = [  # so that pictures and words change what comes out, and a deep stack 
     (r"taesd", math.sqrt(2)),
     (r"label_emb\.0\.2|attn2\.to_out", 4.0),
     (r"cascade.*\.attn\.out_proj", 16.0),
+    (r"cascade_b.*effnet_mapper", 8.0),
     (r"stage_a\.out_block", 0.004),
+    (r"stage_c_coder\.previewer\.blocks\.0\.", 0.01),
+    (r"stage_c_coder", 1.6),
 ]
 
 
@@ -134,6 +137,7 @@ def _cascade(name, small):
     from comfy.ldm.cascade.stage_a import StageA
     from comfy.ldm.cascade.stage_b import StageB
     from comfy.ldm.cascade.stage_c import StageC
+    from comfy.ldm.cascade.stage_c_coder import StageC_coder
 
     if name == "cascade_b":
         config = {"c_hidden": [320, 576, 1152, 1152], "nhead": [-1, 9, 18, 18],
@@ -145,6 +149,8 @@ def _cascade(name, small):
     config = {"c_cond": 1536, "c_hidden": [1536, 1536], "nhead": [24, 24], "blocks": [[4, 12], [12, 4]]}
     model = supported.Stable_Cascade_C({})
     tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(StageC, **CASCADE["c"] if small else config), name))
+    coder = _filled(StageC_coder(), "stage_c_coder") | {"previewer.blocks.24.bias": torch.full((3,), 0.5)}
+    tensors |= {f"vae.{key}": x for key, x in coder.items()}
     text = _text("clip_g", "clip_config_bigg.json", small)
     text["clip_g.text_projection"] = text.pop("clip_g.transformer.text_projection.weight").T.contiguous()
     tensors |= {f"text_encoder.{key}": x for key, x in text.items()}
@@ -188,9 +194,9 @@ def _filled(network, name):
 def _values(name, shape):
     """Half-precision random numbers that keep the size of what passes through; ones for norms, zeros for biases."""
     if DEEPER.search(name) and not NORM.search(name):
-        return torch.zeros(1, dtype=torch.float16).expand(shape)
+        return torch.zeros((), dtype=torch.float16).expand(shape)
     if len(shape) < 2:
-        fill = torch.ones if name.endswith(("weight", "scale")) else torch.zeros
+        fill = torch.ones if name.endswith(("weight", "scale", "running_var")) else torch.zeros
         return fill(shape, dtype=torch.float16)
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
     inputs = 1 if "embedding" in name and "patch" not in name else math.prod(shape[1:])

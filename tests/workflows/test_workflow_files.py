@@ -19,6 +19,27 @@ CORE = {
     "SaveImage": {"input": {"required": {"images": ["IMAGE", {}], "filename_prefix": ["STRING", {}]}}, "output": []},
     "PreviewAny": {"input": {"required": {"source": ["*", {}]}}, "output": []},
     "ImageBatch": {"input": {"required": {"image1": ["IMAGE", {}], "image2": ["IMAGE", {}]}}, "output": ["IMAGE"]},
+    "RebatchImages": {"input": {"required": {"images": ["IMAGE", {}], "batch_size": ["INT", {}]}}, "output": ["IMAGE"]},
+    "CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[], {}]}}, "output": ["MODEL", "CLIP", "VAE"]},
+    "unCLIPCheckpointLoader": {"input": {"required": {"ckpt_name": [[], {}]}}, "output": ["MODEL", "CLIP", "VAE", "CLIP_VISION"]},
+    "CLIPVisionLoader": {"input": {"required": {"clip_name": [[], {}]}}, "output": ["CLIP_VISION"]},
+    "CLIPTextEncode": {"input": {"required": {"text": ["STRING", {}], "clip": ["CLIP", {}]}}, "output": ["CONDITIONING"]},
+    "ConditioningZeroOut": {"input": {"required": {"conditioning": ["CONDITIONING", {}]}}, "output": ["CONDITIONING"]},
+    "unCLIPConditioning": {"input": {"required": {
+        "conditioning": ["CONDITIONING", {}], "clip_vision_output": ["CLIP_VISION_OUTPUT", {}], "strength": ["FLOAT", {}],
+        "noise_augmentation": ["FLOAT", {}]}}, "output": ["CONDITIONING"]},
+    "EmptyLatentImage": {"input": {"required": {"width": ["INT", {}], "height": ["INT", {}], "batch_size": ["INT", {}]}},
+                         "output": ["LATENT"]},
+    "StableCascade_EmptyLatentImage": {"input": {"required": {
+        "width": ["INT", {}], "height": ["INT", {}], "compression": ["INT", {}], "batch_size": ["INT", {}]}},
+        "output": ["LATENT", "LATENT"]},
+    "StableCascade_StageB_Conditioning": {"input": {"required": {"conditioning": ["CONDITIONING", {}], "stage_c": ["LATENT", {}]}},
+                                          "output": ["CONDITIONING"]},
+    "KSampler": {"input": {"required": {
+        "model": ["MODEL", {}], "seed": ["INT", {"control_after_generate": True}], "steps": ["INT", {}], "cfg": ["FLOAT", {}],
+        "sampler_name": [[], {}], "scheduler": [[], {}], "positive": ["CONDITIONING", {}], "negative": ["CONDITIONING", {}],
+        "latent_image": ["LATENT", {}], "denoise": ["FLOAT", {}]}}, "output": ["LATENT"]},
+    "VAEDecode": {"input": {"required": {"samples": ["LATENT", {}], "vae": ["VAE", {}]}}, "output": ["IMAGE"]},
 }
 INFO = OURS | CORE
 
@@ -71,10 +92,11 @@ def test_values_stand_where_the_schema_expects_them(path):
                 assert value in ("fixed", "increment", "decrement", "randomize")
                 continue
             socket, given = options[name]
+            socket = "COMBO" if isinstance(socket, list) else socket
             kinds = {"INT": int, "FLOAT": (int, float), "STRING": str, "COMBO": str, "BOOLEAN": bool}
             assert isinstance(value, kinds[socket]), f"{node['type']}.{name}: {value!r}"
             assert given.get("min", value) <= value <= given.get("max", value) if socket in ("INT", "FLOAT") else True
-            assert value in given["options"] if socket == "COMBO" else True
+            assert value in given["options"] if socket == "COMBO" and node["type"] in OURS else True
         saved = [item["name"] for item in node["inputs"]]
         sockets = [name for name in options if name not in values]
         assert saved == sockets + [name for name in options if name in values], "as the frontend orders them"

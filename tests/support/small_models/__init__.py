@@ -13,7 +13,7 @@ from pathlib import Path
 NODE_CLASS_MAPPINGS = {}  # ComfyUI takes this for a node pack
 
 VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 32}
-TEXT_LAYERS = 2
+TEXT_LAYERS = 3  # the last but one is read, and must not be the first
 CASCADE = {
     "c": {"c_cond": 64, "c_hidden": [64, 64], "nhead": [4, 4], "blocks": [[1, 1], [1, 1]]},
     "b": {"c_hidden": [32, 32, 64, 64], "nhead": [-1, 2, 4, 4], "blocks": [[1, 1, 1, 1], [1, 1, 1, 1]],
