@@ -124,7 +124,8 @@ def _head(figure, trajectory: Trajectory, sample: int | None, height: float, uni
     texts = [(f"— {bold}", ACCENT)] if count > 1 or sample is not None else [("— the sample", ACCENT)]
     texts += [(f"— {count:,} samples" if count <= MOST_LINES else f"■ {count:,} samples", DOTS)] if count > 1 else []
     texts += [("■ the rarity asked for", "#d69c70")]
-    texts += [("■ not allowed by a guardrail", "#a5a299")] if trajectory.allowed else []
+    by = "a guardrail or the gate" if "validity" in trajectory.allowed else "a guardrail"
+    texts += [(f"■ not allowed by {by}", "#a5a299")] if trajectory.allowed else []
     x, renderer = 32 * unit, figure.canvas.get_renderer()
     for text, colour in texts:
         write(figure, x, y, text, size, colour, weight="bold")
