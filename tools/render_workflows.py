@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from comfyui import Server, find_comfyui, messages  # noqa: E402
 from graph import next_run, nodes_of, to_api  # noqa: E402
+from graph_picture import draw_graph  # noqa: E402
 from PIL import Image  # noqa: E402
 
 # workflow -> (prefix of the Save Image to show, how often Run is pressed before)
@@ -29,6 +30,8 @@ SHOWN = {
     "kandinsky_directions": ("rarity_direction", 0),
     "kandinsky_variations": ("rarity_near", 0),
 }
+# Their models are downloads of many gigabytes: instead of what they would draw, their graph.
+GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "rank_any_graph")
 
 
 def render(server, name):
@@ -49,12 +52,23 @@ def render(server, name):
     sys.stderr.write(f"{path.with_suffix('.jpg')}: {picture.shape[1]} x {picture.shape[0]}\n")
 
 
+def draw(name):
+    """Write workflows/NAME.jpg: the graph itself."""
+    path = ROOT / "workflows" / f"{name}.json"
+    draw_graph(json.loads(path.read_text(encoding="utf-8"))).save(path.with_suffix(".jpg"), quality=88)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHOWN)}; without any, all")
-    names = parser.parse_args().names or list(SHOWN)
-    if not set(names) <= SHOWN.keys():
-        parser.error(f"expected names of {', '.join(SHOWN)}, got {', '.join(names)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SHOWN, *GRAPHS])}; without any, all")
+    names = parser.parse_args().names or [*SHOWN, *GRAPHS]
+    if not set(names) <= {*SHOWN, *GRAPHS}:
+        parser.error(f"expected names of {', '.join([*SHOWN, *GRAPHS])}, got {', '.join(names)}")
+    for name in filter(GRAPHS.__contains__, names):
+        draw(name)
+    names = [name for name in names if name in SHOWN]
+    if not names:
+        return
     comfyui = find_comfyui()
     if comfyui is None:
         sys.exit("No ComfyUI found: set COMFYUI_PATH to a checkout.")
