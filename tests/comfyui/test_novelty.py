@@ -86,4 +86,6 @@ def test_three_loaders_of_one_encoder_make_one_space(on_comfyui):
     assert max(found["difference"], found["OpenCLIP's difference"]) < 1e-4 * found["scale"]
     # From 207 x 150: both cut out the same pixels, ComfyUI's are rounded to eight bits.
     assert 0 < found["resized"] < 0.01
-    assert "SigLIP encoders do that" in found["siglip"]
+    said = {"siglip": "SigLIP encoders do that", "grey": "One channel is greyscale", "alpha": "alpha channel: drop it",
+            "no area": "got shape (3, 0, 32, 3)"}
+    assert all(words in found["refusals"][cause] for cause, words in said.items())

@@ -77,6 +77,18 @@ def test_what_does_not_belong_together(run, encoder, model, baseline, density):
         run(nodes.RarityContrastGuardrail, embeddings=baseline, encoder=encoder)
 
 
+@pytest.mark.parametrize("shape, message", [
+    ((1, 0, 8, 3), r"got shape \(1, 0, 8, 3\)"),
+    ((2, 8, 8, 1), "greyscale: repeat it three times"),
+    ((2, 8, 8, 4), "alpha channel: drop it"),
+    ((8, 8, 3), r"got shape \(8, 8, 3\)"),
+])
+def test_pictures_that_no_eye_can_read(run, encoder, model, shape, message):
+    for eye in ({"prior": model[0]}, {"encoder": encoder}):
+        with pytest.raises(RarityError, match=message):
+            run(nodes.RarityEncodeImages, images=torch.zeros(shape), **eye)
+
+
 @pytest.mark.parametrize("name", ["../tiny.safetensors", "/etc/passwd", "model.bin", "none.safetensors", "", "tiny"])
 def test_names_that_are_not_listed(run, clip_folder, name):
     (clip_folder.parent / "tiny.safetensors").write_bytes(b"outside")

@@ -35,17 +35,19 @@ def main():
     large = torch.stack([0.5 + 0.5 * torch.sin(a * x + b * y) for a, b in ((1, 0.3), (0.4, 1), (1, -1))], dim=-1)[None]
     models = transformers_models(0)
     theirs, ours = models[0], _native(models[0])
-    refusal = ""
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         embeddings = RarityEncodeImages.execute(images=pictures, clip_vision=ours).args[0]
         other = RarityEncodeImages.execute(images=pictures, clip_vision=_native(transformers_models(1)[0])).args[0]
         encoder = load_open_clip(NAME, build_tiny_open_clip(folder, models=models))
         words = RarityEncodeImages.execute(images=pictures, encoder=encoder).args[0]
         sizes = [RarityEncodeImages.execute(images=large, **eye).args[0].vectors for eye in ({"clip_vision": ours}, {"encoder": encoder})]
-        try:
-            RarityEncodeImages.execute(images=pictures, clip_vision=_siglip())
-        except RarityError as error:
-            refusal = str(error)
+        refusals = {}
+        for name, images, eye in (("siglip", pictures, _siglip()), ("grey", pictures[..., :1], ours),
+                                  ("alpha", torch.cat([pictures, pictures[..., :1]], dim=-1), ours), ("no area", pictures[:, :0], ours)):
+            try:
+                RarityEncodeImages.execute(images=images, clip_vision=eye)
+            except RarityError as error:
+                refusals[name] = str(error)
         mean, std = (torch.tensor(value) for value in (ours.image_mean, ours.image_std))
         expected = theirs(((pictures - mean) / std).movedim(-1, 1)).image_embeds
     space = {"encoder": encoder_name(theirs.config), "fingerprint": encoder_fingerprint(theirs), "width": 32, "kind": "raw"}
@@ -54,7 +56,7 @@ def main():
         "transformers": space,
         "OpenCLIP": words.space.to_dict(),
         "other": other.space.to_dict(),
-        "siglip": refusal,
+        "refusals": refusals,
         "OpenCLIP's difference": float((words.vectors - expected).abs().max()),
         "resized": float(((sizes[0] - sizes[1]).norm(dim=1) / sizes[0].norm(dim=1)).max()),
         "difference": float((embeddings.vectors - expected).abs().max()),
