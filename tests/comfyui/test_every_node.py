@@ -55,6 +55,10 @@ def graph():
         "table": node("PreviewAny", source=["original", 1]),
         "steps": node("PreviewAny", source=["back", 1]),
         "kept": node("RaritySaveEmbeddings", embeddings=["varied", 0], name="every node"),
+        "latents": node("RarityToOtherPacks", embeddings=["few", 0], prior=["model", 0]),
+        "embedded": node("RarityFromOtherPacks", prior_latent=["latents", 0], prior=["model", 0]),
+        "joined": node("RarityJoinEmbeddings", embeddings=["embedded", 0]),
+        "kept too": node("RaritySaveEmbeddings", embeddings=["joined", 0], name="every node again"),
         "kept density": node("RaritySaveDensity", density=["merged", 0], name="every node"),
         **{f"save {name}": node("SaveImage", images=[name, output], filename_prefix=name.replace(" ", "_"))
            for name, output in (("curve", 0), ("map", 0), ("varied pictures", 0), ("original", 2))},
@@ -90,4 +94,5 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
     for path in (ROOT / "workflows").glob("*.json"):
         used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    used |= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI's: test_native_models.py
     assert ours <= used, ours - used

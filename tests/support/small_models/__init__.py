@@ -13,6 +13,7 @@ from pathlib import Path
 NODE_CLASS_MAPPINGS = {}  # ComfyUI takes this for a node pack
 
 VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 32}
+KNOWN_LAYERS = 12  # no text encoder that ComfyUI knows has fewer
 TEXT_LAYERS = 3  # the last but one is read, and must not be the first
 CASCADE = {
     "c": {"c_cond": 64, "c_hidden": [64, 64], "nhead": [4, 4], "blocks": [[1, 1], [1, 1]]},
@@ -42,8 +43,8 @@ def teach():
         return config | CASCADE[stage] if small else config
 
     def clip(self, target=None, embedding_directory=None, no_init=False, tokenizer_data={}, parameters=0, model_options={}):
-        shallow = {f"{name}_model_config": {"num_hidden_layers": TEXT_LAYERS} for name in ("clip_l", "clip_g", "clip_h")
-                   if _layers(tokenizer_data, name) == TEXT_LAYERS}
+        layers = {name: _layers(tokenizer_data, name) for name in ("clip_l", "clip_g", "clip_h")}
+        shallow = {f"{name}_model_config": {"num_hidden_layers": n} for name, n in layers.items() if 0 < n < KNOWN_LAYERS}
         ours[2](self, target, embedding_directory, no_init, tokenizer_data, parameters, {**model_options, **shallow})
 
     comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
