@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,16 +95,20 @@ class VlmJudge:
         from PIL import Image
 
         pixels = pictures.mul(255).round().byte().cpu().numpy()
-        images = [[Image.fromarray(picture)] for picture in pixels]
-        read = self._processor(text=[self._prompt] * len(images), images=images, padding=True, return_tensors="pt")
-        device = self._placement.bring(self._model)
-        told = {
-            name: value.to(device, self._model.dtype) if value.is_floating_point() else value.to(device)
-            for name, value in read.items() if isinstance(value, Tensor) and name != "labels"
-        }
+        # One at a time: processors do not agree on how several are given. All are of one size, so what they make of each
+        # has one size, too, and needs no padding.
+        read = [
+            self._processor(text=[self._prompt], images=[Image.fromarray(picture)], return_tensors="pt") for picture in pixels
+        ]
+        device, words = self._placement.bring(self._model), self._tokenizer
+        told = {}
+        for name in read[0]:
+            if isinstance(read[0][name], Tensor) and name != "labels" and _takes(self._model, name):
+                rows = torch.cat([one[name] for one in read])
+                told[name] = rows.to(device, self._model.dtype if rows.is_floating_point() else None)
         made = self._model.generate(
             **told, max_new_tokens=1, num_beams=1, do_sample=False, return_dict_in_generate=True, output_logits=True,
-            pad_token_id=self._tokenizer.pad_token_id,
+            pad_token_id=words.eos_token_id if words.pad_token_id is None else words.pad_token_id,
         )
         return torch.softmax(made.logits[0].cpu().double(), dim=1)
 
@@ -153,8 +158,6 @@ def _load(folder: Path, dtype: torch.dtype):
 
 def _prompt(processor, tokenizer, question: str) -> str:
     """The question about one picture, as the model's own chat template puts it; without one, behind the picture."""
-    tokenizer.padding_side = "left"  # what comes next is behind the last token, in every row
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     picture = getattr(processor, "image_token", None)
     written = f"{picture if isinstance(picture, str) else ''}{question}"
     if getattr(processor, "chat_template", None):
@@ -170,6 +173,12 @@ def _prompt(processor, tokenizer, question: str) -> str:
     if tokenizer.bos_token and tokenizer(prompt).input_ids[:2] == twice:
         prompt = prompt.removeprefix(tokenizer.bos_token)
     return prompt
+
+
+def _takes(model, name: str) -> bool:
+    """Whether a model has a use for what its processor calls so: a tokenizer may make more than it."""
+    parameters = inspect.signature(model.forward).parameters
+    return name in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 
 
 def _ways_to_write(tokenizer, word: str, name: str) -> list[int]:

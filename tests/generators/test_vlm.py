@@ -60,7 +60,7 @@ def test_the_probability_is_the_literal_formula(judge):
     words = judge._tokenizer.get_vocab()
     for picture, found in zip(MIXED[:2], judge.probability(MIXED[:2]), strict=True):
         image = Image.fromarray(picture.mul(255).round().byte().numpy())
-        read = judge._processor(text=[judge._prompt], images=[[image]], return_tensors="pt")
+        read = judge._processor(text=[judge._prompt], images=[image], return_tensors="pt")
         read.pop("labels", None)
         with torch.no_grad():
             logits = judge._model(**read).logits[0, -1].double()
