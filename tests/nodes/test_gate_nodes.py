@@ -54,3 +54,13 @@ def test_what_a_zero_shot_gate_needs(gate_of):
         gate_of(encoder=object())
     with pytest.raises(RarityError, match="needs at least one alternative"):
         gate_of(alternatives="a letter r\n")
+
+
+def test_the_gate_in_learn_concept(run, model, gate_of, density):
+    gate = gate_of(alternatives="a letter p", every=2, threshold=0.01, on_no="go on")
+    concept, trajectory, report = run(
+        nodes.RarityLearnConcept, prior=model[0], density=density, prompt="a letter r", word="r", one_in=50, iterations=4, batch=2,
+        steps=3, keep_every=3, gate=gate,
+    )
+    assert concept[0].steps == (0, 2, 4) and trajectory[0].readings["validity"].shape[0] == 3
+    assert "The gate says Yes to" in report[0]
