@@ -105,7 +105,7 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
     each = max(peak.bytes - before - copies, 2**20)
     if memory_gib and copies + each > memory_gib * GIB:
         raise RarityError(
-            f"The gradient of one picture takes {(copies + each) / GIB:.1f} GiB, and may take {memory_gib:g}. {ADVICE}"
+            f"The gradient of one picture takes {(copies + each) / GIB:.3g} GiB, and may take {memory_gib:g}. {ADVICE}"
         )
     room = memory_gib * GIB - copies if memory_gib else comfy.model_management.get_free_memory(device)
     return max(1, min(pictures, int(room / each)))

@@ -61,7 +61,7 @@ class NativePictures:
     def result(self, offset: Tensor) -> list:
         """The CONDITIONING under an offset, to hand on."""
         with plain():
-            return own(self.moved(offset))
+            return self.moved(offset)
 
     def embed(self, offset: Tensor, rows: range) -> Tensor:
         """The embeddings [n, d] of the pictures `rows`; differentiable in the offset while gradients are on."""

@@ -1,0 +1,156 @@
+"""RarityOptimizeConditioning on a small Stable Diffusion 1.5 of random weights, in this process, as JSON.
+
+    python tests/support/conditioning.py CHECKPOINT CLIP_VISION --comfyui FOLDER
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+SETTINGS = {"steps": 2, "cfg": 3.0, "width": 64, "height": 64}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="A CONDITIONING steered with ComfyUI's own models.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("clip_vision", type=Path)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(arguments.comfyui))
+    sys.argv[1:] = ["--cpu"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import small_models
+
+    small_models.teach()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        json.dump(findings(arguments.checkpoint, arguments.clip_vision), sys.stdout)
+
+
+def findings(checkpoint, clip_vision):
+    import comfy.clip_vision
+    import comfy.model_management
+    import comfy.sd
+    from rarity.density import GaussianDensity
+    from rarity.density.errors import RarityError
+    from rarity.generators.conditions import Condition
+    from rarity.generators.native import ClipVisionEncoder
+    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.native_steering import NativePictures
+    from rarity.nodes import RarityOptimizeConditioning
+
+    import nodes as core
+
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint))
+    vision = comfy.clip_vision.load(str(clip_vision))
+    cat, house, empty = (core.CLIPTextEncode().encode(clip, text)[0] for text in ("a photo of a cat", "a red house", ""))
+    cat[0][1]["mask"] = torch.ones(1, 64, 64)
+    eye = ClipVisionEncoder(vision)
+    drawing = ModelPictures(model, cat, empty, vae, 0, **SETTINGS)
+    baseline = draw_model_baseline(ModelPictures(model, cat, empty, vae, 1000, **SETTINGS), eye, 60, batch_size=8)[0]
+    density = GaussianDensity.fit(baseline, components=6)
+    held = digest(model, vae, clip, vision, cat, house, empty)
+    found = {"gradient": gradient_and_difference(NativePictures(drawing, eye, Condition(cat).spread))}
+
+    def run(**changed):
+        given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 2,
+                 "iterations": 12, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision,
+                 "engine": "gradient", **SETTINGS}
+        return RarityOptimizeConditioning.execute(**given | changed).args
+
+    def complaint(**changed):
+        try:
+            run(**changed)
+        except RarityError as error:
+            return str(error)
+        finally:
+            unchanged.append(digest(model, vae, clip, vision, cat, house, empty) == held)
+
+    unchanged = []
+    for engine, more in (("gradient", {}), ("evolution", {"dimensions": 4, "iterations": 8, "pictures": 1})):
+        conditioning, trajectory, report, pictures = run(engine=engine, **more)
+        ((tokens, options),) = conditioning
+        short = [run(engine=engine, **more | {"iterations": 1})[0][0][0] for _ in range(2)]
+        drawn = ModelPictures(model, conditioning, empty, vae, 0, **SETTINGS).draw(range(len(pictures)))
+        found.setdefault(engine, {}).update({
+            "bits": trajectory.readings["bits"].tolist(),
+            "in band": trajectory.in_band.tolist(),
+            "report": report,
+            "moved": float((tokens - cat[0][0]).abs().max()),
+            "twice": float((short[0] - short[1]).abs().max()),
+            "mask kept": options["mask"] is cat[0][1]["mask"],
+            "drawn by KSampler": float((drawn - pictures).abs().max()),
+            "seen again": float((eye.encode_images(drawn).vectors - trajectory.final.vectors).abs().max()),
+            "plain": not tokens.is_inference() and not tokens.requires_grad,
+        })
+        unchanged.append(digest(model, vae, clip, vision, cat, house, empty) == held)
+    among = run(engine="evolution", iterations=1, pictures=1, variations=house)[0]
+    found["evolution"]["along the variation"] = alike(among[0][0] - cat[0][0], house[0][0] - cat[0][0])
+    found["errors"] = {
+        "two entries": complaint(positive=cat + house),
+        "another sampler": complaint(sampler_name="dpmpp_2m"),
+        "another encoder": complaint(density=GaussianDensity.fit(foreign(baseline), components=6)),
+        "memory": complaint(memory=1e-6),
+        "ControlNet": complaint(positive=[[cat[0][0], {**cat[0][1], "control": object()}]]),
+        "not finite": complaint(positive=[[torch.full_like(cat[0][0], float("nan")), {}]]),
+    }
+    for engine in ("gradient", "evolution"):
+        comfy.model_management.interrupt_current_processing()
+        try:
+            run(engine=engine)
+        except comfy.model_management.InterruptProcessingException:
+            found[engine]["cancelled"] = True
+        unchanged.append(digest(model, vae, clip, vision, cat, house, empty) == held)
+    return found | {"unchanged": unchanged}
+
+
+def gradient_and_difference(pictures):
+    """A random projection of the embedding, its slope along the gradient, and the slope by central differences."""
+    with torch.inference_mode(False):
+        weights = torch.randn(pictures.space.width, generator=torch.Generator().manual_seed(0))
+        at = 0.05 * torch.randn(pictures.size, generator=torch.Generator().manual_seed(1))
+
+        def value(offset):
+            with torch.enable_grad():
+                return (pictures.embed(offset, range(1))[0] * weights).sum()
+
+        offset = at.clone().requires_grad_(True)
+        made = value(offset)
+        (slope,) = torch.autograd.grad(made, offset)
+        length = float(slope.norm())
+        step = 0.03 * slope / length
+        ordinary = float((pictures.embed(at, range(1))[0] * weights).sum())
+        difference = float((value(at + step) - value(at - step)).detach()) / 0.06
+    return {"slope": length, "difference": difference, "value": float(made.detach()), "ordinary": ordinary, "scale": float(weights.norm())}
+
+
+def alike(one, other):
+    """The size of the cosine between two tensors."""
+    return float(torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0).abs())
+
+
+def foreign(baseline):
+    from rarity.density import Embeddings, EmbeddingSpace
+
+    return Embeddings(baseline.vectors, EmbeddingSpace("another", "0" * 12, baseline.space.width))
+
+
+def digest(model, vae, clip, vision, *conditionings):
+    """Of every weight and every tensor that was connected."""
+    content = hashlib.sha256()
+    for module in (model.model, vae.first_stage_model, clip.cond_stage_model, vision.model):
+        for name, tensor in module.state_dict().items():
+            content.update(name.encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    for ((tokens, options),) in conditionings:
+        content.update(tokens.numpy().tobytes() + repr(sorted(options)).encode())
+    return content.hexdigest()
+
+
+if __name__ == "__main__":
+    main()
