@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
-from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
+from .readings import allowed_by, read_all
 from .shells import shell as shell_of
 from .tensors import generator, ordinary
 from .trajectory import Trajectory, stack
@@ -261,45 +261,3 @@ def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]
         penalties = torch.stack([rail.penalty(x) for rail in chain])
         (gradient,) = torch.autograd.grad(penalties.sum(), x)
     return penalties.detach(), gradient
-
-
-def read_all(
-    density: GaussianDensity, chain: tuple[Guardrail, ...], wishes: Wishes | None, x: Tensor
-) -> dict[str, Tensor]:
-    """Every reading of embeddings x, name -> [N]."""
-    x = x.double()
-    anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
-    readings = {
-        "bits": density.bits(x),
-        "t2": density.t2(x),
-        "residual": density.residual(x),
-        "norm": x.norm(dim=1),
-        "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
-        "inside": torch.stack([rail.accepts(x) for rail in chain]).all(dim=0).double(),
-    }
-    for rail in chain:
-        readings[_name(rail, readings)] = rail.reading(x)
-    for direction, reading in zip(wishes.directions, wishes.read(x), strict=True) if wishes else ():
-        readings[_free(direction.name, readings)] = reading
-    return readings
-
-
-def allowed_by(chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
-    """What every guardrail allows, by the name of its reading."""
-    allowed = {}
-    for rail in chain:
-        name = _name(rail, allowed)
-        low, high = allowed.get(name, (-math.inf, math.inf))
-        allowed[name] = max(low, rail.allowed[0]), min(high, rail.allowed[1])
-    return allowed
-
-
-def _name(rail: Guardrail, taken: dict) -> str:
-    """What a guardrail's reading is called; several of residual or norm watch one and the same number."""
-    return rail.name if rail.name in ("residual", "norm") else _free(rail.name, taken)
-
-
-def _free(name: str, taken: dict) -> str:
-    """The name, or the first of "name 2", "name 3" ... that is not taken."""
-    names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
-    return next(free for free in names if free not in taken)

@@ -19,7 +19,8 @@ from ..density.errors import RarityError
 from ..density.gates import Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
-from ..density.optimize import allowed_by, check_spaces, read_all, with_defaults
+from ..density.optimize import check_spaces, with_defaults
+from ..density.readings import allowed_by, read_all
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory, stack

@@ -1,0 +1,56 @@
+"""Every reading of embeddings on their way: how rare, how usual otherwise, and what guardrails and directions say."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .directions import Wishes
+from .gaussian import GaussianDensity
+from .guardrails import AnchorGuardrail, Guardrail
+
+
+def read_all(
+    density: GaussianDensity, chain: tuple[Guardrail, ...], wishes: Wishes | None, x: Tensor
+) -> dict[str, Tensor]:
+    """Every reading of embeddings x, name -> [N]."""
+    x = x.double()
+    anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
+    readings = {
+        "bits": density.bits(x),
+        "t2": density.t2(x),
+        "residual": density.residual(x),
+        "norm": x.norm(dim=1),
+        "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
+        "inside": torch.stack([rail.accepts(x) for rail in chain]).all(dim=0).double(),
+    }
+    for rail in chain:
+        readings[_name(rail, readings)] = rail.reading(x)
+    for direction, reading in zip(wishes.directions, wishes.read(x), strict=True) if wishes else ():
+        readings[_free(direction.name, readings)] = reading
+    return readings
+
+
+def allowed_by(chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
+    """What every guardrail allows, by the name of its reading."""
+    allowed = {}
+    for rail in chain:
+        name = _name(rail, allowed)
+        low, high = allowed.get(name, (-math.inf, math.inf))
+        allowed[name] = max(low, rail.allowed[0]), min(high, rail.allowed[1])
+    return allowed
+
+
+def _name(rail: Guardrail, taken: dict) -> str:
+    """What a guardrail's reading is called; several of residual or norm watch one and the same number."""
+    return rail.name if rail.name in ("residual", "norm") else _free(rail.name, taken)
+
+
+def _free(name: str, taken: dict) -> str:
+    """The name, or the first of "name 2", "name 3" ... that is not taken."""
+    names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
+    return next(free for free in names if free not in taken)
