@@ -52,7 +52,8 @@ class RarityLearnConcept(io.ComfyNode):
                     "objective",
                     options=list(OBJECTIVES),
                     default="band",
-                    tooltip="band: stops at the rarity you dial. paper: the published one, which never stops; for comparison.",
+                    tooltip="band: the rarity you dial, by the shortest way; for a token. places: each sample goes to a place of its own at "
+                    "that rarity, so that it shows and they stay varied; for a lora. paper: the published one, which never stops.",
                 ),
                 io.Int.Input(
                     "iterations",

@@ -29,6 +29,7 @@ SHOWN = {
     "kandinsky_rarity": ("rarity_kandinsky_curve", 0),
     "kandinsky_directions": ("rarity_direction", 0),
     "kandinsky_variations": ("rarity_near", 0),
+    "kandinsky_concept": ("rarity_concept_elsewhere", 0),
 }
 # Their models are downloads of many gigabytes: instead of what they would draw, their graph.
 GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "rank_any_graph")
