@@ -158,7 +158,6 @@ class RarityValidityGate(io.ComfyNode):
             description="Looks at the pictures while they become rare and asks: is this still the subject? After a No it goes back "
             "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
             inputs=[
-                sockets.Decoder.Input("decoder", tooltip="Draws what is looked at: the decoder of the same model."),
                 io.String.Input("subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."),
                 io.Int.Input(
                     "every",
@@ -189,6 +188,11 @@ class RarityValidityGate(io.ComfyNode):
                     tooltip="Who looks. Zero-shot: the connected prior or encoder tells the subject from the alternatives. "
                     "Or a vision-language model of models/LLM, which is asked. Press R to see one put there a moment ago.",
                 ),
+                sockets.Decoder.Input(
+                    "decoder",
+                    optional=True,
+                    tooltip="Draws what is looked at: the decoder of the same model. Optimize Conditioning draws by itself.",
+                ),
                 sockets.Prior.Input("prior", optional=True, tooltip="For zero-shot: the prior of Load Kandinsky sees and reads."),
                 sockets.Encoder.Input("encoder", optional=True, tooltip="For zero-shot, instead of the prior: that of Load OpenCLIP."),
                 io.String.Input(
@@ -200,12 +204,12 @@ class RarityValidityGate(io.ComfyNode):
                 ),
             ],
             outputs=[
-                sockets.Gate.Output(display_name="gate", tooltip="The gate: Optimize Rarity and Learn Concept take it.")
+                sockets.Gate.Output(display_name="gate", tooltip="The gate: Optimize Rarity, Optimize Conditioning and Learn Concept take it.")
             ],
         )
 
     @classmethod
-    def execute(cls, decoder, subject, every, threshold, on_no, judge, prior=None, encoder=None, alternatives=""):
+    def execute(cls, subject, every, threshold, on_no, judge, decoder=None, prior=None, encoder=None, alternatives=""):
         folder = judge_folder(judge)
         eye = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder)
         chosen = choose_judge(
