@@ -80,7 +80,7 @@ class Gate:
 
 
 class Pullback:
-    """What follows from a gate's answers about samples that change as one, as those of a model that learns.
+    """What follows from a gate's answers about samples that change as one: those of a model that learns, of a steered condition.
 
     The samples are valid where their mean P(yes) reaches the threshold.
     """
@@ -103,7 +103,7 @@ class Pullback:
         if self.gate.on_no == "go on":
             return "keep"
         if first:
-            raise RarityError(self.gate.never("even what the model makes before it learns", validity))
+            raise RarityError(self.gate.never("even what the model makes by itself", validity))
         self.in_a_row += 1
         return "stop" if self.gate.on_no == "stop" or self.in_a_row == MOST_BACK else "step back"
 
@@ -114,10 +114,10 @@ class Pullback:
         places = ", ".join(f"{iteration} ({mean:.2g})" for iteration, mean in self.refused)
         said = f"The gate said No to {self.gate.subject!r} at iteration {places}, below P(yes) of {self.gate.threshold:g}"
         if self.gate.on_no == "go on":
-            return f"{said}, and learning went on: those checkpoints are not valid."
+            return f"{said}, and it went on: those checkpoints are not valid."
         ended = self.gate.on_no == "stop" or self.in_a_row == MOST_BACK
-        went = "" if self.gate.on_no == "stop" else ", each time back to what was valid, at half the learning rate"
-        return f"{said}{went}. What is kept ends with iteration {last}{', where learning was stopped' if ended else ''}."
+        went = "" if self.gate.on_no == "stop" else ", each time back to what was valid, with half the steps"
+        return f"{said}{went}. What is kept ends with iteration {last}{', where it was stopped' if ended else ''}."
 
 
 class Answers:

@@ -178,11 +178,11 @@ def test_pulling_back():
     assert "'a thing' at iteration 10 (0.3), 30 (0.2), 40 (0.2), below P(yes) of 0.5, each time back" in note
     assert note.endswith("What is kept ends with iteration 50.")
     said, note = follow([0.9, 0.3, 0.2, 0.1])
-    assert said == ["keep", "step back", "step back", "stop"] and "ends with iteration 0, where learning was stopped" in note
+    assert said == ["keep", "step back", "step back", "stop"] and "ends with iteration 0, where it was stopped" in note
     said, note = follow([0.9, 0.8, 0.1], on_no="stop")
-    assert said == ["keep", "keep", "stop"] and "ends with iteration 10, where learning was stopped" in note
+    assert said == ["keep", "keep", "stop"] and "ends with iteration 10, where it was stopped" in note
     said, note = follow([0.1, 0.8, 0.2], on_no="go on")
     assert said == ["keep"] * 3 and "at iteration 0 (0.1), 20 (0.2)" in note and "those checkpoints are not valid" in note
     for on_no in ("step back", "stop"):
-        with pytest.raises(RarityError, match="even what the model makes before it learns for 'a thing': .*0.1 to 0.3, 0.2 on average"):
+        with pytest.raises(RarityError, match="even what the model makes by itself for 'a thing': .*0.1 to 0.3, 0.2 on average"):
             follow([0.2], on_no=on_no)

@@ -119,14 +119,14 @@ def test_stop_ends_with_what_was_valid_last(prior, density, decoder):
     gate = ValidityGate(Panel(0.9, 0.9, 0.1), decoder, every=1, on_no="stop")
     concept = learn(prior, density, iterations=9, gate=gate, watch=lambda so_far: watched.append(so_far.steps))
     assert concept.steps == (0, 1) and watched == [(0,), (0, 1)], "what is refused is not shown as a checkpoint"
-    assert "at iteration 2 (0.1)" in concept.notes[-1] and "ends with iteration 1, where learning was stopped" in concept.notes[-1]
+    assert "at iteration 2 (0.1)" in concept.notes[-1] and "ends with iteration 1, where it was stopped" in concept.notes[-1]
 
 
 def test_three_no_in_a_row_end_it(prior, density, decoder):
     gate = ValidityGate(Panel(0.9, 0.3, 0.9, 0.1, 0.2, 0.3), decoder, every=1)
     concept = learn(prior, density, iterations=50, gate=gate)
     assert concept.steps == (0, 2) and len(gate.judge.shown) == 6
-    assert "at iteration 1 (0.3), 3 (0.1), 4 (0.2), 5 (0.3)" in concept.notes[-1] and "learning was stopped" in concept.notes[-1]
+    assert "at iteration 1 (0.3), 3 (0.1), 4 (0.2), 5 (0.3)" in concept.notes[-1] and "it was stopped" in concept.notes[-1]
     assert torch.isfinite(sample_concept(prior, concept, 2).vectors).all()
 
 
@@ -145,7 +145,7 @@ def test_go_on_keeps_everything_and_tells(prior, density, decoder, tmp_path):
 
 def test_a_gate_that_never_says_yes_is_an_error_before_anything_is_learnt(prior, density, decoder):
     before, done = digest(prior), []
-    with pytest.raises(RarityError, match="even what the model makes before it learns for 'a letter r': P.yes. of 5 pictures is 0.1 to 0.1"):
+    with pytest.raises(RarityError, match="even what the model makes by itself for 'a letter r': P.yes. of 5 pictures is 0.1 to 0.1"):
         learn(prior, density, gate=ValidityGate(Panel(0.1), decoder), progress=lambda i, n: done.append(i))
     assert digest(prior) == before and set(done) == {0}
 
