@@ -101,7 +101,8 @@ def learn_concept(
     Raises
     ------
     RarityError : a word that is not one token or not in the prompt, a prompt that is too long, another kind or objective,
-        numbers out of range, a density, guardrail or direction of another space, a gate whose first answer is No, not enough memory for one sample.
+        numbers out of range, a density, guardrail or direction of another space, a gate whose first answer is No,
+        not enough memory for one sample.
     """
     learning_rate = prior.learning_rate if learning_rate is None else learning_rate
     counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
