@@ -32,3 +32,26 @@ def test_a_checkpoint_loads_and_its_picture_follows_the_prompt(native_server, na
     cat, house = draw("a photo of a cat"), draw("a red house")
     assert cat.std() > 10, "no flat picture"
     assert np.abs(cat - house).mean() > 2, "the words change it"
+
+
+def test_an_embedding_travels_through_an_unclip_checkpoint_as_large_as_comfyui_wants_it(native_server, native_models):
+    """Nothing about it is taught: the loader's own vision encoder, our two bridges, unCLIPConditioning, a picture."""
+    (path,) = native_models("sd21_unclip_l")
+    graph = still(path.name, loader="unCLIPCheckpointLoader") | {
+        "grey": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 1, "color": 8421504}},
+        "look": {"class_type": "CLIPVisionEncode", "inputs": {
+            "clip_vision": ["model", 3], "image": ["grey", 0], "crop": "center"}},
+        "in": {"class_type": "RarityFromClipVisionOutput", "inputs": {
+            "clip_vision_output": ["look", 0], "clip_vision": ["model", 3]}},
+        "out": {"class_type": "RarityToClipVisionOutput", "inputs": {
+            "embeddings": ["in", 0], "clip_vision": ["model", 3], "model": ["model", 0]}},
+        "meant": {"class_type": "unCLIPConditioning", "inputs": {
+            "conditioning": ["yes", 0], "clip_vision_output": ["out", 0], "strength": 1.0, "noise_augmentation": 0.0}},
+    }
+    graph["sample"]["inputs"]["positive"] = ["meant", 0]
+    ours = native_server.run(graph)
+    assert ours["status"]["status_str"] == "success", messages(ours, "execution_error")
+    graph["meant"]["inputs"]["clip_vision_output"] = ["look", 0]
+    theirs = native_server.run(graph)
+    picture = native_server.pictures(ours, "save")
+    assert picture.std() > 10 and np.array_equal(picture, native_server.pictures(theirs, "save")), "as without the bridges"
