@@ -157,6 +157,7 @@ def draw_model_baseline(
         if value < 1:
             raise RarityError(f"The {name} must be at least 1, got {value}.")
     size = 1 if pictures.sampler_name in ONE_BY_ONE else batch_size
+    room = placement or Placement()
     shown: list[Tensor] = []
 
     def look(rows: range, tick=None) -> Embeddings:
@@ -177,10 +178,12 @@ def draw_model_baseline(
                 progress(done + pictures.steps * len(rows), total)  # the preview goes out with it
             return found
 
-        return (found for _, found in in_pieces(range(first, count), size, work, placement or Placement()))
+        return (found for _, found in in_pieces(range(first, count), size, work, room))
 
     def check(kept: Embeddings) -> None:
-        moved = float((look(range(1)).vectors[0] - kept.vectors[0]).norm())
+        tick = progress and (lambda step: progress(0, count * pictures.steps))  # the bar waits, cancel works
+        (_, again), = in_pieces(range(1), 1, lambda rows: look(rows, tick), room)
+        moved = float((again.vectors[0] - kept.vectors[0]).norm())
         spread = float((kept.vectors - kept.vectors.mean(dim=0)).norm(dim=1).median())
         if moved > max(SAME * spread, ROUNDING * float(kept.vectors[0].norm())):
             raise RarityError(

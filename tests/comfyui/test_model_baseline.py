@@ -39,7 +39,7 @@ def test_what_was_stopped_goes_on(found):
     assert found["resumed"] < ROUNDING and found["resumed ticks"] == [6, 6], "of the three that were missing"
     assert found["resumed report"] and found["resumed source"]
     assert found["nothing more to draw"] == [1, 64, 64, 3], "picture 0, drawn again to compare"
-    assert found["more"] == 9
+    assert found["more"] == 9 and found["stopped while comparing"] == "0 of 14"
 
 
 @pytest.mark.parametrize("cause, message", [

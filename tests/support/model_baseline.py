@@ -91,8 +91,15 @@ def findings(checkpoint, folder):
         draw(folder=folder / "kept", batch_size=2, progress=stop)
     except InterruptedError:
         found["kept after the stop"] = sum(len(load_embeddings(path)) for path in (folder / "kept").iterdir())
+    def stop_at_once(done, total):
+        raise InterruptedError(f"{done} of {total}")
+
+    try:
+        draw(folder=folder / "kept", progress=stop_at_once)
+    except InterruptedError as stopped:
+        found["stopped while comparing"] = str(stopped)
     ticks = []
-    resumed, again, seen = draw(folder=folder / "kept", batch_size=2, progress=lambda *tick: ticks.append(tick))
+    resumed, again, _ = draw(folder=folder / "kept", batch_size=2, progress=lambda *tick: ticks.append(tick))
     found["resumed"] = apart(resumed.vectors, whole.vectors) / norm
     found["resumed ticks"], found["resumed report"], found["resumed source"] = ticks[-1], again == report, resumed.source == whole.source
     found["nothing more to draw"] = list(draw(folder=folder / "kept")[2].shape)
