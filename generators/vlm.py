@@ -134,13 +134,19 @@ def _load(folder: Path, dtype: torch.dtype):
             f"{folder} is not a whole vision-language model. Missing: {'; '.join(problems)}. "
             "Download it again, with its safetensors."
         )
-    kind = read_json(folder / "config.json").get("model_type")
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
     known = transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if kind not in known:
         raise RarityError(
             f"{folder} holds a model of the type {kind!r}, which transformers {transformers.__version__} does not know as one "
             "that reads pictures and text and answers in text (code that comes with a model is never run). Choose another, "
             "such as a SmolVLM, Qwen2-VL, LLaVA or PaliGemma, or a newer transformers."
+        )
+    if "quantization_config" in config:
+        raise RarityError(
+            f"{folder} holds weights of fewer bits, which need a library and a device of their own. Choose the same model's usual "
+            "weights, in 16 or 32 bits."
         )
     try:
         processor = transformers.AutoProcessor.from_pretrained(

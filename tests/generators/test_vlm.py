@@ -137,6 +137,8 @@ def test_pictures_that_are_none(judge):
     (lambda f: shutil.rmtree(f), "is not a whole vision-language model. Missing: "),
     (lambda f: (f / "config.json").write_text('{"model_type": "bert"}'), "a model of the type 'bert', which transformers .* does not know as one that reads pictures"),
     (lambda f: (f / "config.json").write_text('{"auto_map": {"AutoModel": "own.Model"}, "model_type": "own"}'), "code that comes with a model is never run"),
+    (lambda f: (f / "config.json").write_text('{"model_type": "llava", "quantization_config": {"quant_method": "awq"}}'), "weights of fewer bits"),
+    (lambda f: (f / "config.json").write_text("[]"), "must hold a JSON object"),
     (lambda f: (f / "tokenizer.json").write_text("{}"), "The processor in .* cannot be read: .*Download this model again"),
     (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 64), "cannot be read as AutoModelForImageTextToText"),
 ])
