@@ -4,6 +4,7 @@ import time
 
 import pytest
 from comfyui import messages
+from tiny_vlm import build_qwen2_vl
 
 SECONDS = 900  # for one run; five on a quiet machine, the rest is room for a busy one
 
@@ -41,6 +42,16 @@ def test_the_gate_looks_on_the_way(gated):
     (report,) = entry["outputs"]["report"]["text"]
     assert "6 of 6 are about 1 in 200" in report and "The gate says Yes to 6 of 6" in report
     assert gated.pictures(entry, "save").std() > 10
+
+
+def test_a_vision_language_model_of_the_llm_folder_judges(gated):
+    """A small one with random weights, which says about 0.6 to everything; put there while the server runs."""
+    build_qwen2_vl(gated.base / "models" / "LLM" / "tiny")
+    prompt = graph(judge="tiny", every=100)
+    del prompt["gate"]["inputs"]["prior"]
+    entry = gated.run(prompt, seconds=SECONDS)
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    assert "The gate says Yes to 6 of 6" in entry["outputs"]["report"]["text"][0]
 
 
 def test_cancel_while_the_gate_looks_and_the_next_run_works(gated):
