@@ -59,6 +59,11 @@ def graph():
         "embedded": node("RarityFromOtherPacks", prior_latent=["latents", 0], prior=["model", 0]),
         "joined": node("RarityJoinEmbeddings", embeddings=["embedded", 0]),
         "kept too": node("RaritySaveEmbeddings", embeddings=["joined", 0], name="every node again"),
+        "learnt": node("RarityLearnConcept", prior=["model", 0], density=["density", 0], prompt="a letter G", word="G", kind="token",
+                       one_in=100, objective="band", iterations=1, learning_rate=0.0, batch=2, rank=10, steps=5, guidance=4.0,
+                       keep_every=25, seed=0, seeds=1),
+        "kept concept": node("RaritySaveConcept", concept=["learnt", 0], name="every node"),
+        "exported": node("RarityExportConcept", concept=["learnt", 0], name="every-node", checkpoint=-1),
         "kept density": node("RaritySaveDensity", density=["merged", 0], name="every node"),
         **{f"save {name}": node("SaveImage", images=[name, output], filename_prefix=name.replace(" ", "_"))
            for name, output in (("curve", 0), ("map", 0), ("varied pictures", 0), ("original", 2))},
@@ -85,6 +90,8 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
         "usual": {"class_type": "RarityLoadEmbeddings", "inputs": {"name": "every node.safetensors"}},
         "density": {"class_type": "RarityLoadDensity", "inputs": {"name": "every node.safetensors"}},
         "scores": {"class_type": "RarityScoreNovelty", "inputs": {"embeddings": ["usual", 0], "density": ["density", 0]}},
+        "concept": {"class_type": "RarityLoadConcept", "inputs": {"name": "every node.safetensors"}},
+        "learnt": {"class_type": "PreviewAny", "inputs": {"source": ["concept", 2]}},
         "bars": {"class_type": "SaveImage", "inputs": {"images": ["scores", 2], "filename_prefix": "bars"}},
     }
     (bars,) = server.pictures(run(server, loaded), "bars")
