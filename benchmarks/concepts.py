@@ -94,7 +94,7 @@ def methods(prior) -> dict[str, Callable[[Subject, dict], Tensor]]:
         "ours, token": ours(),
         "ours, adjective": adjective,
         "ours, LoRA": ours(kind="lora"),
-        "ours, LoRA, band alone": ours(kind="lora", objective="band"),
+        "ours, LoRA, places": ours(kind="lora", objective="places"),
         "ours, token + LoRA": ours(kind="token + lora"),
         "paper's objective, token": other(objective="paper"),
         "paper's objective, token, gated": other(objective="paper", gate=True),

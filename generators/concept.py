@@ -65,11 +65,11 @@ def learn_concept(
     The model is used where it is and left as it was, bit for bit, whether learning ends, is cancelled or fails. With e a
     batch of samples from new noise, each iteration is a step of AdamW on
 
-        band     mean over e of [ band loss + sum of the guardrails' penalties ] + 1/2 sum over wishes (mean reading - wanted)^2
-        paper    mean over e of [ log G(e) + 1 - cos(e, text) ], and the guardrails and wishes that are given
+        one of the objectives (`Objective`) + 1/2 sum over wishes (mean reading - wanted)^2
 
-    The first is zero inside the band and points back into it (`BandLoss`); norm and residual are watched in any case. The
-    second is the published one, which has no end.
+    "band" is zero inside the band and points back into it (`BandLoss`). "places" holds the band less exactly, and its
+    pictures show the rarity and stay varied. For both, norm and residual are watched in any case. "paper" is the published
+    one, which has no end.
     Source: Song & Elgammal 2026 (arXiv 2601.22125), section 3, whose settings are the defaults but for the batch of 1.
 
     Parameters
@@ -79,7 +79,7 @@ def learn_concept(
     word : the word of it that is learnt, one token, which starts as what it means now: a subject ("handbag"), or an adjective
         ("creative"). Not needed for a LoRA alone.
     one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
-    kind : "token", "lora" (of the prior) or "token + lora".   objective : "band", "paper", or a function of a batch
+    kind : "token", "lora" (of the prior) or "token + lora".   objective : "band", "places", "paper", or a function of a batch
         [b, d] float64 on the CPU that is to be made small, [b] or a number.
     iterations, learning_rate, batch : steps of AdamW, their size (None is the model's own, 1e-4 for those of full size), and
         samples in each; where they do not fit in memory at once the step stays the same.   rank : of the LoRA.

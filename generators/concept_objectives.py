@@ -18,7 +18,8 @@ from ..density.optimize import optimize
 from .kandinsky_prior import Prior
 
 OBJECTIVES = ("places", "band", "paper")
-BAND = 0.2  # weight of the band and the guardrails beside the distance to a sample's place
+BAND = 1.0  # weight of the band and the guardrails beside the distance to a sample's place
+TILT = 0.5  # by which power of a direction's variance a sample leans to it before it is moved out
 AHEAD = 256  # samples whose places are found at a time
 
 Loss = Callable[[Tensor], Tensor]
@@ -31,10 +32,14 @@ class Objective:
         band      mean of [ band loss + sum of the guardrails' penalties ]
         paper     mean of [ log G(e) + 1 - cos(e, text) + sum of the guardrails' penalties ]
 
-    t is the place on the shell of the wanted rarity to which `optimize` moves what the model made of e's noise before it
-    learnt anything, inside the guardrails. The band alone is reached most cheaply by one common shift along directions of
-    little variance: the embeddings are rare then, their pictures usual and alike. Distances to places are in the units of
-    the embedding, in which those directions count as little as in a picture; and every noise has a place of its own.
+    t is a place on the shell of the wanted rarity, one for every noise: there `optimize` moves, inside the guardrails, what
+    the model made of that noise before it learnt anything, leant towards what varies most and so shows most,
+
+        w_i -> w_i (lambda_i / lambda_1)^(TILT / 2)    in whitened coordinates.
+
+    The band alone is reached most cheaply by one common shift along directions of little variance: the embeddings are rare
+    then, their pictures usual and alike. Distances to places are in units of the embedding, in which those directions count
+    as little as in a picture; the band then sees to the rarity that the distances leave open.
 
     Parameters
     ----------
@@ -65,7 +70,9 @@ class Objective:
 
     def places(self, before: Tensor) -> Tensor:
         """Where on the shell samples [n, d] of the model as it was belong, [n, d] float64."""
-        starts = Embeddings(before, self._density.space)
+        w, r = self._density.whiten(before)
+        seen = (self._density.variances / self._density.variances[0]) ** (TILT / 2)
+        starts = Embeddings(self._density.unwhiten(w * seen, r).float(), self._density.space)
         rows = optimize(self._density, starts, self._one_in, self._guardrails, directions=self._directions).final
         return rows.vectors.double()
 

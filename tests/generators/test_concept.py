@@ -12,6 +12,7 @@ from rarity.density import (
     AnchorGuardrail,
     BandLoss,
     Direction,
+    Embeddings,
     GaussianDensity,
     RarityError,
     load_concept,
@@ -21,7 +22,7 @@ from rarity.density import (
 from rarity.generators.concept import learn_concept
 from rarity.generators.concept_export import export_lora, export_token
 from rarity.generators.concept_lora import adapted, without
-from rarity.generators.concept_objectives import BAND, Objective, Places
+from rarity.generators.concept_objectives import BAND, TILT, Objective, Places
 from rarity.generators.concept_sampling import Chain, applied, sample_concept
 from rarity.generators.concept_words import find_word, meaning
 from rarity.generators.kandinsky import load_kandinsky
@@ -202,7 +203,14 @@ def test_the_places_objective_is_the_literal_formula(prior, density, baseline):
     loss = Objective("places", density, 100, (rail,), (), prior, PROMPT)
     places = loss.places(usual.vectors)
     torch.testing.assert_close(density.bits(places), torch.full((5,), math.log2(100)).double(), atol=1e-3, rtol=0)
-    assert torch.equal(places, optimize(density, usual, 100, (rail,)).final.vectors.double())
+    leant = []
+    for e in usual.vectors.double():
+        w, r = density.whiten(e[None])
+        w = [float(w[0, i]) * (float(density.variances[i]) / float(density.variances[0])) ** (TILT / 2) for i in range(w.shape[1])]
+        leant.append(density.unwhiten(torch.tensor([w]).double(), r)[0])
+    leant = Embeddings(torch.stack(leant).float(), density.space)
+    # Outside a guardrail every step has the same length, however small the gradient: rounding grows to 3e-3.
+    torch.testing.assert_close(places, optimize(density, leant, 100, (rail,)).final.vectors.double(), rtol=0, atol=2e-2)
     x = usual.vectors.double() * 1.2 + 0.05
     far = sum(float((e - t) @ (e - t)) for e, t in zip(x, places, strict=True))
     wide = sum(float((t - density.mean) @ (t - density.mean)) for t in places)
