@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "inspect",
         help="say what a saved file holds",
-        description="What a saved density or a file of embeddings holds, as JSON. Nothing in the file is run.",
+        description="What a saved density, concept, memory or file of embeddings holds, as JSON. Nothing in the file is run.",
     )
     command.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file that Rarity wrote")
     command.set_defaults(run=_inspect)

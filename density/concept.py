@@ -15,6 +15,7 @@ from .tensors import ordinary
 from .trajectory import Trajectory
 
 KINDS = ("token", "lora", "token + lora")
+MOST_BITS = 64  # of a target: none that a dial has comes near
 _SETTINGS = {"steps": int, "guidance": float, "negative_prompt": str}
 
 
@@ -180,7 +181,7 @@ def _checks(fields: dict, tensors: dict[str, Tensor], space: EmbeddingSpace) -> 
         and len(set(names)) == len(names)
         and tuple(readings.shape) == (s, len(names), n)
         and tuple(tensors["accepted"].shape) == (n,),
-        "its target": lambda: all(type(fields.get(k)) is float and fields[k] > 0 for k in ("target_bits", "half_width"))
+        "its target": lambda: all(type(fields.get(k)) is float and 0 < fields[k] <= MOST_BITS for k in ("target_bits", "half_width"))
         and type(fields.get("extrapolated")) is bool,
         "its guardrails' limits": lambda: isinstance(allowed, dict)
         and all(isinstance(e, list) and len(e) == 2 and all(v is None or type(v) is float for v in e) for e in allowed.values()),

@@ -115,9 +115,14 @@ def load_concept(path: str | os.PathLike) -> Concept:
 
 
 def inspect_file(path: str | os.PathLike) -> dict:
-    """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes."""
+    """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes.
+
+    Of a concept also its report; of its LoRA's many matrices only how many there are.
+    """
     kind, fields, tensors = container.read(Path(path), None)
-    _build(kind, fields, tensors)
+    thing = _build(kind, fields, tensors)
+    if isinstance(thing, Concept):
+        fields = {**fields, "layout": f"{len(thing.layout)} matrices", "report": thing.report().splitlines()}
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     return {"kind": kind, **fields, "tensors": shapes}
 

@@ -14,6 +14,7 @@ from rarity.density import (
     ExposureMemory,
     fit_density,
     load_density,
+    save_concept,
     save_density,
     save_embeddings,
     save_exposure,
@@ -143,6 +144,21 @@ def test_a_fit_of_files_is_the_fit_of_their_rows(files, tmp_path, capsys):
     assert torch.equal(ours.calibration.scores, whole.calibration.scores)
     assert run("inspect", out) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 800
+
+
+def test_inspect_tells_what_a_concept_has_learnt(tmp_path, tiny_kandinsky, capsys):
+    from learning import PROMPT, STEPS, learn
+
+    prior = tiny_kandinsky[0]
+    concept = learn(prior, fit_density(prior.sample(PROMPT, 100, steps=STEPS)), "token + lora")
+    save_concept(concept, tmp_path / "c.safetensors")
+    assert run("inspect", tmp_path / "c.safetensors") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "concept" and told["word"] == "r" and told["settings"]["steps"] == STEPS
+    assert told["report"][0].startswith("Learnt the token 'r' and a LoRA of the prior for 'a letter r' in 4 iterations")
+    (tmp_path / "c.safetensors").write_bytes((tmp_path / "c.safetensors").read_bytes()[:-7])
+    assert run("inspect", tmp_path / "c.safetensors") == 1
+    assert "c.safetensors" in capsys.readouterr().err
 
 
 def test_two_fits_merge_to_the_fit_of_both(files, tmp_path, capsys):

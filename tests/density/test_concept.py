@@ -55,7 +55,9 @@ def test_a_concept_comes_back_bit_for_bit(tmp_path, kind):
     assert list(got.readings) == list(expected.readings) and torch.equal(got.accepted, expected.accepted)
     assert all(torch.equal(got.readings[name], expected.readings[name]) for name in expected.readings)
     assert all(torch.equal(a.vectors, b.vectors) for a, b in zip(got.embeddings, expected.embeddings, strict=True))
-    assert inspect_file(path)["concept"] == kind
+    told = inspect_file(path)
+    assert told["concept"] == kind and told["layout"] == f"{len(concept.layout)} matrices"
+    assert told["report"] == concept.report().splitlines() and len(told["report"]) >= 3 + len(concept.steps)
 
 
 def test_checkpoints_and_matrices():
@@ -85,6 +87,7 @@ def test_checkpoints_and_matrices():
     ({"readings": ["bits", "bits", "anchor_cosine"]}, "its readings"),
     ({"readings": ["bits", "residual"]}, "its readings"),
     ({"target_bits": "ten"}, "its target"),
+    ({"target_bits": 1e308}, "its target"),
     ({"extrapolated": 1}, "its target"),
     ({"allowed": {"norm": [1.0]}}, "its guardrails' limits"),
     ({"settings": {"steps": 5}}, "its settings"),
