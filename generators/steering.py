@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..density.band import BandLoss
+from ..density.band import QUIET, BandLoss
 from ..density.calibration import bits_from_one_in
 from ..density.directions import Direction, Wishes
 from ..density.embeddings import Embeddings
@@ -29,6 +29,10 @@ from .memory import Placement
 from .steering_engines import ENGINES, Tried
 
 Progress = Callable[[int, int], None]
+
+# Where pictures are led to, and where each has arrived, in bits around the wanted rarity. The middle of the band, not its
+# near edge: other noise and another density move them by some tenths.
+LED, ARRIVED = 0.25, 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +106,9 @@ def steer(
 
         mean_i [ band loss(x_i) + sum of the guardrails' penalties(x_i) ] + 1/2 sum over wishes (mean reading - wanted)^2
 
-    which is zero as soon as every picture has arrived: there it ends. The noises stay the same all the way, so that it is a
-    function of the offset alone; the more of them, the more surely it holds for noise never seen. What is kept is the best
-    offset so far. Norm and residual are watched in any case.
+    and without wishes it ends where every picture has arrived. The noises stay the same all the way, so that it is a function
+    of the offset alone; the more of them, the more surely it holds for noise never seen. What is kept is the best offset so
+    far. Norm and residual are watched in any case.
 
     Parameters
     ----------
@@ -152,14 +156,14 @@ def steer(
         draw.most += pictures + iterations * steps.drawn_each
         keep_every = gate.every if gate else keep_every
         for iteration in range(1, iterations + 1):
-            if best.loss == 0:
+            if aim.arrived(best.x):
                 break
             tried = steps.step()
             if tried is None:
                 way.note(f"It stopped at iteration {iteration}: values were no longer finite. Choose a step size below {step_size:g}.")
                 break
             best = min(best, tried, key=lambda one: one.loss)
-            if iteration % keep_every and iteration < iterations and best.loss > 0:
+            if iteration % keep_every and iteration < iterations and not aim.arrived(best.x):
                 continue
             answer = way.ask_and_keep(iteration, best)
             if answer == "stop":
@@ -176,7 +180,8 @@ class Aim:
     """What `steer` makes small: a number of the embeddings x [n, d] of all pictures, float64, differentiable."""
 
     def __init__(self, density, bits: float, chain: tuple[Guardrail, ...], directions: tuple[Direction, ...], first: Tensor):
-        self.rarity, self.chain = BandLoss(density, bits), chain
+        self.density, self.bits, self.chain = density, bits, chain
+        self.rarity = BandLoss(density, bits, LED / QUIET)
         self.wishes = Wishes(density, tuple(directions)) if directions else None
         if self.wishes:  # a wish is a move from where the condition stands as it is
             self.wanted = self.wishes.read(first).mean(dim=1) + self.wishes.strengths
@@ -186,6 +191,14 @@ class Aim:
         if self.wishes:
             loss = loss + (self.wishes.read(x).mean(dim=1) - self.wanted).square().sum() / 2
         return loss
+
+    def arrived(self, x: Tensor) -> bool:
+        """Whether there is nothing left to do: every picture is there, their mean in the middle, every guardrail kept."""
+        if self.wishes:
+            return False
+        away = self.density.bits(x) - self.bits
+        inside = all(bool(rail.accepts(x).all()) for rail in self.chain)
+        return inside and bool((away.abs() <= ARRIVED).all()) and abs(float(away.mean())) <= LED
 
 
 class _Draw:

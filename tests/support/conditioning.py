@@ -53,7 +53,7 @@ def findings(checkpoint, clip_vision):
     cat[0][1]["mask"] = torch.ones(1, 64, 64)
     eye = ClipVisionEncoder(vision)
     drawing = ModelPictures(model, cat, empty, vae, 0, **SETTINGS)
-    baseline = draw_model_baseline(ModelPictures(model, cat, empty, vae, 1000, **SETTINGS), eye, 60, batch_size=8)[0]
+    baseline = draw_model_baseline(ModelPictures(model, cat, empty, vae, 1000, **SETTINGS), eye, 52, batch_size=8)[0]
     density = GaussianDensity.fit(baseline, components=6)
     held = digest(model, vae, clip, vision, cat, house, empty)
     found = {"gradient": gradient_and_difference(NativePictures(drawing, eye, Condition(cat).spread))}
