@@ -111,7 +111,7 @@ class Pullback:
         """In words: where it said No, and what came of it; "" where it never did. `last` is the last one kept."""
         if not self.refused:
             return ""
-        places = ", ".join(f"{iteration} ({mean:.2g})" for iteration, mean in self.refused)
+        places = ", ".join(f"{iteration} ({mean:.3g})" for iteration, mean in self.refused)
         said = f"The gate said No to {self.gate.subject!r} at iteration {places}, below P(yes) of {self.gate.threshold:g}"
         if self.gate.on_no == "go on":
             return f"{said}, and it went on: those checkpoints are not valid."
