@@ -18,7 +18,7 @@ from ..density.optimize import optimize
 from .kandinsky_prior import Prior
 
 OBJECTIVES = ("places", "band", "paper")
-BAND = 1.0  # weight of the band and the guardrails beside the distance to a sample's place
+BAND = 2.0  # weight of the band and the guardrails beside the distance to a sample's place
 TILT = 0.5  # by which power of a direction's variance a sample leans to it before it is moved out
 AHEAD = 256  # samples whose places are found at a time
 
