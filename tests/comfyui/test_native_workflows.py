@@ -22,7 +22,8 @@ STANDS_FOR = {
 }
 # A density needs 50 samples; everything else is as little as it can be.
 LESS = {
-    "RarityBaselineFromModel": {"count": 50, "steps": 1, "width": 64, "height": 64, "batch": 25, "keep_as": ""},
+    "RarityBaselineFromModel": {"count": 50, "steps": 1, "cfg": 1.0, "width": 32, "height": 32, "batch": 25, "keep_as": ""},
+    "RarityFitDensity": {"components": 4},
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 64, "height": 64},
     "StableCascade_EmptyLatentImage": {"width": 256, "height": 256},
@@ -42,15 +43,16 @@ def read(name):
 def small(native_server, native_models):
     """A shipped workflow in API format, with random models in place of the real ones and everything small."""
 
+    stand_ins = {name: small if small == "sd15" else f"{small}_small" for name, small in STANDS_FOR.items()}
+    native_models(*stand_ins.values())
+
     def convert(name):
         prompt = to_api(read(name), native_server.get("/object_info"))
         for node in prompt.values():
             node["inputs"] |= {key: value for key, value in LESS.get(node["class_type"], {}).items()}
             for key in ("ckpt_name", "clip_name"):
                 if key in node["inputs"]:
-                    stands = STANDS_FOR[node["inputs"][key]]
-                    (path,) = native_models(stands if stands == "sd15" else f"{stands}_small")
-                    node["inputs"][key] = path.name
+                    node["inputs"][key] = f"{stand_ins[node['inputs'][key]]}.safetensors"
         return prompt
 
     return convert
