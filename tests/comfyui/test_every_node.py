@@ -98,8 +98,8 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     assert bars.std() > 5
 
     ours = {name for name in server.get("/object_info") if name.startswith("Rarity")}
-    used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
+= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI.s: test_native_models.py= {node["class_type"] for some in (prompt, loaded) for node in some.values()}
     for path in (ROOT / "workflows").glob("*.json"):
-        used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
-    used |= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI's: test_native_models.py
+    = {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI.s: test_native_models.py|= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI.s: test_native_models.py|= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI's: test_native_models.py
     assert ours <= used, ours - used
