@@ -98,8 +98,9 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     assert bars.std() > 5
 
     ours = {name for name in server.get("/object_info") if name.startswith("Rarity")}
-= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI.s: test_native_models.py= {node["class_type"] for some in (prompt, loaded) for node in some.values()}
+    used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
     for path in (ROOT / "workflows").glob("*.json"):
-    = {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI.s: test_native_models.py|= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
-= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI.s: test_native_models.py|= {"RarityFromClipVisionOutput"}  # needs an encoder of ComfyUI's: test_native_models.py
+        used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    # These need files of their own: test_native_models.py, test_model_baseline.py.
+    used |= {"RarityFromClipVisionOutput", "RarityLoadOpenCLIP"}
     assert ours <= used, ours - used
