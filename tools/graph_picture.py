@@ -1,7 +1,12 @@
 """A picture of a workflow's graph, for those whose models are too large to run here: it shows what is in it and claims nothing."""
 
+import re
+from pathlib import Path
+
 from PIL import Image, ImageDraw, ImageFont
 
+SOURCES = (Path(__file__).resolve().parents[1] / "nodes").glob("*.py")
+NAMES = dict(re.findall(r'node_id="(\w+)",\s+display_name="([^"]+)"', "".join(map(Path.read_text, SOURCES))))
 WIDTH, HEIGHT = 1200, 686  # what the other previews measure
 BACK, NODE, TITLE, NOTE, LINE, TEXT = "#f6f5f1", "#ffffff", "#dcdedf", "#efe3bf", "#9aa3aa", "#23282c"
 OURS = "#f2d3ba"  # this pack's nodes
@@ -58,8 +63,9 @@ def _draw_node(draw, place, scale, node):
 
 
 def _words(kind):
-    name = kind.removeprefix("Rarity")
-    return "".join(f" {a}" if a.isupper() and b.islower() else a for a, b in zip(name, name[1:] + "X", strict=True)).strip()
+    if kind in NAMES:
+        return NAMES[kind]
+    return "".join(f" {a}" if a.isupper() and b.islower() else a for a, b in zip(kind, kind[1:] + "X", strict=True)).strip()
 
 
 def _out(node, slot):

@@ -32,7 +32,7 @@ SHOWN = {
     "kandinsky_concept": ("rarity_concept_elsewhere", 0),
 }
 # Their models are downloads of many gigabytes: instead of what they would draw, their graph.
-GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "rank_any_graph")
+GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "sd_conditioning_rarity", "rank_any_graph")
 
 
 def render(server, name):
