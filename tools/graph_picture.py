@@ -53,7 +53,7 @@ def _draw_node(draw, place, scale, node):
     draw.rounded_rectangle(box, 4, fill=NOTE if note else NODE, outline=LINE)
     draw.rounded_rectangle((*box[:2], *place(x + width, y)), 4, fill=NOTE if note else OURS if ours else TITLE, outline=LINE)
     title = node.get("title") or _words(node["type"])
-    _fit(draw, place(x + 10, y - 26), title, 24 * scale, (width - 16) * scale)
+    _fit(draw, place(x + 10, y - 28), title, 21 * scale, (width - 16) * scale)
     if note:
         lines = [line.strip("# *").replace("**", "").replace("*", "") for line in node["widgets_values"][0].split("\n") if line]
         for number, line in enumerate(lines[:7]):
