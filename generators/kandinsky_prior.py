@@ -103,10 +103,10 @@ class Prior:
         def encode(batch: Tensor) -> Tensor:
             device = self.placement.bring(self.image_encoder)
             pixels = preprocess(batch, self.image_processor).to(device, self.image_encoder.dtype)
-            with threads_worth(self.image_encoder):
-                return self.image_encoder(pixels).image_embeds
+            return self.image_encoder(pixels).image_embeds
 
-        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
+        with threads_worth(self.image_encoder):
+            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
 
     def sample(
         self,

@@ -132,7 +132,7 @@ def test_export_writes_token_and_lora_and_replaces_only_its_own(run, learn, conc
     assert sorted(path.name for path in lora_file.parent.iterdir()) == ["only rare.safetensors", "rare-r.safetensors"]
     lora_file.write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
     before = token_file.read_bytes(), lora_file.read_bytes()
-    with pytest.raises(RarityError, match="rare-r.safetensors is there already and was not exported from a concept"):
+    with pytest.raises(RarityError, match="rare-r.safetensors is there already and was not exported by Rarity"):
         export(both)
     assert (token_file.read_bytes(), lora_file.read_bytes()) == before, "not half of it is written"
 

@@ -28,7 +28,7 @@ def managed(monkeypatch):
 
 def unwrap(entry):
     """The model inside ComfyUI's wrappers and ours."""
-    while type(entry).__name__ in ("LoadedModel", "ModelPatcher", "_Kandinsky"):
+    while type(entry).__name__ in ("LoadedModel", "ModelPatcher", "_Plain"):
         entry = entry.model
     return entry
 

@@ -137,5 +137,5 @@ def test_contrast_takes_pictures_of_alternatives_beside_words(run, model, baseli
     assert [rail.name for rail in both] == ["contrast", "contrast"] and both[0].centre is not None
     pictures = run(nodes.RarityContrastGuardrail, embeddings=baseline, alternative_pictures=baseline.select(range(4)))[0]
     assert [rail.names for rail in pictures] == [("subject", "alternative")]
-    with pytest.raises(RarityError, match="connect a prior, which reads the words, or embeddings of alternative pictures"):
+    with pytest.raises(RarityError, match="connect a prior or an encoder, which read the words, or embeddings of alternative pictures"):
         run(nodes.RarityContrastGuardrail, embeddings=baseline)
