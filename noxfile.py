@@ -18,6 +18,9 @@ BENCHMARKS = [
     "concepts", "learning_cost",
 ]
 
+# Each starts a ComfyUI of its own, some with models of gigabytes: no more than two, however many cores there are.
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
+
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 
@@ -64,7 +67,7 @@ def tests(session):
     install(session, *(comfyui_requirements(comfyui) if comfyui else ()))
     if comfyui is None:
         session.log("No ComfyUI found (COMFYUI_PATH, custom_nodes/.., ~/comfy/ComfyUI): its tests will be skipped.")
-    python(session, "-m", "pytest", *session.posargs)
+    python(session, "-m", "pytest", *TWO_AT_A_TIME, *session.posargs)
 
 
 @nox.session
@@ -91,4 +94,4 @@ def comfy(session):
     if comfyui is None:
         session.error("No ComfyUI found. Set COMFYUI_PATH to its folder.")
     install(session, *comfyui_requirements(comfyui))
-    python(session, "-m", "pytest", "tests/comfyui", *session.posargs)
+    python(session, "-m", "pytest", "tests/comfyui", *TWO_AT_A_TIME, *session.posargs)
