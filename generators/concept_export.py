@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
+from torch import Tensor
 
 from ..density.concept import Concept
 from ..density.container import put
@@ -31,7 +32,7 @@ def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoin
     if token is None:
         raise RarityError("This concept is a LoRA alone and has no token to export. Export its LoRA.")
     _check_name(name)
-    put(Path(path), safetensors.torch.save({name: token.contiguous()}, _HEAD))
+    put_ours(Path(path), {name: token})
 
 
 def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1) -> None:
@@ -48,7 +49,7 @@ def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1)
     lora = concept.lora(checkpoint)
     if not lora:
         raise RarityError("This concept is a token alone and has no LoRA to export. Export its token.")
-    put(Path(path), safetensors.torch.save({name: matrix.contiguous() for name, matrix in lora.items()}, _HEAD))
+    put_ours(Path(path), lora)
 
 
 def export_concepts(
@@ -80,10 +81,15 @@ def export_concepts(
         if concept.layout:
             jobs.append((lora, lambda c=concept, p=lora, k=index: export_lora(c, p, k), "the LoRA"))
     for path, _, _ in jobs:
-        _check_ours(path)
+        check_ours(path)
     for _, write, _ in jobs:
         write()
     return "\n".join(f"Saved {what} as {path.parent.name}/{path.name}" for path, _, what in jobs)
+
+
+def put_ours(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors for other programs, marked as ours: `check_ours` lets it be replaced."""
+    put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, _HEAD))
 
 
 def _check_name(name: str) -> None:
@@ -91,8 +97,8 @@ def _check_name(name: str) -> None:
         raise RarityError(f'The name of a token must be one word, such as "<rare-handbag>", got {name!r}.')
 
 
-def _check_ours(path: Path) -> None:
-    """These folders hold other people's work: only what was exported from here is replaced."""
+def check_ours(path: Path) -> None:
+    """Raise a RarityError where somebody else's file is: these folders hold other people's work."""
     if not path.exists():
         return
     try:
@@ -101,4 +107,4 @@ def _check_ours(path: Path) -> None:
     except (OSError, safetensors.SafetensorError):
         ours = False
     if not ours:
-        raise RarityError(f"{path} is there already and was not exported from a concept. Choose another name.")
+        raise RarityError(f"{path} is there already and was not exported by Rarity. Choose another name.")

@@ -1,4 +1,4 @@
-"""A CONDITIONING steered to rarity with ComfyUI's own models: the engine's subspace, the memory it may take, and the report."""
+"""A condition steered to rarity with ComfyUI's own models: the engine's subspace, the memory it may take, and the report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
+from ..density.tensors import plain
 from ..density.trajectory import Trajectory
 from .conditions import Condition
 from .memory import Placement, in_pieces
@@ -34,11 +35,7 @@ def optimize_conditioning(
     engine: str = "gradient",
     variations=None,
     dimensions: int = 8,
-    pictures: int = 4,
     step_size: float = 0.0,
-    memory_gib: float = 0.0,
-    placement: Placement | None = None,
-    preview: Callable[[Tensor], None] | None = None,
     **settings,
 ) -> tuple[list, Trajectory, str, Tensor]:
     """Find a CONDITIONING whose pictures, with any seed, are as rare as asked.
@@ -46,13 +43,11 @@ def optimize_conditioning(
     Parameters
     ----------
     drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
-    density : what these make together.   one_in, guardrails, engine, pictures : see `steer`.
+    density : what these make together.   one_in, guardrails, engine : see `steer`.
     variations : other wordings of the prompt, a CONDITIONING of several entries: what evolution searches among, see
         `Condition.subspace`.   dimensions : their most.
     step_size : 0 is the engine's own, see STEP_SIZES.
-    memory_gib : what gradients may take; 0 is what ComfyUI says is free.
-    placement : is asked to make room when memory is short.   preview : shown the first picture at every checkpoint.
-    settings : directions, iterations, keep_every, gate and progress, see `steer`.
+    settings : as `steer_condition` takes them.
 
     Returns
     -------
@@ -62,9 +57,51 @@ def optimize_conditioning(
     ------
     RarityError : as `steer` and `Condition`; gradients that cannot pass, or take more memory than they may.
     """
-    condition, by_gradient = Condition(drawing.positive), engine == "gradient"
-    basis = condition.spread if by_gradient else condition.subspace(variations, dimensions)
-    generator = NativePictures(drawing, eye, basis, placement)
+    condition = Condition(drawing.positive)
+    basis = condition.spread if engine == "gradient" else condition.subspace(variations, dimensions)
+    change, *found = steer_condition(
+        condition, basis, drawing, eye, density, one_in, guardrails, engine=engine,
+        step_size=step_size or STEP_SIZES.get(engine, 1.0), **settings,
+    )
+    with plain():
+        return condition.moved(change), *found
+
+
+def steer_condition(
+    condition,
+    basis: Tensor,
+    drawing: ModelPictures,
+    eye,
+    density: GaussianDensity,
+    one_in: float = 1000,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    engine: str = "gradient",
+    pictures: int = 4,
+    memory_gib: float = 0.0,
+    placement: Placement | None = None,
+    preview: Callable[[Tensor], None] | None = None,
+    **settings,
+) -> tuple[Tensor, Trajectory, str, Tensor]:
+    """Steer what a condition is made of, within the memory it may take.
+
+    Parameters
+    ----------
+    condition, basis, drawing, eye, placement : see `NativePictures`.   density : what these make together.
+    one_in, guardrails, engine, pictures : see `steer`.
+    memory_gib : what gradients may take; 0 is what ComfyUI says is free.
+    preview : shown the first picture at every checkpoint.
+    settings : directions, iterations, step_size, keep_every, gate and progress, see `steer`.
+
+    Returns
+    -------
+    The change [k] of the condition; the trajectory; a report in words; the pictures [n, H, W, 3] under it.
+
+    Raises
+    ------
+    RarityError : as `steer`; gradients that cannot pass, or take more memory than they may.
+    """
+    generator = NativePictures(drawing, eye, condition, basis, placement)
     generator.space.require_same(density.space, "density")
 
     def watch(steering) -> None:
@@ -74,19 +111,21 @@ def optimize_conditioning(
     device = drawing.model.load_device
     with PeakMemory(device) as peak:
         at_once = pictures
-        if by_gradient:
+        if engine == "gradient":
             generator.require_gradients()
             at_once = _at_once(generator, pictures, memory_gib, device)
         steering = steer(
             generator, density, one_in, guardrails, engine=engine, pictures=pictures, at_once=at_once, seed=drawing.seed,
-            step_size=step_size or STEP_SIZES.get(engine, 1.0), watch=watch, **settings,
+            watch=watch, **settings,
         )
     chosen, calls = steering.offsets[-1], steering.drawn * drawing.steps
     report = (
         f"{steering.report()} With {drawing.steps} steps each the model was called {calls:,} times. "
         f"At most {peak.gib:.1f} GiB of memory were in use."
     )
-    return generator.result(chosen), steering.trajectory, report, generator.pictures(chosen, range(pictures))
+    with plain():
+        change = generator.change(chosen)
+    return change, steering.trajectory, report, generator.pictures(chosen, range(pictures))
 
 
 def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device: torch.device) -> int:

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..density.errors import RarityError
-from ..density.tensors import ordinary, plain
-from .conditions import Condition
+from ..density.tensors import ordinary
 from .memory import Placement, in_pieces
 from .native import ClipVisionEncoder
 from .native_baseline import ModelPictures
@@ -21,7 +20,7 @@ from .recomputed import copies_of, frozen, own, recomputed
 
 
 class NativePictures:
-    """What a MODEL draws for a CONDITIONING that an offset is added to, as an encoder sees it.
+    """What a MODEL draws for a condition that an offset is added to, as an encoder sees it.
 
     Picture i is the KSampler's of batch size 1 with the seed `drawing.seed` + i. Without gradients it is drawn, decoded and
     encoded as ever. With gradients each step, the decoding and the encoding run once more on the way back, one at a time, so
@@ -31,12 +30,13 @@ class NativePictures:
     Parameters
     ----------
     drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
+    condition : what is moved, a `Condition` or a `Word`: `moved(change [k])` gives the CONDITIONING, differentiable.
     basis : [k, m], what an offset's numbers mean, or [k], their units.
     placement : is asked to make room when memory is short.
     """
 
-    def __init__(self, drawing: ModelPictures, eye, basis: Tensor, placement: Placement | None = None):
-        self.drawing, self.eye, self.condition = drawing, eye, Condition(drawing.positive)
+    def __init__(self, drawing: ModelPictures, eye, condition, basis: Tensor, placement: Placement | None = None):
+        self.drawing, self.eye, self.condition = drawing, eye, condition
         self.basis, self.placement = ordinary(basis, torch.float32), placement or Placement()
         self.space, self.size = eye.space, basis.shape[-1]
         self._copies = {}
@@ -54,14 +54,13 @@ class NativePictures:
         if len(self.drawing.latent_shape) != 3:
             raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 
+    def change(self, offset: Tensor) -> Tensor:
+        """What an offset adds to the condition, [k]."""
+        return self.basis * offset if self.basis.dim() == 1 else self.basis @ offset
+
     def moved(self, offset: Tensor) -> list:
         """The CONDITIONING under an offset."""
-        return self.condition.moved(self.basis * offset if self.basis.dim() == 1 else self.basis @ offset)
-
-    def result(self, offset: Tensor) -> list:
-        """The CONDITIONING under an offset, to hand on."""
-        with plain():
-            return self.moved(offset)
+        return self.condition.moved(self.change(offset))
 
     def embed(self, offset: Tensor, rows: range) -> Tensor:
         """The embeddings [n, d] of the pictures `rows`; differentiable in the offset while gradients are on."""

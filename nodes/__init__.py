@@ -8,7 +8,7 @@ from comfy_api.latest import ComfyExtension
 from .bridges import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
 from .checkpoints import RarityArousalCurve, RarityPickCheckpoint
 from .concepts import RarityLearnConcept, RaritySampleConcept
-from .conditioning import RarityOptimizeConditioning
+from .conditioning import RarityOptimizeConditioning, RarityOptimizeToken
 from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
 from .embeddings import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
 from .files import (
@@ -75,6 +75,7 @@ NODES = [
     RarityValidityGate,
     RarityBaselineFromModel,
     RarityOptimizeConditioning,
+    RarityOptimizeToken,
 ]
 
 

@@ -1,4 +1,4 @@
-"""RarityOptimizeConditioning without its models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
+"""RarityOptimizeConditioning and RarityOptimizeToken without their models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
 
 import pytest
 from rarity import nodes
@@ -9,3 +9,5 @@ from rarity.density.errors import RarityError
 def test_exactly_one_eye_is_connected(run, density, eyes, got):
     with pytest.raises(RarityError, match=f"Optimize Conditioning needs exactly one of .*, got {got}"):
         run(nodes.RarityOptimizeConditioning, model=None, positive=[], negative=[], vae=None, density=density, **eyes)
+    with pytest.raises(RarityError, match=f"Optimize Token needs exactly one of .*, got {got}"):
+        run(nodes.RarityOptimizeToken, model=None, clip=None, negative=[], vae=None, density=density, **eyes)

@@ -56,7 +56,7 @@ def findings(checkpoint, clip_vision):
     baseline = draw_model_baseline(ModelPictures(model, cat, empty, vae, 1000, **SETTINGS), eye, 52, batch_size=8)[0]
     density = GaussianDensity.fit(baseline, components=6)
     held = digest(model, vae, clip, vision, cat, house, empty)
-    found = {"gradient": gradient_and_difference(NativePictures(drawing, eye, Condition(cat).spread))}
+    found = {"gradient": gradient_and_difference(NativePictures(drawing, eye, Condition(cat), Condition(cat).spread))}
 
     def run(**changed):
         given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 2,

@@ -1,0 +1,135 @@
+"""A word learnt with ComfyUI's own models: what stock nodes make of its file is what came out; nothing else changes."""
+
+import pytest
+from comfyui import messages
+
+
+@pytest.fixture(scope="module")
+def find(on_comfyui, native_models, tmp_path_factory):
+    def run(name):
+        models = map(str, native_models(name, "clip_vision_l_small"))
+        return on_comfyui("learnt_token.py", *models, str(tmp_path_factory.mktemp("token") / "embeddings"))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def found(find):
+    return find("sd15_small")
+
+
+@pytest.fixture(scope="module")
+def found_xl(find):
+    return find("sdxl_small")
+
+
+@pytest.fixture(params=["found", "found_xl"])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_stock_nodes_read_from_the_file_what_came_out(either):
+    """The same numbers go through the same functions in the same order."""
+    assert either["begins as the word"] == 0 and either["from stock"] == 0
+    assert either["moved"] > 0.05 and either["plain"]
+    assert 'Saved as rare-chair.safetensors: write "embedding:rare-chair" where "*" stands.' in either["report"]
+
+
+def test_each_text_encoder_has_its_vector(found, found_xl):
+    assert found["file"] == {"clip_l": [1, 768]}
+    assert found_xl["file"] == {"clip_l": [1, 768], "clip_g": [1, 1280]}
+
+
+def test_whatever_happens_nothing_that_is_connected_changes(either):
+    """After success, all errors, and for the smaller model a cancel."""
+    assert len(either["unchanged"]) == 2 and all(either["unchanged"])
+    assert either["kept"], "an earlier file stays as it was"
+
+
+def test_the_picture_arrives_at_the_dialled_rarity(found):
+    assert found["in band"] == [True] and found["bits"][0] != found["bits"][-1]
+    assert "1 of 1 are about 1 in 20" in found["report"]
+
+
+def test_the_gradient_through_the_text_encoder_is_that_of_finite_differences(found):
+    slope = found["slope"]
+    assert slope["gradient"] > 1 and abs(slope["difference"] / slope["gradient"] - 1) < 0.01
+    assert slope["gap"] < 1e-4, "the way gradients take gives the ordinary CONDITIONING, but for the order of float32 sums"
+
+
+def test_evolution_searches_what_similar_words_vary_in(found):
+    assert found["subspace"]["columns"] == 3 and found["subspace"]["away"] < 1e-3, "float32 beside float64"
+
+
+def test_it_begins_as_a_mean_and_goes_on_from_a_file(found):
+    assert found["mean"] < 1e-6 and found["goes on"] == 0
+
+
+def test_a_cancel_leaves_no_file(found):
+    assert found["cancelled"]
+    assert found["files"] == ["broken.safetensors", "rare-chair.safetensors", "sub", "theirs.safetensors"]
+
+
+@pytest.mark.parametrize("cause, message", [
+    ("no placeholder", "does not hold the placeholder"),
+    ("part of a word", "must be a word of its own"),
+    ("no start", "The start word is empty"),
+    ("unknown start", "an embedding that is not there"),
+    ("not finite", "an embedding that is not finite"),
+    ("leaves", "'..' is not a plain name"),
+    ("two words", "one word without brackets and commas"),
+    ("brackets", "one word without brackets and commas"),
+    ("theirs", "theirs.safetensors is there already and was not exported by Rarity"),
+    ("elsewhere", "already loads another file"),
+])
+def test_bad_input_says_what_to_do(found, cause, message):
+    assert message in found["errors"][cause]
+
+
+@pytest.mark.parametrize("where", ["start", "prompt"])
+def test_a_file_that_lacks_one_of_two_text_encoders_is_refused(found_xl, where):
+    assert "An embedding lacks vectors for clip_g: they are 768 wide, expected 1280" in found_xl["errors"][where]
+
+
+def test_on_a_server_the_word_draws_what_was_found(native_models, native_server):
+    """By evolution; then stock nodes alone, given the name."""
+    checkpoint, vision = (path.name for path in native_models("sd15_small", "clip_vision_l_small"))
+    drawn = {"seed": 0, "steps": 1, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal"}
+    size = {"width": 64, "height": 64}
+
+    def node(class_type, **inputs):
+        return {"class_type": class_type, "inputs": inputs}
+
+    def show(conditioning):
+        return {
+            "latents": node("KSampler", model=["model", 0], positive=conditioning, negative=["empty", 0],
+                            latent_image=["nothing", 0], denoise=1.0, **drawn),
+            "decoded": node("VAEDecode", samples=["latents", 0], vae=["model", 2]),
+            "picture": node("SaveImage", images=["decoded", 0], filename_prefix="token"),
+        }
+
+    prompt = {
+        "model": node("CheckpointLoaderSimple", ckpt_name=checkpoint),
+        "eye": node("CLIPVisionLoader", clip_name=vision),
+        "plain": node("CLIPTextEncode", clip=["model", 1], text="a photo of a chair"),
+        "empty": node("CLIPTextEncode", clip=["model", 1], text=""),
+        "nothing": node("EmptyLatentImage", batch_size=1, **size),
+    }
+    learning = {
+        "usual": node("RarityBaselineFromModel", model=["model", 0], positive=["plain", 0], negative=["empty", 0], vae=["model", 2],
+                      clip_vision=["eye", 0], count=52, batch=8, keep_as="", stop_when_enough=False, **drawn | size),
+        "density": node("RarityFitDensity", embeddings=["usual", 0], components=4),
+        "token": node("RarityOptimizeToken", model=["model", 0], clip=["model", 1], prompt="a photo of a *", placeholder="*",
+                      start_word="chair", name="sub/rare-chair", negative=["empty", 0], vae=["model", 2], density=["density", 0],
+                      one_in=20, engine="evolution", pictures=1, iterations=1, clip_vision=["eye", 0], **drawn | size),
+        "report": node("PreviewAny", source=["token", 2]),
+    }
+    entry = native_server.run(prompt | learning | show(["token", 0]), seconds=300)
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    assert "embedding:sub/rare-chair" in entry["outputs"]["report"]["text"][0]
+    ours = native_server.pictures(entry, "picture")
+    named = {"named": node("CLIPTextEncode", clip=["model", 1], text="a photo of a embedding:sub/rare-chair")}
+    entry = native_server.run(prompt | named | show(["named", 0]), seconds=300)
+    assert (native_server.pictures(entry, "picture") == ours).all() and ours.std() > 5
+    usual = native_server.pictures(native_server.run(prompt | show(["plain", 0]), seconds=300), "picture")
+    assert (usual != ours).any()

@@ -1,0 +1,172 @@
+"""RarityOptimizeToken on a small Stable Diffusion of random weights, in this process, as JSON.
+
+    python tests/support/learnt_token.py CHECKPOINT CLIP_VISION FOLDER --comfyui FOLDER
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from conditioning import SETTINGS, digest
+
+START, NAME, PROMPT = "chair", "rare-chair", "a photo of a *, in (a red * house:1.3)"
+
+
+def main():
+    parser = argparse.ArgumentParser(description="A word learnt with ComfyUI's own models.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("clip_vision", type=Path)
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(arguments.comfyui))
+    sys.argv[1:] = ["--cpu"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import small_models
+
+    small_models.teach()
+    torch.set_num_threads(1)
+    arguments.embeddings.mkdir()
+    with torch.inference_mode():
+        json.dump(findings(arguments.checkpoint, arguments.clip_vision, arguments.embeddings), sys.stdout)
+
+
+def findings(checkpoint, clip_vision, folder):
+    import comfy.clip_vision
+    import comfy.model_management
+    import comfy.sd
+    import folder_paths
+    from rarity.density import GaussianDensity
+    from rarity.density.errors import RarityError
+    from rarity.generators.native import ClipVisionEncoder
+    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.native_token import Word
+    from rarity.nodes import RarityOptimizeToken
+    from safetensors.torch import load_file, save_file
+
+    import nodes as core
+
+    folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), embedding_directory=[str(folder)])
+    vision = comfy.clip_vision.load(str(clip_vision))
+    empty = core.CLIPTextEncode().encode(clip, "")[0]
+    wide = len(clip.tokenize("")) > 1
+    start = Word(clip, PROMPT, "*", START)
+    drawing, seen = ModelPictures(model, start.positive, empty, vae, 1000, **SETTINGS), ClipVisionEncoder(vision)
+    if wide:  # anything usual will do: what counts is the file
+        baseline = seen.encode_images(torch.rand(52, 64, 64, 3, generator=torch.Generator().manual_seed(0)))
+    else:
+        baseline = draw_model_baseline(drawing, seen, 52, batch_size=8)[0]
+    density = GaussianDensity.fit(baseline, components=4)
+    held, unchanged = digest(model, vae, clip, vision, empty), []
+    given = {"model": model, "clip": clip, "prompt": PROMPT, "placeholder": "*", "start_word": START, "name": NAME, "negative": empty,
+             "vae": vae, "density": density, "one_in": 20, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
+             "scheduler": "normal", "clip_vision": vision, "engine": "gradient", **SETTINGS}
+
+    def run(**changed):
+        return RarityOptimizeToken.execute(**given | changed).args
+
+    def look():
+        unchanged.append(digest(model, vae, clip, vision, empty) == held)
+
+    def complaint(**changed):
+        try:
+            run(**changed)
+        except RarityError as error:
+            return str(error)
+
+    def stock(text):
+        return core.CLIPTextEncode().encode(clip, text)[0]
+
+    def apart(one, other):
+        pairs = ((one[0][0], other[0][0]), (one[0][1]["pooled_output"], other[0][1]["pooled_output"]))
+        return max(float((x - y).abs().max()) for x, y in pairs)
+
+    conditioning, trajectory, report, _ = run(iterations=1 if wide else 30)
+    look()
+    path = folder / f"{NAME}.safetensors"
+    found = {
+        "begins as the word": apart(start.positive, stock(PROMPT.replace("*", START))),
+        "moved": apart(conditioning, start.positive),
+        "from stock": apart(conditioning, stock(PROMPT.replace("*", f"embedding:{NAME}"))),
+        "file": {key: list(x.shape) for key, x in load_file(path).items()},
+        "bits": trajectory.readings["bits"].tolist(),
+        "in band": trajectory.in_band.tolist(),
+        "report": report,
+        "plain": not conditioning[0][0].is_inference() and not conditioning[0][0].requires_grad,
+    }
+    if wide:
+        save_file({"clip_l": torch.zeros(1, 768)}, folder / "half.safetensors")
+        before = path.read_bytes()
+        found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
+        look()
+        return found | {"kept": path.read_bytes() == before, "unchanged": unchanged}
+    found["slope"] = slopes(start)
+    goes_on = Word(clip, PROMPT, "*", f"embedding:{NAME}")
+    saved = load_file(path)["clip_l"][0]
+    found["goes on"] = float((goes_on.vector - saved).abs().max())
+    ids = [one for part in clip.tokenize("wooden stool")["l"] for one, _ in part][1:3]
+    table = clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight.float()
+    found["mean"] = float((Word(clip, PROMPT, "*", "wooden stool").vector - table[ids].mean(dim=0)).abs().max())
+    found["subspace"] = subspace(start)
+    before = path.read_bytes()
+    save_file({"clip_l": torch.full((1, 768), float("nan"))}, folder / "broken.safetensors")
+    save_file({"clip_l": torch.zeros(1, 768)}, folder / "theirs.safetensors")
+    (folder / "sub").mkdir()
+    save_file({"clip_l": torch.zeros(1, 768)}, folder / "sub" / "hidden.safetensors")
+    found["errors"] = {
+        "no placeholder": complaint(prompt="a photo of a chair"),
+        "part of a word": complaint(prompt="a photo of a chair-*"),
+        "no start": complaint(start_word=" "),
+        "unknown start": complaint(start_word="embedding:nowhere"),
+        "not finite": complaint(start_word="embedding:broken"),
+        "leaves": complaint(name="../rare"),
+        "two words": complaint(name="rare chair"),
+        "brackets": complaint(name="rare(chair)"),
+        "theirs": complaint(name="theirs"),
+        "elsewhere": complaint(name="hidden"),
+    }
+    comfy.model_management.interrupt_current_processing()
+    try:
+        run()
+    except comfy.model_management.InterruptProcessingException:
+        found["cancelled"] = True
+    look()
+    return found | {"kept": path.read_bytes() == before, "files": sorted(x.name for x in folder.iterdir()), "unchanged": unchanged}
+
+
+def slopes(word):
+    """Of a random projection of the CONDITIONING in the word's vector: by gradient, by central differences, and the two ways' gap."""
+    with torch.inference_mode(False):
+        tokens = word.positive[0][0]
+        weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0))
+        change = torch.zeros(len(word.vector), requires_grad=True)
+        with torch.enable_grad():
+            ((made, _),) = word.moved(change)
+            (slope,) = torch.autograd.grad((made * weights).sum(), change)
+        step = 0.01 * slope / slope.norm()
+        with torch.no_grad():
+            ahead, behind = (((word.moved(sign * step)[0][0]) * weights).sum() for sign in (1, -1))
+        return {"gradient": float(slope.norm()), "difference": float(ahead - behind) / 0.02,
+                "gap": float((made.detach() - tokens).abs().max())}
+
+
+def subspace(word):
+    """How far the directions are from the principal ones of the nearest words, taken the long way; and how many there are."""
+    (table,) = word._tables.values()
+    unit = word.spread[0].double()
+    words, start = table.double() / unit, word.vector.double() / unit
+    near = sorted(range(len(words)), key=(words @ start / words.norm(dim=1)).tolist().__getitem__)[-64:]
+    steps = words[near] - start
+    values, vectors = torch.linalg.eigh(steps.T @ steps / 64)
+    basis = word.subspace(3).double() / unit
+    expected = (vectors[:, -3:] * values[-3:]) @ vectors[:, -3:].T
+    return {"columns": basis.shape[1], "away": float((basis @ basis.T - expected).norm() / expected.norm())}
+
+
+if __name__ == "__main__":
+    main()
