@@ -1,6 +1,6 @@
-"""RarityOptimizeToken on a small Stable Diffusion of random weights, in this process, as JSON.
+"""RarityOptimizeToken on a small Stable Diffusion 1.5 and a small XL of random weights, in this process, as JSON.
 
-    python tests/support/learnt_token.py CHECKPOINT CLIP_VISION FOLDER --comfyui FOLDER
+    python tests/support/learnt_token.py SD15 SDXL CLIP_VISION FOLDER --comfyui FOLDER
 """
 
 import argparse
@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 
 import torch
-from conditioning import SETTINGS, digest
+from conditioning import SETTINGS as OTHERS
+from conditioning import digest
 
+SETTINGS = OTHERS | {"steps": 1, "cfg": 1.0}
 START, NAME, PROMPT = "chair", "rare-chair", "a photo of a *, in (a red * house:1.3)"
 
 
 def main():
     parser = argparse.ArgumentParser(description="A word learnt with ComfyUI's own models.")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("clip_vision", type=Path)
+    for name in ("sd15", "sdxl", "clip_vision"):
+        parser.add_argument(name, type=Path)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--comfyui", type=Path, required=True)
     arguments = parser.parse_args()
@@ -30,16 +32,23 @@ def main():
 
     small_models.teach()
     torch.set_num_threads(1)
-    arguments.embeddings.mkdir()
-    with torch.inference_mode():
-        json.dump(findings(arguments.checkpoint, arguments.clip_vision, arguments.embeddings), sys.stdout)
-
-
-def findings(checkpoint, clip_vision, folder):
     import comfy.clip_vision
+    import folder_paths
+
+    with torch.inference_mode():
+        vision, found, density = comfy.clip_vision.load(str(arguments.clip_vision)), {}, None
+        for kind in ("sd15", "sdxl"):
+            folder = arguments.embeddings / kind
+            folder.mkdir(parents=True)
+            folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
+            found[kind], density = findings(getattr(arguments, kind), vision, folder, density)
+        json.dump(found, sys.stdout)
+
+
+def findings(checkpoint, vision, folder, density):
+    """Of one model; and the density of Stable Diffusion 1.5, which does for the other: what counts there is the file."""
     import comfy.model_management
     import comfy.sd
-    import folder_paths
     from rarity.density import GaussianDensity
     from rarity.density.errors import RarityError
     from rarity.generators.native import ClipVisionEncoder
@@ -50,18 +59,13 @@ def findings(checkpoint, clip_vision, folder):
 
     import nodes as core
 
-    folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), embedding_directory=[str(folder)])
-    vision = comfy.clip_vision.load(str(clip_vision))
     empty = core.CLIPTextEncode().encode(clip, "")[0]
-    wide = len(clip.tokenize("")) > 1
+    wide = density is not None
     start = Word(clip, PROMPT, "*", START)
-    drawing, seen = ModelPictures(model, start.positive, empty, vae, 1000, **SETTINGS), ClipVisionEncoder(vision)
-    if wide:  # anything usual will do: what counts is the file
-        baseline = seen.encode_images(torch.rand(52, 64, 64, 3, generator=torch.Generator().manual_seed(0)))
-    else:
-        baseline = draw_model_baseline(drawing, seen, 52, batch_size=8)[0]
-    density = GaussianDensity.fit(baseline, components=4)
+    if not wide:
+        drawing = ModelPictures(model, start.positive, empty, vae, 1000, **SETTINGS)
+        density = GaussianDensity.fit(draw_model_baseline(drawing, ClipVisionEncoder(vision), 52, batch_size=8)[0], components=4)
     held, unchanged = digest(model, vae, clip, vision, empty), []
     given = {"model": model, "clip": clip, "prompt": PROMPT, "placeholder": "*", "start_word": START, "name": NAME, "negative": empty,
              "vae": vae, "density": density, "one_in": 20, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
@@ -104,7 +108,7 @@ def findings(checkpoint, clip_vision, folder):
         before = path.read_bytes()
         found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
         look()
-        return found | {"kept": path.read_bytes() == before, "unchanged": unchanged}
+        return found | {"kept": path.read_bytes() == before, "unchanged": unchanged}, density
     found["slope"] = slopes(start)
     goes_on = Word(clip, PROMPT, "*", f"embedding:{NAME}")
     saved = load_file(path)["clip_l"][0]
@@ -136,7 +140,8 @@ def findings(checkpoint, clip_vision, folder):
     except comfy.model_management.InterruptProcessingException:
         found["cancelled"] = True
     look()
-    return found | {"kept": path.read_bytes() == before, "files": sorted(x.name for x in folder.iterdir()), "unchanged": unchanged}
+    found |= {"kept": path.read_bytes() == before, "files": sorted(x.name for x in folder.iterdir()), "unchanged": unchanged}
+    return found, density
 
 
 def slopes(word):
