@@ -104,7 +104,7 @@ def steer(
 
     With x_i the embedding of picture i under an offset o, made small is
 
-        mean_i [ band loss(x_i) + sum of the guardrails' penalties(x_i) ] + 1/2 sum over wishes (mean reading - wanted)^2
+        mean_i [ band loss(x_i) + sum of the guardrails' penalties(x_i)^2 ] + 1/2 sum over wishes (mean reading - wanted)^2
 
     and without wishes it ends where every picture has arrived. The noises stay the same all the way, so that it is a function
     of the offset alone; the more of them, the more surely it holds for noise never seen. What is kept is the best offset so
@@ -187,7 +187,8 @@ class Aim:
             self.wanted = self.wishes.read(first).mean(dim=1) + self.wishes.strengths
 
     def __call__(self, x: Tensor) -> Tensor:
-        loss = (self.rarity(x) + sum(rail.penalty(x) for rail in self.chain)).mean()
+        # Squared, as the band loss is: their kinks would stop AdamW at the edge, where the pull of the band is weak.
+        loss = (self.rarity(x) + sum(rail.penalty(x).square() for rail in self.chain)).mean()
         if self.wishes:
             loss = loss + (self.wishes.read(x).mean(dim=1) - self.wanted).square().sum() / 2
         return loss
