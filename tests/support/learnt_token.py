@@ -66,16 +66,16 @@ def findings(checkpoint, vision, folder, density):
     if not wide:
         drawing = ModelPictures(model, start.positive, empty, vae, 1000, **SETTINGS)
         density = GaussianDensity.fit(draw_model_baseline(drawing, ClipVisionEncoder(vision), 52, batch_size=8)[0], components=4)
-    held, unchanged = digest(model, vae, clip, vision, empty), []
+    held = digest(model, vae, clip, vision, empty)
     given = {"model": model, "clip": clip, "prompt": PROMPT, "placeholder": "*", "start_word": START, "name": NAME, "negative": empty,
-             "vae": vae, "density": density, "one_in": 20, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
+             "vae": vae, "density": density, "one_in": 10, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
              "scheduler": "normal", "clip_vision": vision, "engine": "gradient", **SETTINGS}
 
     def run(**changed):
         return RarityOptimizeToken.execute(**given | changed).args
 
-    def look():
-        unchanged.append(digest(model, vae, clip, vision, empty) == held)
+    def unchanged():
+        return digest(model, vae, clip, vision, empty) == held
 
     def complaint(**changed):
         try:
@@ -90,8 +90,7 @@ def findings(checkpoint, vision, folder, density):
         pairs = ((one[0][0], other[0][0]), (one[0][1]["pooled_output"], other[0][1]["pooled_output"]))
         return max(float((x - y).abs().max()) for x, y in pairs)
 
-    conditioning, trajectory, report, _ = run(iterations=1 if wide else 30)
-    look()
+    conditioning, trajectory, report, _ = run(**{"iterations": 1, "one_in": 1000} if wide else {"iterations": 30})
     path = folder / f"{NAME}.safetensors"
     found = {
         "begins as the word": apart(start.positive, stock(PROMPT.replace("*", START))),
@@ -107,8 +106,7 @@ def findings(checkpoint, vision, folder, density):
         save_file({"clip_l": torch.zeros(1, 768)}, folder / "half.safetensors")
         before = path.read_bytes()
         found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
-        look()
-        return found | {"kept": path.read_bytes() == before, "unchanged": unchanged}, density
+        return found | {"kept": path.read_bytes() == before, "unchanged": unchanged()}, density
     found["slope"] = slopes(start)
     goes_on = Word(clip, PROMPT, "*", f"embedding:{NAME}")
     saved = load_file(path)["clip_l"][0]
@@ -139,8 +137,7 @@ def findings(checkpoint, vision, folder, density):
         run()
     except comfy.model_management.InterruptProcessingException:
         found["cancelled"] = True
-    look()
-    found |= {"kept": path.read_bytes() == before, "files": sorted(x.name for x in folder.iterdir()), "unchanged": unchanged}
+    found |= {"kept": path.read_bytes() == before, "files": sorted(x.name for x in folder.iterdir()), "unchanged": unchanged()}
     return found, density
 
 
