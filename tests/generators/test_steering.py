@@ -70,7 +70,7 @@ def test_the_aim_is_the_literal_formula(density):
 
 @pytest.mark.parametrize("engine, step_size", ENGINES)
 def test_pictures_of_every_noise_arrive_in_the_band(density, engine, step_size):
-    toy, calls, seen = Toy(), [], []
+    toy, calls, seen = Toy(noise=0.03), [], []  # so little that other noise stays in the band, too
     found = steer(toy, density, 500, engine=engine, pictures=3, at_once=2, iterations=150, step_size=step_size, keep_every=4,
                   progress=lambda *call: calls.append(call), watch=lambda steering: seen.append(steering))
     way = found.trajectory
@@ -79,15 +79,13 @@ def test_pictures_of_every_noise_arrive_in_the_band(density, engine, step_size):
     torch.testing.assert_close(way.start.vectors, toy.embed(torch.zeros(SIZE), range(3)))
     fresh = density.bits(toy.embed(found.offsets[-1], range(3, 6)).double())
     torch.testing.assert_close(found.fresh_bits, fresh, rtol=1e-4, atol=1e-4)
-    away = (fresh - math.log2(500)).abs()
-    assert (away <= 1.25).all(), "the watched ones arrive within half a bit; other noise moves them by some tenths more"
+    assert ((fresh - math.log2(500)).abs() <= 1).all()
     assert way.steps[0] == 0 and len(way.steps) == len(found.offsets) == len(seen) + 1
     assert way.steps[-1] < 150, "it ends where all have arrived"
     assert found.drawn == sum(n for _, n in toy.asked) - 9, "all that was made, but for three lines of this test"
     done, most = zip(*calls, strict=True)
     assert list(done) == sorted(done) and max(done) <= max(most)
-    assert "3 of 3 are about 1 in 500" in found.report()
-    assert f"Of 3 with noise it never saw, {int((away <= 1).sum())} are as rare." in found.report()
+    assert "3 of 3 are about 1 in 500" in found.report() and "Of 3 with noise it never saw, 3 are as rare." in found.report()
 
 
 @pytest.mark.parametrize("engine, step_size", ENGINES)
