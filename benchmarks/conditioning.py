@@ -36,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 ONE_IN, STEPS, PRIOR_STEPS = 1000, 2, 10
 SHOWN = 400  # usual pictures that the density in pixel space learns from
 WATCHED = 2  # noises that a condition is steered with
-CLEAR = 0.3  # the contrast guardrail asks for what this quantile of usual pictures has
+CLEAR = 0.15  # the contrast guardrail asks for what this quantile of usual pictures has
 DIMENSIONS = 20  # of the subspace that evolution searches
 TRIALS = 200  # conditions that starts are chosen among
 NOISES = {"watched": 0, "never seen": 1000}  # the first row of each kind
@@ -123,8 +123,8 @@ class Method:
 
 METHODS = (
     Method("the condition as it was"),
-    Method("gradient", "gradient", 64, 150, 0.08),
-    Method("evolution", "evolution", DIMENSIONS, 60, 0.6),
+    Method("gradient", "gradient", 64, 250, 0.08),
+    Method("evolution", "evolution", DIMENSIONS, 120, 0.6),
 )
 
 
