@@ -151,6 +151,22 @@ class Wishes:
         places = [d.place(x) for d in self.directions]
         return torch.stack([(p - mean) / spread for p, (mean, spread) in zip(places, self.usual, strict=True)])
 
+    def missed_from(self, start: Tensor) -> Callable[[Tensor], Tensor]:
+        """How far the mean of every reading is from where it was to move from the start's mean.
+
+            1/2 sum over wishes (mean reading - (mean reading of the start + strength))^2
+
+        Parameters
+        ----------
+        start : [N, d], where nothing is changed yet.
+
+        Returns
+        -------
+        A function of rows [n, d], a number, differentiable.
+        """
+        wanted = self.read(start).mean(dim=1) + self.strengths
+        return lambda x: (self.read(x).mean(dim=1) - wanted).square().sum() / 2
+
     def step(
         self, x: Tensor, wanted: Tensor, home: Tensor, pull_back: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,10 @@ from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
-from .readings import allowed_by, read_all
+from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import generator, ordinary
-from .trajectory import Trajectory, stack
+from .trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -235,18 +235,13 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
                 # Turned samples set out anew, from where they are then.
                 start, begun = torch.where(no & ~back, again, start), torch.where(no & ~back, step + 1.0, begun)
 
-    read = stack(readings)
-    extrapolated = density.calibration.extrapolated(bits)
-    accepted, allowed = read["inside"][-1] > 0, allowed_by(chain)
     notes = ()
     if gate:
-        accepted, allowed["validity"] = accepted & (read["validity"][-1] >= gate.threshold), (gate.threshold, math.inf)
-        if read["validity"][1:].max() < gate.threshold:
-            notes = (gate.never("any of these on their way", read["validity"][1:].flatten()),)
+        said = torch.stack([each["validity"] for each in readings[1:]])
+        if said.max() < gate.threshold:
+            notes = (gate.never("any of these on their way", said.flatten()),)
             logger.warning("%s", *notes)
-    return Trajectory(
-        tuple(kept_steps), tuple(kept), read, bits, accepted, extrapolated, allowed=allowed, notes=notes
-    )
+    return trajectory_of(density, chain, gate, bits, kept_steps, kept, readings, notes)
 
 
 def _tangent(v: Tensor, u: Tensor) -> Tensor:

@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .directions import Wishes
+from .embeddings import Embeddings
+from .gates import Gate
 from .gaussian import GaussianDensity
 from .guardrails import AnchorGuardrail, Guardrail
+from .trajectory import Trajectory, stack
 
 
 def read_all(
@@ -43,6 +46,33 @@ def allowed_by(chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
         low, high = allowed.get(name, (-math.inf, math.inf))
         allowed[name] = max(low, rail.allowed[0]), min(high, rail.allowed[1])
     return allowed
+
+
+def trajectory_of(
+    density: GaussianDensity,
+    chain: tuple[Guardrail, ...],
+    gate: Gate | None,
+    bits: float,
+    steps: list[int],
+    embeddings: list[Embeddings],
+    readings: list[dict[str, Tensor]],
+    notes: tuple[str, ...] = (),
+) -> Trajectory:
+    """The trajectory of S checkpoints; accepted is what every guardrail, and the gate where there is one, accepts at the last.
+
+    Parameters
+    ----------
+    bits : the rarity asked for.   steps, embeddings : S step numbers and S sets of N.
+    readings : S times what `read_all` gives, name -> [N], with "validity" where there is a gate.
+    notes : what the user should know, in sentences.
+    """
+    read, allowed = stack(readings), allowed_by(chain)
+    accepted = read["inside"][-1] > 0
+    if gate:
+        accepted &= read["validity"][-1] >= gate.threshold
+        allowed["validity"] = (gate.threshold, math.inf)
+    extrapolated = density.calibration.extrapolated(bits)
+    return Trajectory(tuple(steps), tuple(embeddings), read, bits, accepted, extrapolated, allowed=allowed, notes=notes)
 
 
 def _name(rail: Guardrail, taken: dict) -> str:

@@ -19,10 +19,8 @@ from ..density.gates import Gate, Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.optimize import check_spaces, with_defaults
-from ..density.readings import allowed_by, read_all
-from ..density.tensors import ordinary
-from ..density.trajectory import Trajectory, stack
-from .concept_lora import adapted, layout, without
+from .concept_checkpoints import Checkpoints
+from .concept_lora import adapted, without
 from .concept_objectives import OBJECTIVES, Objective, Places
 from .concept_sampling import Chain
 from .concept_steps import Gradients
@@ -134,7 +132,7 @@ def learn_concept(
             prior.placement.bring(prior.transformer)
             matrices = contexts.enter_context(adapted(prior.transformer, rank, seed))
         sampler = Chain(prior, prompt, negative_prompt, steps, guidance, reread=found is not None)
-        kept = _Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings, gate)
+        kept = Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings, gate)
         kept.check_settings()
         learnt = [token, *matrices.values()] if found else list(matrices.values())
         optimiser, rate = torch.optim.AdamW(learnt, learning_rate), learning_rate
@@ -166,7 +164,7 @@ def learn_concept(
                     if watch and watch(kept.concept()) is False:
                         break
                 if iteration == 0:  # a wish is a move from where the model stands before it learns
-                    missed = _missed(wishes, kept.embeddings[0])
+                    missed = wishes.missed_from(kept.embeddings[0].vectors.double()) if wishes else lambda x: 0.0
                 if answer == "stop":
                     break
                 if answer == "step back":
@@ -187,93 +185,6 @@ def learn_concept(
         if gate and pullback.refused:
             kept.tell(pullback.note(kept.steps[-1]))
         return kept.concept()
-
-
-class _Checkpoints:
-    """What is kept of learning: the learnt tensors, the readings of the probes, and what the user should know."""
-
-    def __init__(self, density, chain, wishes, bits: float, names: tuple[str, str, str], settings: dict, gate: Gate | None):
-        self.density, self.chain, self.wishes, self.bits = density, chain, wishes, bits
-        self.names, self.settings, self.gate, self.notes = names, settings, gate, ()
-        self.source = {"kind": "concept", "prompt": names[1]}
-        self.steps, self.embeddings, self.readings, self.losses = [], [], [], []
-        self.tokens, self.loras, self.layout = [], [], ()
-
-    def rows(self, x: Tensor) -> Embeddings:
-        return Embeddings(x, self.density.space, (), self.source)
-
-    def keep(self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor], validity) -> None:
-        self.steps.append(iteration)
-        self.embeddings.append(self.rows(x))
-        said = {} if validity is None else {"validity": validity}
-        self.readings.append(read_all(self.density, self.chain, self.wishes, self.embeddings[-1].vectors) | said)
-        self.losses.append(loss)
-        self.tokens.append(ordinary(token, torch.float32))
-        flat = [ordinary(weight, torch.float32).flatten() for weight in matrices.values()]
-        self.loras.append(torch.cat(flat) if flat else torch.zeros(0))
-        self.layout = layout(matrices)
-
-    def restore(self, token: Tensor, matrices: dict[str, Tensor]) -> None:
-        """Set what is learnt to what was kept last."""
-        with torch.no_grad():
-            if len(token):
-                token.copy_(self.tokens[-1])
-            sizes = [weight.numel() for weight in matrices.values()]
-            for weight, flat in zip(matrices.values(), self.loras[-1].split(sizes) if sizes else (), strict=True):
-                weight.copy_(flat.view_as(weight))
-
-    def concept(self) -> Concept:
-        """Everything so far."""
-        last = self.embeddings[-1].vectors
-        accepted, allowed = torch.stack([rail.accepts(last) for rail in self.chain]).all(dim=0), allowed_by(self.chain)
-        if self.gate:
-            accepted &= self.readings[-1]["validity"] >= self.gate.threshold
-            allowed["validity"] = (self.gate.threshold, math.inf)
-        extrapolated = self.density.calibration.extrapolated(self.bits)
-        trajectory = Trajectory(
-            tuple(self.steps), tuple(self.embeddings), stack(self.readings), self.bits, accepted, extrapolated,
-            allowed=allowed,
-        )
-        tokens, loras = torch.stack(self.tokens), torch.stack(self.loras)
-        return Concept(*self.names, tokens, loras, self.layout, trajectory, self.settings, self.notes)
-
-    def check_settings(self) -> None:
-        """Tell where rarity is read against samples that were drawn in another way."""
-        theirs, ours = self.density.source, self.settings
-        names = [name for name in ("steps", "guidance") if theirs.get(name, ours[name]) != ours[name]]
-        if names:
-            described = [", ".join(f"{name} {given[name]}" for name in names) for given in (theirs, ours)]
-            self.tell(
-                f"The density was learnt from samples with {described[0]}, the concept with {described[1]}: rarity is off by as "
-                "much as that changes. Sample the baseline with the same."
-            )
-
-    def diverged(self, iteration: int, learning_rate: float) -> None:
-        self.tell(
-            f"Learning stopped at iteration {iteration}: its values were no longer finite. What is kept ends with "
-            f"iteration {self.steps[-1]}. Choose a learning rate below {learning_rate:g}."
-        )
-
-    def compare(self, learning_rate: float) -> None:
-        """Tell where learning has led away from what was asked."""
-        if self.losses[-1] > self.losses[0]:
-            best = self.steps[min(range(len(self.losses)), key=self.losses.__getitem__)]
-            self.tell(
-                f"Learning ended further from what was asked than it began; iteration {best} is nearest to it. "
-                f"Choose a learning rate below {learning_rate:g}."
-            )
-
-    def tell(self, text: str) -> None:
-        logger.warning("%s", text)
-        self.notes += (text,)
-
-
-def _missed(wishes: Wishes | None, start: Embeddings) -> Callable[[Tensor], Tensor | float]:
-    """How far the mean of each reading is from where it was to move from the start; a number, 0 without wishes."""
-    if wishes is None:
-        return lambda x: 0.0
-    wanted = wishes.read(start.vectors.double()).mean(dim=1) + wishes.strengths
-    return lambda x: (wishes.read(x).mean(dim=1) - wanted).square().sum() / 2
 
 
 def _check(prior: Prior, kind, objective, counts: dict[str, int], learning_rate, steps, guidance) -> None:

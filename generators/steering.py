@@ -20,10 +20,10 @@ from ..density.gates import Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.optimize import check_spaces, with_defaults
-from ..density.readings import allowed_by, read_all
+from ..density.readings import read_all, trajectory_of
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
-from ..density.trajectory import Trajectory, stack
+from ..density.trajectory import Trajectory
 from .gate import ValidityGate
 from .memory import Placement
 from .steering_engines import ENGINES, Tried
@@ -184,13 +184,13 @@ class Aim:
         self.rarity = BandLoss(density, bits, LED / QUIET)
         self.wishes = Wishes(density, tuple(directions)) if directions else None
         if self.wishes:  # a wish is a move from where the condition stands as it is
-            self.wanted = self.wishes.read(first).mean(dim=1) + self.wishes.strengths
+            self.missed = self.wishes.missed_from(first)
 
     def __call__(self, x: Tensor) -> Tensor:
         # Squared, as the band loss is: their kinks would stop AdamW at the edge, where the pull of the band is weak.
         loss = (self.rarity(x) + sum(rail.penalty(x).square() for rail in self.chain)).mean()
         if self.wishes:
-            loss = loss + (self.wishes.read(x).mean(dim=1) - self.wanted).square().sum() / 2
+            loss = loss + self.missed(x)
         return loss
 
     def arrived(self, x: Tensor) -> bool:
@@ -246,14 +246,8 @@ class _Way:
 
     def steering(self, fresh_bits: Tensor | None = None) -> Steering:
         """Everything so far."""
-        read, allowed = stack(self.readings), allowed_by(self.chain)
-        accepted = read["inside"][-1] > 0
-        if self.gate:
-            accepted &= read["validity"][-1] >= self.gate.threshold
-            allowed["validity"] = (self.gate.threshold, math.inf)
-        trajectory = Trajectory(
-            tuple(self.steps), tuple(self.kept), read, self.bits, accepted,
-            self.density.calibration.extrapolated(self.bits), allowed=allowed,
+        trajectory = trajectory_of(
+            self.density, self.chain, self.gate, self.bits, self.steps, self.kept, self.readings
         )
         offsets = torch.stack([ordinary(one.offset, torch.float32) for one in self.tried])
         return Steering(offsets, trajectory, self.draw.drawn, fresh_bits, self.notes)
