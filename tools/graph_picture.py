@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # it has the arrows of the notes
 SOURCES = (Path(__file__).resolve().parents[1] / "nodes").glob("*.py")
 NAMES = dict(re.findall(r'node_id="(\w+)",\s+display_name="([^"]+)"', "".join(map(Path.read_text, SOURCES))))
 WIDTH, HEIGHT = 1200, 686  # what the other previews measure
@@ -65,7 +67,7 @@ def _draw_node(draw, place, scale, node):
 def _words(kind):
     if kind in NAMES:
         return NAMES[kind]
-    return "".join(f" {a}" if a.isupper() and b.islower() else a for a, b in zip(kind, kind[1:] + "X", strict=True)).strip()
+    return re.sub("(?<=..)([A-Z][a-z])", r" \1", kind).replace("_", "")
 
 
 def _out(node, slot):
@@ -85,7 +87,7 @@ def _curve(start, end):
 
 
 def _font(size):
-    return ImageFont.load_default(max(6, round(size)))
+    return ImageFont.truetype(FONT, max(6, round(size)))
 
 
 def _fit(draw, where, text, size, width):
