@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from concepts import measure
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity
 from rarity.density.files import load_embeddings, save_embeddings
 from rarity.generators.contrast import contrast_guardrail
@@ -30,7 +31,7 @@ from rarity.generators.pictures import preprocess
 from rarity.generators.steering import steer
 from torch import Tensor
 from tqdm import tqdm
-from valid_rare import ALL, auc, ink_features, vendi, weights_digest
+from valid_rare import ink_features, weights_digest
 
 HERE = Path(__file__).resolve().parent
 ONE_IN, STEPS, PRIOR_STEPS = 1000, 2, 10
@@ -66,13 +67,13 @@ class Subject:
 
     def __init__(self, letter: str, samples: int, conditions: int, prior, decoder, cache: Path):
         self.letter, self.prompt = letter, f"a letter {letter}"
-        usual, self.shown = encoded(letter, samples, 0, prior, decoder, cache, 100)
+        first, self.usual = encoded(letter, samples, 0, prior, decoder, cache, 100)
         second, others = encoded(letter, samples, 1, prior, decoder, cache, SHOWN)
-        self.density, self.other = GaussianDensity.fit(usual), GaussianDensity.fit(second)
-        self.contrast = contrast_guardrail(prior, usual, self.prompt, LETTERS, CLEAR)
+        self.density, self.other = GaussianDensity.fit(first), GaussianDensity.fit(second)
+        self.contrast = contrast_guardrail(prior, first, self.prompt, LETTERS, CLEAR)
         ink = ink_features(others)
         self.pixels = GaussianDensity.fit(Embeddings(ink, EmbeddingSpace("ink 16 x 16", "pixels", ink.shape[1], "raw")))
-        usual_conditions = prior.sample(self.prompt, samples, seed=0, steps=PRIOR_STEPS).vectors  # row by row those of `usual`
+        usual_conditions = prior.sample(self.prompt, samples, seed=0, steps=PRIOR_STEPS).vectors  # row by row those of `first`
         self.conditions = self.rarer(usual_conditions[:TRIALS], conditions, prior, decoder)
         # The prompt's own variations: principal directions of its conditions, each as long as they vary along it.
         _, spread, directions = torch.linalg.svd(usual_conditions - usual_conditions.mean(0), full_matrices=False)
@@ -159,26 +160,9 @@ def make(method: Method, q: Subject, prior, decoder) -> Made:
     return made
 
 
-def measure(q: Subject, pictures: Tensor, vectors: Tensor, judge) -> dict:
-    bits = q.other.bits(vectors.double())
-    inside = (bits - math.log2(ONE_IN)).abs() <= 1
-    right = judge(pictures).argmax(1) == ALL.index(q.letter)
-    reference = q.shown[: len(pictures)]
-    scores = [q.pixels.score(ink_features(p).double()) for p in (reference, pictures)]
-    return {
-        "median bits": float(bits.median()),
-        "in band": float(inside.double().mean()),
-        "readable": float(right.double().mean()),
-        "both": float((inside & right).double().mean()),
-        "contrast": float(q.contrast.accepts(vectors).double().mean()),
-        "visible": auc(*scores),
-        "varied": vendi(pictures) / vendi(reference),
-    }
-
-
 def row(name: str, kind: str, some: list[Made], judge) -> dict:
     """One row of the table: means over the subjects."""
-    own = [measure(one.subject, torch.cat(one.pictures[kind]), torch.cat(one.vectors[kind]), judge) for one in some]
+    own = [measure(one.subject, torch.cat(one.vectors[kind]), torch.cat(one.pictures[kind]), judge) for one in some]
     steered = sum(len(one.pictures[kind]) for one in some)
     return {
         "method": name,

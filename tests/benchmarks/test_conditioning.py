@@ -1,5 +1,6 @@
 """The benchmark of conditioning: its miniature world, its starts and its noises, on little of everything."""
 
+from string import ascii_uppercase
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +23,7 @@ def world(benchmark_module, tmp_path_factory):
 
 def test_usual_pictures_are_the_same_from_the_cache(world):
     again, pictures = world.module.encoded("R", 100, 0, world.prior, world.decoder, world.folder, 100)
-    assert torch.equal(pictures, world.subject.shown)
+    assert torch.equal(pictures, world.subject.usual)
     # Loaded as they were; drawn and encoded anew in batches of another size, to float32's rounding.
     torch.testing.assert_close(world.prior.encode_images(pictures).vectors, again.vectors, atol=1e-4, rtol=1e-4)
 
@@ -57,8 +58,8 @@ def test_both_kinds_of_noise_are_drawn_and_only_the_watched_one_is_steered_with(
 def test_in_band_and_readable_are_counted_together(world, monkeypatch):
     bits = torch.tensor([9.0, 9.5, 12.0, 10.9])  # the target is 9.97
     monkeypatch.setattr(world.subject, "other", SimpleNamespace(bits=lambda x: bits))
-    letters = [world.module.ALL.index(letter) for letter in "RPRR"]
-    pictures, vectors = world.subject.shown[:4], torch.zeros(4, world.prior.space.width)
-    got = world.module.measure(world.subject, pictures, vectors, lambda pictures: torch.eye(26)[letters])
+    letters = [ascii_uppercase.index(letter) for letter in "RPRR"]
+    pictures, vectors = world.subject.usual[:4], torch.zeros(4, world.prior.space.width)
+    got = world.module.measure(world.subject, vectors, pictures, lambda pictures: torch.eye(26)[letters])
     assert (got["in band"], got["readable"], got["both"]) == (0.75, 0.75, 0.5)
     assert got["varied"] == pytest.approx(1.0)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from in_process import start_comfyui
 
 SIZE = 32
 
@@ -19,11 +20,7 @@ def main():
     parser = argparse.ArgumentParser(description="ComfyUI's CLIP_VISION beside transformers.")
     parser.add_argument("--comfyui", type=Path, required=True)
     comfyui = parser.parse_args().comfyui
-    sys.path.insert(0, str(comfyui))
-    sys.argv[1:] = ["--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    start_comfyui(comfyui)
     from rarity.density.errors import RarityError
     from rarity.generators.kandinsky_prior import encoder_fingerprint, encoder_name
     from rarity.generators.openclip import load_open_clip

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+from in_process import start_comfyui
 
 SETTINGS = {"steps": 2, "cfg": 3.0, "width": 64, "height": 64}
 
@@ -20,15 +21,7 @@ def main():
     parser.add_argument("clip_vision", type=Path)
     parser.add_argument("--comfyui", type=Path, required=True)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(arguments.comfyui))
-    sys.argv[1:] = ["--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import small_models
-
-    small_models.teach()
-    torch.set_num_threads(1)
+    start_comfyui(arguments.comfyui, small=True)
     with torch.inference_mode():
         json.dump(findings(arguments.checkpoint, arguments.clip_vision), sys.stdout)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from conditioning import SETTINGS as OTHERS
 from conditioning import digest
+from in_process import start_comfyui
 
 SETTINGS = OTHERS | {"steps": 1, "cfg": 1.0}
 START, NAME, PROMPT = "chair", "rare-chair", "a photo of a *, in (a red * house:1.3)"
@@ -23,15 +24,7 @@ def main():
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--comfyui", type=Path, required=True)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(arguments.comfyui))
-    sys.argv[1:] = ["--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import small_models
-
-    small_models.teach()
-    torch.set_num_threads(1)
+    start_comfyui(arguments.comfyui, small=True)
     import comfy.clip_vision
     import folder_paths
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from in_process import start_comfyui
 
 SETTINGS = {"seed": 5, "steps": 2, "cfg": 3.0, "width": 64, "height": 64}
 SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu"]
@@ -22,12 +23,7 @@ def main():
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--comfyui", type=Path, required=True)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(arguments.comfyui))
-    sys.argv[1:] = ["--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    torch.set_num_threads(1)
+    start_comfyui(arguments.comfyui)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         json.dump(findings(arguments.checkpoint, Path(folder)), sys.stdout)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from in_process import start_comfyui
 
 READERS = {"sdxl_small": ("y", 1280), "sd21_unclip_l_small": ("y", 768), "cascade_c_small": ("clip_img", 768)}
 
@@ -18,14 +19,7 @@ def main():
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(arguments.comfyui))
-    sys.argv[1:] = ["--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import small_models
-
-    small_models.teach()
+    start_comfyui(arguments.comfyui, small=True)
     with torch.inference_mode():
         models = {name: _load(arguments.models / "checkpoints" / f"{name}.safetensors") for name in (*READERS, "sd15")}
         found = {name: _what_arrives(models[name], *reader) for name, reader in READERS.items()}
