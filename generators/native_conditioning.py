@@ -140,13 +140,10 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
     with PeakMemory(device) as peak:
         for _ in in_pieces(range(1), 1, try_one, generator.placement, ADVICE):
             pass
-    copies = max(0, in_use(device) - before)  # of the weights: they stay
-    each = max(peak.bytes - before - copies, 2**20)
-    if memory_gib and copies + each > memory_gib * GIB:
-        raise RarityError(
-            f"The gradient of one picture takes {(copies + each) / GIB:.3g} GiB, and may take {memory_gib:g}. {ADVICE}"
-        )
-    room = memory_gib * GIB - copies if memory_gib else comfy.model_management.get_free_memory(device)
+    each = max(peak.bytes - before, 2**20)
+    if memory_gib and each > memory_gib * GIB:
+        raise RarityError(f"The gradient of one picture takes {each / GIB:.3g} GiB, and may take {memory_gib:g}. {ADVICE}")
+    room = memory_gib * GIB if memory_gib else comfy.model_management.get_free_memory(device)
     return max(1, min(pictures, int(room / each)))
 
 

@@ -16,7 +16,7 @@ from ..density.tensors import ordinary
 from .memory import Placement, in_pieces
 from .native import ClipVisionEncoder
 from .native_baseline import ModelPictures
-from .recomputed import copies_of, frozen, own, recomputed
+from .recomputed import frozen, own, recomputed
 
 
 class NativePictures:
@@ -24,8 +24,7 @@ class NativePictures:
 
     Picture i is the KSampler's of batch size 1 with the seed `drawing.seed` + i. Without gradients it is drawn, decoded and
     encoded as ever. With gradients each step, the decoding and the encoding run once more on the way back, one at a time, so
-    that memory holds the inside of one of them only; the models' weights are copied once, because ComfyUI loads them in a
-    mode that no gradient may pass. Nothing of the models is changed.
+    that memory holds the inside of one of them only. Nothing of the models is changed.
 
     Parameters
     ----------
@@ -39,7 +38,6 @@ class NativePictures:
         self.drawing, self.eye, self.condition = drawing, eye, condition
         self.basis, self.placement = ordinary(basis, torch.float32), placement or Placement()
         self.space, self.size = eye.space, basis.shape[-1]
-        self._copies = {}
 
     def require_gradients(self) -> None:
         """Raise a RarityError unless gradients can pass this sampler, model and encoder."""
@@ -79,10 +77,13 @@ class NativePictures:
     def _sample(self, offset: Tensor, rows: range) -> Tensor:
         """Latents of the pictures, by ComfyUI's guider, so that masks, areas and hints mean what they always do."""
         drawing, model = self.drawing, self.drawing.model.clone()
-        comfy.model_management.load_models_gpu([model])
-        model.set_model_unet_function_wrapper(self._instead_of(model.model, model.model_options.get("model_function_wrapper")))
         shape, seeds = drawing.latent_shape, [(drawing.seed + row) % 2**64 for row in rows]
         noise = torch.cat([torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
+        load = loading(model, model.memory_required([2 * len(noise), *shape]))
+        with torch.inference_mode():
+            load()
+        apply = frozen(model.model, model.model.apply_model, load)
+        model.set_model_unet_function_wrapper(_instead_of(apply, model.model_options.get("model_function_wrapper")))
         plan = comfy.samplers.KSampler(
             model, drawing.steps, model.load_device, "euler", drawing.scheduler, 1.0, model.model_options
         )
@@ -91,42 +92,41 @@ class NativePictures:
             model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
         )
 
-    def _instead_of(self, base: torch.nn.Module, other: Callable | None) -> Callable:
-        """What ComfyUI calls in place of the model, with the same numbers; `other` has taken that place before."""
-        apply = self._frozen(base, base.apply_model)
-
-        def call(_, given: dict) -> Tensor:
-            told = own(given["c"])
-            names = [name for name, value in told.items() if isinstance(value, Tensor) and value.requires_grad]
-
-            def step(x: Tensor, time: Tensor, *moving: Tensor) -> Tensor:
-                now = told | dict(zip(names, moving, strict=True))
-                return other(apply, given | {"input": x, "timestep": time, "c": now}) if other else apply(x, time, **now)
-
-            return recomputed(step, given["input"], given["timestep"], *(told[name] for name in names))
-
-        return call
-
     def _decode(self, latents: Tensor) -> Tensor:
         """Pictures [n, H, W, 3] as `VAE.decode` makes them, differentiable."""
         vae = self.drawing.vae
-        comfy.model_management.load_models_gpu([vae.patcher])
-        decode = self._frozen(vae.first_stage_model, vae.first_stage_model.decode)
+        load = loading(vae.patcher, vae.memory_used_decode(latents.shape, vae.vae_dtype))
+        decode = frozen(vae.first_stage_model, vae.first_stage_model.decode, load)
         shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents.to(vae.device, vae.vae_dtype))
         return shown.movedim(1, -1)
 
     def _see(self, shown: Tensor) -> Tensor:
         """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
         eye = self.eye.clip_vision
-        comfy.model_management.load_models_gpu([eye.patcher])
-        encode = self._frozen(eye.model, eye.model.forward)
+        encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
         pixels = smooth_preprocess(shown.to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
         return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels)
 
-    def _frozen(self, module: torch.nn.Module, function: Callable) -> Callable:
-        if module not in self._copies:
-            self._copies[module] = copies_of(module)
-        return frozen(module, function, self._copies[module])
+
+def loading(patcher, memory: float = 0) -> Callable[[], None]:
+    """Loads a model as ComfyUI does, with room for so many bytes besides its weights."""
+    return lambda: comfy.model_management.load_models_gpu([patcher], memory_required=memory)
+
+
+def _instead_of(apply: Callable, other: Callable | None) -> Callable:
+    """What ComfyUI calls in place of the model's `apply`, with the same numbers; `other` has taken that place before."""
+
+    def call(_, given: dict) -> Tensor:
+        told = own(given["c"])
+        names = [name for name, value in told.items() if isinstance(value, Tensor) and value.requires_grad]
+
+        def step(x: Tensor, time: Tensor, *moving: Tensor) -> Tensor:
+            now = told | dict(zip(names, moving, strict=True))
+            return other(apply, given | {"input": x, "timestep": time, "c": now}) if other else apply(x, time, **now)
+
+        return recomputed(step, given["input"], given["timestep"], *(told[name] for name in names))
+
+    return call
 
 
 class Euler(comfy.samplers.Sampler):

@@ -22,7 +22,7 @@ from .concept_export import check_ours, put_ours
 from .conditions import POOLED, Condition
 from .native_baseline import ModelPictures
 from .native_conditioning import steer_condition
-from .recomputed import copies_of, frozen, own, recomputed
+from .recomputed import frozen, own, recomputed
 
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}  # ComfyUI's key of tokens: its key in an embedding file
 STEP_SIZES = {"gradient": 0.05, "evolution": 0.5}
@@ -97,7 +97,7 @@ class Word:
     """
 
     def __init__(self, clip, prompt: str, placeholder: str, start_word: str):
-        self.clip, self.placeholder, self._copies = clip, placeholder.strip(), None
+        self.clip, self.placeholder = clip, placeholder.strip()
         start = clip.tokenize(start_word, return_word_ids=True)
         if not set(start) <= set(ENCODERS):
             raise RarityError(
@@ -159,10 +159,7 @@ class Word:
     def _differentiable(self, vector: Tensor) -> list:
         ((tokens, options),) = self.positive
         model = self.clip.cond_stage_model
-        self.clip.load_model()
-        if self._copies is None:
-            self._copies = copies_of(model)
-        encode = frozen(model, model.encode_token_weights, self._copies)
+        encode = frozen(model, model.encode_token_weights, self.clip.load_model)
 
         def flat(x: Tensor) -> Tensor:
             model.reset_clip_options()

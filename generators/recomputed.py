@@ -34,16 +34,30 @@ class _Recomputed(torch.autograd.Function):
         return None, *(next(slopes) if need else None for need in needed)
 
 
-def copies_of(module: torch.nn.Module) -> dict[str, Tensor]:
-    """A module's weights and buffers by name, as gradients may pass them; copies only of those made under inference mode."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {name: own(tensor.detach()) for name, tensor in tensors.items()}
+def frozen(module: torch.nn.Module, function: Callable, load: Callable[[], object]) -> Callable:
+    """A function of a module, such as one of its methods, that gradients may pass, with the weights of the moment it is called.
+
+    load : brings the module to where it runs, before every call: on the way back another one may have taken its place.
+    """
+    call = _Call(module, function)
+
+    def run(*given, **told):
+        with torch.inference_mode():  # as a host does that keeps its weights so
+            load()
+        weights = {name: _shared(x) for name, x in (*call.named_parameters(), *call.named_buffers())}
+        return torch.func.functional_call(call, weights, given, told)
+
+    return run
 
 
-def frozen(module: torch.nn.Module, function: Callable, copies: dict[str, Tensor]) -> Callable:
-    """A function of a module, such as one of its methods, with these weights in place of its own for the length of a call."""
-    call, named = _Call(module, function), {f"module.{name}": tensor for name, tensor in copies.items()}
-    return lambda *given, **told: torch.func.functional_call(call, named, given, told)
+def _shared(tensor: Tensor) -> Tensor:
+    """The same memory as a tensor that gradients may pass; a copy where torch cannot see the memory."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return own(tensor.detach())
+    if not tensor.is_inference():
+        return tensor.detach()
+    shared = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return shared.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
 class _Call(torch.nn.Module):

@@ -1,7 +1,7 @@
 """Gradients through a module of inference mode that changes tensors in place, with nothing of its inside kept."""
 
 import torch
-from rarity.generators.recomputed import copies_of, frozen, own, recomputed
+from rarity.generators.recomputed import frozen, own, recomputed
 
 
 class Careless(torch.nn.Module):
@@ -26,7 +26,8 @@ def test_gradients_are_right_and_the_module_is_as_it_was():
         module = Careless()
         x = torch.randn(2, 4)
     held = {name: (value, value.clone()) for name, value in module.state_dict(keep_vars=True).items()}
-    look = frozen(module, module.look, copies_of(module))
+    loaded = []
+    look = frozen(module, module.look, lambda: loaded.append(torch.is_inference_mode_enabled()))
     x = own(x)
 
     def literal(x):
@@ -41,9 +42,23 @@ def test_gradients_are_right_and_the_module_is_as_it_was():
     g = torch.randn(2, 3)
     torch.testing.assert_close(torch.autograd.grad(made, one, g), torch.autograd.grad(literal(two), two, g))
     assert module.runs == 2, "once more on the way back"
+    assert loaded == [True, True], "before each, in the mode that its weights are kept in"
     assert torch.equal(one.detach(), x), "what was given is not changed"
     for name, value in module.state_dict(keep_vars=True).items():
         assert value is held[name][0] and torch.equal(value, held[name][1])
+
+
+def test_weights_that_move_between_the_ways_are_followed():
+    """As when a host needs the room for another model; another precision stands for another device here."""
+    with torch.inference_mode():
+        module = Careless()
+    types = iter((torch.float32, torch.float64))
+    look = frozen(module, lambda x: module.look(x.to(module.scale.dtype)).float(), lambda: module.to(next(types)))
+    x = torch.ones(1, 4, requires_grad=True)
+    made = recomputed(look, x)
+    (slope,) = torch.autograd.grad(made.sum(), x)
+    assert module.scale.dtype == torch.float64 and torch.isfinite(slope).all()
+    assert all(weight.is_inference() for weight in module.parameters()), "the host finds them as it keeps them"
 
 
 def test_only_what_is_asked_for_gets_a_gradient():

@@ -1,0 +1,107 @@
+"""Models on another device than the processor: nothing is left behind, and the results are those of the processor."""
+
+import pytest
+import torch
+from elsewhere import Elsewhere, elsewhere
+from learning import KINDS, PROMPT, STEPS, digest, learn
+from rarity.density import GaussianDensity
+from rarity.generators.concept_objectives import OBJECTIVES
+from rarity.generators.concept_sampling import sample_concept
+from rarity.generators.contrast import contrast_guardrail
+from rarity.generators.gate import ValidityGate
+from rarity.generators.judges import ContrastJudge
+from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.openclip import load_open_clip
+from rarity.generators.vlm import VlmJudge
+from tiny_open_clip import NAME, build_tiny_open_clip
+from tiny_vlm import BUILDERS, teach
+
+# Attention is computed by other kernels there: float32 sums in another order, which learning and decoding amplify.
+CLOSE = {"atol": 1e-3, "rtol": 1e-3}
+pictures = torch.rand(3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def device():
+    with elsewhere() as device:
+        yield device
+
+
+@pytest.fixture(params=["2.2", "2.1"])
+def both(request, tiny_kandinsky, tiny_kandinsky_21, tiny_kandinsky_folder, tiny_kandinsky_21_folder, device):
+    """The same Kandinsky on the processor and on the device: two pairs of prior and decoder."""
+    if request.param == "2.2":
+        return tiny_kandinsky, load_kandinsky(tiny_kandinsky_folder, device=device)
+    return tiny_kandinsky_21, load_kandinsky(tiny_kandinsky_21_folder / "kandinsky-2-1-prior", device=device)
+
+
+def test_the_device_is_as_strict_as_a_graphics_card(device):
+    there = torch.ones(2, 3).to(device)
+    assert isinstance(there, Elsewhere) and there.device == device and torch.equal((2 * there).cpu(), 2 * torch.ones(2, 3))
+    assert float(torch.arange(3, device=device).sum()) == 3 and torch.equal(there[[0]].cpu(), torch.ones(1, 3))
+    with pytest.raises(RuntimeError, match="same device"):
+        there + torch.ones(2, 3)
+    with pytest.raises(RuntimeError, match="generator of the device"):
+        torch.randn(2, device=device, generator=torch.Generator())
+    with pytest.raises((RuntimeError, TypeError)):
+        there.numpy()
+
+
+def test_sampling_decoding_and_encoding(both):
+    here, there = both
+    for options in ({}, {"negative_prompt": "t"}, {"batch_size": 3}):
+        expected, got = (prior.sample(PROMPT, 5, seed=1, steps=STEPS, **options) for prior, _ in both)
+        assert got.vectors.device.type == "cpu"
+        torch.testing.assert_close(got.vectors, expected.vectors, **CLOSE)
+    drawn = [decoder.decode(expected, seed=2, steps=2) for _, decoder in both]
+    assert drawn[1].device.type == "cpu"
+    torch.testing.assert_close(drawn[1], drawn[0], **CLOSE)
+    for look in (lambda prior: prior.encode_images(pictures).vectors, lambda prior: prior.encode_text(["r", "t"])):
+        torch.testing.assert_close(look(there[0]), look(here[0]), **CLOSE)
+
+
+def test_learning(tiny_kandinsky, tiny_kandinsky_folder, device):
+    here, there = tiny_kandinsky[0], load_kandinsky(tiny_kandinsky_folder, device=device)[0]
+    usual = here.sample(PROMPT, 100, seed=3, steps=STEPS)
+    density, guardrail = GaussianDensity.fit(usual), contrast_guardrail(there, usual, PROMPT, ["a letter t"])
+    held = digest(here)
+    for kind, objective in zip(KINDS, OBJECTIVES, strict=True):
+        options = {"kind": kind, "objective": objective, "iterations": 1, "keep_every": 1, "guardrails": (guardrail,)}
+        expected, got = (learn(prior, density, **options) for prior in (here, there))
+        samples = [sample_concept(here, concept, 3, seed=4).vectors for concept in (expected, got)]
+        torch.testing.assert_close(*samples, **CLOSE)
+        torch.testing.assert_close(sample_concept(there, got, 3, seed=4).vectors, samples[1], **CLOSE)
+    assert digest(here) == held
+
+
+def test_half_precision(tiny_kandinsky, tiny_kandinsky_folder, device):
+    prior, decoder = load_kandinsky(tiny_kandinsky_folder, device=device, dtype=torch.bfloat16)
+    usual = prior.sample(PROMPT, 60, seed=5, steps=STEPS)
+    assert torch.isfinite(usual.vectors).all() and usual.vectors.dtype == torch.float32
+    assert torch.isfinite(decoder.decode(usual.select(torch.arange(2)), seed=0, steps=2)).all()
+    learnt = learn(prior, GaussianDensity.fit(usual), "token + lora", iterations=1)
+    assert torch.isfinite(sample_concept(prior, learnt, 2, seed=0).vectors).all()
+
+
+def test_judges(both):
+    (here, _), (there, decoder) = both
+    expected, got = (ContrastJudge(prior, "r", ["t", "a"]).probability(pictures) for prior in (here, there))
+    torch.testing.assert_close(got, expected, **CLOSE)
+    gate = ValidityGate(ContrastJudge(there, "r", ["t"]), decoder)
+    assert gate.validity(pictures).device.type == "cpu"
+
+
+def test_open_clip(device, tmp_path):
+    path = build_tiny_open_clip(tmp_path)
+    here, there = load_open_clip(NAME, path), load_open_clip(NAME, path, device=device)
+    for look in (lambda eye: eye.encode_images(pictures).vectors, lambda eye: eye.encode_text(["r", "t"])):
+        torch.testing.assert_close(look(there), look(here), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_vision_language_models(tmp_path, kind, tiny_kandinsky, device):
+    bright, dark = torch.full((1, 20, 24, 3), 0.9), torch.full((1, 20, 24, 3), 0.1)
+    folder = teach(BUILDERS[kind](tmp_path / kind), bright, dark)
+    here, there = (VlmJudge(folder, "letter r", device=where).probability(torch.cat([dark, bright])) for where in ("cpu", device))
+    torch.testing.assert_close(there, here, **CLOSE)
+    assert there[0] < 0.5 < there[1]

@@ -1,0 +1,124 @@
+"""A device that is not the processor, for machines that have no other.
+
+Tensors there lie in ordinary memory. They say that they are elsewhere, under a name that torch keeps for devices without
+hardware; its operators refuse to mix them with tensors of the processor, to draw them from the processor's generators, and
+to hand them to NumPy, as they do with a graphics card's.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+DEVICE = torch.device("lazy:0")
+# With these a graphics card's tensors may be mixed with the processor's: copies, and indices.
+MIXES = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_"}
+
+
+@contextmanager
+def elsewhere():
+    """Gives the device; inside, tensors and modules may be sent to it."""
+    parameter, makers = torch.nn.Parameter.__new__, {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
+    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+
+    def of_its_mode(cls, data=None, requires_grad=True):
+        """A moved weight takes the old one's place; one of inference mode that stays where it is could not, outside of that mode."""
+        if data is not None and data.is_inference() and not torch.is_inference_mode_enabled():
+            data = data.clone()
+        return parameter(cls, data, requires_grad)
+
+    def first_here(make):  # what these do inside never comes to a dispatch mode
+        def made(data, *given, device=None, **told):
+            data = tree_map(_here, data)
+            return make(data, *given, **told) if device is None else make(data, *given, **told).to(device)
+
+        return made
+
+    torch.nn.Parameter.__new__ = of_its_mode
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    for name, make in makers.items():
+        setattr(torch, name, first_here(make))
+    try:
+        with _Mode():
+            yield DEVICE
+    finally:
+        torch.nn.Parameter.__new__ = parameter
+        torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
+        for name, make in makers.items():
+            setattr(torch, name, make)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor there; `here` is the one in ordinary memory."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, here):
+        return torch.Tensor._make_wrapper_subclass(
+            cls, here.shape, strides=here.stride(), storage_offset=here.storage_offset(), dtype=here.dtype, device=DEVICE
+        )
+
+    def __init__(self, here):
+        self.here = here
+
+    def __repr__(self):
+        return f"Elsewhere({self.here!r})"
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        return super().__getitem__(tuple(torch.tensor(one) if isinstance(one, list) else one for one in index))
+
+    def data_ptr(self):
+        return self.here.data_ptr()
+
+    def tolist(self):
+        return self.here.tolist()
+
+    @property
+    def data(self):
+        return self.detach()
+
+    @data.setter
+    def data(self, value):
+        torch.Tensor.data.__set__(self, value)
+        self.here = value.here
+
+    @classmethod
+    def __torch_dispatch__(cls, operator, types, given=(), told=None):
+        return _run(operator, given, told or {})
+
+
+class _Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, operator, types, given=(), told=None):
+        return _run(operator, given, told or {})
+
+
+def _run(operator, given, told):
+    name = operator._schema.name.split("::")[1]
+    tensors = [one for one in tree_leaves((given, told)) if isinstance(one, torch.Tensor)]
+    away = [one for one in tensors if isinstance(one, Elsewhere)]
+    if name == "_has_compatible_shallow_copy_type":
+        return not away
+    if away and name not in MIXES and any(one.dim() for one in tensors if not isinstance(one, Elsewhere)):
+        raise RuntimeError(f"{operator}: expected all tensors to be on the same device")
+    asked = [one.type for one in (*given, told.get("device")) if isinstance(one, torch.device)]
+    leaves = asked[0] == DEVICE.type if asked else bool(away)
+    if leaves and told.get("generator") is not None:
+        raise RuntimeError(f"{operator}: expected a generator of the device, found the processor's")
+    made = operator(*tree_map(_here, given), **tree_map(_here, told))
+    if name.endswith("_") and not name.startswith("_"):
+        return given[0]
+    if "out" in told:
+        return told["out"]
+    # A view of an ordinary tensor is an ordinary one also under inference mode.
+    ordinary = operator.is_view and away and not away[0].is_inference()
+    with torch.inference_mode(torch.is_inference_mode_enabled() and not ordinary):
+        return tree_map(lambda one: Elsewhere(one) if leaves and type(one) is torch.Tensor else one, made)
+
+
+def _here(one):
+    if isinstance(one, torch.device) and one.type == DEVICE.type:
+        return torch.device("cpu")
+    return one.here if isinstance(one, Elsewhere) else one
