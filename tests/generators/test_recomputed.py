@@ -61,10 +61,22 @@ def test_weights_that_move_between_the_ways_are_followed():
     assert all(weight.is_inference() for weight in module.parameters()), "the host finds them as it keeps them"
 
 
+def test_slopes_too_small_for_half_precision_arrive():
+    x = torch.tensor([0.5, -2.0], requires_grad=True)
+    made = recomputed(lambda x: (x.half() ** 2).float(), x)
+    (slope,) = torch.autograd.grad(made, x, torch.tensor([1e-12, 0.0]))
+    torch.testing.assert_close(slope, torch.tensor([1e-12, 0.0]), atol=0, rtol=1e-3)  # half precision's rounding
+    (slope,) = torch.autograd.grad(recomputed(lambda x: x * 2, x).sum() * 0, x)
+    assert (slope == 0).all()
+
+
 def test_only_what_is_asked_for_gets_a_gradient():
     a, b = torch.tensor([2.0], requires_grad=True), torch.tensor([3.0])
     (slope,) = torch.autograd.grad(recomputed(lambda a, b: a * b, a, b), a)
     assert float(slope) == 3.0 and b.grad is None
+    unused = torch.ones(2, requires_grad=True)
+    (slope,) = torch.autograd.grad(recomputed(lambda a, b, c: a * b, a, b, unused), unused)
+    assert torch.equal(slope, torch.zeros(2))
 
 
 def test_own_copies_what_was_made_under_inference_mode_and_nothing_else():

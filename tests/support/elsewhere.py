@@ -108,6 +108,8 @@ def _run(operator, given, told):
     if leaves and told.get("generator") is not None:
         raise RuntimeError(f"{operator}: expected a generator of the device, found the processor's")
     made = operator(*tree_map(_here, given), **tree_map(_here, told))
+    if any(made is _here(one) for one in tensors) and leaves != bool(away):
+        made = made.detach().clone()  # on the way from one device to another
     if name.endswith("_") and not name.startswith("_"):
         return given[0]
     if "out" in told:
@@ -115,7 +117,7 @@ def _run(operator, given, told):
     # A view of an ordinary tensor is an ordinary one also under inference mode.
     ordinary = operator.is_view and away and not away[0].is_inference()
     with torch.inference_mode(torch.is_inference_mode_enabled() and not ordinary):
-        return tree_map(lambda one: Elsewhere(one) if leaves and type(one) is torch.Tensor else one, made)
+        return tree_map(lambda one: Elsewhere(one) if leaves and isinstance(one, torch.Tensor) else one, made)
 
 
 def _here(one):
