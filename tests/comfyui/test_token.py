@@ -5,42 +5,43 @@ from comfyui import messages
 
 
 @pytest.fixture(scope="module")
-def both(on_comfyui, native_models, tmp_path_factory):
-    models = native_models("sd15_small", "sdxl_small", "clip_vision_l_small")
+def all_of_them(on_comfyui, native_models, tmp_path_factory):
+    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "clip_vision_l_small")
     return on_comfyui("learnt_token.py", *map(str, models), str(tmp_path_factory.mktemp("token")))
 
 
 @pytest.fixture
-def found(both):
-    return both["sd15"]
+def found(all_of_them):
+    return all_of_them["sd15"]
 
 
 @pytest.fixture
-def found_xl(both):
-    return both["sdxl"]
+def found_xl(all_of_them):
+    return all_of_them["sdxl"]
 
 
-@pytest.fixture(params=["found", "found_xl"])
-def either(request):
-    return request.getfixturevalue(request.param)
+@pytest.fixture(params=["sd15", "sdxl", "sd21"])
+def each(request, all_of_them):
+    return all_of_them[request.param]
 
 
-def test_stock_nodes_read_from_the_file_what_came_out(either):
+def test_stock_nodes_read_from_the_file_what_came_out(each):
     """The same numbers go through the same functions in the same order."""
-    assert either["begins as the word"] == 0 and either["from stock"] == 0
-    assert either["moved"] > 0.05 and either["plain"]
-    assert 'Saved as rare-chair.safetensors: write "embedding:rare-chair" where "*" stands.' in either["report"]
+    assert each["begins as the word"] == 0 and each["from stock"] == 0
+    assert each["moved"] > 0.05 and each["plain"]
+    assert 'Saved as rare-chair.safetensors: write "embedding:rare-chair" where "*" stands.' in each["report"]
 
 
-def test_each_text_encoder_has_its_vector(found, found_xl):
-    assert found["file"] == {"clip_l": [1, 768]}
-    assert found_xl["file"] == {"clip_l": [1, 768], "clip_g": [1, 1280]}
+def test_each_text_encoder_has_its_vector(all_of_them):
+    assert {name: found["file"] for name, found in all_of_them.items()} == {
+        "sd15": {"clip_l": [1, 768]}, "sdxl": {"clip_l": [1, 768], "clip_g": [1, 1280]}, "sd21": {"clip_h": [1, 1024]},
+    }
 
 
-def test_whatever_happens_nothing_that_is_connected_changes(either):
+def test_whatever_happens_nothing_that_is_connected_changes(each):
     """After success, all errors, and for the smaller model a cancel."""
-    assert either["unchanged"]
-    assert either["kept"], "an earlier file stays as it was"
+    assert each["unchanged"]
+    assert each["kept"], "an earlier file stays as it was"
 
 
 def test_the_picture_arrives_at_the_dialled_rarity(found):

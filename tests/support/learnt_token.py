@@ -1,6 +1,6 @@
-"""RarityOptimizeToken on a small Stable Diffusion 1.5 and a small XL of random weights, in this process, as JSON.
+"""RarityOptimizeToken on a small Stable Diffusion 1.5, XL and 2.1 of random weights, in this process, as JSON.
 
-    python tests/support/learnt_token.py SD15 SDXL CLIP_VISION FOLDER --comfyui FOLDER
+    python tests/support/learnt_token.py SD15 SDXL SD21 CLIP_VISION FOLDER --comfyui FOLDER
 """
 
 import argparse
@@ -19,7 +19,7 @@ START, NAME, PROMPT = "chair", "rare-chair", "a photo of a *, in (a red * house:
 
 def main():
     parser = argparse.ArgumentParser(description="A word learnt with ComfyUI's own models.")
-    for name in ("sd15", "sdxl", "clip_vision"):
+    for name in ("sd15", "sdxl", "sd21", "clip_vision"):
         parser.add_argument(name, type=Path)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--comfyui", type=Path, required=True)
@@ -30,7 +30,7 @@ def main():
 
     with torch.inference_mode():
         vision, found, density = comfy.clip_vision.load(str(arguments.clip_vision)), {}, None
-        for kind in ("sd15", "sdxl"):
+        for kind in ("sd15", "sdxl", "sd21"):
             folder = arguments.embeddings / kind
             folder.mkdir(parents=True)
             folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
@@ -39,7 +39,7 @@ def main():
 
 
 def findings(checkpoint, vision, folder, density):
-    """Of one model; and the density of Stable Diffusion 1.5, which does for the other: what counts there is the file."""
+    """Of one model; and the density of Stable Diffusion 1.5, which does for the others: what counts there is the file."""
     import comfy.model_management
     import comfy.sd
     from rarity.density import GaussianDensity
@@ -54,9 +54,9 @@ def findings(checkpoint, vision, folder, density):
 
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), embedding_directory=[str(folder)])
     empty = core.CLIPTextEncode().encode(clip, "")[0]
-    wide = density is not None
+    later = density is not None
     start = Word(clip, PROMPT, "*", START)
-    if not wide:
+    if not later:
         drawing = ModelPictures(model, start.positive, empty, vae, 1000, **SETTINGS)
         density = GaussianDensity.fit(draw_model_baseline(drawing, ClipVisionEncoder(vision), 52, batch_size=8)[0], components=4)
     held = digest(model, vae, clip, vision, empty)
@@ -83,7 +83,7 @@ def findings(checkpoint, vision, folder, density):
         pairs = ((one[0][0], other[0][0]), (one[0][1]["pooled_output"], other[0][1]["pooled_output"]))
         return max(float((x - y).abs().max()) for x, y in pairs)
 
-    conditioning, trajectory, report, _ = run(**{"iterations": 1, "one_in": 1000} if wide else {"iterations": 30})
+    conditioning, trajectory, report, _ = run(**{"iterations": 1, "one_in": 1000} if later else {"iterations": 30})
     path = folder / f"{NAME}.safetensors"
     found = {
         "begins as the word": apart(start.positive, stock(PROMPT.replace("*", START))),
@@ -95,7 +95,7 @@ def findings(checkpoint, vision, folder, density):
         "report": report,
         "plain": not conditioning[0][0].is_inference() and not conditioning[0][0].requires_grad,
     }
-    if wide:
+    if later:
         save_file({"clip_l": torch.zeros(1, 768)}, folder / "half.safetensors")
         before = path.read_bytes()
         found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
