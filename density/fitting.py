@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .calibration import MIN_SCORES, Calibration
+from .eigen import principal_axes
 from .errors import RarityError
 from .held_out import extrapolate, leave_one_out
 from .moments import CHUNK, Moments
@@ -53,7 +54,7 @@ class Fit:
     def of(cls, radial: RadialMoments, left_out: Moments | None = None) -> Fit:
         """The fit of these moments, and the spread in it of samples that it has not seen."""
         moments, spread = radial.moments, None
-        spectrum, axes = _eigen(moments)
+        spectrum, axes = principal_axes(moments)
         intensities = {"ledoit-wolf": ledoit_wolf(radial), "oas": oas(moments)}
         if left_out is not None and left_out.count:
             # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
@@ -253,14 +254,6 @@ def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
     if estimator in ("ppca", "full") and n < 10 * k:
         notes.append(f"{n:,} samples are few for {k} components: {10 * k:,} or more are better.")
     return tuple(notes)
-
-
-def _eigen(moments: Moments) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (descending, >= 0) and eigenvectors; each vector's largest entry is positive, so that maps agree."""
-    values, vectors = torch.linalg.eigh(moments.covariance())
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
-    return values, vectors * largest.sign()
 
 
 def _log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) -> Tensor:

@@ -82,12 +82,13 @@ def test_components_are_those_of_the_best_held_out_likelihood():
 
 def test_every_number_of_components_is_scored_as_its_own_fit_would(baseline):
     """The one-pass likelihoods of all k equal fitting each k and averaging its held-out log-likelihood."""
-    from rarity.density.fitting import _eigen, _log_likelihoods
+    from rarity.density.eigen import principal_axes
+    from rarity.density.fitting import _log_likelihoods
     from rarity.density.moments import Moments
 
     seen, held_out = baseline.vectors[:1000], baseline.vectors[1000:]
     moments = Moments(16).update(seen)
-    values, axes = _eigen(moments)
+    values, axes = principal_axes(moments)
     spread = ((held_out.double() - moments.mean) @ axes).square().mean(dim=0)
     fast = _log_likelihoods(values, spread, 15)
     for k in (1, 4, 15):
