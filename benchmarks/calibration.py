@@ -8,7 +8,6 @@ draws are then read under all of them. Nothing is kept between runs.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections import Counter
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, fit_density
 from scipy.stats import spearmanr
+from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm
 
@@ -247,9 +247,7 @@ rank              Spearman correlation of bits with the exact -log p of the fres
 ceiling           the most that a covariance of all d directions can reach which knows its axes from these samples only
 in family         the density learnt can become exactly the distribution; only there a rank correlation is asked for
 """)
-    for t in reached:
-        reach = "{:g} to {:g}".format(*t["reach"]) if isinstance(t["reach"], list) else f"{t['reach']:g}"
-        print(f"{'reached' if t['ok'] else 'MISSED ':8} {t['value']:.4g} (asked: {reach})  {t['name']}")
+    show_targets(reached)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -269,9 +267,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = [row for truth, name in cells for row in measure(truth, width, name, baselines, fresh)]
     reached = targets(rows)
     show(rows, reached)
-    if options.json:
-        settings = {"width": width, "fresh": fresh, "baselines": baselines}
-        options.json.write_text(json.dumps({"settings": settings, "rows": rows, "targets": reached}, indent=2) + "\n")
+    settings = {"width": width, "fresh": fresh, "baselines": baselines}
+    write_json(options.json, settings=settings, rows=rows, targets=reached)
 
 
 if __name__ == "__main__":

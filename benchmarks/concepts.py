@@ -8,7 +8,6 @@ an independent reader, trained on other typefaces than the miniature, judges the
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rarity.generators.concept_sampling import sample_concept
 from rarity.generators.contrast import contrast_guardrail
 from rarity.generators.demo import LETTERS
 from rarity.generators.kandinsky import load_kandinsky
+from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
@@ -165,11 +165,9 @@ visible       AUC of usual against new pictures under a density of usual picture
 varied        Vendi score of the pictures' ink, over the usual samples'
 seconds       of learning one concept and sampling from it
 """)
-    for target in reached:
-        print(f"{'reached' if target['ok'] else 'MISSED ':8} {target['value']:.3f} (asked: {target['reach']:.2f})  {target['name']}")
-    if options.json:
-        told = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": told, "rows": table, "targets": reached}, indent=2) + "\n")
+    show_targets(reached)
+    told = {key: value for key, value in vars(options).items() if key != "json"}
+    write_json(options.json, settings=told, rows=table, targets=reached)
 
 
 if __name__ == "__main__":

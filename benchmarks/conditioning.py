@@ -11,7 +11,6 @@ independent reader, trained on other typefaces than the miniature, judges the pi
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from rarity.generators.memory import Placement
 from rarity.generators.noise import streams
 from rarity.generators.pictures import preprocess
 from rarity.generators.steering import steer
+from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm
 from valid_rare import ink_features, weights_digest
@@ -211,13 +211,11 @@ varied        Vendi score of the pictures' ink, over as many usual pictures'
 model calls   of the U-Net, {STEPS} a picture, to steer one condition; a gradient's pictures are drawn twice
 seconds       to steer one condition
 """)
-    for target in reached:
-        print(f"{'reached' if target['ok'] else 'MISSED ':8} {target['value']:.3f} (asked: {target['reach']:.2f})  {target['name']}")
+    show_targets(reached)
     if options.sheet:
         draw(options.sheet, made)
-    if options.json:
-        told = {key: value for key, value in vars(options).items() if key not in ("json", "sheet", "cache")}
-        options.json.write_text(json.dumps({"settings": told, "rows": table, "targets": reached}, indent=2) + "\n")
+    told = {key: value for key, value in vars(options).items() if key not in ("json", "sheet", "cache")}
+    write_json(options.json, settings=told, rows=table, targets=reached)
 
 
 def draw(path: Path, made: dict[str, list[Made]]) -> None:

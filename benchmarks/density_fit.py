@@ -35,6 +35,7 @@ from rarity.density import (
 from rarity.density.files import stream_embeddings
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
+from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm
 
@@ -251,8 +252,7 @@ error       largest difference in log p, nats, from the same density in float64,
 A stream of {streamed["rows"]:,} x {streamed["width"]} from {streamed["files"]} files, {streamed["gigabytes"]:.1f} GB:\
  {streamed["added megabytes"]:.0f} MB added to the resident set, {streamed["seconds"]:.0f} s
 """)
-    for t in reached:
-        print(f"{'reached' if t['ok'] else 'MISSED ':8} {t['value']:.4g} (asked: {t['reach']:g})  {t['name']}")
+    show_targets(reached)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -273,10 +273,8 @@ def main(arguments: list[str] | None = None) -> None:
     streamed = stream(count, wide)
     reached = targets(rows, streamed)
     show(rows, streamed, reached)
-    if options.json:
-        settings = {"samples": samples, "widths": widths, "rounds": options.rounds, "threads": torch.get_num_threads()}
-        data = {"settings": settings, "rows": rows, "stream": streamed, "targets": reached}
-        options.json.write_text(json.dumps(data, indent=2) + "\n")
+    settings = {"samples": samples, "widths": widths, "rounds": options.rounds, "threads": torch.get_num_threads()}
+    write_json(options.json, settings=settings, rows=rows, stream=streamed, targets=reached)
 
 
 if __name__ == "__main__":

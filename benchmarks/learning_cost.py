@@ -10,7 +10,6 @@ on a GPU 50 in bfloat16; the first two, which are slower and counted, are not ti
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from prior_sampling import HEADS, PROMPT, WIDTH, gemm_peak, real_width
 from rarity.density import Embeddings, GaussianDensity
 from rarity.generators.concept import learn_concept
 from rarity.generators.kandinsky_prior import Prior
+from targets import show_targets, write_json
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -129,9 +129,7 @@ def show(rows: list[dict], targets: list[dict]) -> None:
     print(f"{STEPS} prior steps, guidance {GUIDANCE:g}, LoRA of rank {RANK}, width {WIDTH}, {HEADS} heads, {EMBEDDING}-d, random weights, a small text encoder.\n"
           "multiply-adds: of one iteration, there and back, as torch counts its matrix products. of peak: those a second over those of\n"
           "one large matrix product on the same device. peak GB: of the whole process on the CPU, allocated on a GPU; weights: of the prior.")
-    for t in targets:
-        value = t["value"] if isinstance(t["value"], str) else f"{t['value']:.3g}"
-        print(f"{ {True: 'reached', False: 'MISSED', None: '-'}[t['ok']]:8} {value} (asked: {t['reach']:g})  {t['name']}")
+    show_targets(targets)
 
 
 def main() -> None:
@@ -151,9 +149,8 @@ def main() -> None:
         del prior
     targets = reached(rows)
     show(rows, targets)
-    if options.json:
-        settings = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available() and torch.cuda.get_device_name()}
-        options.json.write_text(json.dumps({"settings": settings, "rows": rows, "targets": targets}, indent=2) + "\n")
+    settings = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available() and torch.cuda.get_device_name()}
+    write_json(options.json, settings=settings, rows=rows, targets=targets)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ calibrated on other noise, as published: the one whose estimate is nearest to th
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import resource
 import statistics
@@ -23,6 +22,7 @@ from rarity.generators.local_score import LocalScore
 from rarity.generators.local_score_cost import work
 from rarity.generators.noise_levels import ddim_step, signal_share, times
 from rarity.generators.patch_schedules import scaled
+from targets import show_targets, write_json
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, unfold
 from tqdm import tqdm
@@ -380,8 +380,7 @@ def show(networks: list[dict], fast: list[dict], quick: list[dict], targets: lis
                     )
                 )
     print()
-    for t in targets:
-        print(f"{'reached' if t['ok'] else 'MISSED ':8} {t['value']:.4g} (asked: {t['reach']:g})  {t['name']}")
+    show_targets(targets)
 
 
 def main() -> None:
@@ -410,16 +409,9 @@ def main() -> None:
         quick, fast = speed((100, 1000), (64, 128), peak_rate()), against_literal()
     targets = reached(networks, fast, quick)
     show(networks, fast, quick, targets)
-    if options.json:
-        settings = {
-            "steps": STEPS,
-            "pictures": PICTURES,
-            "minutes": options.minutes,
-            "width": options.width,
-            "blocks": options.blocks,
-        }
-        rows = {"networks": networks, "speed": quick, "literal": fast}
-        options.json.write_text(json.dumps({"settings": settings, "rows": rows, "targets": targets}, indent=2) + "\n")
+    settings = {"steps": STEPS, "pictures": PICTURES, "minutes": options.minutes, "width": options.width, "blocks": options.blocks}
+    rows = {"networks": networks, "speed": quick, "literal": fast}
+    write_json(options.json, settings=settings, rows=rows, targets=targets)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ session is shown in several orders; 64 queries are searched among a million rows
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from rarity.density import (
     session_gains,
 )
 from rarity.generators.kandinsky import load_kandinsky
+from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
@@ -181,8 +181,7 @@ def show(copies: list[dict], again: list[dict], spread: float, found: dict | Non
         for name, value in found.items():
             print(f"  {name}: {value}")
     print()
-    for t in targets:
-        print(f"{'reached' if t['ok'] else 'MISSED ':8} {t['value']:.4g} (asked: {t['reach']:g})  {t['name']}")
+    show_targets(targets)
 
 
 def main() -> None:
@@ -206,10 +205,9 @@ def main() -> None:
     found = None if options.skip_search else search(options.rounds)
     targets = reached(copies, again, spread, found)
     show(copies, again, spread, found, targets)
-    if options.json:
-        settings = {"letters": list(SHORT), "samples": options.samples, "seen": options.seen, "orders": ORDERS}
-        rows = {"copies": copies, "repeats": again, "order": spread, "search": found or "not measured"}
-        options.json.write_text(json.dumps({"settings": settings, "rows": rows, "targets": targets}, indent=2) + "\n")
+    settings = {"letters": list(SHORT), "samples": options.samples, "seen": options.seen, "orders": ORDERS}
+    rows = {"copies": copies, "repeats": again, "order": spread, "search": found or "not measured"}
+    write_json(options.json, settings=settings, rows=rows, targets=targets)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ sample in turns; the medians are compared. Reading the prompt is part of both.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from rarity.density.spaces import EmbeddingSpace
 from rarity.generators.kandinsky import load_kandinsky, miniature_folder
 from rarity.generators.kandinsky_prior import Prior
 from rarity.generators.noise import streams
+from targets import show_targets, write_json
 from tqdm import tqdm
 
 PROMPT = "a letter"  # with its two ends 10 tokens of the alphabet below
@@ -187,9 +187,7 @@ def show(rows: list[dict], targets: list[dict]) -> None:
     for row in {row["model"]: row for row in rows}.values():
         print(f"{row['model']}: {row['multiply-adds a sample and step']:.3g} multiply-adds a sample and step, "
               f"diffusers {row['multiply-adds, diffusers']:.3g}.")
-    for t in targets:
-        value = t["value"] if isinstance(t["value"], str) else f"{t['value']:.3g}"
-        print(f"{ {True: 'reached', False: 'MISSED', None: '-'}[t['ok']]:8} {value} (asked: {t['reach']:g})  {t['name']}")
+    show_targets(targets)
 
 
 def main() -> None:
@@ -212,9 +210,8 @@ def main() -> None:
         big = in_one_go(pair[0])
     targets = reached(rows, big)
     show(rows, targets)
-    if options.json:
-        settings = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available() and torch.cuda.get_device_name()}
-        options.json.write_text(json.dumps({"settings": settings, "rows": rows + [big] * bool(big), "targets": targets}, indent=2) + "\n")
+    settings = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available() and torch.cuda.get_device_name()}
+    write_json(options.json, settings=settings, rows=rows + [big] * bool(big), targets=targets)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from judges import letter_judge, style_judge
 from rarity.generators.kandinsky import load_kandinsky
+from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm
 
@@ -67,11 +67,8 @@ def main() -> None:
         for kind in KINDS
         if kind in row
     ]
-    for target in targets:
-        if not target["ok"]:
-            print(f"MISSED   {target['value']:.3f} (asked: {target['reach']:.2f})  {target['name']}")
-    if options.json:
-        options.json.write_text(json.dumps({"settings": {"each": options.each}, "rows": rows, "targets": targets}, indent=2) + "\n")
+    show_targets([target for target in targets if not target["ok"]])
+    write_json(options.json, settings={"each": options.each}, rows=rows, targets=targets)
 
 
 if __name__ == "__main__":

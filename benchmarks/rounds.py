@@ -8,7 +8,6 @@ results of one run, from the very same starts. Both inside the contrast guardrai
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from rarity.density import Direction, Embeddings, GaussianDensity, choose_starts
 from rarity.generators.contrast import contrast_guardrail
 from rarity.generators.demo import LETTERS
 from rarity.generators.kandinsky import load_kandinsky
+from targets import show_targets, write_json
 from tqdm import tqdm
 from valid_rare import ALL, vendi
 
@@ -97,11 +97,9 @@ in band                  within 1 bit of {math.log2(ONE_IN):.2f} under a density
 inside                   inside the contrast guardrail
 readable                 an independent reader of other typefaces ({accuracy:.3f} right on unseen ones) reads the letter asked for
 """)
-    for target in reached:
-        print(f"{'reached' if target['ok'] else 'MISSED ':8} {target['value']:.3f} (asked: {target['reach']:.2f})  {target['name']}")
-    if options.json:
-        told = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": told, "rows": table, "targets": reached}, indent=2) + "\n")
+    show_targets(reached)
+    told = {key: value for key, value in vars(options).items() if key != "json"}
+    write_json(options.json, settings=told, rows=table, targets=reached)
 
 
 if __name__ == "__main__":

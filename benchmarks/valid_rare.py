@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from rarity.density.files import load_embeddings, save_embeddings
 from rarity.generators.contrast import contrast_guardrail
 from rarity.generators.demo import LETTERS
 from rarity.generators.kandinsky import load_kandinsky, miniature_folder
+from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cosine_similarity, normalize
 from tqdm import tqdm
@@ -252,8 +252,7 @@ visible           AUC of usual against rare pictures under a density of usual pi
 varied, sharp     Vendi score of the pictures' ink, and mean of 2 |pixel - 0.5|, both over the usual samples'
 ms                per picture: the steps alone, and with decoding
 """)
-    for target in reached:
-        print(f"{'reached' if target['ok'] else 'MISSED ':8} {target['value']:.3f} (asked: {target['reach']:.2f})  {target['name']}")
+    show_targets(reached)
 
 
 def main() -> None:
@@ -287,9 +286,8 @@ def main() -> None:
     table = [measure(method, subjects, rows[0], judge) for method in rows]
     reached = targets(table, accuracy)
     show(table, reached)
-    if options.json:
-        settings = {"letters": [s.letter for s in subjects], "starts": options.starts, "samples": options.samples, "guidance": GUIDANCE}
-        options.json.write_text(json.dumps({"settings": settings, "rows": table, "targets": reached}, indent=2) + "\n")
+    settings = {"letters": [s.letter for s in subjects], "starts": options.starts, "samples": options.samples, "guidance": GUIDANCE}
+    write_json(options.json, settings=settings, rows=table, targets=reached)
 
 
 if __name__ == "__main__":
