@@ -37,10 +37,10 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
 def normals(streams: list[torch.Generator], width: int) -> Iterator[Tensor]:
     """Standard normal rows [n, width] without end, row i from stream i, as `torch.randn(1, width)` draws them each time.
 
-    Drawn some rounds ahead, which spares most of the calls. torch makes normal numbers in groups of 16: only for whole
-    groups are many rows at once the same numbers as row by row.
+    Drawn a few rounds ahead, which spares calls; few, so that a graphics card is at work meanwhile. torch makes normal
+    numbers in groups of 16: only for whole groups are many rows at once the same numbers as row by row.
     """
-    ahead = 16 if width % 16 == 0 else 1
+    ahead = 4 if width % 16 == 0 else 1
     while True:
         yield from torch.stack([torch.randn(ahead, width, generator=one) for one in streams], dim=1)
 
