@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from .drawing import ACCENT, DOTS, FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, write
+from .drawing import ACCENT, DOTS, FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
 from .errors import RarityError
+from .pictures import as_pictures
 from .trajectory import Trajectory
 
 MOST_LINES, MOST_TILES, WIDEST = 64, 12, 150  # a few pictures need not fill the page
@@ -59,8 +60,8 @@ def arousal_curve(
     shown = torch.linspace(0, count - 1, min(count, MOST_TILES)).round().long().unique().tolist()
     unit = width / 1200
     across = (width - (LEFT + RIGHT) * unit) / len(shown)
-    side = min(across - 8 * unit, WIDEST * unit)
-    tile = (round(side * tiles.shape[1] / tiles.shape[2]), round(side)) if tiles is not None else (0, 0)
+    wide = min(across - 8 * unit, WIDEST * unit)
+    tile = (side(wide, tiles.shape[1], tiles.shape[2]), round(wide)) if tiles is not None else (0, 0)
     above = tile[0] + 36 * unit if tiles is not None else 0
     height = round(above + (HEAD + TALL + (len(names) - 1) * (STRIP + BETWEEN) + BETWEEN + FOOT) * unit)
     figure = new_figure(width, height)
@@ -93,10 +94,11 @@ def _strip(trajectory: Trajectory, images: Tensor | None, sample: int) -> Tensor
         raise RarityError(f"Choose a sample from 0 to {samples - 1}, got {sample}.")
     if images is None:
         return None
-    if images.dim() != 4 or images.shape[-1] != 3 or len(images) not in (count, count * samples):
+    images = as_pictures(images, "Pictures of an arousal curve")
+    if len(images) not in (count, count * samples):
         raise RarityError(
-            f"Pictures of an arousal curve must be the {count} checkpoints of one sample, of shape [{count}, H, W, 3], or "
-            f"those of all {samples}, [{count * samples}, H, W, 3]; got {tuple(images.shape)}. Decode what Pick Checkpoint "
+            f"Pictures of an arousal curve must be the {count} checkpoints of one sample, or those of all {samples}, "
+            f"{count * samples}; got {len(images)}. Decode what Pick Checkpoint "
             'gives with the mode "all".'
         )
     return images if len(images) == count else images[sample * count : (sample + 1) * count]

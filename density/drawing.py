@@ -11,6 +11,7 @@ from .errors import RarityError
 # Greys carry what is usual, the one accent (vermilion, distinct under every colour blindness) what is rare.
 PAGE, INK, SOFT, FAINT, DOTS, ACCENT = "#f6f5f2", "#22262b", "#666c73", "#d9d7d1", "#7d8894", "#d55e00"
 DPI = 100
+LARGEST = 32_768  # pixels of a side; matplotlib draws twice as many
 
 
 def clip(text: str, characters: int) -> str:
@@ -26,8 +27,23 @@ def fit_tiles(images: Tensor, height: int, width: int) -> Tensor:
     return interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1).movedim(1, -1)
 
 
+def side(length: float, of: int, to: int) -> int:
+    """A side of a picture in whole pixels, at least one: `of` is to it what `to` is to `length`."""
+    return max(1, round(length * of / to))
+
+
 def new_figure(width: int, height: int):
-    """An empty matplotlib figure of this many pixels. Without matplotlib: a RarityError that says how to get it."""
+    """An empty matplotlib figure of this many pixels.
+
+    Raises
+    ------
+    RarityError : more pixels than can be drawn; no matplotlib, and how to get it.
+    """
+    if max(width, height) > LARGEST:
+        raise RarityError(
+            f"This would be drawn {width:,} pixels wide and {height:,} high; at most {LARGEST:,} can be. Give fewer pictures, "
+            "or crop those that are long and thin."
+        )
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

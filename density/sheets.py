@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from .drawing import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, write
+from .drawing import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, side, write
 from .errors import RarityError
+from .pictures import as_pictures
 
 MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
 LINE = 17  # of a caption
-WIDEST = 360  # a tile of a sheet that may be narrow
+NARROWEST, WIDEST = 24, 360  # tiles
 
 
 def contact_sheet(
@@ -53,7 +54,7 @@ def annotated(images: Tensor, captions: list[str], heading: str = "", *, width: 
     ------
     RarityError : pictures of another shape, or another number of captions than pictures.
     """
-    _check(heading, images, captions)
+    images = _checked(heading, images, captions)
     columns = _columns(len(images), alone=True)
     most = 2 * MARGIN + columns * WIDEST + (columns - 1) * GAP
     return _sheet([(heading, images, captions, SOFT)], "", min(width, most))
@@ -71,25 +72,23 @@ def beside_nearest(images: Tensor, nearest: Tensor, captions: list[str], *, widt
     RarityError : as `annotated`; another number of nearest pictures.
     """
     heading = "Each picture, and on its right the one it resembles most"
-    for some in (images, nearest):
-        _check(heading, some, captions)
-    height = max(images.shape[1], nearest.shape[1])
-    left, right = (fit_tiles(some, height, round(height * some.shape[2] / some.shape[1])) for some in (images, nearest))
+    images, nearest = (_checked(heading, some, captions) for some in (images, nearest))
+    height = min(WIDEST, max(images.shape[1], nearest.shape[1]))
+    left, right = (fit_tiles(some, height, side(height, some.shape[2], some.shape[1])) for some in (images, nearest))
     hinge = torch.tensor(rgb(PAGE)).expand(len(left), height, max(1, height // 32), 3)
     return annotated(torch.cat([left, hinge, right], dim=2), captions, heading, width=width)
 
 
 def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, width: int) -> Tensor:
     """Panels side by side, of (heading, pictures, captions, colour of the heading)."""
-    for name, images, texts, _ in panels:
-        _check(name, images, texts)
+    panels = [(name, _checked(name, images, texts), texts, colour) for name, images, texts, colour in panels]
     lines = max((text.count("\n") + 1 for _, _, texts, _ in panels for text in texts or ()), default=0)
     under = 9 + LINE * lines if lines else 10
     most = max(len(images) for _, images, _, _ in panels)
-    columns = _columns(most, alone=len(panels) == 1)
     panel = (width - 2 * MARGIN - GUTTER * (len(panels) - 1)) / len(panels)
+    columns = min(_columns(most, alone=len(panels) == 1), int((panel + GAP) / (NARROWEST + GAP)))
     tile_w = int((panel - GAP * (columns - 1)) / columns)
-    tile_h = max(round(tile_w * images.shape[1] / images.shape[2]) for _, images, _, _ in panels)
+    tile_h = max(side(tile_w, images.shape[1], images.shape[2]) for _, images, _, _ in panels)
     rows = math.ceil(most / columns)
     head = (64 if title else 20) + (40 if any(name for name, *_ in panels) else 12)
     height = head + rows * (tile_h + under) - (0 if lines else GAP) + MARGIN - 8
@@ -117,8 +116,8 @@ def _columns(count: int, alone: bool) -> int:
     return math.ceil(count / math.ceil(count / most))  # as few as fill the same number of rows
 
 
-def _check(name: str, images: Tensor, captions: list[str] | None) -> None:
-    if images.dim() != 4 or images.shape[-1] != 3 or len(images) == 0:
-        raise RarityError(f'Pictures for "{name}" must have the shape [N, H, W, 3], got {tuple(images.shape)}.')
+def _checked(name: str, images: Tensor, captions: list[str] | None) -> Tensor:
+    pictures = as_pictures(images, f'Pictures for "{name}"')
     if captions is not None and len(captions) != len(images):
         raise RarityError(f"Expected {len(images)} captions, one for each picture, got {len(captions)}.")
+    return pictures

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.pictures import as_pictures
 from ..density.spaces import EmbeddingSpace
 from .memory import Placement, in_pieces
-from .pictures import check_pictures
 
 Progress = Callable[[int, int], None]
 
@@ -73,7 +73,7 @@ def encode_pictures(
     ------
     RarityError : another shape or range of pictures; not even one fits in memory.
     """
-    check_pictures(images)
+    images = as_pictures(images)
     rows = []
     with torch.no_grad():
         pieces = in_pieces(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.pictures import in_range
 from ..density.tensors import ordinary
 from .local_score import LocalScore, Progress
 from .local_score_cost import seconds, spoken
@@ -127,12 +128,7 @@ def as_sources(images: Tensor | list[Tensor]) -> Tensor:
     bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
     if bad:
         raise RarityError(f"{bad} of {len(images)} pictures hold pixels that are not finite. Leave them out.")
-    low, high = float(images.min()), float(images.max())
-    if low < -0.01 or high > 1.01:
-        raise RarityError(
-            f"Pictures must have values from 0 to 1, got {low:g} to {high:g}. Divide 8-bit pictures by 255."
-        )
-    return images.movedim(-1, 1).float().contiguous() * 2 - 1
+    return in_range(images).movedim(-1, 1).float().contiguous() * 2 - 1
 
 
 def _make(sources: Tensor, count: int, recipe: Recipe, seed: int, progress: Progress | None, preview) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..density.drawing import FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, write
+from ..density.drawing import FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
 from ..density.errors import RarityError
 from .patch_origins import Origins
 
@@ -45,7 +45,7 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
     across = 1 if len(pictures) < 3 else 2
     rows = -(-len(pictures) // across)
     high = min(LARGEST, max(SMALLEST, entries * (THUMB + GAP) // rows - UNDER))
-    tile = (high, round(high * pictures.shape[2] / pictures.shape[1]))
+    tile = (high, side(high, pictures.shape[2], pictures.shape[1]))
     panel = 2 * tile[1] + GAP
     legend = MARGIN + across * (panel + 2 * GAP) + 2 * GAP
     width = legend + THUMB + 150 + MARGIN

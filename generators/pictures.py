@@ -13,25 +13,6 @@ from ..density.errors import RarityError
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
 
 
-def check_pictures(images: Tensor) -> None:
-    """Raise RarityError unless `images` is [N, H, W, 3] with finite values in 0..1."""
-    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise RarityError(f"Pictures must be a tensor of shape [N, H, W, 3] (RGB, values 0 to 1), got {got}. {_advice(images)}")
-    low, high = images.min().item(), images.max().item()
-    if not (low >= 0 and high <= 1):  # written so that NaN is refused, too
-        raise RarityError(f"Pictures must have values from 0 to 1, got {low:g} to {high:g}. Divide 8-bit pictures by 255.")
-
-
-def _advice(images) -> str:
-    if isinstance(images, Tensor) and images.dim() == 4 and 0 not in images.shape:
-        if images.shape[-1] == 4:
-            return "The fourth is an alpha channel: drop it, with Split Image with Alpha."
-        if images.shape[-1] == 1:
-            return "One channel is greyscale: repeat it three times, with Convert Mask to Image."
-    return "A picture needs a height, a width, and its colours last."
-
-
 def preprocess(images: Tensor, config: dict) -> Tensor:
     """Resize, crop in the middle and normalise.
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.pictures import as_pictures
 from .kandinsky_folder import missing_files, read_json
 from .loading import load_model
 from .memory import Placement, in_pieces
-from .pictures import check_pictures
 from .threads import threads_worth
 
 QUESTION = "Is this still {subject}? Yes or No."
@@ -76,7 +76,7 @@ class VlmJudge:
         ------
         RarityError : pictures of another shape or range; a model that answers neither yes nor no; too little memory.
         """
-        check_pictures(pictures)
+        pictures = as_pictures(pictures)
         said = []
         with torch.no_grad(), threads_worth(self._model):
             for piece, found in in_pieces(range(len(pictures)), self._batch_size,

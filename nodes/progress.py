@@ -36,7 +36,7 @@ def node_preview():
     waiting = []
 
     def preview(pictures):
-        pixels = pictures[0, ..., :3].mul(255).round().byte()
+        pixels = pictures[0, ..., :3].expand(-1, -1, 3).mul(255).round().byte()
         waiting[:] = [("JPEG", Image.fromarray(pixels.cpu().numpy()), 512)]
 
     def progress(done, total):

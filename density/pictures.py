@@ -1,0 +1,54 @@
+"""What counts as pictures: red, green and blue from 0 to 1, as every node hands them on."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .errors import RarityError
+
+OVERSHOOT = 0.5  # bicubic resizing goes up to 0.4 beyond at sharp edges; 8-bit pictures, and those from -1 to 1, are far outside
+
+
+def as_pictures(images: Tensor, what: str = "Pictures") -> Tensor:
+    """Pictures as they would be saved: what goes a little beyond 0 to 1, as after sharp resizing, is cut there.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3].   what : names them in an error.
+
+    Raises
+    ------
+    RarityError : another shape, nothing to see, or values as in `in_range`.
+    """
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise RarityError(f"{what} must be a tensor of shape [N, H, W, 3] (RGB, values 0 to 1), got {got}. {_advice(images)}")
+    return in_range(images, what)
+
+
+def in_range(images: Tensor, what: str = "Pictures") -> Tensor:
+    """The same values, cut at 0 and 1.
+
+    Raises
+    ------
+    RarityError : values that are not finite, or further outside than resizing takes them.
+    """
+    low, high = images.min().item(), images.max().item()
+    if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):  # written so that NaN is refused, too
+        raise RarityError(f"{what} must have values from 0 to 1, got {low:g} to {high:g}. {_cure(low, high)}")
+    return images if low >= 0 and high <= 1 else images.clamp(0, 1)
+
+
+def _cure(low: float, high: float) -> str:
+    if not abs(low) + abs(high) < float("inf"):
+        return "Leave out those that are not finite, and find out why they were made: half precision often does."
+    return "Divide 8-bit pictures by 255." if low >= 0 else "Move pictures from -1 to 1 to (x + 1) / 2."
+
+
+def _advice(images) -> str:
+    if isinstance(images, Tensor) and images.dim() == 4 and 0 not in images.shape:
+        if images.shape[-1] == 4:
+            return "The fourth is an alpha channel: drop it, with Split Image with Alpha."
+        if images.shape[-1] == 1:
+            return "One channel is greyscale: repeat it three times, with Convert Mask to Image."
+    return "A picture needs a height, a width, and its colours last."
