@@ -8,7 +8,7 @@ import os
 import struct
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +86,8 @@ def put(path: Path, data: bytes) -> None:
             f"{path} could not be written: {error.strerror or error}. Check the folder and the free space."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that matters is the one above
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: Path, expected: str | None) -> tuple[str, dict, dict[str, Tensor]]:

@@ -225,3 +225,12 @@ def test_a_save_that_fails_leaves_the_file_that_was_there(run, density, baseline
         with pytest.raises(RarityError, match="No space left"):
             run(nodes.RaritySaveDensity, density=other, name="letter_R")
     assert path.read_bytes() == whole and [file.name for file in folders.iterdir()] == [path.name]
+
+
+def test_a_file_where_a_folder_is_needed_is_one_clear_error(run, model, folders):
+    folder = folders.with_name("rarity_embeddings")
+    folder.mkdir()
+    (folder / "taken").write_text("mine")
+    with pytest.raises(RarityError, match="taken.* could not be written"):
+        run(nodes.RaritySamplePrior, prior=model[0], count=2, steps=2, keep_as="taken")
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("taken", "mine")]
