@@ -23,6 +23,7 @@ from .spaces import EmbeddingSpace
 DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are a Gaussian's
 MAX_STREAM = 1 << 40  # bytes of embeddings read batch by batch
 MAX_LABELS = 1 << 28  # bytes of their labels, which are read at once
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 
 
 def save_density(density: GaussianDensity, path: str | os.PathLike) -> None:
@@ -148,10 +149,16 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
             or part.strip() != part
             or part.rstrip(".") != part
             or len(part.encode("utf-8", "replace")) > 200
+            or part.split(".")[0].upper() in DEVICES
         ):
             raise RarityError(f"The file name {name!r} cannot be used: {part!r} is not a plain name. {advice}")
+    if len(parts) > 8:
+        raise RarityError(f"The file name {name[:80]!r} has {len(parts)} parts; at most 8 are expected. {advice}")
     root = Path(folder).resolve()
-    path = root.joinpath(*parts).resolve()
+    try:
+        path = root.joinpath(*parts).resolve()
+    except (OSError, RuntimeError) as error:  # links that lead to themselves are one or the other
+        raise RarityError(f"The file name {name!r} leads nowhere: {error}. {advice}") from error
     if not path.is_relative_to(root):
         raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
     return path

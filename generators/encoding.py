@@ -87,9 +87,11 @@ def encode_pictures(
 
 
 def check_texts(texts: list[str]) -> None:
-    """Raise RarityError unless there is at least one text, and none is empty."""
+    """Raise RarityError unless there is at least one text, and each is one that can be read."""
     if not texts:
         raise RarityError("There is no text to encode: give at least one prompt.")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise RarityError(f"The prompt must be some text, got {text!r}. Write what to draw, such as 'a letter R'.")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # an emoji that was cut in two, as a browser does
+            raise RarityError(f"The prompt {text[:80]!r} holds half a character. Type it again.")

@@ -172,7 +172,8 @@ def file_to_read(kind, name):
     RarityError
         When the name would leave the folder.
     """
-    name = name.replace(os.sep, "/")  # ComfyUI lists files of subfolders with the system's own separator
+    # An empty menu gives None; and ComfyUI lists files of subfolders with the system's own separator.
+    name = (name or "").replace(os.sep, "/")
     paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(kind)]
     return next((path for path in paths if path.is_file()), paths[0])
 

@@ -281,11 +281,21 @@ def test_plain_names_stay_in_their_folder(tmp_path, name):
         ".hidden",
         "a/.git/b",
         "x" * 300,
+        "CON",
+        "a/nul.txt",
+        "Lpt1.safetensors",
+        "a/" * 3000 + "b",
     ],
 )
 def test_names_that_leave_or_break_the_folder_are_refused(tmp_path, name):
     with pytest.raises(RarityError, match="file name"):
         safe_path(tmp_path, name)
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
+    with pytest.raises(RarityError, match="loop"):
+        load_embeddings(safe_path(tmp_path, "loop"))
 
 
 def test_a_link_that_leaves_the_folder_is_refused(tmp_path):

@@ -43,6 +43,13 @@ def test_cancel_in_the_middle_and_run_again(run, model, baseline, density, rare,
             assert not isinstance(one, torch.Tensor) or torch.equal(one, other)
 
 
+@pytest.mark.parametrize("node", [nodes.RarityLoadDensity, nodes.RarityLoadEmbeddings, nodes.RarityLoadConcept])
+def test_an_empty_menu_is_an_error_that_asks_for_a_name(run, node):
+    for step in (node.fingerprint_inputs, lambda name: run(node, name=name)):
+        with pytest.raises(RarityError, match="file name is missing"):
+            step(name=None)
+
+
 @pytest.mark.parametrize("name", ["../up", "/etc/up", "a/../../up", "", " ", "..", "C:\\up"])
 def test_names_stay_in_their_folder(run, density, folders, name):
     files = sorted(folders.parent.rglob("*"))
@@ -58,6 +65,7 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density
     causes = {
         "no-such-model": (nodes.RarityLoadKandinsky, {"model": "no-such-model"}),
         "prompt": (nodes.RaritySamplePrior, {"prior": prior, "prompt": "  "}),
+        "half a character": (nodes.RaritySamplePrior, {"prior": prior, "prompt": "a \ud83e"}),
         "at least 50": (nodes.RarityFitDensity, {"embeddings": baseline.select(range(20)), "components": 25}),
         "1 to 31 components": (nodes.RarityFitDensity, {"embeddings": baseline, "components": 4096}),
         "alternative": (nodes.RarityContrastGuardrail,
