@@ -12,6 +12,7 @@ from . import sockets
 from .folders import ZERO_SHOT, judge_folder, judges
 from .placement import WIDE_FIRST, ComfyPlacement, model_dtype
 
+ALTERNATIVES = "\n".join(LETTERS)
 CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
 OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or Optimize takes it."
 
@@ -99,7 +100,7 @@ class RarityContrastGuardrail(io.ComfyNode):
                 io.String.Input(
                     "alternatives",
                     multiline=True,
-                    default="\n".join(LETTERS),
+                    default=ALTERNATIVES,
                     tooltip="What they must not turn into, one a line. A line equal to the subject is skipped.",
                 ),
                 io.Float.Input(
@@ -199,7 +200,7 @@ class RarityValidityGate(io.ComfyNode):
                     "alternatives",
                     multiline=True,
                     optional=True,
-                    default="\n".join(LETTERS),
+                    default=ALTERNATIVES,
                     tooltip="For zero-shot: what the pictures might be instead, one a line. A line equal to the subject is skipped.",
                 ),
             ],
@@ -209,7 +210,7 @@ class RarityValidityGate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, subject, every, threshold, on_no, judge, decoder=None, prior=None, encoder=None, alternatives=""):
+    def execute(cls, subject, every, threshold, on_no, judge, decoder=None, prior=None, encoder=None, alternatives=ALTERNATIVES):
         folder = judge_folder(judge)
         eye = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder)
         chosen = choose_judge(

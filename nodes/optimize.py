@@ -8,6 +8,8 @@ from ..generators.directions import direction as make_direction
 from . import sockets
 from .progress import node_progress
 
+BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
+
 
 class RarityOptimize(io.ComfyNode):
     @classmethod
@@ -128,14 +130,14 @@ class RarityDirection(io.ComfyNode):
                     "towards",
                     multiline=True,
                     optional=True,
-                    default="a bold letter R",
+                    default=BOLD,
                     tooltip="With a prior: where to, one phrase a line. Change one word only against the other box.",
                 ),
                 io.String.Input(
                     "away_from",
                     multiline=True,
                     optional=True,
-                    default="a light letter R",
+                    default=LIGHT,
                     tooltip="With a prior: where from, one phrase a line.",
                 ),
                 sockets.Embeddings.Input(
@@ -177,7 +179,7 @@ class RarityDirection(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, strength, prior=None, towards="", away_from="", embeddings_towards=None, embeddings_away=None,
+    def execute(cls, strength, prior=None, towards=BOLD, away_from=LIGHT, embeddings_towards=None, embeddings_away=None,
                 density=None, component=0, direction=(), encoder=None):
         one = make_direction(
             strength, prior=prior, encoder=encoder, towards=towards, away_from=away_from,

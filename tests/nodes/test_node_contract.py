@@ -69,6 +69,15 @@ def test_inputs_are_the_parameters_of_execute(node):
 
 
 @each_node
+def test_a_widget_left_out_of_a_script_s_graph_has_the_value_it_shows(node):
+    """ComfyUI passes on what a graph holds: for an optional widget that is missing, `execute` decides."""
+    parameters = inspect.signature(node.execute).parameters
+    for item in schema_of(node).inputs:
+        if item.optional and getattr(item, "default", None) is not None:
+            assert parameters[item.id].default == item.default, item.id
+
+
+@each_node
 def test_required_inputs_come_first(node):
     """The frontend lists optional widgets last; saved values are positional."""
     optional = [bool(item.optional) for item in schema_of(node).inputs]
