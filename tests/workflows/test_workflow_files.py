@@ -139,6 +139,11 @@ def test_it_reads_from_left_to_right_and_nothing_overlaps(path):
                        for gx, gy, gw, gh in (group["bounding"] for group in workflow["groups"])), f"{one} is in no group"
 
 
+@each_workflow
+def test_it_opens_near_enough_to_be_read(path):
+    assert read(path)["extra"]["ds"]["scale"] > 0.6, "below, ComfyUI draws empty boxes: no titles, no notes"
+
+
 def test_the_quickstart_is_the_demo():
     """The same numbers as `rarity demo`, so that the pictures are the same; tests/comfyui compares the pictures."""
     prompt = to_api(read(ROOT / "workflows" / "quickstart.json"), INFO)
