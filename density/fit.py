@@ -78,12 +78,12 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
     statistics, tick = statistics.copy(), steps(progress, STEPS)
     with plain():
         cross = CrossFit(statistics, tick)
-        ppca = cross.log_likelihoods("ppca")
+        cross.require("ppca", components)
+        ppca = cross.log_likelihoods("ppca", components)
         k = components or int(ppca.argmax()) + 1
-        cross.require("ppca", k)
         figures = {"ppca": float(ppca[k - 1])}
         for estimator in ESTIMATORS[1:]:
-            if estimator != "full" or (cross.rank == statistics.width < cross.fewest):
+            if estimator != "full" or (cross.rank == statistics.width < cross.fewest()):
                 figures[estimator] = float(cross.log_likelihoods(estimator))
         fields, mixed = learn_mixture(cross, k, 0, seed, tick)
         density = MixtureDensity(space=space, source=source, statistics=statistics, **fields)

@@ -115,18 +115,21 @@ class CrossFit:
             self._tick()
         return fits
 
-    @property
-    def fewest(self) -> int:
-        """The samples that the poorest of the fits has seen."""
-        return min(fit.count for fit in self.others)
+    def fewest(self, left_out: int = 1) -> int:
+        """The samples that the poorest of the fits has seen that leave out so many folds: 1 as `others`, 2 as `fewer`."""
+        sizes = [part.moments.count for part in self.statistics.folds]
+        return self.statistics.count - max(sum((sizes + sizes)[f : f + left_out]) for f in range(FOLDS))
 
     def variances(self, fit: Fit, estimator: str) -> Tensor:
         """The variance along each axis, [d], as the estimator has it; above the floor."""
         return shrink(fit.spectrum, fit.intensities.get(estimator, 0.0)).clamp_min(self.floor)
 
-    def log_likelihoods(self, estimator: str) -> Tensor:
-        """Held-out log-likelihood per dimension: for ppca of k = 1, 2 ..., for the others of their k = d - 1, [1]."""
-        most = max(1, min(self.statistics.count // 10, self.rank - 1))
+    def log_likelihoods(self, estimator: str, components: int = 0) -> Tensor:
+        """Held-out log-likelihood per dimension: for ppca of k = 1, 2 ..., for the others of their k = d - 1, [1].
+
+        The k of ppca end with `components`; with 0 at what samples are enough to choose from, a tenth of their number.
+        """
+        most = components or max(1, min(self.statistics.count // 10, self.rank - 1))
         total = 0.0
         for fit, fold in zip(self.others, self.statistics.folds, strict=True):
             if fit.spread is None:
@@ -148,10 +151,12 @@ class CrossFit:
                 f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}."
             )
         full = estimator == "full"
-        needed = d + 1 if full else components + 2
-        if (components or full) and self.fewest < needed:
-            # Four fifths of the samples, and the fold that is left out may be somewhat larger than the others.
-            enough = max(n + 1, math.ceil(1.25 * needed + 2 * math.sqrt(needed)))
+        # Fits of three fifths tell ppca how scores change with the number of samples: of less than k directions, nothing.
+        needed, left_out = (d + 1, 1) if full else (components + 2, 2)
+        if (components or full) and self.fewest(left_out) < needed:
+            # The folds that are left out may be somewhat larger than the others.
+            share = (FOLDS - left_out) / FOLDS
+            enough = max(n + 1, math.ceil(needed / share + 2 * left_out * math.sqrt(needed)))
             what = f"in full, {d} dimensions wide," if full else f"with {components} components"
             raise _too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
         if components >= self.rank:
@@ -193,11 +198,10 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
         raise RarityError(f"An estimator is one of {', '.join(ESTIMATORS)}; got {estimator!r}.")
     cross.require(estimator, components)
     statistics, d = cross.statistics, cross.statistics.width
-    likelihoods = cross.log_likelihoods(estimator)
     if estimator != "ppca":
         k = d - 1
     else:
-        k = components or int(likelihoods.argmax()) + 1
+        k = components or int(cross.log_likelihoods(estimator).argmax()) + 1
     scores, residuals = _by_folds(cross, cross.others, estimator, k)
     if estimator == "ppca":
         fewer = _by_folds(cross, cross.fewer, estimator, k)

@@ -13,6 +13,7 @@ from .statistics import FOLDS
 
 # 1/n is as 5/3, 5/4 and 1 for fits of three fifths, four fifths and all: how far to go on from the first two, 0.6.
 STEP = (FOLDS / (FOLDS - 1) - 1) / (FOLDS / (FOLDS - 2) - FOLDS / (FOLDS - 1))
+ROUNDING = 1e-6  # what a covariance of float32 products leaves of a difference that is 0
 
 
 def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
@@ -46,7 +47,9 @@ def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> 
         B = (1 - rho) n/(n - 1) S + rho m I,   D = y'B^-1 y,   b = (1 - rho) n/(n - 1)^2
         D2 = (n/(n - 1))^2 D / (1 - b D)
 
-    by Sherman & Morrison (1950); exact but for the sample's own part in rho and in m = tr S / d.
+    by Sherman & Morrison (1950); exact but for the sample's own part in rho and in m = tr S / d. A sample that is alone in a
+    direction has 1 - b D = 0 without shrinkage: what is below ROUNDING counts as ROUNDING, so that it is very far, not NaN
+    or below 0.
 
     Parameters
     ----------
@@ -54,4 +57,4 @@ def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> 
     """
     more, kept = count / (count - 1), 1 - intensity
     depth = z.square() @ (1 / (kept * more * spectrum + intensity * spectrum.mean()))
-    return more**2 * depth / (1 - kept * more / (count - 1) * depth)
+    return more**2 * depth / (1 - kept * more / (count - 1) * depth).clamp_min(ROUNDING)

@@ -94,6 +94,22 @@ def test_auto_takes_the_highest_and_says_so():
     assert torch.equal(same.log_prob(x), density.log_prob(x)) and torch.equal(same.bits(x), density.bits(x))
 
 
+def test_auto_takes_components_beyond_those_it_would_choose_from():
+    density = fit_density(draw(100, width=60), "auto", components=20)  # a tenth of the samples is 10
+    assert "ppca with 20 components " in density.notes[-1]
+    with pytest.raises(RarityError, match="Choose 1 to 59 components"):
+        fit_density(draw(100, width=60), "auto", components=60)
+
+
+def test_components_need_three_fifths_of_the_samples():
+    """Scores are extrapolated from fits of three fifths: of fewer samples than components, one in two was nobody at all."""
+    with pytest.raises(RarityError, match="with 45 components: at least 106 .* got 75.*choose fewer components"):
+        GaussianDensity.fit(draw(75, width=60), components=45)
+    drawn = draw(4106, width=60)
+    bits = GaussianDensity.fit(drawn.select(range(106)), components=45).bits(drawn.vectors[106:])
+    assert 0.4 < float((bits >= 1).double().mean()) < 0.6  # 106 samples know the median to 5 %
+
+
 def test_auto_takes_a_mixture_where_there_are_kinds():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(1200, 6, generator=g) * 0.3

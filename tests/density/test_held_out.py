@@ -29,6 +29,17 @@ def test_leaving_one_out_is_a_refit_without_it(shrunk):
         assert float(ours[i]) == pytest.approx(float(off @ torch.linalg.solve(covariance, off)), rel=1e-10)
 
 
+def test_a_sample_that_is_alone_in_a_direction_is_very_far():
+    """The others have no variance there: their D2 of it is infinite, and rounding made it minus 400 million."""
+    space = EmbeddingSpace("test encoder", "0" * 16, 8, "raw")
+    for seed in range(8):
+        x = samples(200, 8, seed)
+        x[:, 7] = 1
+        x[3, 7] = 1 + 10.0 ** (seed - 4)
+        scores = fit_density(Embeddings(x, space), "full").calibration.scores
+        assert scores[0] > 0 and scores[-1] > 1e6 and scores[-2] < 100
+
+
 def test_extrapolation_is_exact_where_the_inverse_is_linear():
     assert STEP == pytest.approx(0.6)
     best = torch.linspace(50, 150, 40, dtype=torch.float64)
