@@ -84,10 +84,10 @@ def score_novelty(
 ) -> Novelty:
     """Read every picture under the density and the memory; each by itself, so that their order does not matter.
 
-    Global: the calibrated bits of D2 about the viewer's belief. Local: -log2 S(t), t the separation from what was seen,
-    d min(1, d / b)^64 of the distances d to the nearest seen and b to the nearest unseen picture, and S the share of
-    unseen pictures with at least as much. A Gaussian cannot tell a copy of an odd picture from another odd picture;
-    distances can.
+    Global: the calibrated bits of the density's score, a Gaussian's D2, about the viewer's belief. Local: -log2 S(t), t
+    the separation from what was seen, d min(1, d / b)^64 of the distances d to the nearest seen and b to the nearest
+    unseen picture, and S the share of unseen pictures with at least as much. A Gaussian cannot tell a copy of an odd
+    picture from another odd picture; distances can.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def predictive_surprisal(items: Embeddings, density: GaussianDensity, memory: Ex
     belief = memory.belief(density)
     d, stretch = len(density.mean), (belief.kappa + 1) / belief.kappa
     nu = max(density.count - d, 1)
-    d2 = _about(belief, density, items.vectors.double())
+    d2 = _mahalanobis(belief, density, items.vectors.double())
     volume = float(density.variances.log().sum()) + (d - density.components) * math.log(density.residual_variance)
     constant = math.lgamma(nu / 2) - math.lgamma((nu + d) / 2) + 0.5 * (d * math.log(nu * math.pi * stretch) + volume)
     return (constant + 0.5 * (nu + d) * torch.log1p(d2 / (nu * stretch))) / math.log(2)
@@ -162,7 +162,7 @@ def bayesian_surprise(items: Embeddings, density: GaussianDensity, memory: Expos
     density.space.require_same(items.space, "pictures to score")
     belief = memory.belief(density)
     kappa, d = belief.kappa, len(density.mean)
-    d2 = _about(belief, density, items.vectors.double())
+    d2 = _mahalanobis(belief, density, items.vectors.double())
     spread = d * (math.log1p(1 / kappa) - 1 / (kappa + 1))
     return 0.5 * (spread + kappa / (kappa + 1) ** 2 * d2) / math.log(2)
 
@@ -174,8 +174,13 @@ def conformity(items: Embeddings, density: GaussianDensity) -> Tensor:
 
 
 def _about(belief: Belief, density: GaussianDensity, x: Tensor) -> Tensor:
-    """D2 = (x - m)' Sigma^-1 (x - m) about the belief's mean instead of the density's, [N]."""
+    """The density's score about the belief's mean instead of its own, [N]."""
     return density.score(x - (belief.mean - density.mean))
+
+
+def _mahalanobis(belief: Belief, density: GaussianDensity, x: Tensor) -> Tensor:
+    """D2 = (x - m)' Sigma^-1 (x - m) about the belief's mean, [N]; also where the density's own score is another."""
+    return GaussianDensity.score(density, x - (belief.mean - density.mean))
 
 
 def _line(i: int, row: dict) -> tuple[str, ...]:
