@@ -77,7 +77,7 @@ class Embeddings:
         ------
         RarityError : an index outside the rows, or nothing selected.
         """
-        index = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices))
+        index = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices)).cpu()
         if index.dtype == torch.bool:
             if index.shape != (len(self),):
                 raise RarityError(f"A mask must have {len(self):,} entries, got {tuple(index.shape)}.")
@@ -129,8 +129,10 @@ def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:
     """
     finite = torch.isfinite(vectors).all(dim=1)
     rows = vectors[finite]
+    # Half precision as float32, exactly: NumPy does not know all of its kinds.
+    exact = rows.detach().to("cpu", rows.dtype if rows.dtype == torch.float64 else torch.float32)
     # A digest a row costs one pass; adding 0.0 makes -0.0 and 0.0 the same bytes.
-    array = (rows + 0.0).contiguous().cpu().numpy()
+    array = (exact + 0.0).contiguous().numpy()
     seen: set[bytes] = set()
     first = torch.ones(len(rows), dtype=torch.bool)
     for i, row in enumerate(array):
@@ -138,4 +140,4 @@ def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:
         if digest in seen:
             first[i] = False
         seen.add(digest)
-    return rows[first], int((~finite).sum()), int((~first).sum())
+    return rows[first.to(rows.device)], int((~finite).sum()), int((~first).sum())

@@ -94,3 +94,13 @@ def test_unusable_rows_are_dropped_and_counted():
     rows = torch.tensor([[1.0, 0.0], [1.0, -0.0], [float("inf"), 0.0], [2.0, 0.0], [1.0, 0.0]])
     kept, not_finite, repeats = drop_unusable(rows)
     assert kept.tolist() == [[1.0, 0.0], [2.0, 0.0]] and (not_finite, repeats) == (1, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_unusable_rows_of_any_precision_are_dropped_and_gradients_stay(dtype):
+    rows = torch.tensor([[1.0, 0.5], [1.0, 0.5], [float("nan"), 0.0], [2.0, 0.0]], dtype=dtype, requires_grad=True)
+    kept, not_finite, repeats = drop_unusable(rows)
+    assert kept.tolist() == [[1.0, 0.5], [2.0, 0.0]] and (not_finite, repeats) == (1, 1)
+    assert kept.dtype == dtype and kept.requires_grad
+    if dtype == torch.float64:  # what float32 would not tell apart differs
+        assert len(drop_unusable(torch.tensor([[1.0], [1.0 + 1e-12]], dtype=dtype))[0]) == 2
