@@ -15,7 +15,7 @@ from .errors import RarityError
 from .gaussian import GaussianDensity
 from .repel import distance
 from .spaces import EmbeddingSpace
-from .tensors import ordinary
+from .tensors import here, ordinary
 
 MOST_STRENGTH = 100.0
 DRAWS = 1000  # usual samples that show how far apart they are from a target
@@ -116,7 +116,7 @@ class Direction:
 
     def place(self, x: Tensor) -> Tensor:
         """Where rows [N, d] stand, [N] float64, differentiable; the unit is that of the embedding or the distance."""
-        return x.double() @ self.vector if self.target is None else -distance(x, self.target)
+        return here(x) @ self.vector if self.target is None else -distance(x, self.target)
 
     def usual(self, density: GaussianDensity) -> tuple[float, float]:
         """Mean and standard deviation of `place` among usual samples.

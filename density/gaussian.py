@@ -15,7 +15,7 @@ from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, split, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
-from .tensors import generator, ordinary, plain
+from .tensors import generator, here, ordinary, plain
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class GaussianDensity:
 
     def unwhiten(self, w: Tensor, r: Tensor) -> Tensor:
         """The inverse of `whiten`: mean + U (sqrt(lambda) w) + r, [N, d] float64."""
-        return self.mean + (w.double() * self.variances.sqrt()) @ self.basis.T + r.double()
+        return self.mean + (here(w) * self.variances.sqrt()) @ self.basis.T + here(r)
 
     def score(self, x: Tensor) -> Tensor:
         """D2 = T2 + Q / sigma2, [N] float64: how far out, differentiable."""
@@ -307,7 +307,7 @@ class GaussianDensity:
     def _rows(self, x: Tensor) -> Tensor:
         if x.dim() != 2 or x.shape[1] != len(self.mean):
             raise RarityError(f"Expected embeddings of shape [N, {len(self.mean)}], got {tuple(x.shape)}.")
-        return x.to("cpu", torch.float64)
+        return here(x)
 
 
 def _log_volume(variances: Tensor, residual_variance: float, width: int) -> float:

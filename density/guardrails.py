@@ -17,7 +17,7 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .spaces import EmbeddingSpace
-from .tensors import ordinary
+from .tensors import here, ordinary
 
 # What float32 storage of an embedding may cost, in units of a guardrail's spread.
 TOLERANCE = 1e-4
@@ -97,7 +97,7 @@ class AnchorGuardrail(_Watch):
 
     def project(self, x: Tensor) -> Tensor:
         """Turn rows outside onto the cone, in the plane of x and the anchor: |x| (c a + sqrt(1 - c^2) u)."""
-        x = x.double()
+        x = here(x)
         along = x @ self.anchor
         across = normalize(x - along[:, None] * self.anchor, dim=1)
         on_cone = self.min_cosine * self.anchor + (1 - self.min_cosine**2) ** 0.5 * across
@@ -149,7 +149,7 @@ class NormGuardrail(_Watch):
         self.space = density.space
 
     def reading(self, x: Tensor) -> Tensor:
-        return x.double().norm(dim=1)
+        return here(x).norm(dim=1)
 
     def penalty(self, x: Tensor) -> Tensor:
         spread = max(self.high - self.low, 1e-6 * self.high)
@@ -157,7 +157,7 @@ class NormGuardrail(_Watch):
         return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / spread
 
     def project(self, x: Tensor) -> Tensor:
-        x = x.double()
+        x = here(x)
         norm = x.norm(dim=1, keepdim=True)
         return x * (norm.clamp(self.low, self.high) / norm.clamp_min(1e-300))
 
@@ -209,7 +209,7 @@ class ContrastGuardrail(_Watch):
             raise RarityError(f"The asked subject must be one of the {len(prototypes)} prototypes, got number {asked}.")
         if names and len(names) != len(prototypes):
             raise RarityError(f"Expected {len(prototypes)} names of prototypes, got {len(names)}.")
-        unit = normalize(prototypes.double(), dim=1)
+        unit = normalize(here(prototypes), dim=1)
         if centre is not None:
             if centre.shape != unit.shape[1:] or not torch.isfinite(centre).all():
                 raise RarityError(
@@ -253,7 +253,7 @@ class ContrastGuardrail(_Watch):
             )
         rail = cls(prototypes, asked, 0.0, names, space=baseline.space)
         if centred:
-            unit = normalize(prototypes.double(), dim=1)
+            unit = normalize(here(prototypes), dim=1)
             centre = normalize(baseline.vectors.double(), dim=1).mean(dim=0) - (unit[asked] - unit.mean(dim=0))
             rail = cls(prototypes, asked, 0.0, names, space=baseline.space, centre=centre)
         margins = rail.reading(baseline.vectors)
@@ -287,7 +287,7 @@ class ContrastGuardrail(_Watch):
 def _unit(x: Tensor, width: int) -> Tensor:
     if x.dim() != 2 or x.shape[1] != width:
         raise RarityError(f"This guardrail was made for embeddings of shape [N, {width}], got {tuple(x.shape)}.")
-    return normalize(x.double(), dim=1)
+    return normalize(here(x), dim=1)
 
 
 def _check_quantile(quantile: float) -> None:

@@ -11,7 +11,7 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .guardrails import _check_quantile, _Watch
-from .tensors import generator, ordinary
+from .tensors import generator, here, ordinary
 
 # Added to a density's score under the root: keeps the slope finite at its very centre, and changes nothing elsewhere.
 TINY = 1e-12
@@ -28,7 +28,7 @@ def distance(x: Tensor, target: GaussianDensity | Embeddings) -> Tensor:
     width = target.space.width
     if x.dim() != 2 or x.shape[1] != width:
         raise RarityError(f"Distances to these examples need embeddings of shape [N, {width}], got {tuple(x.shape)}.")
-    return torch.cdist(x.double(), ordinary(target.vectors), compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
+    return torch.cdist(here(x), ordinary(target.vectors), compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
 
 
 class RepelGuardrail(_Watch):

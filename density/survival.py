@@ -57,7 +57,8 @@ def wilson_hilferty(x: Tensor, degrees: float | Tensor) -> Tensor:
     ----------
     x : scores.   degrees : k, a number or a tensor that broadcasts with x.
     """
-    spread = 2 / (9 * torch.as_tensor(degrees, dtype=torch.float64, device=x.device))
+    degrees = torch.as_tensor(degrees, dtype=torch.float64, device=x.device)
+    spread = 2 / (9 * degrees)
     root = (x.double() / degrees).clamp_min(1e-30).pow(1 / 3)
     return (root - (1 - spread)) / spread.sqrt()
 

@@ -30,6 +30,11 @@ def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         return copy.copy_(tensor.detach())
 
 
+def here(x: Tensor) -> Tensor:
+    """x where densities and guardrails live, on the CPU in float64; gradients flow back to where it came from."""
+    return x.to("cpu", torch.float64)
+
+
 def all_finite(rows: Tensor) -> bool:
     """Whether no value of [n, d] is NaN or infinite, in one pass that makes nothing as large as the rows."""
     # The sum of a row that is finite can only be infinite where its values are huge: those are looked at one by one.
