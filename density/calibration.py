@@ -119,10 +119,10 @@ class Calibration:
         return (torch.as_tensor(score, dtype=torch.float64).clamp_min(1e-30).pow(1 / 3) - a) / b
 
     def bits(self, score: Tensor) -> Tensor:
-        """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with the score."""
+        """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with it, NaN where it is NaN."""
         score = torch.as_tensor(score, dtype=torch.float64)
         tail = _tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
-        return torch.where(score > self.threshold, tail, 0.0 - self._body(score).log2())
+        return torch.where(score <= self.threshold, 0.0 - self._body(score).log2(), tail)
 
     def score_at(self, bits: float) -> float:
         """The smallest score that is at least this rare: the inverse of `bits`.
@@ -161,8 +161,8 @@ class Calibration:
         p_u, shape, scale = self.draws.T
         draws = _tail_bits(self._excess(score)[..., None], p_u, shape, scale)
         tail = torch.quantile(draws, torch.tensor([0.05, 0.95], dtype=torch.float64), dim=-1)
-        in_tail = score > self.threshold
-        low, high = (torch.where(in_tail, t, b) for t, b in zip(tail, body, strict=True))
+        in_body = score <= self.threshold
+        low, high = (torch.where(in_body, b, t) for t, b in zip(tail, body, strict=True))
         return torch.minimum(low, bits).clamp_min(0), torch.maximum(high, bits)
 
     def extrapolated(self, bits: float) -> bool:

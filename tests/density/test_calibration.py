@@ -147,6 +147,15 @@ def test_scores_of_zero_are_scores():
     assert torch.isfinite(bits).all() and (bits.diff() >= 0).all() and float(bits[0]) == 0
 
 
+def test_what_is_no_number_has_no_rarity(calibration):
+    """A score that is NaN was read as rarer than every sample."""
+    scores = torch.tensor([1.0, math.nan, 1e4])
+    bits, (low, high) = calibration.bits(scores), calibration.interval(scores)
+    assert bits.isnan().tolist() == low.isnan().tolist() == high.isnan().tolist() == [False, True, False]
+    assert torch.equal(bits[[0, 2]], calibration.bits(scores[[0, 2]]))
+    assert float(calibration.bits(torch.tensor(math.inf))) == math.inf
+
+
 def test_a_light_tail_never_ends():
     """Uniform scores have an end point; a negative shape would put infinite bits there."""
     scores = torch.rand(5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
