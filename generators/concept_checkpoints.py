@@ -83,9 +83,10 @@ class Checkpoints:
     def check_settings(self) -> None:
         """Tell where rarity is read against samples that were drawn in another way."""
         theirs, ours = self.density.source, self.settings
-        names = [name for name in ("steps", "guidance") if theirs.get(name, ours[name]) != ours[name]]
+        compared = ("steps", "guidance", "negative_prompt")
+        names = [name for name in compared if theirs.get(name, ours[name]) != ours[name]]
         if names:
-            described = [", ".join(f"{name} {given[name]}" for name in names) for given in (theirs, ours)]
+            described = [", ".join(f"{name} {given[name]!r}" for name in names) for given in (theirs, ours)]
             self.tell(
                 f"The density was learnt from samples with {described[0]}, the concept with {described[1]}: rarity is off by as "
                 "much as that changes. Sample the baseline with the same."

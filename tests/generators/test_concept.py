@@ -182,6 +182,11 @@ def test_a_learning_rate_that_is_too_high_is_told(prior, density):
     assert len(concept.notes) == 1 and "further from what was asked than it began" in concept.notes[0]
 
 
+def test_a_density_of_samples_with_another_negative_prompt_is_told(prior, density):
+    (note, *_) = learn(prior, density, iterations=1, negative_prompt="a letter t").notes
+    assert "from samples with negative_prompt '', the concept with negative_prompt 'a letter t': rarity is off" in note
+
+
 def test_the_published_objective_is_the_literal_formula(prior, density, baseline):
     x, text = baseline.vectors[:6].double(), prior.encode_text([PROMPT]).double()
     score = (x - density.mean) @ density.basis
