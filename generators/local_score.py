@@ -95,7 +95,7 @@ class LocalScore:
             self._check(patch)
         x, moments = noise, [*times(len(patches)), 0.0]
         for i, patch in enumerate(patches):
-            tick = progress and _now_and_then(lambda i=i: progress(i, len(patches)))
+            tick = progress and now_and_then(lambda i=i: progress(i, len(patches)))
             estimate = self.estimate(x, signal_share(moments[i]), patch, tick)
             x = ddim_step(x, estimate, moments[i], moments[i + 1])
             if preview:
@@ -112,7 +112,7 @@ class LocalScore:
         check_patch(patch, height, width)
 
 
-def _now_and_then(call: Callable[[], None]) -> Callable[[int], None]:
+def now_and_then(call: Callable[[], None]) -> Callable[[int], None]:
     """A tick that calls at most ten times a second: a block takes a millisecond, a progress bar more."""
     last = time.monotonic()
 

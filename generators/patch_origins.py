@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
+from .local_score import now_and_then
 from .new_pictures import as_sources
 from .patch_schedules import check_patch
 from .patches import WORKING_VALUES, border_regions, corners
@@ -61,7 +62,7 @@ def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bo
     ----------
     pictures : [B, H, W, C], 0 to 1.   images : the sources, [N, H, W, C], 0 to 1.   patch : odd, at most the picture.
     moved : whether patches may come from another place; without it only those at the same place are compared.
-    progress : called with (done, 100) now and then; what it raises ends the search.
+    progress : called with (done, 100), several times a second; what it raises ends the search.
 
     Returns
     -------
@@ -84,23 +85,25 @@ def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bo
     found = torch.zeros(3, count, height, width, dtype=torch.long, device=made.device)
     with torch.no_grad():
         regions = border_regions(height, width, patch) if moved else []
-        for done, region in enumerate(regions):
-            _search(made, sources, region, best, found)
-            if progress:
-                progress(round(100 * (done + 1) / (len(regions) + 1)), 100)
+        done, tell = 0, progress or (lambda done, total: None)
+        tick = now_and_then(lambda: tell(done, 100))
+        for number, region in enumerate(regions, start=1):
+            _search(made, sources, region, best, found, tick)
+            done = round(100 * number / (len(regions) + 1))
+            tell(done, 100)
         everywhere = (..., slice(0, height), slice(0, width))
         for block, near, at in corners(height, width, patch) if moved else [(everywhere,) * 3]:
-            _search_in_place(made, sources, block, near, at, patch, best, found)
+            _search_in_place(made, sources, block, near, at, patch, best, found, tick)
         found[0][_contrast(made, patch) < PLAIN] = -1
     size = box_sums(torch.ones(1, height, width), patch // 2) * made.shape[1] * 4  # -1 to 1 is twice 0 to 1
     distance = (best.cpu().clamp_min(0) / size).sqrt()
     return Origins(*found.cpu(), distance, len(sources), patch)
 
 
-def _search(made, sources, region, best, found) -> None:
+def _search(made, sources, region, best, found, tick) -> None:
     total = len(made) * region.pixels
     high, where = made.new_full((total,), -math.inf), torch.zeros(total, dtype=torch.long, device=made.device)
-    for pixels, patches, _, exponents in compare(made, region, sources, region, 1.0, 1.0, tolerance=TOLERANCE):
+    for pixels, patches, _, exponents in compare(made, region, sources, region, 1.0, 1.0, tolerance=TOLERANCE, tick=tick):
         value, at = exponents.max(dim=1)
         better = value > high[pixels]
         high[pixels] = torch.where(better, value, high[pixels])
@@ -114,12 +117,13 @@ def _search(made, sources, region, best, found) -> None:
         mine, _ = region.windows(made, part)
         theirs, _ = region.windows(sources, where[part].cpu())
         squares[part] = (mine - theirs).square().sum(dim=(1, 2, 3))
+        tick(0)
     best[window] = squares.view(shape)
     for held, place in zip(found, region.places(where), strict=True):
         held[window] = place.view(shape)
 
 
-def _search_in_place(made, sources, block, near, at, patch, best, found) -> None:
+def _search_in_place(made, sources, block, near, at, patch, best, found, tick) -> None:
     """Patches that stay where they are: only the source is sought."""
     rows, columns = block[1:]
     for n, source in enumerate(sources[near]):
@@ -128,6 +132,7 @@ def _search_in_place(made, sources, block, near, at, patch, best, found) -> None
         better = squares < best[window]
         best[window] = torch.where(better, squares, best[window])
         found[0][window][better] = n
+        tick(0)
     found[1][:, rows, columns] = torch.arange(rows.start, rows.stop, device=made.device)[:, None]
     found[2][:, rows, columns] = torch.arange(columns.start, columns.stop, device=made.device)
 

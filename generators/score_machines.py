@@ -194,7 +194,11 @@ def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, 
     basis = Basis(known.windows(sources, index[:: max(1, len(index) // few)][:few])[0], a * a, v, tolerance)
     step = max(1, min(KEYS, WORKING_VALUES // values))
     pixels = torch.arange(len(x) * region.pixels)
-    asked = torch.cat([basis.coefficients(region.windows(x, part)[0], a)[0] for part in pixels.split(step)]) * (a / v)
+    asked = []
+    for part in pixels.split(step):
+        asked.append(basis.coefficients(region.windows(x, part)[0], a)[0])
+        _tell(tick, 0)
+    asked = torch.cat(asked) * (a / v)
     room = torch.empty(QUERIES * step, dtype=x.dtype, device=x.device)
     for part in index.split(step):
         windows, centres = known.windows(sources, part)

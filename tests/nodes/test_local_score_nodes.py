@@ -72,6 +72,18 @@ def test_cancel_and_run_again(run, images, node):
     assert torch.equal(run(getattr(nodes, node), **inputs)[0], before)
 
 
+@pytest.mark.parametrize("where", ["anywhere", "same place"])
+def test_origins_can_be_cancelled_long_before_they_are_found(run, images, where, monkeypatch):
+    from comfy import utils
+    from rarity.generators import local_score
+
+    sent, clock = [], iter(range(10**6))
+    monkeypatch.setattr(local_score.time, "monotonic", lambda: next(clock))  # as if every block took a second
+    monkeypatch.setattr(utils.ProgressBar, "update_absolute", lambda bar, value, total=None, preview=None: sent.append(value))
+    run(nodes.RarityPatchOrigins, images=images, sources=images, pieces_from=where, patch=3)
+    assert sent.count(0) >= 3 and sent == sorted(sent)
+
+
 @pytest.mark.parametrize("change, word", [
     ({"images": None}, "either images, or latent and vae"),
     ({"vae": Doubling()}, "either images, or latent and vae"),
