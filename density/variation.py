@@ -56,7 +56,7 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
         d2_a, d2_b = (density.score(x.vectors)[:, None] for x in (a, b))
         share = (1 - t) * d2_a + t * d2_b
         sizes = (1 - t) * r_a.norm(dim=1, keepdim=True) + t * r_b.norm(dim=1, keepdim=True)
-        r = sizes * _great_circle(normalize(r_a, dim=1), normalize(r_b, dim=1), t)
+        r = sizes * _great_circle(normalize(r_a, dim=1), normalize(r_b, dim=1), t, density.basis)
         radius = (share - r.square().sum(dim=2, keepdim=True) / density.residual_variance).clamp_min(0).sqrt()
         w = radius * normalize(_great_circle(normalize(w_a, dim=1), normalize(w_b, dim=1), t), dim=2)
         x = torch.stack([density.unwhiten(*pair) for pair in zip(w, r, strict=True)]).float()
@@ -143,16 +143,20 @@ def _check_shell(density: GaussianDensity) -> None:
         )
 
 
-def _great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+def _great_circle(a: Tensor, b: Tensor, t: Tensor, outside: Tensor | None = None) -> Tensor:
     """Unit rows a [N, k] turned towards unit rows b by the share t [S, 1, 1] of their angle, [S, N, k].
 
-    a cos(t angle) + p sin(t angle), p the part of b across a. Opposite rows have none: then p is the part across a of
-    the axis that a has least of. In one dimension there is nothing across, and the way leads through zero.
+    a cos(t angle) + p sin(t angle), p the part of b across a. Opposite rows have none: then p is the axis of which most
+    lies across a, and across the columns of `outside`, which a and b are across, too. Where there is one dimension
+    nothing lies across, and the way leads through zero.
     """
     along = (a * b).sum(dim=1, keepdim=True)
     across = b - along * a
     angle = torch.atan2(across.norm(dim=1, keepdim=True), along)
-    axis = torch.zeros_like(a).scatter_(1, a.abs().argmin(dim=1, keepdim=True), 1.0)
-    any_across = normalize(axis - (axis * a).sum(dim=1, keepdim=True) * a, dim=1, eps=1e-6)
+    outside = a.new_zeros(a.shape[1], 0) if outside is None else outside
+    taken = a.square() + outside.square().sum(dim=1)  # what of every axis does not lie across
+    axis = torch.zeros_like(a).scatter_(1, taken.argmin(dim=1, keepdim=True), 1.0)
+    any_across = axis - (axis * a).sum(dim=1, keepdim=True) * a - axis @ outside @ outside.T
+    any_across = normalize(any_across, dim=1, eps=1e-6)
     p = torch.where(across.norm(dim=1, keepdim=True) > 1e-9, normalize(across, dim=1, eps=1e-300), any_across)
     return (t * angle).cos() * a + (t * angle).sin() * p

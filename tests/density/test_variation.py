@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from rarity.density import Embeddings, EmbeddingSpace, NormGuardrail, RarityError, optimize, variations
+from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, NormGuardrail, RarityError, optimize, variations
 from rarity.density.variation import slerp_on_shell
 
 
@@ -32,6 +32,18 @@ def test_two_equally_rare_ends_have_equally_rare_variations(density, baseline):
     middle = way.vectors.view(10, 7, 16)[:, 3]
     straight = (rare.vectors[:10] + rare.vectors[10:]) / 2
     assert (density.score(straight) < density.score(middle)).all()  # a straight line cuts through the shell
+
+
+@pytest.mark.parametrize("components", [14, 15])
+def test_opposite_residuals_do_not_leave_the_shell(baseline, components):
+    """With k = d - 1 there is one residual direction, and half of all pairs lie on either side of it."""
+    density = GaussianDensity.fit(baseline, components=components)
+    rare = optimize(density, baseline.select(range(10)), 500, steps=5).final
+    w, r = density.whiten(rare.vectors)
+    mirrored = Embeddings(density.unwhiten(w.flip(1), -r), density.space)
+    way = slerp_on_shell(density, rare, mirrored, 7)
+    score = torch.tensor(density.score_at(density.bits(rare.vectors)[0].item())).double()
+    assert torch.allclose(density.score(way.vectors), score.expand(70), rtol=1e-5)
 
 
 def test_steps_are_equal_angles_by_the_literal_formula(density, baseline):
