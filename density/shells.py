@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity
-from .tensors import generator
+from .tensors import normal_rows
 
 # Rounds that may find the radius of a ray, by Newton's step or by halving the bracket; a few are usual. A score is close
 # enough when it misses by this share: a calibration never shows the difference.
@@ -158,5 +158,4 @@ def _shorten(r: Tensor, density: GaussianDensity, limit: float, room: float | Te
 
 def _directions(w: Tensor, seed: int) -> Tensor:
     """Unit directions of w; a start at the very centre has none and gets a seeded one."""
-    random = torch.randn(w.shape, generator=generator(seed), dtype=w.dtype)
-    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, random), dim=1)
+    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, normal_rows(*w.shape, seed)), dim=1)

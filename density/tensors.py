@@ -46,6 +46,12 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(int(seed) % 2**64)
 
 
+def normal_rows(count: int, width: int, seed: int) -> Tensor:
+    """Standard normal rows [count, width] float64; row i of a seed is the same however many are drawn."""
+    random = generator(seed)  # drawn at once, the last numbers would depend on how many there are
+    return torch.stack([torch.randn(width, generator=random, dtype=torch.float64) for _ in range(count)])
+
+
 def check_json(value, what: str, depth: int = 8) -> None:
     """Raise RarityError unless `value` is made of JSON values only (finite numbers, string keys, limited nesting)."""
     if depth == 0:

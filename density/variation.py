@@ -14,7 +14,7 @@ from .errors import RarityError
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail
 from .optimize import optimize
-from .tensors import generator, plain
+from .tensors import normal_rows, plain
 from .trajectory import Trajectory
 
 
@@ -85,8 +85,8 @@ def variations(
     its residual by the same angle, and `optimize` brings the result to the dialled rarity. Directions of unrelated usual
     samples are at right angles on average: for independent ones the mean cosine is 0. So 0 is the picture itself,
     brought to the rarity along its own direction; 1 has no more in common with it than any usual sample; above 1 is its
-    opposite. The same seed turns the same ways, so the dial moves each variation on. Guardrails may turn them further;
-    the reading "how far" says where they ended.
+    opposite. The same seed turns the same ways, so the dial moves each variation on, and more are added behind.
+    Guardrails may turn them further; the reading "how far" says where they ended.
 
     An encoded picture lies off the samples of a prior, with a long residual: that is shortened to what is usual.
 
@@ -113,8 +113,9 @@ def variations(
         )
     with plain():
         w, r = density.whiten(pictures.select([i % len(pictures) for i in range(count)]).vectors)
-        random = generator(seed)
-        turned = density.unwhiten(_turn(w, how_far, random), _turn(r, how_far, random, density.basis))
+        ways = normal_rows(count, w.shape[1] + r.shape[1], seed)
+        across_w, across_r = ways.split([w.shape[1], r.shape[1]], dim=1)
+        turned = density.unwhiten(_turn(w, how_far, across_w), _turn(r, how_far, across_r, density.basis))
     source = {**pictures.source, "kind": "variations", "how_far": float(how_far)}
     starts = Embeddings(turned, density.space, (), source)
     made = optimize(density, starts, one_in, guardrails, seed=seed, **settings)
@@ -124,9 +125,8 @@ def variations(
     return dataclasses.replace(made, readings={**made.readings, "how far": far})
 
 
-def _turn(rows: Tensor, how_far: float, random: torch.Generator, outside: Tensor | None = None) -> Tensor:
-    """Rows [N, k] turned by how_far right angles, each its own way and as long as before; ways keep out of `outside`."""
-    way = torch.randn(rows.shape, generator=random, dtype=torch.float64)
+def _turn(rows: Tensor, how_far: float, way: Tensor, outside: Tensor | None = None) -> Tensor:
+    """Rows [N, k] turned by how_far right angles, each its own way [N, k] and as long as before, out of `outside`."""
     if outside is not None:
         way = way - way @ outside @ outside.T
     own = normalize(rows, dim=1)

@@ -139,6 +139,11 @@ def test_variations_differ_and_the_dial_moves_each_on(density, picture, any_leng
     assert not torch.allclose(variations(density, picture, 6, 0.3, 100, any_length, steps=2, seed=1).final.vectors, near.vectors)
 
 
+def test_more_variations_are_added_behind(density, picture, any_length):
+    few, many = (variations(density, picture, count, 0.5, 100, any_length, steps=2).final for count in (3, 7))
+    assert torch.equal(few.vectors, many.vectors[:3])
+
+
 def test_one_is_as_far_apart_as_unrelated_samples(density, baseline):
     u = density.whiten(baseline.vectors)[0]
     u = u / u.norm(dim=1, keepdim=True)
@@ -156,8 +161,8 @@ def test_several_pictures_are_taken_in_turn(density, baseline, any_length):
 
 
 def test_guardrails_go_before_the_distance(density, baseline, contrast):
-    made = variations(density, baseline.select([5]), 24, 0.7, 100, (contrast,))
-    free = variations(density, baseline.select([5]), 24, 0.7, 100)
+    made = variations(density, baseline.select([5]), 24, 0.7, 100, (contrast,), seed=1)
+    free = variations(density, baseline.select([5]), 24, 0.7, 100, seed=1)
     assert made.in_band.all() and made.accepted.all()
     lost = ~contrast.accepts(free.final.vectors)
     assert lost.any(), "without it some are outside"
