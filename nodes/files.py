@@ -31,6 +31,11 @@ from .folders import (
 NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
 
 
+def _kept(kind, name):
+    """The fingerprint of a save node: it runs again where its file is gone or another, though nothing in the graph changed."""
+    return digest(file_to_write(kind, name)) or float("nan")  # which equals nothing
+
+
 def _saved(save, thing, kind, name):
     """Save something under a name, and show the name."""
     path = file_to_write(kind, name)
@@ -54,6 +59,10 @@ class RaritySaveDensity(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, name, density=None):
+        return _kept(DENSITIES, name)
 
     @classmethod
     def execute(cls, density, name):
@@ -105,6 +114,10 @@ class RaritySaveEmbeddings(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name, embeddings=None):
+        return _kept(EMBEDDINGS, name)
+
+    @classmethod
     def execute(cls, embeddings, name):
         return _saved(save_embeddings, embeddings, EMBEDDINGS, name)
 
@@ -152,6 +165,10 @@ class RaritySaveExposure(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, name, exposure=None):
+        return _kept(EXPOSURES, name)
 
     @classmethod
     def execute(cls, exposure, name):
@@ -213,6 +230,10 @@ class RaritySaveConcept(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, name, concept=None):
+        return _kept(CONCEPTS, name[0])
 
     @classmethod
     def execute(cls, concept, name):

@@ -173,7 +173,7 @@ def file_to_read(kind, name):
         When the name would leave the folder.
     """
     # An empty menu gives None; and ComfyUI lists files of subfolders with the system's own separator.
-    name = (name or "").replace(os.sep, "/")
+    name = str(name or "").replace(os.sep, "/")
     paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(kind)]
     return next((path for path in paths if path.is_file()), paths[0])
 

@@ -149,6 +149,10 @@ def test_a_density_is_saved_listed_loaded_and_noticed_when_it_changes(server, qu
     assert ran(server.run(prompt))
     folder = server.base / "models" / "rarity_densities"
     assert [path.name for path in folder.iterdir()] == ["letter_R.safetensors"]
+    (folder / "letter_R.safetensors").unlink()
+    assert ran(server.run(prompt)) and (folder / "letter_R.safetensors").is_file(), "the same graph saves what is gone"
+    assert set(messages(server.run(prompt), "execution_cached")[0]["nodes"]) == prompt.keys() - {"save"}, "its file is another"
+    assert set(messages(server.run(prompt), "execution_cached")[0]["nodes"]) == prompt.keys(), "its file is the same"
     menu = server.get("/object_info/RarityLoadDensity")["RarityLoadDensity"]["input"]["required"]["name"]
     assert menu[1]["options"] == ["letter_R.safetensors"]
 
