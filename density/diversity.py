@@ -33,11 +33,15 @@ def vendi_score(embeddings: Embeddings, order: float = 1) -> float:
     """
     if order not in ORDERS:
         raise RarityError(f"The Vendi score is computed for the orders 1, 2 and inf, got {order!r}.")
+    return vendi_scores(embeddings)[ORDERS.index(order)]
+
+
+def vendi_scores(embeddings: Embeddings) -> tuple[float, float, float]:
+    """`vendi_score` of each of ORDERS, of one decomposition."""
     values = torch.linalg.eigvalsh(_kernel(embeddings)).clamp_min(0)
     values = values / values.sum()
-    if order == 1:
-        return float(torch.exp(-torch.special.xlogy(values, values).sum()))
-    return float(1 / values.square().sum() if order == 2 else 1 / values.max())
+    shannon = torch.exp(-torch.special.xlogy(values, values).sum())
+    return float(shannon), float(1 / values.square().sum()), float(1 / values.max())
 
 
 def rke(embeddings: Embeddings) -> float:

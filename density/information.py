@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,7 +22,13 @@ MOST_SHOWN = 4096  # pictures of one session
 SCALE_ROWS = 1000  # samples of the density that say how near its pictures lie
 
 
-def information_gain(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
+def information_gain(
+    items: Embeddings,
+    density: GaussianDensity,
+    memory: ExposureMemory,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """What each picture would teach by itself, [N] bits: the part of it that the pictures seen do not foretell.
 
         gain = 1/2 log2(1 + v(x) / l),    v(x) = 1 - k_x' (K + l W^-1)^-1 k_x,    k(x, y) = exp(-|x - y|^2 / (2 h^2))
@@ -37,6 +44,8 @@ def information_gain(items: Embeddings, density: GaussianDensity, memory: Exposu
     Of a memory beyond MOST_SEEN pictures the nearest ones count. Fewer pictures foretell less, so the gain is then an
     upper bound; pictures left out are many h away. Srinivas et al. (2010); Rasmussen & Williams (2006), equation 2.26.
 
+    progress : called with (parts done, parts), a part being one picture of a large memory's; what it raises ends the computation.
+
     Raises
     ------
     RarityError : different spaces.
@@ -45,7 +54,12 @@ def information_gain(items: Embeddings, density: GaussianDensity, memory: Exposu
     h = scale(density)
     # All at once while the whole memory counts for all of them, else each with the pictures nearest to it.
     parts = items.vectors.split(len(items) if len(memory) <= MOST_SEEN else 1)
-    return torch.cat([_gains(part, *_closest(part, memory), h) for part in parts])
+    gains = []
+    for done, part in enumerate(parts, start=1):
+        gains.append(_gains(part, *_closest(part, memory), h))
+        if progress:
+            progress(done, len(parts))
+    return torch.cat(gains)
 
 
 def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:

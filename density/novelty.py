@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,7 @@ def score_novelty(
     *,
     baseline: Embeddings | None = None,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Novelty:
     """Read every picture under the density and the memory; each by itself, so that their order does not matter.
 
@@ -95,6 +97,7 @@ def score_novelty(
     baseline : unseen pictures to learn S from; without it, the samples that the density was learnt from (see `Unseen`).
         Thousands of them tell copies better than hundreds.
     seed : of the choice among more of them.
+    progress : of `information_gain`, which takes the longest where the memory is large.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def score_novelty(
         local_bits=local_bits,
         surprisal=predictive_surprisal(items, density, memory),
         bayesian_surprise=bayesian_surprise(items, density, memory),
-        information_gain=information_gain(items, density, memory),
+        information_gain=information_gain(items, density, memory, progress=progress),
         nearest=index,
         distance=distance,
         survival=torch.exp2(-local_bits),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_score
+from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_scores
 from .embeddings import Embeddings
 from .errors import RarityError
 
@@ -63,7 +63,7 @@ def measure_variety(embeddings: Embeddings, reference: Embeddings | None = None)
     ------
     RarityError : different spaces; a reference of one picture; a row of length 0.
     """
-    own = (len(embeddings), *(vendi_score(embeddings, order) for order in (1, 2, math.inf)))
+    own = (len(embeddings), *vendi_scores(embeddings))
     if reference is None:
         return Variety(*own, mean_pairwise_distance(embeddings))
     if len(reference) < 2:

@@ -10,6 +10,7 @@ from ..density.score_sheets import novelty_sheet
 from ..density.sheets import contact_sheet
 from ..generators.pictures import join_pictures
 from . import sockets
+from .progress import node_progress
 
 
 class RarityScoreNovelty(io.ComfyNode):
@@ -58,7 +59,7 @@ class RarityScoreNovelty(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, density, exposure=None, baseline=None, images=None):
         memory = exposure if exposure is not None else ExposureMemory(density.space)
-        novelty = score_novelty(embeddings, density, memory, baseline=baseline)
+        novelty = score_novelty(embeddings, density, memory, baseline=baseline, progress=node_progress())
         return io.NodeOutput(novelty.novelty.tolist(), novelty.table(), novelty_sheet(novelty, images), embeddings)
 
 

@@ -47,6 +47,23 @@ def test_score_gives_what_the_library_gives(run, density, candidates, pictures):
     assert bars.shape[0] == 1 and bars.shape != annotated.shape and bars.std() > 0.01
 
 
+def test_scoring_against_a_large_memory_can_be_cancelled_after_every_picture(run, density, baseline, candidates, monkeypatch):
+    from comfy import model_management, utils
+    from rarity.density import information
+
+    monkeypatch.setattr(information, "MOST_SEEN", 50)  # from which on every picture is compared with those nearest to it
+    sent = []
+
+    def cancel_soon(bar, value, total=None, preview=None):
+        sent.append((value, total))
+        model_management.interrupt_current_processing()
+
+    monkeypatch.setattr(utils.ProgressBar, "update_absolute", cancel_soon)
+    with pytest.raises(model_management.InterruptProcessingException):
+        run(nodes.RarityScoreNovelty, embeddings=candidates, density=density, exposure=show(run, baseline))
+    assert sent == [(1, 9)]
+
+
 def test_what_was_shown_is_not_new_again_and_an_empty_memory_changes_nothing(run, density, baseline, candidates):
     def scores(memory):
         given = {"density": density, "exposure": memory, "baseline": baseline}
