@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,7 +28,7 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     """
     x = images.to(torch.float32).permute(0, 3, 1, 2)
     if config.get("do_resize", True):
-        x = _resize(x, config.get("size", 224), config.get("resample", 3), round if config.get("round_size") else int)
+        x = _resize(x, config.get("size", 224), config.get("resample", 3), config.get("round_size", False))
     if config.get("do_center_crop", True):
         x = _crop(x, config.get("crop_size", 224))
     if config.get("do_normalize", True):
@@ -40,14 +38,16 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     return x
 
 
-def _resize(x: Tensor, size, resample: int, whole: Callable[[float], int]) -> Tensor:
+def _resize(x: Tensor, size, resample: int, round_size: bool) -> Tensor:
     height, width = x.shape[-2:]
     if isinstance(size, dict) and "height" in size:
         target = (size["height"], size["width"])
     else:
         short = size["shortest_edge"] if isinstance(size, dict) else size
-        scale = short / min(height, width)
-        target = (short, whole(width * scale)) if height <= width else (whole(height * scale), short)
+        least, most = min(height, width), max(height, width)
+        # Whole numbers, where they are rounded down: 224 / 20 * 45 is a hair less than 504.
+        longer = round(short / least * most) if round_size else short * most // least
+        target = (short, longer) if height <= width else (longer, short)
     if target == (height, width):
         return x
     if resample not in _MODES:

@@ -182,6 +182,7 @@ def test_pictures_are_encoded_as_transformers_does(prior, pipeline):
     ({"height": 12, "width": 20}, {"height": 12, "width": 12}, (24, 24)),
     ({"shortest_edge": 20}, {"height": 16, "width": 16}, (8, 9)),
     ({"shortest_edge": 10}, {"height": 16, "width": 15}, (20, 20)),
+    ({"shortest_edge": 224}, {"height": 224, "width": 504}, (20, 45)),  # 224 / 20 * 45 is a hair less than 504
 ])
 @pytest.mark.parametrize("resample", [2, 3])
 def test_preprocessing_equals_the_image_processor(size, crop, shape, resample):
