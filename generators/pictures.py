@@ -45,7 +45,7 @@ def _resize(x: Tensor, size, resample: int, round_size: bool) -> Tensor:
     else:
         short = size["shortest_edge"] if isinstance(size, dict) else size
         least, most = min(height, width), max(height, width)
-        # Whole numbers, where they are rounded down: 224 / 20 * 45 is a hair less than 504.
+        # Whole numbers, where they are rounded down: 18 / 33 * 55 is a hair less than 30.
         longer = round(short / least * most) if round_size else short * most // least
         target = (short, longer) if height <= width else (longer, short)
     if target == (height, width):

@@ -182,7 +182,8 @@ def test_pictures_are_encoded_as_transformers_does(prior, pipeline):
     ({"height": 12, "width": 20}, {"height": 12, "width": 12}, (24, 24)),
     ({"shortest_edge": 20}, {"height": 16, "width": 16}, (8, 9)),
     ({"shortest_edge": 10}, {"height": 16, "width": 15}, (20, 20)),
-    ({"shortest_edge": 224}, {"height": 224, "width": 504}, (20, 45)),  # 224 / 20 * 45 is a hair less than 504
+    ({"shortest_edge": 18}, {"height": 18, "width": 30}, (33, 55)),  # 18 / 33 * 55 is a hair less than 30
+    ({"shortest_edge": 24}, {"height": 24, "width": 24}, (47, 47)),
 ])
 @pytest.mark.parametrize("resample", [2, 3])
 def test_preprocessing_equals_the_image_processor(size, crop, shape, resample):
