@@ -4,13 +4,16 @@ import pytest
 import torch
 from elsewhere import Elsewhere, elsewhere
 from learning import KINDS, PROMPT, STEPS, digest, learn
-from rarity.density import GaussianDensity
+from rarity.density import GaussianDensity, optimize
+from rarity.generators.baseline import draw_baseline
 from rarity.generators.concept_objectives import OBJECTIVES
 from rarity.generators.concept_sampling import sample_concept
 from rarity.generators.contrast import contrast_guardrail
+from rarity.generators.directions import text_direction
 from rarity.generators.gate import ValidityGate
 from rarity.generators.judges import ContrastJudge
 from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.kandinsky_decoder import DecoderDefaults
 from rarity.generators.openclip import load_open_clip
 from rarity.generators.vlm import VlmJudge
 from tiny_open_clip import NAME, build_tiny_open_clip
@@ -58,6 +61,27 @@ def test_sampling_decoding_and_encoding(both):
     torch.testing.assert_close(drawn[1], drawn[0], **CLOSE)
     for look in (lambda prior: prior.encode_images(pictures).vectors, lambda prior: prior.encode_text(["r", "t"])):
         torch.testing.assert_close(look(there[0]), look(here[0]), **CLOSE)
+
+
+def test_a_kept_baseline_goes_on_there(tiny_kandinsky, tiny_kandinsky_folder, device, tmp_path):
+    here, there = tiny_kandinsky[0], load_kandinsky(tiny_kandinsky_folder, device=device)[0]
+    settings = {"seed": 1, "steps": 2, "batch_size": 4}
+    draw_baseline(here, PROMPT, 3, folder=tmp_path, **settings)
+    kept, _ = draw_baseline(there, PROMPT, 7, folder=tmp_path, **settings)
+    torch.testing.assert_close(kept.vectors, here.sample(PROMPT, 7, seed=1, steps=2).vectors, **CLOSE)
+
+
+def test_optimising_by_words_under_a_gate(tiny_kandinsky, tiny_kandinsky_folder, device, monkeypatch):
+    usual = tiny_kandinsky[0].sample(PROMPT, 60, seed=3, steps=2)
+    density, found = GaussianDensity.fit(usual), []
+    for prior, decoder in (tiny_kandinsky, load_kandinsky(tiny_kandinsky_folder, device=device)):
+        guardrail = contrast_guardrail(prior, usual, PROMPT, ["a letter t"], centred=True)
+        wish = text_direction(prior, "r", "t")
+        monkeypatch.setattr(decoder, "defaults", DecoderDefaults(steps=2))
+        gate = ValidityGate(ContrastJudge(prior, "r", ["t"]), decoder, every=2)
+        found.append(optimize(density, usual.select([0, 1]), 50, (guardrail,), directions=(wish,), steps=2, gate=gate))
+    for read in found[0].readings:
+        torch.testing.assert_close(found[1].readings[read], found[0].readings[read], **CLOSE)
 
 
 def test_learning(tiny_kandinsky, tiny_kandinsky_folder, device):
