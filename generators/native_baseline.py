@@ -71,6 +71,12 @@ class ModelPictures:
                 f"The VAE belongs to another model: it reads latents of {vae.latent_channels} channels, {self.name} makes "
                 f"{latents.latent_channels}. Connect the VAE of the same checkpoint."
             )
+        known = {"sampler": comfy.samplers.SAMPLER_NAMES, "scheduler": comfy.samplers.SCHEDULER_NAMES}
+        for what, name in (("sampler", self.sampler_name), ("scheduler", self.scheduler)):
+            if name not in known[what]:  # ComfyUI takes another scheduler for one it does not know, and says nothing
+                raise RarityError(
+                    f"There is no {what} {name!r} here. Choose one of the menu, or install the pack that it comes from."
+                )
         if self.steps < 1 or not math.isfinite(self.cfg):
             raise RarityError(f"Needed are at least 1 step and a finite cfg, got {self.steps} and {self.cfg}.")
         if min(self.latent_shape[-2:]) < 1:

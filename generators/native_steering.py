@@ -63,7 +63,13 @@ class NativePictures:
     def embed(self, offset: Tensor, rows: range) -> Tensor:
         """The embeddings [n, d] of the pictures `rows`; differentiable in the offset while gradients are on."""
         if torch.is_grad_enabled():
-            return self._see(self._decode(self._sample(offset, rows)))
+            seen = self._see(self._decode(self._sample(offset, rows)))
+            if offset.requires_grad and not seen.requires_grad:
+                raise RarityError(
+                    "What is steered has no part in these pictures: no gradient of theirs reaches it. A range of timesteps or "
+                    "an area may leave it out of every step: widen it, or take more steps."
+                )
+            return seen
         shown = self.pictures(offset, rows)
         return self.eye.encode_images(shown, batch_size=len(shown)).vectors
 

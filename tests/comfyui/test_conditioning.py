@@ -50,8 +50,8 @@ def test_evolution_searches_among_the_wordings_it_is_given(found):
 
 
 def test_whatever_happens_nothing_that_is_connected_changes(found):
-    """After success, a second success, six errors and a cancel of each engine."""
-    assert len(found["unchanged"]) == 10 and all(found["unchanged"])
+    """After success, a second success, seven errors and a cancel of each engine."""
+    assert len(found["unchanged"]) == 11 and all(found["unchanged"])
 
 
 @pytest.mark.parametrize("cause, message", [
@@ -60,6 +60,7 @@ def test_whatever_happens_nothing_that_is_connected_changes(found):
     ("another encoder", "different embedding spaces"),
     ("memory", "GiB, and may take 1e-06"),
     ("ControlNet", "Gradients cannot pass a ControlNet"),
+    ("out of every step", "no part in these pictures"),
     ("not finite", "not finite"),
 ])
 def test_bad_input_says_what_to_do(found, cause, message):

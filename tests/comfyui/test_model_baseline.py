@@ -49,6 +49,8 @@ def test_what_was_stopped_goes_on(found):
     ("batch", "The batch must be at least 1, got 0"),
     ("steps", "at least 1 step"),
     ("cfg", "finite cfg, got 2 and nan"),
+    ("sampler", "There is no sampler 'res_99s' here"),
+    ("scheduler", "There is no scheduler 'bong' here"),
     ("size", "A picture of 4 x 64 is too small: one latent of this VAE is 8 pixels wide"),
     ("vae", "it reads latents of 16 channels, BaseModel makes 4"),
     ("sound", "makes no pictures but latents of 1 dimensions"),

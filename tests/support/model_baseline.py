@@ -107,6 +107,8 @@ def findings(checkpoint, folder):
         "batch": complaint(lambda: draw(batch_size=0)),
         "steps": complaint(lambda: pictures(steps=0)),
         "cfg": complaint(lambda: pictures(cfg=math.nan)),
+        "sampler": complaint(lambda: pictures(sampler_name="res_99s")),
+        "scheduler": complaint(lambda: pictures(scheduler="bong")),
         "size": complaint(lambda: pictures(width=4)),
         "vae": complaint(lambda: pictures(vae=other_vae())),
         "sound": complaint(lambda: pictures(model=with_latents(model, comfy.latent_formats.StableAudio1()))),
