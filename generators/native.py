@@ -44,15 +44,17 @@ class ClipVisionEncoder:
         return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
 
 
-def eye(node: str, placement: Placement, *, prior=None, clip_vision=None, encoder=None):
+def eye(node: str, placement: Placement, **sockets):
     """The one eye that is connected to a node: something with a `space`, and `encode_images` that makes its embeddings.
+
+    sockets : prior, clip_vision and encoder, as many of them as the node has; None where nothing is connected.
 
     Raises
     ------
     RarityError : none or several; an encoder that gives no one vector a picture.
     """
-    given = the_one(node, prior=prior, clip_vision=clip_vision, encoder=encoder)
-    return ClipVisionEncoder(clip_vision, placement) if given is clip_vision else given
+    given = the_one(node, **sockets)
+    return ClipVisionEncoder(given, placement) if given is sockets.get("clip_vision") else given
 
 
 def clip_vision_space(clip_vision) -> EmbeddingSpace:

@@ -41,7 +41,7 @@ def test_both_sockets_or_no_eye_is_an_error(run, model):
     rows = torch.zeros(1, model[0].space.width)
     with pytest.raises(RarityError, match="exactly one of prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds"):
         run(nodes.RarityFromOtherPacks, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
-    with pytest.raises(RarityError, match="prior"):
+    with pytest.raises(RarityError, match="exactly one of prior and clip_vision, got none"):
         run(nodes.RarityFromOtherPacks, prior_latent=rows)
 
 
