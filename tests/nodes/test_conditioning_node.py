@@ -5,7 +5,7 @@ from rarity import nodes
 from rarity.density.errors import RarityError
 
 
-@pytest.mark.parametrize("eyes, got", [({}, "none"), ({"clip_vision": object(), "prior": object()}, "prior and clip_vision")])
+@pytest.mark.parametrize("eyes, got", [({}, "none"), ({"clip_vision": object(), "prior": object()}, "clip_vision and prior")])
 def test_exactly_one_eye_is_connected(run, density, eyes, got):
     with pytest.raises(RarityError, match=f"Optimize Conditioning needs exactly one of .*, got {got}"):
         run(nodes.RarityOptimizeConditioning, model=None, positive=[], negative=[], vae=None, density=density, **eyes)
