@@ -68,7 +68,7 @@ def in_pieces(
             continue
         placement.make_room()
         if len(piece) == 1:
-            raise RarityError(f"There is not enough memory for even one at a time: {complaint} {advice}")
+            raise too_little_memory(complaint, advice)
         size = (len(piece) + 1) // 2
         logger.warning("%d at a time do not fit in memory; going on with %d.", len(piece), size)
 
@@ -80,12 +80,9 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def too_little_memory(complaint: str) -> RarityError:
+def too_little_memory(complaint: str, advice: str = ADVICE) -> RarityError:
     """The error for when not even one at a time fits; `complaint` is what torch said."""
-    return RarityError(
-        f"There is not enough memory for even one at a time: {complaint} Close other programs, "
-        "load the model in half precision, or ask for smaller pictures."
-    )
+    return RarityError(f"There is not enough memory for even one at a time: {complaint} {advice}")
 
 
 def attempt(work: Callable[..., Result], *given) -> tuple[Result | None, str | None]:
