@@ -74,7 +74,7 @@ def originality_table(found: Originality) -> str:
 
 
 def _one_in(bits: float) -> str:
-    return f"1 in {one_in_from_bits(bits):,.0f}" if bits >= 1 else "not new"
+    return f"1 in {one_in_from_bits(bits):,.0f}" if round(bits, 1) >= 1 else "not new"
 
 
 def _first(nearest: list[dict]) -> tuple[str, str, str]:

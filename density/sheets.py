@@ -14,6 +14,7 @@ from .pictures import as_pictures
 MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
 LINE = 17  # of a caption
 NARROWEST, WIDEST = 24, 360  # tiles
+LETTER, READABLE = 8, 16  # of a caption: the pixels of one, and how many always have room
 
 
 def contact_sheet(
@@ -86,7 +87,9 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
     under = 9 + LINE * lines if lines else 10
     most = max(len(images) for _, images, _, _ in panels)
     panel = (width - 2 * MARGIN - GUTTER * (len(panels) - 1)) / len(panels)
-    columns = min(_columns(most, alone=len(panels) == 1), int((panel + GAP) / (NARROWEST + GAP)))
+    longest = max((len(line) for _, _, texts, _ in panels for text in texts or () for line in text.split("\n")), default=0)
+    narrowest = max(NARROWEST, LETTER * min(longest, READABLE))
+    columns = min(_columns(most, alone=len(panels) == 1), int((panel + GAP) / (narrowest + GAP)))
     tile_w = int((panel - GAP * (columns - 1)) / columns)
     tile_h = max(side(tile_w, images.shape[1], images.shape[2]) for _, images, _, _ in panels)
     rows = math.ceil(most / columns)
@@ -104,7 +107,7 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
             page[y - 1 : y + tile_h + 1, x - 1 : x + tile_w + 1] = torch.tensor(rgb(FAINT))
             page[y : y + tile_h, x : x + tile_w] = tile
             for line, text in enumerate(texts[i].split("\n") if texts else ()):
-                text = clip(text, max(8, tile_w // 8))
+                text = clip(text, max(8, tile_w // LETTER))
                 place = (x + tile_w / 2, height - y - tile_h - 16 - LINE * line)
                 write(figure, *place, text, 9.5, SOFT if line else INK, ha="center")
     figure.figimage(page.numpy(), origin="upper")

@@ -10,6 +10,8 @@ from torch import Tensor
 from .calibration import one_in_from_bits
 from .embeddings import Embeddings
 
+ROUNDING = 1e-4  # float32 of a reading at its limit, as guardrails allow it
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
@@ -79,6 +81,16 @@ class Trajectory:
         """How rare each result is, for under its picture: "1 in 1,024"."""
         return [f"1 in {result['one_in']:,.0f}" for result in self.results()]
 
+    def outside(self) -> dict[str, int]:
+        """How many results lie outside what each guardrail allows, of those that any result breaks."""
+        broken = {}
+        for name in [name for name in self.allowed if name in self.readings and name != "validity"]:
+            x = self.readings[name][-1]
+            beyond = (x - x.clamp(*self.allowed[name])).abs() > ROUNDING * x.abs()
+            if beyond.any():
+                broken[name] = int(beyond.sum())
+        return broken
+
     def report(self) -> str:
         """What came out, in a sentence or two."""
         count, in_band = len(self.final), int(self.in_band.sum())
@@ -87,6 +99,10 @@ class Trajectory:
             f"{in_band} of {count} are about 1 in {2**self.target_bits:,.0f} ({self.target_bits:.1f} bits, "
             f"within {self.half_width:g}), {int(inside.sum())} inside every guardrail."
         )
+        if outside := self.outside():
+            text += f" Outside: {', '.join(f'{name} {number}' for name, number in outside.items())}."
+        if "norm" in outside:
+            text += " Theirs is a length that usual samples do not have: take a larger baseline, or dial less."
         if "validity" in self.readings and "validity" in self.allowed:
             threshold = self.allowed["validity"][0]
             valid = int((self.readings["validity"][-1] >= threshold).sum())

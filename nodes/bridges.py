@@ -47,7 +47,7 @@ class RarityToClipVisionOutput(io.ComfyNode):
             description="Hands rare embeddings to Stable Diffusion: unCLIP Conditioning takes them as if they were pictures "
             "that were looked at. One output an embedding, and everything behind it runs once for each.",
             inputs=[
-                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize, for instance."),
+                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize Rarity, for instance."),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
@@ -117,7 +117,7 @@ class RarityToOtherPacks(io.ComfyNode):
             description="Hands rare embeddings to the Kandinsky 2.2 nodes or to the IP-Adapter nodes. One entry an embedding, "
             "and everything behind it runs once for each.",
             inputs=[
-                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize, for instance."),
+                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize Rarity, for instance."),
                 sockets.Prior.Input(
                     "prior", optional=True, tooltip="Connected, the embeddings are checked to be of this Kandinsky's space."
                 ),

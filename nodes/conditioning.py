@@ -23,7 +23,7 @@ def _drawing_inputs():
         ),
         io.Int.Input(
             "one_in",
-            default=1000,
+            default=100,
             min=2,
             max=1000000,
             tooltip="The dial: how rarely the model would make this by itself. "

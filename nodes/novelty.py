@@ -154,7 +154,7 @@ class RarityContactSheet(io.ComfyNode):
                 io.Image.Input("rare", tooltip="The rare pictures, from Decode."),
                 io.Image.Input("usual", optional=True, tooltip="The usual pictures to set beside them."),
                 sockets.Trajectory.Input(
-                    "trajectory", optional=True, tooltip="The trajectory of Optimize: gives each rare picture its caption."
+                    "trajectory", optional=True, tooltip="The trajectory of Optimize Rarity: gives each rare picture its caption."
                 ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The contact sheet, to preview or save.")],

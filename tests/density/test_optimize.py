@@ -232,3 +232,15 @@ def test_wrong_input_is_one_clear_error(baseline, density, contrast):
     ]:
         with pytest.raises(RarityError, match=message):
             call()
+
+
+def test_the_report_names_what_the_results_leave(density, starts):
+    from rarity.density import NormGuardrail
+
+    tight = NormGuardrail(density)
+    tight.low, tight.high = 0.0, 1e-6
+    trajectory = optimize(density, starts, 1000, (tight,), steps=2)
+    assert trajectory.outside() == {"norm": len(starts)}
+    assert f"0 inside every guardrail. Outside: norm {len(starts)}. Theirs is a length" in trajectory.report()
+    inside = optimize(density, starts, 2, steps=2)
+    assert inside.outside() == {} and "Outside" not in inside.report()

@@ -78,3 +78,16 @@ def test_errors_say_what_does_not_fit():
     ):
         with pytest.raises(RarityError, match=message):
             call()
+
+
+def test_captions_of_many_pictures_have_room(monkeypatch):
+    """A hundred small tiles would cut "99 · 14.2 bits"; wider ones do not. Without captions they may be small."""
+    from rarity.density import sheets
+
+    written = []
+    write = sheets.write
+    monkeypatch.setattr(sheets, "write", lambda figure, x, y, text, *given, **told: (written.append(text), write(figure, x, y, text, *given, **told)))
+    captions = [f"{i} · 14.2 bits\n1 in 18,820" for i in range(100)]
+    sheet = sheets.annotated(torch.rand(100, 8, 8, 3), captions, "heading")
+    assert set(written[1:]) == {line for text in captions for line in text.split("\n")}
+    assert sheet.shape[2] == 1200
