@@ -119,6 +119,8 @@ def opened(
     most : bytes that the file may hold, where its kind's own limit is not meant.
     """
     try:
+        if path.is_fifo():  # opening it would wait for somebody to write
+            raise OSError("it is a pipe, not a file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             header, at = _read_header(file, size, path)

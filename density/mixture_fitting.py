@@ -21,7 +21,8 @@ from .statistics import FOLDS
 MIXED = (8, 32)
 CHOSEN_FROM = (2, 4, 8, 16)
 MOST_MODES = 64
-STEPS = 4 * FOLDS + 2  # calls of `tick`: by the fits of four and of three fifths, and by the modes
+CHOICES = len(MIXED) * len(CHOSEN_FROM)
+STEPS = 4 * FOLDS + CHOICES + 1  # calls of `tick`: by the fits of four and of three fifths, and by the modes
 CHOICE_ROWS = 2_000  # held-out rows that K and m are chosen by: the mean gain is known to a few hundredths of a nat
 
 
@@ -57,8 +58,7 @@ def learn_mixture(
     leading = [
         _leading(rows, fit.mean, fit.axes[:, :most], cross.variances(fit, "ppca")[:most]) for fit in cross.others
     ]
-    count, mixed = _choose(leading, fold_of, modes, seed)
-    tick()
+    count, mixed = _choose(leading, fold_of, modes, seed, tick)
 
     w = _leading(rows, fields["mean"], fields["basis"][:, :mixed], fields["variances"][:mixed])
     mixture, settled = learn_modes(w, count, seed)
@@ -101,22 +101,26 @@ def _gain(mixture: Modes, w: Tensor) -> Tensor:
     return mixture.log_peak + 0.5 * (w.square().sum(dim=1) - mixture.depth(w))
 
 
-def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int) -> tuple[int, int]:
+def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int, tick: Callable[[], None]) -> tuple[int, int]:
     """(K, m) with the highest gain over one Gaussian on held-out rows; K is given, or 0 for the best.
 
     Folds are used until CHOICE_ROWS held-out rows have spoken, and modes are learnt from COARSE rows for them. Doubling
-    K ends after two sizes in a row that did not help.
+    K ends after two sizes in a row that did not help. `tick` is called CHOICES times, however many there were to try.
     """
     narrow = min(MIXED[0], leading[0].shape[1])
-    best = (-math.inf, modes, narrow) if modes else (0.0, 1, narrow)
+    best, left = (-math.inf, modes, narrow) if modes else (0.0, 1, narrow), CHOICES
     for mixed in dict.fromkeys(min(m, leading[0].shape[1]) for m in MIXED):
         highest, worse = -math.inf, 0
         for count in (modes,) if modes else CHOSEN_FROM:
             gain = _held_out_gain(leading, fold_of, count, mixed, seed)
+            tick()
+            left -= 1
             best = max(best, (gain, count, mixed), key=lambda found: found[0])
             highest, worse = (gain, 0) if gain > highest else (highest, worse + 1)
             if worse == 2:
                 break
+    for _ in range(left):
+        tick()
     return best[1:]
 
 

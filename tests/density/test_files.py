@@ -314,3 +314,11 @@ def test_no_name_leaves_its_folder(tmp_path, name):
     except RarityError:
         return
     assert path.is_relative_to(tmp_path.resolve()) and path != tmp_path.resolve()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_pipe_is_no_file(tmp_path):
+    """Opening it would wait forever."""
+    os.mkfifo(tmp_path / "d.safetensors")
+    with pytest.raises(RarityError, match="it is a pipe, not a file"):
+        load_density(tmp_path / "d.safetensors")

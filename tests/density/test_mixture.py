@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, MixtureDensity, RarityError
+from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, MixtureDensity, RarityError, mixture_fitting
 from rarity.density.fitting import CrossFit
 from rarity.density.mixture_fitting import learn_mixture
 from rarity.density.modes import COARSE, NARROWEST, TOLERANCE, Modes, learn_modes
@@ -244,3 +244,13 @@ def test_a_mode_that_none_of_the_rows_belongs_to_is_spread_over_all():
     modes = Modes.of_shares(w, shares)
     assert modes.weights[1] < 1e-8 and torch.allclose(modes.means[1], w.mean(0)) and torch.isfinite(modes.factors).all()
     assert modes.thin(200) == 1
+
+
+def test_choosing_modes_can_be_cancelled_between_sizes(space):
+    """It takes most of the time; how many sizes are tried is not known beforehand, but every one is told of."""
+    rows = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    told, tried, gain = [], [], mixture_fitting._held_out_gain
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixture_fitting, "_held_out_gain", lambda *given: (tried.append(len(told)), gain(*given))[1])
+        MixtureDensity.fit(Embeddings(rows, space), progress=lambda done, total: told.append(done))
+    assert len(tried) >= 3 and tried == list(range(tried[0], tried[0] + len(tried))), "one is told of before the next begins"
