@@ -15,7 +15,7 @@ ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 BENCHMARKS = [
     "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling",
-    "concepts", "learning_cost", "conditioning",
+    "concepts", "learning_cost", "conditioning", "rounds", "starts",
 ]
 
 # Each starts a ComfyUI of its own, some with models of gigabytes: no more than two, however many cores there are.

@@ -21,7 +21,11 @@ class RarityOptimize(io.ComfyNode):
             description="Moves usual samples to the rarity you dial, 1 in N, and keeps them inside the guardrails.",
             inputs=[
                 sockets.Density.Input("density", tooltip="What is usual, from Fit Density."),
-                sockets.Embeddings.Input("embeddings", tooltip="The baseline to start from: the one the density was fitted to."),
+                sockets.Embeddings.Input(
+                    "embeddings",
+                    tooltip="Samples to start from: the baseline the density was fitted to. "
+                    "Where it is small, better new ones: the same prompt with another seed.",
+                ),
                 io.Int.Input(
                     "one_in",
                     default=1000,

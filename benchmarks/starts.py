@@ -1,0 +1,87 @@
+"""Is what was steered to 1 in N truly that rare? On normal distributions, where the truth is known.
+
+    python benchmarks/starts.py [--json FILE] [--width D] [--each 1 4 16 64 256]
+
+A density learnt from n samples is calibrated on samples that it was not learnt from. Steering begins either with samples of its own
+baseline, as the nodes do when one Sample Prior feeds both inputs, or with new ones. With few samples a dimension the two differ: a
+sample that was learnt from lies where the density has learnt to expect it, and has further to go to look as rare as a new one would.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, choose_starts, optimize
+from targets import write_json
+from torch import Tensor
+from tqdm import tqdm
+
+ASKED = (10, 100, 1000)
+COUNT, NEW, KNOWN = 32, 2000, 400_000
+
+
+class World:
+    """Normal embeddings with spreads i^-power along their axes, and how rare any point truly is."""
+
+    def __init__(self, width: int, power: float):
+        self.draws = torch.Generator().manual_seed(0)
+        self.spread = torch.arange(1, width + 1).float() ** -power
+        self.mean = self.spread.norm() * 1.5 * torch.nn.functional.normalize(torch.randn(width, generator=self.draws), dim=0)
+        self.space = EmbeddingSpace("normal", "0" * 12, width)
+        self.known = self._distance(self.draw(KNOWN).vectors).sort().values
+
+    def draw(self, count: int) -> Embeddings:
+        rows = torch.randn(count, len(self.spread), generator=self.draws)
+        return Embeddings(self.mean + rows * self.spread, self.space)
+
+    def bits(self, x: Tensor) -> Tensor:
+        """-log2 of the share of all points that lie further out, at most log2(KNOWN)."""
+        further = (KNOWN - torch.searchsorted(self.known, self._distance(x))).clamp_min(1)
+        return -(further / KNOWN).log2()
+
+    def _distance(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.spread).square().sum(dim=1)
+
+
+def measure(world: World, count: int) -> list[dict]:
+    """Rows for one size of the baseline: both kinds of starts."""
+    baseline, new = world.draw(count), world.draw(NEW)
+    density = GaussianDensity.fit(baseline)
+    rows = []
+    for kind, source in (("its own baseline", baseline), ("new samples", new)):
+        starts = choose_starts(source, density, COUNT, "rarer", seed=0)
+        results = [optimize(density, starts, one_in) for one_in in ASKED]
+        rows.append({
+            "samples a dimension": count / world.space.width,
+            "components": density.components,
+            "starts": kind,
+            "true bits": [float(world.bits(result.final.vectors).median()) for result in results],
+            "inside": [float(result.accepted.double().mean()) for result in results],
+        })
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows there, too")
+    parser.add_argument("--width", type=int, default=128, metavar="D")
+    parser.add_argument("--each", type=float, nargs="+", default=[1, 4, 16, 64, 256], metavar="X", help="samples a dimension")
+    options = parser.parse_args()
+    table = []
+    for power in (0.5, 1.0):
+        world = World(options.width, power)
+        for each in tqdm(options.each, desc=f"spreads i^-{power:g}", disable=None):
+            table += [{"power": power, **row} for row in measure(world, max(50, round(each * options.width)))]
+    asked = "".join(f"{f'{math.log2(one_in):.1f} asked':>12}" for one_in in ASKED)
+    print(f"\n{'spreads':10}{'a dimension':>12}{'components':>12}  {'starts':18}{asked}")
+    for row in table:
+        print(f"i^-{row['power']:<7g}{row['samples a dimension']:12.1f}{row['components']:12}  {row['starts']:18}"
+              + "".join(f"{bits:12.1f}" for bits in row["true bits"]))
+    print(f"true bits: median of {COUNT} results, by the distribution itself; {math.log2(KNOWN):.1f} is the most that can be told.")
+    write_json(options.json, settings={"width": options.width, "asked": ASKED}, rows=table, targets=[])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The benchmark of starts: its truth, and that new samples are the better starts where samples are few."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def module(benchmark_module):
+    return benchmark_module("starts")
+
+
+def test_the_truth_is_the_share_that_lies_further_out(module):
+    world = module.World(16, 0.5)
+    bits = world.bits(world.draw(20_000).vectors)
+    for one_in in (2, 16, 256):  # three standard errors of a share of 20,000, about
+        assert float((bits >= torch.tensor(float(one_in)).log2()).double().mean()) == pytest.approx(1 / one_in, rel=0.03 * one_in**0.5)
+
+
+def test_with_few_samples_new_starts_come_out_nearer_to_what_was_asked(module):
+    own, new = module.measure(module.World(48, 0.5), 4 * 48)
+    asked = [3.3, 6.6, 10.0]
+    assert [row["starts"] for row in (own, new)] == ["its own baseline", "new samples"]
+    missed = [max(abs(got - bits) for got, bits in zip(row["true bits"], asked, strict=True)) for row in (own, new)]
+    assert missed[1] < 3 < missed[0]
