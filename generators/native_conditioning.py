@@ -136,6 +136,7 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
             offset = torch.zeros(generator.size, requires_grad=True)
             torch.autograd.grad(generator.embed(offset, rows).sum(), offset)
 
+    generator.load()  # so that the weights are not taken for a part of the gradient
     before = in_use(device)
     with PeakMemory(device) as peak:
         for _ in in_pieces(range(1), 1, try_one, generator.placement, ADVICE):

@@ -52,6 +52,12 @@ class NativePictures:
         if len(self.drawing.latent_shape) != 3:
             raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 
+    def load(self) -> None:
+        """Bring every model that gradients pass to where it runs, as far as there is room."""
+        patchers = [self.drawing.model, self.drawing.vae.patcher, self.eye.clip_vision.patcher]
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(patchers)
+
     def change(self, offset: Tensor) -> Tensor:
         """What an offset adds to the condition, [k]."""
         return self.basis * offset if self.basis.dim() == 1 else self.basis @ offset
