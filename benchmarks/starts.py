@@ -2,14 +2,15 @@
 
     python benchmarks/starts.py [--json FILE] [--width D] [--each 1 4 16 64 256]
 
-A density learnt from n samples is calibrated on samples that it was not learnt from. Steering begins either with samples of its own
-baseline, as the nodes do when one Sample Prior feeds both inputs, or with new ones. With few samples a dimension the two differ: a
-sample that was learnt from lies where the density has learnt to expect it, and has further to go to look as rare as a new one would.
+Steering begins either with samples of the density's own baseline, as the nodes do when one Sample Prior feeds both inputs, or with
+new ones; with samples that are rare already ("rarer", as the node does) or with any ("usual"). A sample that was learnt from lies
+where the density has learnt to expect it: it is moved as far as is rare among its like, not among new samples.
 """
 from __future__ import annotations
 
 import argparse
 import math
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -46,17 +47,17 @@ class World:
 
 
 def measure(world: World, count: int) -> list[dict]:
-    """Rows for one size of the baseline: both kinds of starts."""
+    """Rows for one size of the baseline: starts that are rare already and any, of its own and new."""
     baseline, new = world.draw(count), world.draw(NEW)
     density = GaussianDensity.fit(baseline)
     rows = []
-    for kind, source in (("its own baseline", baseline), ("new samples", new)):
-        starts = choose_starts(source, density, COUNT, "rarer", seed=0)
+    for kind, (whose, source) in product(("rarer", "usual"), (("its own", baseline), ("new", new))):
+        starts = choose_starts(source, density, COUNT, kind, seed=0)
         results = [optimize(density, starts, one_in) for one_in in ASKED]
         rows.append({
             "samples a dimension": count / world.space.width,
             "components": density.components,
-            "starts": kind,
+            "starts": f"{kind}, {whose}",
             "true bits": [float(world.bits(result.final.vectors).median()) for result in results],
             "inside": [float(result.accepted.double().mean()) for result in results],
         })

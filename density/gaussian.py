@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, split, steps
+from .moments import CHUNK
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
@@ -84,6 +86,12 @@ class GaussianDensity:
     def components(self) -> int:
         """k, the number of directions with a variance of their own."""
         return len(self.variances)
+
+    @cached_property
+    def own_calibration(self) -> Calibration:
+        """Bits of a D2 among the samples that were learnt from: for these, and for what is moved from them (`own_samples`)."""
+        with plain():
+            return Calibration.fit(torch.cat([self.score(rows) for rows in self.statistics.rows.split(CHUNK)]))
 
     @classmethod
     def fit(
@@ -168,7 +176,7 @@ class GaussianDensity:
         return -0.5 * (_log_volume(self.variances, self.residual_variance, len(self.mean)) + self.score(x))
 
     def bits(self, x: Tensor) -> Tensor:
-        """Calibrated surprisal, [N]: 10 bits is 1 in 1,024."""
+        """Calibrated surprisal of new samples, [N]: 10 bits is 1 in 1,024."""
         return self.calibration.bits(self.score(x).detach())
 
     def one_in(self, x: Tensor) -> Tensor:

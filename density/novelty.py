@@ -15,6 +15,7 @@ from .embeddings import Embeddings
 from .exposure import Belief, ExposureMemory
 from .gaussian import GaussianDensity
 from .information import information_gain
+from .own_samples import calibration_for
 from .separation import Unseen
 from .tables import text_table
 
@@ -106,7 +107,7 @@ def score_novelty(
     density.space.require_same(items.space, "pictures to score")
     if baseline is not None:
         density.space.require_same(baseline.space, "baseline")
-    x, belief, calibration = items.vectors.double(), memory.belief(density), density.calibration
+    x, belief, calibration = items.vectors.double(), memory.belief(density), calibration_for(density, items)
     score = density.score(x)
     about = _about(belief, density, x) if memory.n_eff else score
     global_bits = calibration.bits(about)

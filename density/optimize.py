@@ -17,6 +17,7 @@ from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
+from .own_samples import BEGAN, are_own, calibration_for, name_of
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import generator, ordinary
@@ -54,10 +55,11 @@ def optimize(
                        inside them             g = PULL * the part of u_start along the shell, and the directions' wishes,
         v <- MOMENTUM v + (1 - MOMENTUM) g,   u <- cos(t) u + sin(t) v / |v|,   t = step_size (1 - step / steps) |v|
 
-    Rarity and residual hold by construction at every step; gradients pass through the guardrails' penalties and the
+    Starts that the density has learnt from are brought as far out as is that rare among these (`own_samples`), others as
+    far as among new samples. Rarity and residual hold by construction at every step; gradients pass through the guardrails' penalties and the
     directions only. In a mixture the rays leave the centre of a start's own mode (`MixtureShell`); the rest is the same.
     Each sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to what is
-    wished for and to its start. The residual r stays as it was, shortened where it alone is beyond a residual guardrail.
+    wished for and to its start. The residual r keeps its direction, and its share of D2 as far as a residual guardrail allows.
 
     With a gate the best point counts only where the gate says Yes to it. After a No inside the guardrails the sample goes
     on with no velocity: from the point that was valid last, with half the step; before there is one, from a point turned by
@@ -165,7 +167,11 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
 
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
     tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
-    shell = shell_of(density, ordinary(starts.vectors), tightest, density.score_at(bits), seed)
+    calibration = calibration_for(density, starts)
+    source = {**starts.source, "kind": "rare", "bits": bits}
+    if are_own(density, starts).all():
+        source[BEGAN] = name_of(density)
+    shell = shell_of(density, ordinary(starts.vectors), tightest, calibration.score_at(bits), seed)
     wishes = Wishes(density, directions) if directions else None
     wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
 
@@ -181,13 +187,13 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
         kept_steps.append(step)
         kept.append(rows)
         said = {} if validity is None else {"validity": validity}
-        readings.append(read_all(density, chain, wishes, rows.vectors) | said)
+        readings.append(read_all(density, chain, wishes, rows.vectors, calibration) | said)
 
     def ask(step: int, rows: Embeddings) -> Tensor | None:
         return gate and gate.validity_of(rows, progress and (lambda *_: progress(step, steps)))
 
     def placed(u: Tensor) -> Embeddings:
-        return Embeddings(shell.place(u), starts.space, starts.labels, {**starts.source, "kind": "rare", "bits": bits})
+        return Embeddings(shell.place(u), starts.space, starts.labels, source)
 
     answers = Answers(gate, start, seed) if gate and gate.on_no != "go on" else None
     every = gate.every if gate else keep_every

@@ -12,6 +12,7 @@ from .drawing import ACCENT, DOTS, FAINT, INK, SOFT, clip, new_figure, render, w
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
+from .own_samples import calibration_for
 from .trajectory import Trajectory
 
 HUB = 0.3  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
@@ -71,8 +72,10 @@ def _draw_map(axes, density, baseline, trajectory, size) -> None:
     from matplotlib.patches import Annulus, Circle
 
     held_out = density.calibration.bits(density.calibration.scores)
-    bits = [density.bits(baseline.vectors) if baseline is not None else held_out]
-    bits += [trajectory.readings["bits"][-1], torch.tensor([trajectory.band[1]])] if trajectory is not None else []
+    usual = _bits(density, baseline, baseline) if baseline is not None else held_out
+    steps = trajectory.embeddings if trajectory is not None else ()
+    rare = [_bits(density, step, trajectory.start) for step in steps]
+    bits = [usual, rare[-1], torch.tensor([trajectory.band[1]])] if trajectory is not None else [usual]
     reach = min(max(float(b.max()) for b in bits) + 0.7, 30.0) + HUB
     plane = _plane(density, trajectory)
     axes.set(xlim=(-1.01, 1.01), ylim=(-1.01, 1.01), aspect="equal")
@@ -82,12 +85,12 @@ def _draw_map(axes, density, baseline, trajectory, size) -> None:
         low, high = ((edge + HUB) / reach for edge in trajectory.band)
         axes.add_patch(Annulus((0, 0), high, high - low, facecolor=ACCENT, alpha=0.14, linewidth=0))
     if baseline is not None:
-        angle, radius = _polar(density, plane, baseline.vectors, reach)
+        angle, radius = _polar(density, plane, baseline, usual, reach)
     else:  # the golden angle spreads them evenly
         angle, radius = torch.arange(len(held_out)) * math.pi * (3 - math.sqrt(5)), (held_out + HUB) / reach
     dot = min(max(7000 / len(radius), 2.5), 16)
     axes.scatter(radius * angle.cos(), radius * angle.sin(), s=dot, color=DOTS, alpha=0.6, linewidths=0)
-    path = [_polar(density, plane, step.vectors, reach) for step in trajectory.embeddings] if trajectory is not None else []
+    path = [_polar(density, plane, step, far, reach) for step, far in zip(steps, rare, strict=True)]
     along = _free_direction(path[-1][0]) if path else (0.0, 1.0)
     rings = [10**e for e in range(1, 8) if math.log2(10**e) + HUB < reach - 0.3]
     for one_in in rings:
@@ -118,10 +121,15 @@ def _plane(density: GaussianDensity, trajectory: Trajectory | None) -> Tensor:
     return plane * plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)).sign()
 
 
-def _polar(density: GaussianDensity, plane: Tensor, x: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+def _bits(density: GaussianDensity, rows: Embeddings, began: Embeddings) -> Tensor:
+    """Bits of rows [N] that were moved from other rows, or from nowhere else."""
+    return calibration_for(density, began).bits(density.score(rows.vectors))
+
+
+def _polar(density: GaussianDensity, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float) -> tuple[Tensor, Tensor]:
     """Angle in the plane and radius on the map, [N] each."""
-    across, up = (density.whiten(x)[0] @ plane).T
-    return torch.atan2(up, across), ((density.bits(x) + HUB) / reach).clamp_max(1)
+    across, up = (density.whiten(rows.vectors)[0] @ plane).T
+    return torch.atan2(up, across), ((bits + HUB) / reach).clamp_max(1)
 
 
 def _free_direction(angles: Tensor) -> tuple[float, float]:
@@ -147,12 +155,12 @@ def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
 def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit) -> None:
     """One strip a reading: a grey histogram of the usual samples, an accent tick for every rare one."""
     readers = {
-        "Rarity (bits)": density.bits,
-        "Likeness to the typical sample (cosine)": lambda x: (
-            normalize(x.double(), dim=1) @ normalize(density.mean, dim=0)
+        "Rarity (bits)": lambda rows, began: _bits(density, rows, began),
+        "Likeness to the typical sample (cosine)": lambda rows, _: (
+            normalize(rows.vectors.double(), dim=1) @ normalize(density.mean, dim=0)
         ),
-        "Length of the embedding": lambda x: x.double().norm(dim=1),
-        "Outside the model's main directions (residual)": density.residual,
+        "Length of the embedding": lambda rows, _: rows.vectors.double().norm(dim=1),
+        "Outside the model's main directions (residual)": lambda rows, _: density.residual(rows.vectors),
     }
     held_out = {
         "Rarity (bits)": density.calibration.bits(density.calibration.scores),
@@ -160,8 +168,8 @@ def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit
     }
     rows = []
     for name, read in readers.items():
-        usual = read(baseline.vectors) if baseline is not None else held_out.get(name)
-        rows.append((name, usual, read(trajectory.final.vectors) if trajectory is not None else None))
+        usual = read(baseline, baseline) if baseline is not None else held_out.get(name)
+        rows.append((name, usual, read(trajectory.final, trajectory.start) if trajectory is not None else None))
     rows = [row for row in rows if row[1] is not None or row[2] is not None]
     step = (top - 0.02) / max(len(rows), 4)
     for i, (name, usual, rare) in enumerate(rows):

@@ -9,22 +9,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .calibration import Calibration
 from .directions import Wishes
 from .embeddings import Embeddings
 from .gates import Gate
 from .gaussian import GaussianDensity
 from .guardrails import AnchorGuardrail, Guardrail
+from .own_samples import RowCalibration
 from .trajectory import Trajectory, stack
 
 
 def read_all(
-    density: GaussianDensity, chain: tuple[Guardrail, ...], wishes: Wishes | None, x: Tensor
+    density: GaussianDensity,
+    chain: tuple[Guardrail, ...],
+    wishes: Wishes | None,
+    x: Tensor,
+    calibration: Calibration | RowCalibration | None = None,
 ) -> dict[str, Tensor]:
-    """Every reading of embeddings x, name -> [N]."""
+    """Every reading of embeddings x, name -> [N]; the bits as new samples have them, or by another calibration."""
     x = x.double()
     anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
     readings = {
-        "bits": density.bits(x),
+        "bits": (calibration or density.calibration).bits(density.score(x).detach()),
         "t2": density.t2(x),
         "residual": density.residual(x),
         "norm": x.norm(dim=1),

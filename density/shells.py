@@ -15,16 +15,22 @@ from .tensors import normal_rows
 MOST_ROUNDS, CLOSE = 60, 1e-11
 
 
-def shell(density: GaussianDensity, x: Tensor, limit: float, target: float, seed: int) -> GaussianShell | MixtureShell:
-    """The shell of a density on which rows x [N, d] are moved: `start` [N, k] of unit length, `place`, `pull_back`."""
+def shell(
+    density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int
+) -> GaussianShell | MixtureShell:
+    """The shell on which rows x [N, d] are moved, its score for all or of each, [N, 1]: `start` [N, k] of unit length, `place`,
+    `pull_back`."""
     kind = MixtureShell if isinstance(density, MixtureDensity) else GaussianShell
     return kind(density, x, limit, target, seed)
 
 
 class GaussianShell:
-    """All points of score `target` around a Gaussian, each row with the residual it has: a sphere in whitened w.
+    """All points of score `target` around a Gaussian, each row with a residual of its own: a sphere in whitened w.
 
-        D2 = |w|^2 + |r|^2 / sigma2 = target,    w = radius u
+        D2 = |w|^2 + |r|^2 / sigma2 = target,    w = radius u,    r = r_x sqrt(target / D2(x))
+
+    The residual grows as the row moves outwards: it keeps its share of D2. Rare samples are so by both, and with the
+    residual as it was, all that makes a row rarer would have to come of w.
 
     Parameters
     ----------
@@ -32,10 +38,10 @@ class GaussianShell:
         usual share of the target.   seed : direction of a row at the very centre.
     """
 
-    def __init__(self, density: GaussianDensity, x: Tensor, limit: float, target: float, seed: int):
+    def __init__(self, density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
         self.density = density
         w, r = density.whiten(x)
-        self.r = _shorten(r, density, limit, target)
+        self.r = _scaled(r, density.score(x)[:, None], target, density, limit)
         # The residual counts towards the rarity, so the rest of D2 is the radius.
         self.radius = (target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
         self.start = _directions(w, seed)
@@ -65,7 +71,7 @@ class MixtureShell:
     tells that they are not where they should be.
     """
 
-    def __init__(self, density: MixtureDensity, x: Tensor, limit: float, target: float, seed: int):
+    def __init__(self, density: MixtureDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
         self.density = density
         means, self.factors = density.modes.means, density.modes.factors
         self.mixed = m = means.shape[1]
@@ -77,9 +83,10 @@ class MixtureShell:
         self.apart = torch.einsum("nkm,kml->nkl", self.mean[:, None] - means, self.factors)
         self.depth = self.alone + self.apart.square().sum(dim=2)
         centre = -2 * (-self.depth / 2).logsumexp(dim=1, keepdim=True)
-        self.r = _shorten(r, density, limit, (target - centre).clamp_min(0))
-        self.room = target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance
         v = torch.cat([own[torch.arange(len(w)), mode], w[:, m:]], dim=1)
+        out = v.square().sum(dim=1, keepdim=True) + r.square().sum(dim=1, keepdim=True) / density.residual_variance
+        self.r = _scaled(r, out, (target - centre).clamp_min(0), density, limit)
+        self.room = target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance
         self.inner = (self.room - self.alone[mode, None]).clamp_min(0).sqrt()
         self.shellless, self.distance = centre >= self.room, v.norm(dim=1, keepdim=True)
         self.start = _directions(v, seed)
@@ -148,12 +155,16 @@ class MixtureShell:
         return torch.where(self.shellless, self.distance, rho)
 
 
-def _shorten(r: Tensor, density: GaussianDensity, limit: float, room: float | Tensor) -> Tensor:
-    """Residuals no longer than the limit, and than the residual's usual share of the score there is room for."""
+def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDensity, limit: float) -> Tensor:
+    """Residuals r of rows of a score [N, 1] as they are where there is room for another score, the same share of it.
+
+    No longer than the limit, and than the residual's usual share.
+    """
     d, k = density.basis.shape
-    share = density.residual_variance * torch.as_tensor(room, dtype=torch.float64) * (d - k) / d
+    room = torch.as_tensor(room, dtype=torch.float64)
     q = r.square().sum(dim=1, keepdim=True)
-    return r * (share.clamp_max(limit) / q.clamp_min(1e-300)).sqrt().clamp_max(1)
+    most = (density.residual_variance * room * (d - k) / d).clamp_max(limit)
+    return r * torch.minimum(room / score.clamp_min(1e-300), most / q.clamp_min(1e-300)).sqrt()
 
 
 def _directions(w: Tensor, seed: int) -> Tensor:

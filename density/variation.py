@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .embeddings import Embeddings
+from .embeddings import Embeddings, common
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail
 from .optimize import optimize
+from .own_samples import BEGAN
 from .tensors import normal_rows, plain
 from .trajectory import Trajectory
 
@@ -62,7 +63,7 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
         x = torch.stack([density.unwhiten(*pair) for pair in zip(w, r, strict=True)]).float()
         x[0], x[-1] = a.vectors, b.vectors
         vectors = x.transpose(0, 1).flatten(0, 1)
-    return Embeddings(vectors, a.space, (), {**a.source, "kind": "variations"})
+    return Embeddings(vectors, a.space, (), {**common([a.source, b.source]), "kind": "variations"})
 
 
 def variations(
@@ -117,6 +118,7 @@ def variations(
         across_w, across_r = ways.split([w.shape[1], r.shape[1]], dim=1)
         turned = density.unwhiten(_turn(w, how_far, across_w), _turn(r, how_far, across_r, density.basis))
     source = {**pictures.source, "kind": "variations", "how_far": float(how_far)}
+    source.pop(BEGAN, None)  # turned, they are where nothing was learnt from
     starts = Embeddings(turned, density.space, (), source)
     made = optimize(density, starts, one_in, guardrails, seed=seed, **settings)
     own = normalize(w, dim=1)

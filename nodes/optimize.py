@@ -24,7 +24,7 @@ class RarityOptimize(io.ComfyNode):
                 sockets.Embeddings.Input(
                     "embeddings",
                     tooltip="Samples to start from: the baseline the density was fitted to. "
-                    "Where it is small, better new ones: the same prompt with another seed.",
+                    "Results of other samples come out rarer than dialled where the baseline is small.",
                 ),
                 io.Int.Input(
                     "one_in",

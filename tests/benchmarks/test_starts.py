@@ -1,4 +1,4 @@
-"""The benchmark of starts: its truth, and that new samples are the better starts where samples are few."""
+"""The benchmark of starts: its truth, and that results are about as rare as asked where samples are few."""
 
 import pytest
 import torch
@@ -16,9 +16,9 @@ def test_the_truth_is_the_share_that_lies_further_out(module):
         assert float((bits >= torch.tensor(float(one_in)).log2()).double().mean()) == pytest.approx(1 / one_in, rel=0.03 * one_in**0.5)
 
 
-def test_with_few_samples_new_starts_come_out_nearer_to_what_was_asked(module):
-    own, new = module.measure(module.World(48, 0.5), 4 * 48)
+def test_with_few_samples_either_start_comes_out_about_as_rare_as_asked(module):
+    own, new, *_ = rows = module.measure(module.World(48, 0.5), 4 * 48)
     asked = [3.3, 6.6, 10.0]
-    assert [row["starts"] for row in (own, new)] == ["its own baseline", "new samples"]
+    assert [row["starts"] for row in rows] == ["rarer, its own", "rarer, new", "usual, its own", "usual, new"]
     missed = [max(abs(got - bits) for got, bits in zip(row["true bits"], asked, strict=True)) for row in (own, new)]
-    assert missed[1] < 3 < missed[0]
+    assert max(missed) < 3

@@ -27,7 +27,7 @@ LESS = {
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 64, "height": 64},
     "StableCascade_EmptyLatentImage": {"width": 256, "height": 256},
-    "RarityOptimize": {"count": 3, "steps": 10, "one_in": 20},
+    "RarityOptimize": {"count": 3, "steps": 10, "one_in": 1000},
     "RarityRankImages": {"floor": 0.0},
 }
 WORKFLOWS = ["sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "rank_any_graph"]

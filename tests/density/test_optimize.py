@@ -18,9 +18,18 @@ from rarity.density import (
 )
 
 
-@pytest.fixture(scope="module", params=["usual", "rarer"])
-def starts(request, baseline, density):
+@pytest.fixture(scope="module", params=["usual", "rarer", "new"])
+def starts(request, mixture, baseline, density):
+    """Samples that the density has learnt from, and others."""
+    if request.param == "new":
+        return choose_starts(mixture(500, 8), density, 48, seed=2)
     return choose_starts(baseline, density, 48, request.param, seed=2)
+
+
+@pytest.fixture(scope="module")
+def calibration(density, starts):
+    """The one that rows are read by which began in the starts."""
+    return density.calibration if starts.source["seed"] == 8 else density.own_calibration
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +37,20 @@ def chain(baseline, density, contrast):
     return (contrast, AnchorGuardrail.from_baseline(baseline), ResidualGuardrail(density, 95))
 
 
-def test_every_sample_lands_on_the_target_inside_every_guardrail(density, starts, chain):
+def test_every_sample_lands_on_the_target_inside_every_guardrail(density, starts, calibration, chain):
     trajectory = optimize(density, starts, 1000, chain)
-    assert torch.allclose(density.bits(trajectory.final.vectors), torch.tensor(math.log2(1000)).double(), atol=1e-3)
+    assert torch.allclose(calibration.bits(density.score(trajectory.final.vectors)), torch.tensor(math.log2(1000)).double(), atol=1e-3)
     assert trajectory.in_band.all() and trajectory.accepted.all()
     for rail in (*chain, NormGuardrail(density)):
         assert rail.accepts(trajectory.final.vectors).all(), rail.name
 
 
 @pytest.mark.parametrize("one_in", [2, 10, 300, 100_000, 10_000_000])
-def test_any_allowed_rarity_is_hit(density, starts, one_in):
+def test_any_allowed_rarity_is_hit(density, starts, calibration, one_in):
     trajectory = optimize(density, starts, one_in, steps=20)
     target = math.log2(one_in)
     assert trajectory.in_band.all()
-    assert (density.bits(trajectory.final.vectors) - target).abs().max() < (1e-3 if one_in > 10 else 0.01)
+    assert (calibration.bits(density.score(trajectory.final.vectors)) - target).abs().max() < (1e-3 if one_in > 10 else 0.01)
     assert trajectory.extrapolated == (one_in > 2001)
 
 
@@ -61,14 +70,14 @@ def test_results_stay_near_their_own_starts_and_varied(density, starts, contrast
     assert ((after @ after.T).fill_diagonal_(0).sum() / (48 * 47)) < 0.55
 
 
-def test_a_start_that_needs_no_step_only_moves_outwards(density, starts):
+def test_a_start_that_needs_no_step_only_moves_outwards(density, starts, calibration):
     """Without guardrails in reach, the pull keeps the direction: the radial scaling, literally."""
     trajectory = optimize(density, starts, 4, steps=10)
     w, r = density.whiten(trajectory.final.vectors)
     w0, _ = density.whiten(starts.vectors)
     assert torch.nn.functional.cosine_similarity(w, w0).median() > 1 - 1e-9
     d2 = w.square().sum(1) + r.square().sum(1) / density.residual_variance
-    assert torch.allclose(d2, torch.tensor(density.score_at(2.0)).double(), rtol=1e-5)
+    assert torch.allclose(d2, torch.tensor(calibration.score_at(2.0)).double(), rtol=1e-5)
 
 
 def test_a_residual_beyond_its_limit_is_shortened(density, baseline):
@@ -107,13 +116,13 @@ def test_the_best_point_is_kept(density, starts, contrast):
     assert (broken.diff() <= 0).all() and broken[-1] == 0
 
 
-def test_the_trajectory_reads_what_it_holds(density, starts, chain):
+def test_the_trajectory_reads_what_it_holds(density, starts, calibration, chain):
     trajectory = optimize(density, starts, 1000, chain, steps=25, keep_every=10)
     assert trajectory.steps == (0, 10, 20, 25) and len(trajectory.embeddings) == 4
     assert torch.equal(trajectory.start.vectors, starts.vectors)
     assert {"bits", "t2", "residual", "norm", "anchor_cosine", "contrast", "anchor"} <= set(trajectory.readings)
     for i, step in enumerate(trajectory.embeddings):
-        assert torch.equal(trajectory.readings["bits"][i], density.bits(step.vectors))
+        assert torch.equal(trajectory.readings["bits"][i], calibration.bits(density.score(step.vectors)))
         assert torch.equal(trajectory.readings["contrast"][i], chain[0].reading(step.vectors))
     result = trajectory.results()[0]
     assert set(result) == {"bits", "one_in", "in_band", "residual", "anchor_cosine"}

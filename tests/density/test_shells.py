@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 
 def with_modes(density, modes):
     """A mixture around a fitted Gaussian with given modes, calibrated on its own draws."""
-    mixture = MixtureDensity(modes=modes, **{**vars(density), "estimator": "mixture"})
+    fields = {name: value for name, value in vars(density).items() if name != "own_calibration"}
+    mixture = MixtureDensity(modes=modes, **{**fields, "estimator": "mixture"})
     mixture.calibration = Calibration.fit(mixture.score(mixture.sample(4000, 7).vectors))
     return mixture
 
@@ -63,6 +64,19 @@ def test_the_own_mode_is_the_most_responsible_by_the_literal_formula(kinds, draw
             heights.append(float(weight.log() + own))
         assert torch.equal(centre, modes.means[max(range(3), key=heights.__getitem__)])
     assert len(shell(kinds, drawn.vectors, 10.0).mean.unique(dim=0)) == 3
+
+
+def test_the_residual_keeps_its_share_as_far_as_it_may(density, baseline):
+    x, target = baseline.vectors[:50].double(), density.score_at(9.0)
+    _, r = density.whiten(x)
+    own = r * (target / density.score(x)).sqrt()[:, None]
+    usual = density.residual_variance * target * (16 - density.components) / 16
+    for limit, most in ((math.inf, usual), (usual / 2, usual / 2)):
+        expected = own * (most / own.square().sum(dim=1)).sqrt().clamp_max(1)[:, None]
+        there = GaussianShell(density, x, limit, target, 0)
+        assert torch.allclose(there.r, expected, rtol=1e-9)
+        assert ((there.r - own).norm(dim=1) < 1e-9).any() and ((there.r - own).norm(dim=1) > 1e-3).any()
+        assert torch.allclose(density.score(there.place(there.start)), torch.tensor(target, dtype=torch.float64), rtol=1e-9)
 
 
 def test_one_standard_mode_is_the_gaussian(density, baseline):
