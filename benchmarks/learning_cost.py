@@ -1,6 +1,6 @@
 """What one iteration of learning a concept costs at full size: seconds, peak memory, multiply-adds, share of the machine's peak.
 
-    python benchmarks/learning_cost.py [--json FILE] [--batches 1 8] [--layers N] [--iterations N]
+    python benchmarks/learning_cost.py [--json FILE] [--batches 1 8] [--layers N] [--iterations N] [--devices cpu cuda]
 
 A prior as large as Kandinsky 2.2's (20 layers, width 2048, 32 heads, 1280-d embeddings) with random weights learns a LoRA of rank 10 through
 5 prior steps, guided, with gradients through all of them: `learn_concept` as it is. A batch of 1 is the published setting, 8 the
@@ -18,7 +18,7 @@ from prior_sampling import HEADS, PROMPT, WIDTH, gemm_peak, real_width
 from rarity.density import Embeddings, GaussianDensity
 from rarity.generators.concept import learn_concept
 from rarity.generators.kandinsky_prior import Prior
-from targets import show_targets, write_json
+from targets import add_devices, show_targets, write_json
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -138,11 +138,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="N")
     parser.add_argument("--layers", type=int, default=LAYERS, metavar="N")
     parser.add_argument("--iterations", type=int, default=1, metavar="N", help="on the CPU (50 on a GPU)")
+    add_devices(parser)
     options = parser.parse_args()
-    devices = [("cpu", torch.float32, options.iterations)]
-    devices += [("cuda", torch.bfloat16, GPU_ITERATIONS)] * torch.cuda.is_available()
+    ways = {"cpu": (torch.float32, options.iterations), "cuda": (torch.bfloat16, GPU_ITERATIONS)}
     rows = []
-    for device, kind, iterations in devices:
+    for device in options.devices:
+        kind, iterations = ways[device]
         prior, _ = real_width(options.layers, device, kind, EMBEDDING)
         density, peak = density_of(prior), gemm_peak(prior.transformer)
         rows += [measure(prior, density, batch, iterations, peak) for batch in tqdm(options.batches, desc=device, disable=None)]

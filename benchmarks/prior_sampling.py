@@ -1,6 +1,7 @@
 """Is the prior with a memory the same as diffusers' pipeline, and how much faster? Same weights, same prompt, same noise.
 
     python benchmarks/prior_sampling.py [--json FILE] [--batches 32 256] [--layers N] [--steps N] [--rounds N]
+                                        [--devices cpu cuda]
 
 Two models: the built-in miniature, and a prior of Kandinsky's real width (2048, 32 heads) with random weights and as many layers
 as asked for, in float32 and bfloat16. With a GPU the real depth, 20 layers, in bfloat16, and 5,000 embeddings in one go. Both sides
@@ -18,7 +19,7 @@ from rarity.density.spaces import EmbeddingSpace
 from rarity.generators.kandinsky import load_kandinsky, miniature_folder
 from rarity.generators.kandinsky_prior import Prior
 from rarity.generators.noise import streams
-from targets import show_targets, write_json
+from targets import add_devices, show_targets, write_json
 from tqdm import tqdm
 
 PROMPT = "a letter"  # with its two ends 10 tokens of the alphabet below
@@ -198,14 +199,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2, metavar="N", help="of the real width, on the CPU (20 on a GPU)")
     parser.add_argument("--steps", type=int, default=2, metavar="N", help=f"denoising steps of the comparison, on the CPU ({GPU_STEPS} on a GPU)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    add_devices(parser)
     options = parser.parse_args()
-    rows = [compare("miniature", *miniature(), batch, options.steps, options.rounds) for batch in options.batches]
-    name = f"width {WIDTH}, {options.layers} layers"
-    for kind in MOST_ERROR:
-        pair = real_width(options.layers, "cpu", kind)
-        rows += [compare(name, *pair, batch, options.steps, options.rounds) for batch in options.batches]
-    big = None
-    if torch.cuda.is_available():
+    rows, big = [], None
+    if "cpu" in options.devices:
+        rows += [compare("miniature", *miniature(), batch, options.steps, options.rounds) for batch in options.batches]
+        for kind in MOST_ERROR:
+            pair, name = real_width(options.layers, "cpu", kind), f"width {WIDTH}, {options.layers} layers"
+            rows += [compare(name, *pair, batch, options.steps, options.rounds) for batch in options.batches]
+    if "cuda" in options.devices:
         pair = real_width(20, "cuda", torch.bfloat16)
         rows += [compare(f"width {WIDTH}, 20 layers", *pair, batch, GPU_STEPS, options.rounds) for batch in options.batches]
         big = in_one_go(pair[0])

@@ -1,10 +1,19 @@
-"""How every benchmark ends: what was asked for beside what was reached, on the screen and in the file of `--json`."""
+"""What benchmarks share: where they run, and how they end, what was asked for beside what was reached."""
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
+import torch
+
 VERDICTS = {True: "reached", False: "MISSED", None: "-"}
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """The option --devices: all there are, or those of them that are named."""
+    here = ["cpu", *["cuda"] * torch.cuda.is_available()]
+    parser.add_argument("--devices", nargs="+", choices=here, default=here, help=f"of {' and '.join(here)}, all")
 
 
 def show_targets(targets: list[dict]) -> None:
