@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
-from .own_samples import BEGAN, are_own, calibration_for, name_of
+from .own_samples import BEGAN, MOVED, are_own, calibration_for, name_of
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import generator, ordinary
@@ -133,7 +134,8 @@ def choose_starts(
     pool = torch.arange(len(baseline))
     if kind == "rarer":
         most = max(count, math.ceil(len(baseline) / 10))
-        pool = density.score(baseline.vectors).argsort(descending=True, stable=True)[:most]
+        rarity = calibration_for(density, baseline).bits(density.score(baseline.vectors))
+        pool = rarity.argsort(descending=True, stable=True)[:most]
         if guardrails:
             penalty = torch.stack([rail.penalty(baseline.vectors[pool]) for rail in guardrails]).sum(dim=0)
             inside = max(count, int((penalty <= 0).sum()))
@@ -168,9 +170,9 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
     tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
     calibration = calibration_for(density, starts)
-    source = {**starts.source, "kind": "rare", "bits": bits}
-    if are_own(density, starts).all():
-        source[BEGAN] = name_of(density)
+    if are_own(density, starts).all():  # said of the start, too, so that checkpoints of one sample can be joined
+        starts = dataclasses.replace(starts, source={**starts.source, BEGAN: name_of(density)})
+    source = {**starts.source, "kind": MOVED, "bits": bits}
     shell = shell_of(density, ordinary(starts.vectors), tightest, calibration.score_at(bits), seed)
     wishes = Wishes(density, directions) if directions else None
     wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None

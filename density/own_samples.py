@@ -7,6 +7,8 @@ beside new samples they look usual, and one that was moved until it looks like a
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,9 @@ from .calibration import Calibration
 from .embeddings import Embeddings
 from .gaussian import GaussianDensity
 from .keys import member, row_keys
+from .trajectory import Trajectory
 
+MOVED = "rare"  # kind of what `optimize` has moved in the space
 BEGAN = "began_in"  # key of a source: the samples that all rows were moved from, as `name_of` names them
 
 
@@ -40,7 +44,8 @@ class RowCalibration:
 
     def score_at(self, bits: float) -> Tensor:
         """The score of a wanted rarity for each row, [N, 1]."""
-        return torch.where(self.own, self._own.score_at(bits), self._new.score_at(bits)).double()[:, None]
+        own, new = (torch.tensor(one.score_at(bits), dtype=torch.float64) for one in (self._own, self._new))
+        return torch.where(self.own, own, new)[:, None]
 
 
 def calibration_for(density: GaussianDensity, embeddings: Embeddings) -> Calibration | RowCalibration:
@@ -51,18 +56,36 @@ def calibration_for(density: GaussianDensity, embeddings: Embeddings) -> Calibra
     return density.own_calibration if own.all() else RowCalibration(density, own)
 
 
+def calibration_along(density: GaussianDensity, trajectory: Trajectory) -> Calibration | RowCalibration:
+    """What makes the scores of a trajectory's checkpoints bits: where `optimize` moved its rows, that of what they began in.
+
+    Samples that a model made anew at every checkpoint, as those of a concept, are new ones, whatever the first were.
+    """
+    moved = trajectory.final.source.get("kind") == MOVED
+    return calibration_for(density, trajectory.start) if moved else density.calibration
+
+
 def are_own(density: GaussianDensity, embeddings: Embeddings) -> Tensor:
     """Which rows the density has learnt from, or were moved from such rows by `optimize`, [N] bool.
 
-    None for a density of nearest neighbours: a sample's own distance to itself says nothing.
+    That a row was moved is known of sets only: of results joined with others that did not begin there it is forgotten, and they
+    count as new. For a density of nearest neighbours all do: a sample's own distance to itself says nothing.
     """
     if density.estimator == "neighbours":
         return torch.zeros(len(embeddings), dtype=torch.bool)
-    if embeddings.source.get(BEGAN) == name_of(density):
+    if _has_learnt_from(density, embeddings.source.get(BEGAN)):
         return torch.ones(len(embeddings), dtype=torch.bool)
     return member(row_keys(embeddings.vectors), density.statistics.keys)
 
 
 def name_of(density: GaussianDensity) -> str:
-    """A name for the samples a density has learnt from, kept by larger sets of them as often as not: their first key."""
+    """A name for the samples a density has learnt from: the first of their keys, which every larger set of them holds, too."""
     return f"{int(density.statistics.keys[0]) & (1 << 64) - 1:016x}"
+
+
+def _has_learnt_from(density: GaussianDensity, name) -> bool:
+    """Whether the samples of this name are among those of the density; a name from a file may be anything."""
+    if not (isinstance(name, str) and re.fullmatch("[0-9a-f]{16}", name)):
+        return False
+    key = int(name, 16)
+    return bool(member(torch.tensor([key - (key >> 63 << 64)]), density.statistics.keys))

@@ -12,7 +12,7 @@ from .drawing import ACCENT, DOTS, FAINT, INK, SOFT, clip, new_figure, render, w
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
-from .own_samples import calibration_for
+from .own_samples import calibration_along, calibration_for
 from .trajectory import Trajectory
 
 HUB = 0.3  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
@@ -58,23 +58,32 @@ def density_map(
     room = height - 100 * unit
     side = min(room - 16 * unit, 0.5 * width)
     box = (24 * unit / width, (room - side) / 2 / height, side / width, side / height)
-    _draw_map(figure.add_axes(box), density, baseline, trajectory, 11 * unit)
+    usual, rare = _rarities(density, baseline, trajectory)
+    _draw_map(figure.add_axes(box), density, baseline, trajectory, usual, rare, 11 * unit)
     left = side + 70 * unit
     write(figure, left, height - 72 * unit, "■ usual", 11.5 * unit, DOTS, weight="bold")
     if trajectory is not None:
         text = f"■ {len(trajectory.final)} steered to 1 in {2**trajectory.target_bits:,.0f}"
         write(figure, left + 108 * unit, height - 72 * unit, text, 11.5 * unit, ACCENT, weight="bold")
-    _draw_readings(figure, density, baseline, trajectory, left / width, 1 - 28 * unit / width, room / height, unit)
+    strips = _strips(density, baseline, trajectory, usual, rare)
+    _draw_strips(figure, strips, trajectory, left / width, 1 - 28 * unit / width, room / height, unit)
     return render(figure)
 
 
-def _draw_map(axes, density, baseline, trajectory, size) -> None:
+def _rarities(density: GaussianDensity, baseline, trajectory) -> tuple[Tensor, list[Tensor]]:
+    """Bits of the baseline, or without one of the held-out samples; and of every checkpoint."""
+    usual = density.calibration.bits(density.calibration.scores)
+    if baseline is not None:
+        usual = calibration_for(density, baseline).bits(density.score(baseline.vectors))
+    if trajectory is None:
+        return usual, []
+    calibration = calibration_along(density, trajectory)
+    return usual, [calibration.bits(density.score(step.vectors)) for step in trajectory.embeddings]
+
+
+def _draw_map(axes, density, baseline, trajectory, usual, rare, size) -> None:
     from matplotlib.patches import Annulus, Circle
 
-    held_out = density.calibration.bits(density.calibration.scores)
-    usual = _bits(density, baseline, baseline) if baseline is not None else held_out
-    steps = trajectory.embeddings if trajectory is not None else ()
-    rare = [_bits(density, step, trajectory.start) for step in steps]
     bits = [usual, rare[-1], torch.tensor([trajectory.band[1]])] if trajectory is not None else [usual]
     reach = min(max(float(b.max()) for b in bits) + 0.7, 30.0) + HUB
     plane = _plane(density, trajectory)
@@ -87,9 +96,10 @@ def _draw_map(axes, density, baseline, trajectory, size) -> None:
     if baseline is not None:
         angle, radius = _polar(density, plane, baseline, usual, reach)
     else:  # the golden angle spreads them evenly
-        angle, radius = torch.arange(len(held_out)) * math.pi * (3 - math.sqrt(5)), (held_out + HUB) / reach
+        angle, radius = torch.arange(len(usual)) * math.pi * (3 - math.sqrt(5)), (usual + HUB) / reach
     dot = min(max(7000 / len(radius), 2.5), 16)
     axes.scatter(radius * angle.cos(), radius * angle.sin(), s=dot, color=DOTS, alpha=0.6, linewidths=0)
+    steps = trajectory.embeddings if trajectory is not None else ()
     path = [_polar(density, plane, step, far, reach) for step, far in zip(steps, rare, strict=True)]
     along = _free_direction(path[-1][0]) if path else (0.0, 1.0)
     rings = [10**e for e in range(1, 8) if math.log2(10**e) + HUB < reach - 0.3]
@@ -121,11 +131,6 @@ def _plane(density: GaussianDensity, trajectory: Trajectory | None) -> Tensor:
     return plane * plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)).sign()
 
 
-def _bits(density: GaussianDensity, rows: Embeddings, began: Embeddings) -> Tensor:
-    """Bits of rows [N] that were moved from other rows, or from nowhere else."""
-    return calibration_for(density, began).bits(density.score(rows.vectors))
-
-
 def _polar(density: GaussianDensity, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float) -> tuple[Tensor, Tensor]:
     """Angle in the plane and radius on the map, [N] each."""
     across, up = (density.whiten(rows.vectors)[0] @ plane).T
@@ -152,27 +157,27 @@ def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
     return between[0], between[1]
 
 
-def _draw_readings(figure, density, baseline, trajectory, left, right, top, unit) -> None:
-    """One strip a reading: a grey histogram of the usual samples, an accent tick for every rare one."""
+def _strips(density, baseline, trajectory, usual, rare) -> list[tuple[str, Tensor | None, Tensor | None]]:
+    """Name, usual and rare values of every reading there is something to show of."""
     readers = {
-        "Rarity (bits)": lambda rows, began: _bits(density, rows, began),
-        "Likeness to the typical sample (cosine)": lambda rows, _: (
-            normalize(rows.vectors.double(), dim=1) @ normalize(density.mean, dim=0)
+        "Likeness to the typical sample (cosine)": lambda x: (
+            normalize(x.double(), dim=1) @ normalize(density.mean, dim=0)
         ),
-        "Length of the embedding": lambda rows, _: rows.vectors.double().norm(dim=1),
-        "Outside the model's main directions (residual)": lambda rows, _: density.residual(rows.vectors),
+        "Length of the embedding": lambda x: x.double().norm(dim=1),
+        "Outside the model's main directions (residual)": density.residual,
     }
-    held_out = {
-        "Rarity (bits)": density.calibration.bits(density.calibration.scores),
-        "Outside the model's main directions (residual)": density.residual_calibration,
-    }
-    rows = []
+    held_out = {"Outside the model's main directions (residual)": density.residual_calibration}
+    strips = [("Rarity (bits)", usual, rare[-1] if rare else None)]
     for name, read in readers.items():
-        usual = read(baseline, baseline) if baseline is not None else held_out.get(name)
-        rows.append((name, usual, read(trajectory.final, trajectory.start) if trajectory is not None else None))
-    rows = [row for row in rows if row[1] is not None or row[2] is not None]
-    step = (top - 0.02) / max(len(rows), 4)
-    for i, (name, usual, rare) in enumerate(rows):
+        known = read(baseline.vectors) if baseline is not None else held_out.get(name)
+        strips.append((name, known, read(trajectory.final.vectors) if trajectory is not None else None))
+    return [strip for strip in strips if strip[1] is not None or strip[2] is not None]
+
+
+def _draw_strips(figure, strips, trajectory, left, right, top, unit) -> None:
+    """One strip a reading: a grey histogram of the usual samples, an accent tick for every rare one."""
+    step = (top - 0.02) / max(len(strips), 4)
+    for i, (name, usual, rare) in enumerate(strips):
         axes = figure.add_axes((left, top - (i + 0.72) * step, right - left, 0.44 * step))
         axes.set_facecolor("none")
         axes.set_yticks([])

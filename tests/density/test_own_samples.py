@@ -1,6 +1,9 @@
 """Samples that a density has learnt from: known by their bytes, read beside each other, steered as far as is rare among them."""
 
+import copy
+import dataclasses
 import math
+import pickle
 
 import pytest
 import torch
@@ -9,16 +12,22 @@ from rarity.density import (
     EmbeddingSpace,
     ExposureMemory,
     GaussianDensity,
+    all_checkpoints,
     choose_starts,
     fit_density,
+    load_density,
     load_embeddings,
+    merge_densities,
     optimize,
+    save_density,
     save_embeddings,
     score_novelty,
     slerp_on_shell,
+    statistics,
     variations,
 )
-from rarity.density.own_samples import are_own, calibration_for
+from rarity.density.own_samples import BEGAN, are_own, calibration_for, name_of
+from rarity.density.plots import _rarities
 
 FEW, WIDTH = 200, 48  # 4 samples a dimension
 
@@ -123,3 +132,69 @@ def test_a_sample_among_its_neighbours_is_no_sample_of_its_own(few):
     neighbours = fit_density(few(FEW, 1), "neighbours")
     assert not are_own(neighbours, few(FEW, 1)).any()
     assert calibration_for(neighbours, few(FEW, 1)) is neighbours.calibration
+
+
+def test_every_checkpoint_of_own_samples_is_read_as_they_are(small, few):
+    """Those of one sample, joined from its start to its result, keep the readings of the way."""
+    way = optimize(small, choose_starts(few(FEW, 1), small, 4), 100, steps=20)
+    every, read = all_checkpoints(way), way.readings["bits"].T.flatten()
+    assert are_own(small, every).all()
+    torch.testing.assert_close(score_novelty(every, small, ExposureMemory(small.space)).bits, read, rtol=0, atol=1e-6)
+
+
+def test_what_began_in_samples_is_known_to_every_larger_set_of_them(small, few):
+    made = optimize(small, choose_starts(few(FEW, 1), small, 4), 100, steps=2).final
+    same_name = []
+    for seed in (2, 4):
+        other = fit_density(few(FEW, seed), small.estimator)
+        larger = merge_densities([small, other])
+        same_name.append(name_of(larger) == name_of(small))
+        assert are_own(larger, made).all() and are_own(larger, few(FEW, 1)).all() and not are_own(other, made).any()
+    assert same_name == [True, False], "the first key of all may be another's"
+    for name in (7, None, "", "f" * 17, "0x" + "1" * 14, "é" * 16, ["1" * 16], "f" * 16):
+        assert not are_own(small, Embeddings(made.vectors, made.space, source={BEGAN: name})).any()
+
+
+def test_rarer_starts_are_the_rarest_of_their_kind(small, few):
+    """By the score alone nearly all would be new ones: it is higher for these, not rarer."""
+    mixed = Embeddings.cat([few(FEW, 1), few(FEW, 2)])
+    bits = calibration_for(small, mixed).bits(small.score(mixed.vectors))
+    chosen = choose_starts(mixed, small, 40, "rarer")
+    assert {*chosen.vectors[:, 0].tolist()} == {*mixed.vectors[bits.argsort(descending=True)[:40], 0].tolist()}
+    assert 10 <= int(are_own(small, chosen).sum()) <= 30
+
+
+def test_the_wanted_score_of_every_row_is_exact(small, few):
+    rows = calibration_for(small, both(few)[1])
+    assert rows.score_at(9.0)[:2, 0].tolist() == [small.own_calibration.score_at(9.0), small.score_at(9.0)]
+
+
+def test_the_map_reads_samples_made_anew_as_new_ones(small, few):
+    """A concept is read on samples of the seed's own noise: the first are the baseline's, bit for bit, the others are not."""
+    way = optimize(small, choose_starts(few(FEW, 1), small, 4), 100, steps=2)
+    anew = [Embeddings(rows.vectors, rows.space, (), {"kind": "concept"}) for rows in way.embeddings]
+    made = dataclasses.replace(way, embeddings=tuple(anew))
+    for trajectory, calibration in ((way, small.own_calibration), (made, small.calibration)):
+        expected = [calibration.bits(small.score(rows.vectors)) for rows in way.embeddings]
+        for shown, bits in zip(_rarities(small, None, trajectory)[1], expected, strict=True):
+            torch.testing.assert_close(shown, bits, rtol=0, atol=0)
+
+
+def test_a_density_remembers_its_own_samples_wherever_it_goes(small, few, tmp_path):
+    expected = small.own_calibration.scores
+    save_density(small, tmp_path / "density.safetensors")
+    for twin in (copy.deepcopy(small), pickle.loads(pickle.dumps(small)), load_density(tmp_path / "density.safetensors")):
+        assert are_own(twin, few(FEW, 1)).all() and torch.equal(twin.own_calibration.scores, expected)
+        save_density(twin, tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "density.safetensors").read_bytes()
+    half = Embeddings(few(FEW, 1).vectors.half(), small.space)
+    learnt = fit_density(half, small.estimator)
+    assert are_own(learnt, Embeddings(half.vectors.double(), small.space)).all() and not are_own(small, half).any()
+
+
+def test_of_more_samples_than_are_kept_all_are_own(few, monkeypatch):
+    monkeypatch.setattr(statistics, "MAX_ROWS", 150)
+    density = GaussianDensity.fit(few(FEW, 1))
+    assert len(density.statistics.rows) == 150 and are_own(density, few(FEW, 1)).all()
+    bits = calibration_for(density, few(FEW, 1)).bits(density.score(few(FEW, 1).vectors))
+    assert abs(float((bits >= 3).double().mean()) - 1 / 8) <= 3 * math.sqrt(1 / 8 / 150)
