@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from .drawing import ACCENT, INK, SOFT, new_figure, render, write
@@ -50,8 +51,8 @@ def bar_chart(
     places = range(len(values))
     if behind is not None:
         write(figure, 32 + 28 + 8.8 * len(name), height - 70, f"■ {behind_name}", 11, SOFT, weight="bold")
-        axes.bar(places, behind.tolist(), width=0.56, color="#c9cdd1", linewidth=0)
-    axes.bar(places, values.tolist(), width=0.56, color=ACCENT, linewidth=0)
+        _draw_bars(axes, behind, "#c9cdd1")
+    _draw_bars(axes, values, ACCENT)
     highest = max(float(some.max()) for some in shown)
     axes.set_xlim(-0.7, len(values) - 0.3)
     axes.set_ylim(0, top if top is not None else 1.06 * highest if highest > 0 else 1)
@@ -63,3 +64,14 @@ def bar_chart(
     axes.set_xticks(list(places)[::step])
     axes.locator_params(axis="y", nbins=5)
     return render(figure)
+
+
+def _draw_bars(axes, values: Tensor, colour: str) -> None:
+    """A bar from 0 to each value, all as one object: matplotlib takes a millisecond for each."""
+    from matplotlib.collections import PolyCollection
+
+    middle, top = torch.arange(len(values), dtype=torch.float64), values.double().cpu()
+    left, right, foot = middle - 0.28, middle + 0.28, torch.zeros_like(top)
+    corners = [(left, foot), (left, top), (right, top), (right, foot)]
+    shapes = torch.stack([torch.stack(corner, dim=1) for corner in corners], dim=1)
+    axes.add_collection(PolyCollection(shapes.numpy(), facecolors=colour, linewidths=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -52,7 +53,9 @@ def rke(embeddings: Embeddings) -> float:
     return float(1 / _kernel(embeddings).square().sum())
 
 
-def density_and_coverage(reference: Embeddings, items: Embeddings, k: int = 5) -> tuple[float, float]:
+def density_and_coverage(
+    reference: Embeddings, items: Embeddings, k: int = 5, *, tick: Callable[[], None] | None = None
+) -> tuple[float, float]:
     """How well `items` lie among `reference`, and how much of it they reach.
 
     B_i is the closed ball around reference row i, up to its k-th nearest other reference row; N rows, M items:
@@ -60,51 +63,56 @@ def density_and_coverage(reference: Embeddings, items: Embeddings, k: int = 5) -
         density   1 / (k M) sum_j #{i : item j in B_i}     may exceed 1
         coverage  1 / N #{i : some item in B_i}            0 to 1
 
-    Naeem et al. (2020). The N x M distances are never held at once.
+    Naeem et al. (2020). The N x M distances are never held at once. `tick` is called after each part, and may raise.
 
     Raises
     ------
     RarityError : different spaces; k outside 1 to N - 1.
     """
-    limits = _limits(reference, items, k)
+    limits = _limits(reference, items, k, tick)
     inside, reached = 0, torch.zeros(len(reference), dtype=torch.bool)
-    for _, balls, squares in squared_distances(items.vectors, reference.vectors):
+    for _, balls, squares in squared_distances(items.vectors, reference.vectors, tick):
         within = squares <= limits[balls]
         inside += int(within.sum())
         reached[balls] |= within.any(dim=0)
     return inside / (k * len(items)), float(reached.double().mean())
 
 
-def rarity_score(reference: Embeddings, items: Embeddings, k: int = 3) -> Tensor:
+def rarity_score(
+    reference: Embeddings, items: Embeddings, k: int = 3, *, tick: Callable[[], None] | None = None
+) -> Tensor:
     """Radius of the smallest k-NN ball of `reference` that contains each item, [M], in units of the embedding.
 
     Large where the reference itself is sparse: rare, yet real. Undefined outside every ball, where nothing says that
-    an item is real: those are NaN. Han et al. (2023).
+    an item is real: those are NaN. Han et al. (2023). `tick` is called after each part, and may raise.
 
     Raises
     ------
     RarityError : different spaces; k outside 1 to N - 1.
     """
-    limits = _limits(reference, items, k)
+    limits = _limits(reference, items, k, tick)
     smallest = torch.full((len(items),), math.inf, dtype=torch.float64)
-    for some, balls, squares in squared_distances(items.vectors, reference.vectors):
+    for some, balls, squares in squared_distances(items.vectors, reference.vectors, tick):
         limit = limits[balls].expand_as(squares)
         within = torch.where(squares <= limit, limit, math.inf).amin(dim=1)
         smallest[some] = torch.minimum(smallest[some], within)
     return torch.where(smallest.isinf(), math.nan, (smallest / EDGE).sqrt())
 
 
-def mean_pairwise_distance(embeddings: Embeddings) -> float:
-    """Mean Euclidean distance between two different rows, 2 / (n (n - 1)) sum_{i<j} |x_i - x_j|; 0 for a single row."""
+def mean_pairwise_distance(embeddings: Embeddings, *, tick: Callable[[], None] | None = None) -> float:
+    """Mean Euclidean distance between two different rows, 2 / (n (n - 1)) sum_{i<j} |x_i - x_j|; 0 for a single row.
+
+    tick : called after each part, and may raise.
+    """
     n, x = len(embeddings), embeddings.vectors
-    total = sum(float(squares.clamp_min(0).sqrt().sum()) for _, _, squares in squared_distances(x, x))
+    total = sum(float(squares.clamp_min(0).sqrt().sum()) for _, _, squares in squared_distances(x, x, tick))
     return total / (n * (n - 1)) if n > 1 else 0.0
 
 
-def _limits(reference: Embeddings, items: Embeddings, k: int) -> Tensor:
+def _limits(reference: Embeddings, items: Embeddings, k: int, tick: Callable[[], None] | None) -> Tensor:
     """Squared radii of the k-NN balls, with the edge."""
     reference.space.require_same(items.space, "items to compare")
-    return kth_radii(reference.vectors, k).square() * EDGE
+    return kth_radii(reference.vectors, k, tick).square() * EDGE
 
 
 def _kernel(embeddings: Embeddings) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -20,11 +22,17 @@ def clip(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
-def fit_tiles(images: Tensor, height: int, width: int) -> Tensor:
-    """Pictures [N, H, W, 3] as tiles [N, height, width, 3], 0 to 1."""
-    channels_first = images.detach().cpu().float().movedim(-1, 1)
-    # Smooth and antialiased both up and down: small pictures stay crisp without blocks.
-    return interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1).movedim(1, -1)
+def fit_tiles(images: Tensor, height: int, width: int, tick: Callable[[], None] | None = None) -> Tensor:
+    """Pictures [N, H, W, 3] as tiles [N, height, width, 3], 0 to 1; `tick` is called after each, and may raise."""
+    tiles = []
+    for image in images.detach().split(1):
+        channels_first = image.cpu().float().movedim(-1, 1)
+        # Smooth and antialiased both up and down: small pictures stay crisp without blocks.
+        tile = interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
+        tiles.append(tile.clamp(0, 1).movedim(1, -1))
+        if tick:
+            tick()
+    return torch.cat(tiles)
 
 
 def side(length: float, of: int, to: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,12 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .moments import Moments
+from .progress import waiting
 from .spaces import EmbeddingSpace
 from .tensors import ordinary
 
 PRIOR_ITEMS = 1.0  # kappa_0: the density's mean weighs as much as one picture seen
+PART = 2048  # pictures taken in at a time
 FORGOTTEN = 1e-3  # an item remembered less than this is no longer kept by itself; the statistics still hold it
 
 
@@ -69,12 +71,19 @@ class ExposureMemory:
         """Number of items remembered one by one."""
         return len(self.vectors)
 
-    def update(self, seen: Embeddings, weights: Tensor | Sequence[float] | None = None) -> ExposureMemory:
+    def update(
+        self,
+        seen: Embeddings,
+        weights: Tensor | Sequence[float] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ExposureMemory:
         """The memory after seeing these pictures, too.
 
         Parameters
         ----------
         seen : N embeddings.   weights : N, 1 for a full look (the default), less for a glance, 0 for not seen at all.
+        progress : called with (0, 1) several times a second; what it raises ends the update.
 
         Raises
         ------
@@ -95,7 +104,10 @@ class ExposureMemory:
         after.vectors = torch.cat([self.vectors, x])
         after.weights = torch.cat([self.weights, w])
         after.labels = self.labels + tuple(text for text, kept in zip(labels, shown.tolist(), strict=True) if kept)
-        after._moments._absorb(*_weighted(x.double(), w))
+        tick = waiting(progress)
+        for part, its in zip(x.split(PART), w.split(PART), strict=True):
+            after._moments._absorb(*_weighted(part.double(), its))
+            tick()
         return after
 
     def merge(self, other: ExposureMemory) -> ExposureMemory:

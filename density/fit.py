@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import ESTIMATORS, CrossFit, learn, steps
+from .fitting import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity
 from .mixture_fitting import STEPS, learn_mixture
 from .neighbour_density import NeighbourDensity
+from .progress import steps
 from .spaces import EmbeddingSpace
 from .statistics import Statistics, gather
 from .tensors import plain

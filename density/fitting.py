@@ -69,7 +69,7 @@ class CrossFit:
     Parameters
     ----------
     statistics : of the samples.   tick : called after every fit but that of all, and may raise: FOLDS times now, and as
-        often again when `fewer` is first asked for.
+        often again when `fewer` is first asked for; and with 0 in between.
 
     Attributes
     ----------
@@ -82,17 +82,19 @@ class CrossFit:
     RarityError : too few samples, samples that do not vary.
     """
 
-    def __init__(self, statistics: Statistics, tick: Callable[[], None] | None = None):
+    def __init__(self, statistics: Statistics, tick: Callable[..., None] | None = None):
         n, d = statistics.count, statistics.width
         if d < 2:
             raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
         if n < MIN_SCORES:
             raise _too_few("at all", MIN_SCORES, n)
-        self._tick = tick or (lambda: None)
+        self._tick = tick or (lambda *_: None)
         self.statistics, whole = statistics, statistics.whole()
+        self._tick(0)
         if not (torch.isfinite(whole.moments.scatter).all() and math.isfinite(whole.fourth)):
             raise RarityError("The embeddings hold values too large to learn from: expected the numbers an encoder gives.")
         self.whole = Fit.of(whole)
+        self._tick(0)
         spectrum = self.whole.spectrum
         self.floor = 1e-12 * float(spectrum.sum() + self.whole.mean.square().sum()) / d
         self.rank = int((spectrum > self.floor).sum())
@@ -171,19 +173,6 @@ class CrossFit:
             )
 
 
-def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
-    """A function that counts its calls and tells `progress` of each, as (done, total)."""
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
-    return tick
-
-
 def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     """Everything `GaussianDensity` holds but its space and source, by name.
 
@@ -235,6 +224,7 @@ def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple
         variances, mine = cross.variances(fit, estimator), fold_of == f
         t2, q = held_out_distances(rows[mine], fit, variances, k)
         scores[mine], residuals[mine] = t2 + q / variances[k:].mean(), q
+        cross._tick(0)
     return scores, residuals
 
 
@@ -242,10 +232,11 @@ def _one_by_one(cross: CrossFit, estimator: str) -> Tensor:
     """D2 of every row kept, [r], under the covariance of all rows but itself."""
     fit = cross.whole
     spectrum, intensity = fit.spectrum.clamp_min(cross.floor), fit.intensities.get(estimator, 0.0)
-    return torch.cat([
-        leave_one_out((part.double() - fit.mean) @ fit.axes, spectrum, intensity, fit.count)
-        for part in cross.statistics.rows.split(CHUNK)
-    ])
+    scores = []
+    for part in cross.statistics.rows.split(CHUNK):
+        scores.append(leave_one_out((part.double() - fit.mean) @ fit.axes, spectrum, intensity, fit.count))
+        cross._tick(0)
+    return torch.cat(scores)
 
 
 def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from torch import Tensor
 from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import ESTIMATORS, CrossFit, distances, learn, split, steps
+from .fitting import ESTIMATORS, CrossFit, distances, learn, split
 from .moments import CHUNK
+from .progress import steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
 from .tensors import generator, here, ordinary, plain

@@ -13,6 +13,7 @@ from .errors import RarityError
 from .exposure import ExposureMemory
 from .gaussian import GaussianDensity
 from .neighbours import kth_radii, nearest, squared_distances
+from .progress import waiting
 
 # l: how far one look leaves a picture open, as a share of how open it was. A repeat gains 1 / log2(1 / l) of its first
 # showing; below this, rounding would show in a session's total.
@@ -44,21 +45,23 @@ def information_gain(
     Of a memory beyond MOST_SEEN pictures the nearest ones count. Fewer pictures foretell less, so the gain is then an
     upper bound; pictures left out are many h away. Srinivas et al. (2010); Rasmussen & Williams (2006), equation 2.26.
 
-    progress : called with (parts done, parts), a part being one picture of a large memory's; what it raises ends the computation.
+    progress : called with (parts done, parts) several times a second, a part being one picture of a large memory's; what it raises
+        ends the computation.
 
     Raises
     ------
     RarityError : different spaces.
     """
     _check(items, density, memory)
-    h = scale(density)
+    h = scale(density, waiting(progress))
     # All at once while the whole memory counts for all of them, else each with the pictures nearest to it.
     parts = items.vectors.split(len(items) if len(memory) <= MOST_SEEN else 1)
     gains = []
-    for done, part in enumerate(parts, start=1):
-        gains.append(_gains(part, *_closest(part, memory), h))
-        if progress:
-            progress(done, len(parts))
+    for done, part in enumerate(parts):
+        tick = progress and (lambda done=done: progress(done, len(parts)))
+        gains.append(_gains(part, *_closest(part, memory), h, tick))
+    if progress:
+        progress(len(parts), len(parts))
     return torch.cat(gains)
 
 
@@ -89,14 +92,14 @@ def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureM
     return (pivots / math.sqrt(RESOLUTION)).log2()
 
 
-def scale(density: GaussianDensity) -> float:
+def scale(density: GaussianDensity, tick: Callable[[], None] | None = None) -> float:
     """h: how far a sample of the density lies from the nearest other of SCALE_ROWS, the median."""
-    return float(kth_radii(density.statistics.rows[:SCALE_ROWS], 1).median())
+    return float(kth_radii(density.statistics.rows[:SCALE_ROWS], 1, tick).median())
 
 
-def _gains(x: Tensor, seen: Tensor, weights: Tensor, h: float) -> Tensor:
-    factor = torch.linalg.cholesky(_kernel(seen, seen, h) + (RESOLUTION / weights).diag())
-    foretold = torch.linalg.solve_triangular(factor, _kernel(seen, x, h), upper=False).square().sum(dim=0)
+def _gains(x: Tensor, seen: Tensor, weights: Tensor, h: float, tick: Callable[[], None] | None) -> Tensor:
+    factor = torch.linalg.cholesky(_kernel(seen, seen, h, tick) + (RESOLUTION / weights).diag())
+    foretold = torch.linalg.solve_triangular(factor, _kernel(seen, x, h, tick), upper=False).square().sum(dim=0)
     return 0.5 * torch.log1p((1 - foretold).clamp_min(0) / RESOLUTION) / math.log(2)
 
 
@@ -111,9 +114,9 @@ def _closest(x: Tensor, memory: ExposureMemory) -> tuple[Tensor, Tensor]:
     return memory.vectors[closest], memory.weights[closest]
 
 
-def _kernel(a: Tensor, b: Tensor, h: float) -> Tensor:
+def _kernel(a: Tensor, b: Tensor, h: float, tick: Callable[[], None] | None = None) -> Tensor:
     k = torch.empty(len(a), len(b), dtype=torch.float64)
-    for some, others, squares in squared_distances(a, b):
+    for some, others, squares in squared_distances(a, b, tick):
         k[some, others] = torch.exp(-squares.clamp_min(0) / (2 * h * h))
     return k
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import CrossFit, split, steps
+from .fitting import CrossFit, split
 from .gaussian import GaussianDensity, _log_volume
 from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
+from .progress import steps
 from .spaces import EmbeddingSpace
 from .statistics import Statistics
 from .tensors import generator, ordinary, plain

@@ -11,9 +11,9 @@ from torch import Tensor
 from .calibration import Calibration
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import steps
 from .gaussian import GaussianDensity
 from .neighbours import nearest
+from .progress import steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics
 from .tensors import generator, plain
@@ -68,9 +68,11 @@ class NeighbourDensity(GaussianDensity):
         ------
         RarityError : as the Gaussian.
         """
-        tick = steps(progress, 2 * FOLDS + len(statistics.rows.split(BLOCK)))
-        options = {"source": source, "components": components, "seed": seed, "progress": lambda *_: tick()}
+        first, blocks = 2 * FOLDS, len(statistics.rows.split(BLOCK))
+        part = progress and (lambda done, _: progress(done, first + blocks))
+        options = {"source": source, "components": components, "seed": seed, "progress": part}
         base = GaussianDensity.from_statistics(statistics, space, **options)
+        tick = steps(progress and (lambda done, _: progress(first + done, first + blocks)), blocks)
         with plain():
             calibration = Calibration.fit(_left_out(base.statistics.rows, tick), seed)
         return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})

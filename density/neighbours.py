@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ OFF = 4.0  # a centre farther from the origin than so many spreads costs the sea
 NEAR = 1e-6  # squared distances below this share of |q|^2 + |r|^2 are formed directly
 
 
-def nearest(queries: Tensor, reference: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+def nearest(
+    queries: Tensor, reference: Tensor, k: int = 1, tick: Callable[[], None] | None = None
+) -> tuple[Tensor, Tensor]:
     """The k nearest rows of `reference` to every query, exactly.
 
     Candidates come from |r|^2 / 2 - q'r in float32, both sides shifted by one common centre where that lies far off: a
@@ -30,6 +32,7 @@ def nearest(queries: Tensor, reference: Tensor, k: int = 1) -> tuple[Tensor, Ten
     Parameters
     ----------
     queries [M, d], reference [N, d] : any floating point type.   k : 1 to N.
+    tick : called after every block of queries, and may raise.
 
     Returns
     -------
@@ -50,15 +53,21 @@ def nearest(queries: Tensor, reference: Tensor, k: int = 1) -> tuple[Tensor, Ten
     with torch.no_grad():
         most = min(len(reference), k + SPARE)
         block = max(1, min(1024, WORKING_BYTES // (8 * most * queries.shape[1])))
-        found = [_search(part, reference, k, most) for part in queries.split(block)]
+        found = []
+        for part in queries.split(block):
+            found.append(_search(part, reference, k, most))
+            if tick:
+                tick()
     if not found:
         return torch.empty(0, k, dtype=torch.float64), torch.empty(0, k, dtype=torch.long)
     distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     return distances, indices
 
 
-def kth_radii(points: Tensor, k: int) -> Tensor:
+def kth_radii(points: Tensor, k: int, tick: Callable[[], None] | None = None) -> Tensor:
     """Distance of every row of a set to its k-th nearest other row, [N] float64; copies of a row count as others.
+
+    tick : as of `nearest`.
 
     Raises
     ------
@@ -70,18 +79,21 @@ def kth_radii(points: Tensor, k: int) -> Tensor:
             f"The k-th nearest other of {count:,} rows needs k from 1 to {count - 1:,}, got {k}. "
             "Choose a smaller k, or give more rows."
         )
-    distances, indices = nearest(points, points, k + 1)
+    distances, indices = nearest(points, points, k + 1, tick)
     # A row finds itself at distance 0; among many copies it may not, and then any of them stands for it.
     own = indices == torch.arange(count)[:, None]
     own[~own.any(dim=1), -1] = True
     return distances[~own].view(count, k)[:, -1]
 
 
-def squared_distances(queries: Tensor, reference: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def squared_distances(
+    queries: Tensor, reference: Tensor, tick: Callable[[], None] | None = None
+) -> Iterator[tuple[slice, slice, Tensor]]:
     """All |q - r|^2 in float64, tile by tile: (slice of queries, slice of reference, [m, n]).
 
     From the product |q|^2 + |r|^2 - 2 q'r of rows shifted by one centre; where that cancels (below NEAR of its terms),
-    formed directly, so that identical rows are exactly 0 apart and every distance is good to about ten digits.
+    formed directly, so that identical rows are exactly 0 apart and every distance is good to about ten digits. `tick` is
+    called after every tile, and may raise.
     """
     queries, reference = rows(queries, "queries"), rows(reference, "reference rows")
     side = 1024
@@ -97,6 +109,8 @@ def squared_distances(queries: Tensor, reference: Tensor) -> Iterator[tuple[slic
             for a, b in zip(one.split(step), two.split(step), strict=True):
                 squares[a, b] = (q[a] - r[b]).square().sum(dim=1)
             yield slice(i, i + len(q)), slice(j, j + len(r)), squares
+            if tick:
+                tick()
 
 
 def rows(x: Tensor, what: str) -> Tensor:

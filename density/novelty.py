@@ -16,6 +16,7 @@ from .exposure import Belief, ExposureMemory
 from .gaussian import GaussianDensity
 from .information import information_gain
 from .own_samples import calibration_for
+from .progress import waiting
 from .separation import Unseen
 from .tables import text_table
 
@@ -98,7 +99,7 @@ def score_novelty(
     baseline : unseen pictures to learn S from; without it, the samples that the density was learnt from (see `Unseen`).
         Thousands of them tell copies better than hundreds.
     seed : of the choice among more of them.
-    progress : of `information_gain`, which takes the longest where the memory is large.
+    progress : of `information_gain`, which takes the longest where the memory is large; before it, called with (0, 1).
 
     Raises
     ------
@@ -107,18 +108,23 @@ def score_novelty(
     density.space.require_same(items.space, "pictures to score")
     if baseline is not None:
         density.space.require_same(baseline.space, "baseline")
+    tick = waiting(progress)
     x, belief, calibration = items.vectors.double(), memory.belief(density), calibration_for(density, items)
     score = density.score(x)
+    tick()
     about = _about(belief, density, x) if memory.n_eff else score
+    tick()
     global_bits = calibration.bits(about)
     low, high = calibration.interval(about)
     local_bits = distance = torch.full((len(items),), math.inf, dtype=torch.float64)
     index = torch.full((len(items),), -1)
     if len(memory):
-        unseen = Unseen(density, memory, baseline=baseline, seed=seed)
+        unseen = Unseen(density, memory, baseline=baseline, seed=seed, tick=tick)
         separation, distance, index = unseen.measure(items)
         local_bits = unseen.calibration.bits(separation)
         low, high = map(torch.minimum, (low, high), unseen.calibration.interval(separation))
+    surprisal, surprise = predictive_surprisal(items, density, memory), bayesian_surprise(items, density, memory)
+    tick()
     return Novelty(
         novelty=torch.minimum(global_bits, local_bits),
         bits_low=low,
@@ -126,8 +132,8 @@ def score_novelty(
         bits=calibration.bits(score),
         global_bits=global_bits,
         local_bits=local_bits,
-        surprisal=predictive_surprisal(items, density, memory),
-        bayesian_surprise=bayesian_surprise(items, density, memory),
+        surprisal=surprisal,
+        bayesian_surprise=surprise,
         information_gain=information_gain(items, density, memory, progress=progress),
         nearest=index,
         distance=distance,

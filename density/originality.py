@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import normalize
 from .embeddings import Embeddings
 from .errors import RarityError
 from .neighbours import nearest
+from .progress import waiting
 from .separation import elsewhere, separation, without
 from .tensors import generator
 
@@ -38,7 +40,12 @@ class Originality:
 
 
 def originality(
-    items: Embeddings, reference: Embeddings, k: int = 3, *, unrelated: Embeddings | None = None
+    items: Embeddings,
+    reference: Embeddings,
+    k: int = 3,
+    *,
+    unrelated: Embeddings | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Originality:
     """The nearest reference items of every picture, and how probable it is that each was copied.
 
@@ -57,6 +64,7 @@ def originality(
     items : N pictures.   reference : R pictures that they may copy.   k : at most R are returned.
     unrelated : pictures known to copy none. Without them the reference items stand for them, each left out in turn;
         then b is the distance to the second nearest.
+    progress : called with (0, 1) several times a second; what it raises ends the search.
 
     Raises
     ------
@@ -67,38 +75,42 @@ def originality(
         raise RarityError(f"Ask for at least 1 nearest item, got {k}.")
     if unrelated is not None:
         reference.space.require_same(unrelated.space, "unrelated pictures")
+    tick = waiting(progress)
     others = None if unrelated is None else without(unrelated.vectors, reference.vectors)
-    usual, b = _usual(reference.vectors, others)
+    usual, b = _usual(reference.vectors, others, tick)
     if len(usual) < FEWEST:
         raise RarityError(
             f"At least {FEWEST} unrelated pictures are needed to say how near is too near, got {len(usual)}. "
             "Give more reference items, or pictures of the same kind that copy none."
         )
-    copied, _, near = _find(_copies(reference.vectors, float(usual.median()), len(usual)), reference.vectors, 1, others)
+    moved = _copies(reference.vectors, float(usual.median()), len(usual))
+    copied, _, near = _find(moved, reference.vectors, 1, others, tick)
     intercept, slope = _logistic(separation(usual, b), separation(copied[:, 0], near))
-    distances, indices, b = _find(items.vectors, reference.vectors, min(k, len(reference)), others)
+    distances, indices, b = _find(items.vectors, reference.vectors, min(k, len(reference)), others, tick)
     t = separation(distances, b[:, None])
     return Originality(indices, distances, torch.sigmoid(-(intercept + slope * t.log())))
 
 
-def _find(x: Tensor, reference: Tensor, k: int, others: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _find(
+    x: Tensor, reference: Tensor, k: int, others: Tensor | None, tick: Callable[[], None]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Distances [N, k] and indices [N, k] of the nearest reference items, and b [N]."""
     if others is not None:
-        return *nearest(x, reference, k), elsewhere(x, others)
-    distances, indices = nearest(x, reference, max(k, 2))
+        return *nearest(x, reference, k, tick), elsewhere(x, others, tick)
+    distances, indices = nearest(x, reference, max(k, 2), tick)
     return distances[:, :k], indices[:, :k], distances[:, 1]
 
 
-def _usual(reference: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+def _usual(reference: Tensor, others: Tensor | None, tick: Callable[[], None]) -> tuple[Tensor, Tensor]:
     """d and b of pictures that copy none, MEASURED at most."""
     enough = len(reference) > 2 if others is None else len(others) >= FEWEST
     if not enough:
         return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
     if others is not None:
         some = others[:MEASURED]
-        return nearest(some, reference)[0][:, 0], elsewhere(some, others)
+        return nearest(some, reference, tick=tick)[0][:, 0], elsewhere(some, others, tick)
     # The nearest row is the item itself; among repeats any of them stands for it, and their d of 0 says nothing.
-    d, b = nearest(reference[:MEASURED], reference, 3)[0][:, 1:].T
+    d, b = nearest(reference[:MEASURED], reference, 3, tick)[0][:, 1:].T
     return d[d > 0], b[d > 0]
 
 

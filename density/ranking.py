@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from .calibration import one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
+from .progress import waiting
 
 
 def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0) -> Tensor:
@@ -50,13 +51,20 @@ def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_
 
 
 def most_novel(
-    images: Tensor, items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0
+    images: Tensor,
+    items: Embeddings,
+    novelty: Tensor | Sequence[float],
+    keep: int,
+    floor_bits: float = 0.0,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Embeddings, list[float], list[int]]:
     """Pictures, embeddings and scores of what `rank` keeps, together and in its order; and its indices.
 
     Parameters
     ----------
     images : [N, H, W, 3], the pictures of `items`.   The others : see `rank`.
+    progress : called with (0, 1) after every picture; what it raises ends the choice.
 
     Raises
     ------
@@ -69,7 +77,11 @@ def most_novel(
         )
     kept = rank(items, novelty, keep, floor_bits)
     scores = torch.as_tensor(novelty, dtype=torch.float64)[kept]
-    return images[kept], items.select(kept), scores.tolist(), kept.tolist()
+    tick, pictures = waiting(progress), images.new_empty(len(kept), *images.shape[1:])
+    for picture, i in zip(pictures, kept.tolist(), strict=True):
+        picture.copy_(images[i])
+        tick()
+    return pictures, items.select(kept), scores.tolist(), kept.tolist()
 
 
 def read_indices(text: str, count: int) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from .calibration import one_in_from_bits
@@ -14,12 +16,15 @@ from .sheets import annotated, beside_nearest
 from .tables import text_table
 
 
-def novelty_sheet(novelty: Novelty, images: Tensor | None = None) -> Tensor:
+def novelty_sheet(
+    novelty: Novelty, images: Tensor | None = None, *, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
     """How new each picture is.
 
     Parameters
     ----------
     novelty : readings of N pictures.   images : [N, H, W, 3], 0 to 1; without them the scores are bars.
+    progress : as of `contact_sheet`.
 
     Returns
     -------
@@ -35,11 +40,16 @@ def novelty_sheet(novelty: Novelty, images: Tensor | None = None) -> Tensor:
         return bar_chart(novelty.novelty, heading, "novelty in bits", **behind)
     _same_number(images, len(novelty.novelty))
     captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in enumerate(novelty.novelty.clamp_min(0).abs().tolist())]
-    return annotated(images, captions, heading)
+    return annotated(images, captions, heading, progress=progress)
 
 
 def originality_sheet(
-    found: Originality, reference: Embeddings, images: Tensor | None = None, reference_images: Tensor | None = None
+    found: Originality,
+    reference: Embeddings,
+    images: Tensor | None = None,
+    reference_images: Tensor | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Whether each picture was copied: beside the reference picture nearest to it, by itself, or as bars.
 
@@ -47,6 +57,7 @@ def originality_sheet(
     ----------
     found : readings of N pictures.   reference : the R they were compared with.
     images : [N, H, W, 3], 0 to 1.   reference_images : [R, h, w, 3], those of `reference`.
+    progress : as of `contact_sheet`.
 
     Raises
     ------
@@ -63,8 +74,8 @@ def originality_sheet(
         for i, (j, p) in enumerate(zip(nearest.tolist(), probability.tolist(), strict=True))
     ]
     if reference_images is None:
-        return annotated(images, captions, "How probable it is that each was copied")
-    return beside_nearest(images, reference_images[nearest], captions)
+        return annotated(images, captions, "How probable it is that each was copied", progress=progress)
+    return beside_nearest(images, reference_images[nearest], captions, progress=progress)
 
 
 def originality_table(found: Originality) -> str:

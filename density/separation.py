@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,9 +47,9 @@ def without(rows: Tensor, seen: Tensor) -> Tensor:
     return rows[~member(row_keys(rows), row_keys(seen).sort().values)]
 
 
-def elsewhere(x: Tensor, others: Tensor) -> Tensor:
+def elsewhere(x: Tensor, others: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
     """Distance of each row of x [N, d] to the nearest of the others [m, d]; to the second where it is one itself."""
-    found = nearest(x, others, min(2, len(others)))[0]
+    found = nearest(x, others, min(2, len(others)), tick)[0]
     return torch.where(found[:, 0] > 0, found[:, 0], found[:, -1])
 
 
@@ -60,6 +62,7 @@ class Unseen:
     baseline : pictures of the same kind; without it, the samples that the density was learnt from. Those in the memory
         are left out; where fewer than 50 remain, all serve, and each is compared with what it is not itself.
     seed : of the choice among more than OTHERS, and of the calibration.
+    tick : called after each part, now and while measuring, and may raise.
 
     Attributes
     ----------
@@ -71,7 +74,13 @@ class Unseen:
     """
 
     def __init__(
-        self, density: GaussianDensity, memory: ExposureMemory, *, baseline: Embeddings | None = None, seed: int = 0
+        self,
+        density: GaussianDensity,
+        memory: ExposureMemory,
+        *,
+        baseline: Embeddings | None = None,
+        seed: int = 0,
+        tick: Callable[[], None] | None = None,
     ):
         density.space.require_same(memory.space, "memory")
         if baseline is not None:
@@ -84,12 +93,13 @@ class Unseen:
             )
         rows = rows[torch.randperm(len(rows), generator=generator(seed))]
         unseen = without(rows, memory.vectors)
+        self._tick = tick
         self._memory, self.others = memory.vectors, (unseen if len(unseen) >= MIN_SCORES else rows)[:OTHERS]
         some = self.others[:UNSEEN]
-        usual = separation(elsewhere(some, self._memory), elsewhere(some, self.others))
+        usual = separation(elsewhere(some, self._memory, tick), elsewhere(some, self.others, tick))
         self.calibration = Calibration.fit(usual, seed)
 
     def measure(self, items: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
         """Separation, distance to the nearest remembered picture and its index, [N] each."""
-        distance, index = (found[:, 0] for found in nearest(items.vectors, self._memory))
-        return separation(distance, elsewhere(items.vectors, self.others)), distance, index
+        distance, index = (found[:, 0] for found in nearest(items.vectors, self._memory, tick=self._tick))
+        return separation(distance, elsewhere(items.vectors, self.others, self._tick)), distance, index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from .drawing import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, side, write
 from .errors import RarityError
 from .pictures import as_pictures
+from .progress import waiting
 
 MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
 LINE = 17  # of a caption
@@ -18,13 +20,20 @@ LETTER, READABLE = 8, 16  # of a caption: the pixels of one, and how many always
 
 
 def contact_sheet(
-    usual: Tensor | None, rare: Tensor, captions: list[str] | None = None, title: str = "", *, width: int = 1200
+    usual: Tensor | None,
+    rare: Tensor,
+    captions: list[str] | None = None,
+    title: str = "",
+    *,
+    width: int = 1200,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Lay out usual pictures on the left and rare ones on the right, each rare one with its caption.
 
     Parameters
     ----------
     usual, rare : [N, H, W, 3], 0 to 1.   captions : one text a rare picture, such as "1 in 1,024".   width : pixels.
+    progress : called with (0, 1) after every picture; what it raises ends the drawing.
 
     Returns
     -------
@@ -36,16 +45,23 @@ def contact_sheet(
     """
     panels = [("What it usually makes", usual, None, SOFT)] if usual is not None else []
     panels.append(("Rare on purpose", rare, captions, ACCENT))
-    return _sheet(panels, title, width)
+    return _sheet(panels, title, width, progress)
 
 
-def annotated(images: Tensor, captions: list[str], heading: str = "", *, width: int = 1200) -> Tensor:
+def annotated(
+    images: Tensor,
+    captions: list[str],
+    heading: str = "",
+    *,
+    width: int = 1200,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Lay out pictures in their order, each with its caption; small ones are enlarged so that they can be judged.
 
     Parameters
     ----------
     images : [N, H, W, 3], 0 to 1.   captions : one text a picture; the second line and those after it are softer.
-    width : pixels at most; a few pictures make a narrower sheet.
+    width : pixels at most; a few pictures make a narrower sheet.   progress : as of `contact_sheet`.
 
     Returns
     -------
@@ -58,15 +74,23 @@ def annotated(images: Tensor, captions: list[str], heading: str = "", *, width: 
     images = _checked(heading, images, captions)
     columns = _columns(len(images), alone=True)
     most = 2 * MARGIN + columns * WIDEST + (columns - 1) * GAP
-    return _sheet([(heading, images, captions, SOFT)], "", min(width, most))
+    return _sheet([(heading, images, captions, SOFT)], "", min(width, most), progress)
 
 
-def beside_nearest(images: Tensor, nearest: Tensor, captions: list[str], *, width: int = 1200) -> Tensor:
+def beside_nearest(
+    images: Tensor,
+    nearest: Tensor,
+    captions: list[str],
+    *,
+    width: int = 1200,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Lay out each picture with the one it resembles most on its right, and a caption under both.
 
     Parameters
     ----------
     images : [N, H, W, 3], 0 to 1.   nearest : [N, h, w, 3], the picture to set beside each.   captions : N texts.
+    progress : as of `contact_sheet`.
 
     Raises
     ------
@@ -75,12 +99,14 @@ def beside_nearest(images: Tensor, nearest: Tensor, captions: list[str], *, widt
     heading = "Each picture, and on its right the one it resembles most"
     images, nearest = (_checked(heading, some, captions) for some in (images, nearest))
     height = min(WIDEST, max(images.shape[1], nearest.shape[1]))
-    left, right = (fit_tiles(some, height, side(height, some.shape[2], some.shape[1])) for some in (images, nearest))
+    left, right = (
+        fit_tiles(some, height, side(height, some.shape[2], some.shape[1]), waiting(progress)) for some in (images, nearest)
+    )
     hinge = torch.tensor(rgb(PAGE)).expand(len(left), height, max(1, height // 32), 3)
-    return annotated(torch.cat([left, hinge, right], dim=2), captions, heading, width=width)
+    return annotated(torch.cat([left, hinge, right], dim=2), captions, heading, width=width, progress=progress)
 
 
-def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, width: int) -> Tensor:
+def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, width: int, progress) -> Tensor:
     """Panels side by side, of (heading, pictures, captions, colour of the heading)."""
     panels = [(name, _checked(name, images, texts), texts, colour) for name, images, texts, colour in panels]
     lines = max((text.count("\n") + 1 for _, _, texts, _ in panels for text in texts or ()), default=0)
@@ -102,7 +128,7 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
     for p, (name, images, texts, colour) in enumerate(panels):
         left = MARGIN + p * (panel + GUTTER)
         write(figure, left, height - head + 16, name, 13, colour, weight="bold")
-        for i, tile in enumerate(fit_tiles(images, tile_h, tile_w)):
+        for i, tile in enumerate(fit_tiles(images, tile_h, tile_w, waiting(progress))):
             x, y = round(left + (i % columns) * (tile_w + GAP)), head + (i // columns) * (tile_h + under)
             page[y - 1 : y + tile_h + 1, x - 1 : x + tile_w + 1] = torch.tensor(rgb(FAINT))
             page[y : y + tile_h, x : x + tile_w] = tile

@@ -268,7 +268,7 @@ def gather(
         space.require_same(batch.space, "embeddings to learn from")
         source = common([source, batch.source])
         statistics.update(batch.vectors)
-        if progress and batch is not embeddings:
+        if progress:
             progress(0, 1)
     if statistics is None:
         raise RarityError("There are no embeddings to learn a density from: give at least one batch.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_scores
 from .embeddings import Embeddings
 from .errors import RarityError
+from .progress import waiting
 
 NEIGHBOURS = 5  # of a reference picture: the ball that counts as "like it"
 
@@ -56,25 +58,34 @@ class Variety:
         return "\n".join(f"{figure.rjust(width)}  {meaning}" for figure, meaning in rows)
 
 
-def measure_variety(embeddings: Embeddings, reference: Embeddings | None = None) -> Variety:
+def measure_variety(
+    embeddings: Embeddings,
+    reference: Embeddings | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Variety:
     """All measures of a set, and of how it lies in a reference where one is given.
+
+    progress : called with (0, 1) several times a second; what it raises ends the measuring.
 
     Raises
     ------
     RarityError : different spaces; a reference of one picture; a row of length 0.
     """
+    tick = waiting(progress)
     own = (len(embeddings), *vendi_scores(embeddings))
+    tick()
     if reference is None:
-        return Variety(*own, mean_pairwise_distance(embeddings))
+        return Variety(*own, mean_pairwise_distance(embeddings, tick=tick))
     if len(reference) < 2:
         raise RarityError("A reference needs at least 2 pictures, got 1. Give more of what the set is compared with.")
     k = min(NEIGHBOURS, len(reference) - 1)
-    density, coverage = density_and_coverage(reference, embeddings, k)
-    rarity = rarity_score(reference, embeddings, k)
+    density, coverage = density_and_coverage(reference, embeddings, k, tick=tick)
+    rarity = rarity_score(reference, embeddings, k, tick=tick)
     inside = ~rarity.isnan()
     return Variety(
         *own,
-        distance=mean_pairwise_distance(embeddings),
+        distance=mean_pairwise_distance(embeddings, tick=tick),
         reference=len(reference),
         coverage=coverage,
         density=density,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.progress import waiting
 
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
 
@@ -65,17 +68,31 @@ def _crop(x: Tensor, size) -> Tensor:
     return x[..., top:top + height, left:left + width]
 
 
-def join_pictures(parts: list[Tensor]) -> Tensor:
-    """Batches of pictures as one, [N, H, W, 3], in their order.
+def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] | None = None) -> Tensor:
+    """Batches of pictures as one, [N, H, W, 3], in their order; a single batch is that batch itself.
+
+    progress : called with (0, 1) after every batch; what it raises ends the joining.
 
     Raises
     ------
-    RarityError : batches of different sizes.
+    RarityError : no batch at all; batches of different sizes.
     """
+    if not parts:
+        raise RarityError(
+            "Expected at least one picture, got an empty list: the node that is connected left none. Let it keep more, or connect "
+            "pictures themselves, from Decode or Load Image."
+        )
     sizes = {tuple(part.shape[1:]) for part in parts}
     if len(sizes) != 1:
         raise RarityError(
             f"Pictures of different sizes cannot be one batch: {', '.join(' x '.join(map(str, s)) for s in sorted(sizes))}. "
-            "Scale them to one size first."
+            "Scale them to one size first, and drop alpha channels (the fourth colour)."
         )
-    return torch.cat(parts)
+    if len(parts) == 1:
+        return parts[0]
+    joined, start, tick = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:]), 0, waiting(progress)
+    for part in parts:
+        joined[start : start + len(part)] = part
+        start += len(part)
+        tick()
+    return joined

@@ -59,8 +59,10 @@ class RarityScoreNovelty(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, density, exposure=None, baseline=None, images=None):
         memory = exposure if exposure is not None else ExposureMemory(density.space)
-        novelty = score_novelty(embeddings, density, memory, baseline=baseline, progress=node_progress())
-        return io.NodeOutput(novelty.novelty.tolist(), novelty.table(), novelty_sheet(novelty, images), embeddings)
+        progress = node_progress()
+        novelty = score_novelty(embeddings, density, memory, baseline=baseline, progress=progress)
+        sheet = novelty_sheet(novelty, images, progress=progress)
+        return io.NodeOutput(novelty.novelty.tolist(), novelty.table(), sheet, embeddings)
 
 
 class RarityRankImages(io.ComfyNode):
@@ -100,8 +102,9 @@ class RarityRankImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, embeddings, scores, keep, floor):
-        pictures, items = join_pictures(images), Embeddings.cat(embeddings)
-        kept, chosen, their_scores, indices = most_novel(pictures, items, scores, keep[0], floor[0])
+        progress = node_progress()
+        pictures, items = join_pictures(images, progress=progress), Embeddings.cat(embeddings)
+        kept, chosen, their_scores, indices = most_novel(pictures, items, scores, keep[0], floor[0], progress=progress)
         return io.NodeOutput(kept, chosen, their_scores, ", ".join(map(str, indices)))
 
 
@@ -138,7 +141,7 @@ class RarityExposureUpdate(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, keep, exposure=None):
         memory = exposure if exposure is not None else ExposureMemory(embeddings.space)
-        return io.NodeOutput(memory.forget(keep).update(embeddings))
+        return io.NodeOutput(memory.forget(keep).update(embeddings, progress=node_progress()))
 
 
 class RarityContactSheet(io.ComfyNode):
@@ -163,4 +166,4 @@ class RarityContactSheet(io.ComfyNode):
     @classmethod
     def execute(cls, rare, usual=None, trajectory=None):
         captions = trajectory.captions() if trajectory else None
-        return io.NodeOutput(contact_sheet(usual, rare, captions))
+        return io.NodeOutput(contact_sheet(usual, rare, captions, progress=node_progress()))

@@ -6,6 +6,7 @@ from ..density.originality import originality
 from ..density.score_sheets import originality_sheet, originality_table
 from ..density.variety import measure_variety
 from . import sockets
+from .progress import node_progress
 
 
 class RarityDiversity(io.ComfyNode):
@@ -37,7 +38,7 @@ class RarityDiversity(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeddings, reference=None):
-        variety = measure_variety(embeddings, reference)
+        variety = measure_variety(embeddings, reference, progress=node_progress())
         return io.NodeOutput(variety.table(), variety.vendi, ui=ui.PreviewText(variety.table()))
 
 
@@ -80,6 +81,7 @@ class RarityOriginality(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeddings, reference, unrelated=None, images=None, reference_images=None):
-        found = originality(embeddings, reference, unrelated=unrelated)
-        sheet = originality_sheet(found, reference, images, reference_images)
+        progress = node_progress()
+        found = originality(embeddings, reference, unrelated=unrelated, progress=progress)
+        sheet = originality_sheet(found, reference, images, reference_images, progress=progress)
         return io.NodeOutput(found.copy_probability[:, 0].tolist(), originality_table(found), sheet)

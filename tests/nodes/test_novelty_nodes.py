@@ -56,12 +56,13 @@ def test_scoring_against_a_large_memory_can_be_cancelled_after_every_picture(run
 
     def cancel_soon(bar, value, total=None, preview=None):
         sent.append((value, total))
-        model_management.interrupt_current_processing()
+        if value:
+            model_management.interrupt_current_processing()
 
     monkeypatch.setattr(utils.ProgressBar, "update_absolute", cancel_soon)
     with pytest.raises(model_management.InterruptProcessingException):
         run(nodes.RarityScoreNovelty, embeddings=candidates, density=density, exposure=show(run, baseline))
-    assert sent == [(1, 9)]
+    assert sent[-1] == (1, 9) and all(done == 0 for done, _ in sent[:-1])
 
 
 def test_what_was_shown_is_not_new_again_and_an_empty_memory_changes_nothing(run, density, baseline, candidates):
@@ -125,6 +126,8 @@ def test_rank_says_what_is_wrong(run, candidates, pictures):
     sizes = [pictures[:4], pictures[4:, :4]]
     with pytest.raises(RarityError, match="4 x 8 x 3, 8 x 8 x 3"):
         run(nodes.RarityRankImages, images=sizes, embeddings=[candidates], scores=scores, keep=[1], floor=[0.0])
+    with pytest.raises(RarityError, match="at least one picture, got an empty list.*connect pictures"):
+        run(nodes.RarityRankImages, images=[], embeddings=[candidates], scores=scores, keep=[1], floor=[0.0])
 
 
 @pytest.mark.parametrize("indices", ["", " , ", "one", "9", "-1", "3-1", "0-99999999999", "1.5"])

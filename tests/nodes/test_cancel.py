@@ -1,0 +1,65 @@
+"""Cancel is heard in every node that has something to do on large inputs, and in every part of what it does."""
+
+import pytest
+import torch
+from comfy import model_management, utils
+from rarity import nodes
+from rarity.density.exposure import ExposureMemory
+
+
+@pytest.fixture
+def pictures():
+    return torch.linspace(0, 1, 6 * 8 * 8 * 3).view(6, 8, 8, 3)
+
+
+@pytest.fixture
+def jobs(run, baseline, density, pictures):
+    """Node and inputs, by name."""
+    items, seen = baseline.select(range(6)), baseline.select(range(20, 60))
+    memory = ExposureMemory(density.space).update(seen)
+    scored = {"embeddings": [items], "scores": [1.0, 5.0, 4.0, 3.0, 2.0, 0.5], "keep": [3], "floor": [0.0]}
+    return {
+        "novelty": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "exposure": memory}),
+        "novelty, its sheet": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "images": pictures}),
+        "rank": (nodes.RarityRankImages, {"images": [pictures], **scored}),
+        "rank, a list": (nodes.RarityRankImages, {"images": list(pictures.split(2)), **scored}),
+        "exposure": (nodes.RarityExposureUpdate, {"embeddings": seen, "keep": 0.5, "exposure": memory}),
+        "diversity": (nodes.RarityDiversity, {"embeddings": items}),
+        "diversity, a reference": (nodes.RarityDiversity, {"embeddings": items, "reference": seen}),
+        "originality": (nodes.RarityOriginality, {"embeddings": items, "reference": seen}),
+        "originality, unrelated": (
+            nodes.RarityOriginality, {"embeddings": items, "reference": seen, "unrelated": baseline.select(range(60, 80))}
+        ),
+        "contact sheet": (nodes.RarityContactSheet, {"rare": pictures, "usual": pictures}),
+    }
+
+
+# How often each asks at the least on these few rows: once in every part, and once for every picture.
+POINTS = {
+    "novelty": 11, "novelty, its sheet": 10, "rank": 3, "rank, a list": 6, "exposure": 1, "diversity": 2,
+    "diversity, a reference": 6, "originality": 3, "originality, unrelated": 6, "contact sheet": 12,
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_cancel_is_heard_in_every_part(name, run, jobs, monkeypatch):
+    node, inputs = jobs[name]
+    monkeypatch.setattr(utils.ProgressBar, "update_absolute", lambda *_: asked.append(0))
+    asked = []
+    run(node, **inputs)
+    points = len(asked)
+    assert points >= POINTS[name]
+
+    def cancel(*_):
+        asked.append(0)
+        if len(asked) == last:
+            model_management.interrupt_current_processing()  # heard when it is asked for next
+
+    monkeypatch.setattr(utils.ProgressBar, "update_absolute", cancel)
+    for last in range(points):
+        asked = []
+        if last == 0:
+            model_management.interrupt_current_processing()
+        with pytest.raises(model_management.InterruptProcessingException):
+            run(node, **inputs)
+        assert len(asked) == last
