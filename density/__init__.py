@@ -5,6 +5,7 @@ from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_
 from .charts import bar_chart
 from .checkpoints import all_checkpoints, pick_checkpoint
 from .concept import Concept
+from .contrast import ContrastGuardrail
 from .curves import arousal_curve
 from .directions import Direction
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
@@ -27,7 +28,7 @@ from .files import (
 from .fit import CHOICES, fit_density
 from .gates import ON_NO, Gate, Pullback
 from .gaussian import ESTIMATORS, GaussianDensity
-from .guardrails import AnchorGuardrail, ContrastGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
 from .information import information_gain, session_gains
 from .merge import merge_densities
 from .mixture import MixtureDensity

@@ -10,7 +10,7 @@ from torch import Tensor
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
-from .guardrails import _check_quantile, _Watch
+from .guardrails import Watch, check_quantile
 from .tensors import generator, here, ordinary
 
 # Added to a density's score under the root: keeps the slope finite at its very centre, and changes nothing elsewhere.
@@ -31,7 +31,7 @@ def distance(x: Tensor, target: GaussianDensity | Embeddings) -> Tensor:
     return torch.cdist(here(x), ordinary(target.vectors), compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
 
 
-class RepelGuardrail(_Watch):
+class RepelGuardrail(Watch):
     """Stay away from a density or from examples: distance(x) >= limit.
 
         penalty = (limit - distance)+ / scale
@@ -78,7 +78,7 @@ class RepelGuardrail(_Watch):
         RarityError : examples of another space, a baseline of fewer than two different samples, a quantile out of range.
         """
         baseline.space.require_same(examples.space, "examples to stay away from")
-        _check_quantile(quantile)
+        check_quantile(quantile)
         x = baseline.vectors.double()[torch.randperm(len(baseline), generator=generator(0))]
         pairs = (x - x.roll(1, dims=0)).norm(dim=1)
         if not pairs.max() > 0:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..density.contrast import ContrastGuardrail
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
-from ..density.guardrails import ContrastGuardrail
 from .encoding import Reader
 
 
@@ -29,18 +29,13 @@ def contrast_guardrail(
     quantile : the threshold is this quantile of the baseline's margins.
     centred : centre texts and pictures first; see `ContrastGuardrail.from_baseline`.
 
-    Returns
-    -------
-    ContrastGuardrail, whose names are the subject and the alternatives.
-
     Raises
     ------
     RarityError : no subject, no alternative left, a baseline of another space.
     """
     reader.space.require_same(baseline.space, "baseline of the contrast guardrail")
-    names = subject_first(subject, alternatives)
-    prototypes = reader.encode_text(names)
-    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, tuple(names), centred=centred)
+    prototypes = reader.encode_text(subject_first(subject, alternatives))
+    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, centred=centred)
 
 
 def subject_first(subject: str, alternatives: Iterable[str]) -> list[str]:

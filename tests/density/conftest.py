@@ -56,4 +56,4 @@ def contrast(baseline):
     """A subject near the main mode and five alternatives elsewhere."""
     g = torch.Generator().manual_seed(5)
     prototypes = torch.cat([baseline.vectors.mean(0, keepdim=True), torch.randn(5, 16, generator=g)])
-    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile=0.3, names=("subject", "a", "b", "c", "d", "e"))
+    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile=0.3)

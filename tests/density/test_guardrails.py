@@ -37,8 +37,6 @@ def test_a_guardrail_keeps_its_promises(rail, mixture):
     assert penalty.shape == accepts.shape == rail.reading(x).shape == (len(x),)
     assert (penalty >= 0).all() and 0 < int(accepts.sum()) < len(x)
     assert (penalty[accepts] <= 1e-4).all() and (penalty[~accepts] > 0).all()
-    inside = rail.project(x)[accepts]
-    assert torch.allclose(inside, x[accepts], atol=1e-3)
 
 
 def test_the_penalty_can_be_descended(rail, mixture):
@@ -57,13 +55,12 @@ def test_the_gradient_is_that_of_finite_differences(rail, mixture):
     assert torch.autograd.gradcheck(rail.penalty, (x,), eps=1e-7, atol=1e-4)
 
 
-def test_projection_ends_inside(rail, mixture, contrast):
+def test_projection_ends_inside_and_leaves_what_is_there(baseline, density, mixture):
     x = far(mixture)
-    projected = rail.project(x)
-    if rail is contrast:
-        assert projected is x  # no closed form
-    else:
+    for rail in (AnchorGuardrail.from_baseline(baseline, 0.2), ResidualGuardrail(density, 80), NormGuardrail(density)):
+        projected, accepts = rail.project(x), rail.accepts(x)
         assert rail.accepts(projected).all() and rail.accepts(projected.float()).all()
+        assert torch.allclose(projected[accepts], x[accepts], atol=1e-3)
 
 
 def test_guardrails_hold_ordinary_tensors(baseline, density):
@@ -118,11 +115,11 @@ def test_pictures_of_alternatives_are_prototypes_by_label(baseline, mixture):
     others = mixture(9, 3)
     labelled = Embeddings(others.vectors, others.space, ("robot",) * 4 + ("building",) * 5)
     rail = ContrastGuardrail.from_pictures(baseline, labelled)
-    assert rail.names == ("subject", "robot", "building") and float(rail.accepts(baseline.vectors).double().mean()) == 0.5
+    assert len(rail.others) == 2 and float(rail.accepts(baseline.vectors).double().mean()) == 0.5
     unit = torch.nn.functional.normalize(others.vectors.double(), dim=1)
     robot = unit[:4].mean(dim=0)
     assert torch.allclose(rail.others[0], robot / robot.norm())
-    assert ContrastGuardrail.from_pictures(baseline, others).names == ("subject", "alternative")
+    assert len(ContrastGuardrail.from_pictures(baseline, others).others) == 1
 
 
 def test_the_anchors_floor_is_the_baselines_quantile(baseline):
@@ -144,7 +141,6 @@ def test_nonsense_is_refused(baseline, density, space):
         (lambda: ContrastGuardrail(torch.ones(1, 16), 0, 0.0), "at least one alternative"),
         (lambda: ContrastGuardrail(torch.ones(2, 16), 2, 0.0), "one of the 2 prototypes"),
         (lambda: ContrastGuardrail(torch.zeros(2, 16), 0, 0.0), "finite and not zero"),
-        (lambda: ContrastGuardrail(torch.ones(2, 16), 0, 0.0, ("a",)), "2 names"),
         (lambda: ContrastGuardrail.from_baseline(torch.ones(2, 15), 0, baseline), "15 wide, the embeddings 16"),
         (lambda: ContrastGuardrail(torch.ones(2, 15), 0, 0.0).reading(baseline.vectors), r"shape \[N, 15\]"),
     ]:

@@ -1,0 +1,132 @@
+"""Keep the subject: more like what was asked for than like anything else it might turn into."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .embeddings import Embeddings
+from .errors import RarityError
+from .guardrails import Watch, check_quantile, unit_rows
+from .spaces import EmbeddingSpace
+from .tensors import here, ordinary
+
+
+class ContrastGuardrail(Watch):
+    """Stay more like the asked subject than like any alternative, by the encoder's own zero-shot margin.
+
+        margin(x) = cos(x, p_asked) - max over the others of cos(x, p_other),    penalty = (threshold - margin)+ / scale
+
+    A cosine to the subject alone can be fooled; a margin over named alternatives much less. Texts lie apart from pictures
+    (the modality gap: Liang et al. 2022), but what all prototypes have in common cancels in a margin, except that it may
+    favour one alternative over another for every picture alike. With a centre c both sides are centred first:
+
+        x -> x / |x| - c,    p_i -> p_i / |p_i| - mean over all prototypes
+
+    Parameters
+    ----------
+    prototypes : [P, d], P >= 2: text embeddings of the same encoder, or mean image embeddings. All texts or all pictures.
+    asked : row of the asked subject.   threshold : lowest margin.
+    scale : spread of the margin among usual samples, the unit of the penalty.
+    centre : [d], the mean of unit picture embeddings over everything the prototypes name, or None: nothing is centred.
+    """
+
+    name = "contrast"
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        return self.threshold, math.inf
+
+    def __init__(
+        self,
+        prototypes: Tensor,
+        asked: int,
+        threshold: float,
+        *,
+        scale: float = 0.05,
+        space: EmbeddingSpace | None = None,
+        centre: Tensor | None = None,
+    ):
+        if prototypes.dim() != 2 or len(prototypes) < 2:
+            raise RarityError(
+                "A contrast guardrail needs the asked subject and at least one alternative, one prototype each, "
+                f"got shape {tuple(prototypes.shape)}. Name alternatives that the subject must not turn into."
+            )
+        if not torch.isfinite(prototypes).all() or not (prototypes.norm(dim=1) > 0).all():
+            raise RarityError("Prototypes of a contrast guardrail must be finite and not zero.")
+        if not 0 <= asked < len(prototypes):
+            raise RarityError(f"The asked subject must be one of the {len(prototypes)} prototypes, got number {asked}.")
+        unit = normalize(here(prototypes), dim=1)
+        if centre is not None:
+            if centre.shape != unit.shape[1:] or not torch.isfinite(centre).all():
+                raise RarityError(
+                    f"The centre of a contrast guardrail must be {unit.shape[1]} finite numbers, got shape {tuple(centre.shape)}."
+                )
+            unit = normalize(unit - unit.mean(dim=0), dim=1)
+        self.centre = None if centre is None else ordinary(centre)
+        self.subject = ordinary(unit[asked])
+        self.others = ordinary(torch.cat([unit[:asked], unit[asked + 1 :]]))
+        self.threshold, self.scale, self.space = float(threshold), max(float(scale), 1e-6), space
+
+    @classmethod
+    def from_baseline(
+        cls,
+        prototypes: Tensor,
+        asked: int,
+        baseline: Embeddings,
+        quantile: float = 0.5,
+        *,
+        centred: bool = False,
+    ) -> ContrastGuardrail:
+        """The threshold is this quantile of the usual samples' own margins, the scale their standard deviation.
+
+        `centred` centres both sides. The baseline shows the asked subject alone, and its own mean is no centre: taking
+        that away takes the subject away. But it lies where the asked prototype lies, a gap apart, so the centre is
+
+            c = mean of x / |x| - (p_asked / |p_asked| - mean of p_i / |p_i|),
+
+        for picture prototypes very nearly their mean. With the built-in miniature, which was trained on these letters,
+        nothing needs centring: letters decoded, encoded again and told from the 25 others have an AUC of 0.9998 either way
+        (worst letter 0.997 and 0.994; picture prototypes 0.9999 and 0.9999); with the baseline's mean taken away 98 of
+        100 margins above zero become 20. Centred, the share of margins above zero rises from 0.975 to 0.998.
+        """
+        check_quantile(quantile)
+        if prototypes.dim() == 2 and prototypes.shape[1] != baseline.space.width:
+            raise RarityError(
+                f"Prototypes are {prototypes.shape[1]} wide, the embeddings {baseline.space.width}. "
+                "Encode the subject and its alternatives with the model that made the embeddings."
+            )
+        rail = cls(prototypes, asked, 0.0, space=baseline.space)
+        if centred:
+            unit = normalize(here(prototypes), dim=1)
+            centre = normalize(baseline.vectors.double(), dim=1).mean(dim=0) - (unit[asked] - unit.mean(dim=0))
+            rail = cls(prototypes, asked, 0.0, space=baseline.space, centre=centre)
+        margins = rail.reading(baseline.vectors)
+        rail.threshold = float(torch.quantile(margins, quantile))
+        rail.scale = max(float(margins.std(correction=0)), 1e-6)
+        return rail
+
+    @classmethod
+    def from_pictures(cls, baseline: Embeddings, alternatives: Embeddings, quantile: float = 0.5) -> ContrastGuardrail:
+        """Prototypes from pictures, for encoders that read no words: the baseline's mean, and that of each alternative.
+
+        The alternatives' labels say which rows belong together; without labels all rows are one alternative.
+        """
+        baseline.space.require_same(alternatives.space, "pictures of alternatives")
+        labels = alternatives.labels or ("alternative",) * len(alternatives)
+        named = [[label == name for label in labels] for name in dict.fromkeys(labels)]
+        groups = [baseline.vectors, *(alternatives.vectors[mask] for mask in named)]
+        prototypes = torch.stack([normalize(rows.double(), dim=1).mean(dim=0) for rows in groups])
+        return cls.from_baseline(prototypes, 0, baseline, quantile)
+
+    def reading(self, x: Tensor) -> Tensor:
+        unit = unit_rows(x, len(self.subject))
+        if self.centre is not None:
+            unit = normalize(unit - self.centre, dim=1)
+        return unit @ self.subject - (unit @ self.others.T).amax(dim=1)
+
+    def penalty(self, x: Tensor) -> Tensor:
+        return (self.threshold - self.reading(x)).clamp_min(0) / self.scale
