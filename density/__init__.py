@@ -42,7 +42,7 @@ from .novelty import (
     predictive_surprisal,
     score_novelty,
 )
-from .optimize import choose_starts, optimize
+from .optimize import optimize
 from .originality import Originality, originality
 from .plots import density_map
 from .ranking import most_novel, rank
@@ -50,6 +50,7 @@ from .repel import RepelGuardrail
 from .sheets import annotated, beside_nearest, contact_sheet
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
+from .starts import choose_starts
 from .statistics import Statistics
 from .survival import log_survival, wilson_hilferty
 from .trajectory import Trajectory

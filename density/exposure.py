@@ -106,7 +106,7 @@ class ExposureMemory:
         after.labels = self.labels + tuple(text for text, kept in zip(labels, shown.tolist(), strict=True) if kept)
         tick = waiting(progress)
         for part, its in zip(x.split(PART), w.split(PART), strict=True):
-            after._moments._absorb(*_weighted(part.double(), its))
+            after._moments.absorb(*_weighted(part.double(), its))
             tick()
         return after
 
@@ -144,7 +144,7 @@ class ExposureMemory:
         kept = self.weights * keep >= FORGOTTEN
         after.vectors, after.weights = self.vectors[kept], self.weights[kept] * keep
         after.labels = tuple(text for text, there in zip(self.labels, kept.tolist(), strict=True) if there)
-        after._moments._absorb(self.n_eff * keep, self.mean, self.scatter * keep)
+        after._moments.absorb(self.n_eff * keep, self.mean, self.scatter * keep)
         return after
 
     def belief(self, density: GaussianDensity) -> Belief:
@@ -202,7 +202,7 @@ class ExposureMemory:
         if wrong:
             raise RarityError(f"The exposure memory in this file is damaged: {'; '.join(wrong)}. Start a new memory.")
         memory.vectors, memory.weights, memory.labels = vectors, weights, tuple(labels)
-        memory._moments._absorb(total, mean, scatter)
+        memory._moments.absorb(total, mean, scatter)
         return memory
 
     def _copy(self) -> ExposureMemory:

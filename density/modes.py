@@ -50,7 +50,11 @@ class Modes:
     @property
     def log_peak(self) -> float:
         """log sum_j pi_j max N_j + m/2 log 2 pi: no point is denser than this bound, and for K = 1 the mean is."""
-        return float(self._heights().logsumexp(dim=0))
+        return float(self.heights().logsumexp(dim=0))
+
+    def heights(self) -> Tensor:
+        """log pi_j max N_j of every mode, plus m/2 log 2 pi: [K]."""
+        return self.weights.log() + self.factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
 
     def depth(self, w: Tensor) -> Tensor:
         """2 (log_peak - log density) at w [N, m], [N], from 0: |w|^2 for one standard normal mode."""
@@ -76,10 +80,7 @@ class Modes:
     def _logs(self, w: Tensor) -> Tensor:
         """log pi_j N_j at w [N, m], plus m/2 log 2 pi: [K, N]."""
         far = torch.stack([((w - mu) @ p).square().sum(dim=1) for mu, p in zip(self.means, self.factors, strict=True)])
-        return self._heights()[:, None] - far / 2
-
-    def _heights(self) -> Tensor:
-        return self.weights.log() + self.factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        return self.heights()[:, None] - far / 2
 
 
 def learn_modes(w: Tensor, count: int, seed: int, start: Modes | None = None) -> tuple[Modes, bool]:

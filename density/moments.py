@@ -113,6 +113,16 @@ class Moments:
         self.mean = self.mean + delta * (b / total)
         self.count = total
 
+    def absorb(self, count: float, mean: Tensor, scatter: Tensor) -> None:
+        """Take in moments [d], [d, d] of rows that need not be whole ones: `count` is the sum of their weights."""
+        if count == 0:
+            return
+        with plain():
+            total, delta = self.count + count, mean - self.mean
+            self._scatter.add_(scatter).addr_(delta, delta, alpha=self.count * count / total)
+            self.mean = self.mean + delta * (count / total)
+            self.count = total
+
     def times(self, vector: Tensor) -> Tensor:
         """S v of a vector [d], [d]."""
         if self._mirrored:
@@ -130,15 +140,6 @@ class Moments:
     def _above(self, i: int) -> Tensor:
         """The blocks of S from the diagonal on, of the rows that begin at i."""
         return self._scatter[i : i + self._step, i:]
-
-    def _absorb(self, count: float, mean: Tensor, scatter: Tensor) -> None:
-        if count == 0:
-            return
-        with plain():
-            total, delta = self.count + count, mean - self.mean
-            self._scatter.add_(scatter).addr_(delta, delta, alpha=self.count * count / total)
-            self.mean = self.mean + delta * (count / total)
-            self.count = total
 
 
 def chunks(batch: Tensor) -> Sequence[Tensor]:

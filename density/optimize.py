@@ -21,7 +21,7 @@ from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
 from .own_samples import BEGAN, MOVED, are_own, calibration_for, name_of
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
-from .tensors import generator, ordinary
+from .tensors import ordinary
 from .trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
@@ -57,10 +57,11 @@ def optimize(
         v <- MOMENTUM v + (1 - MOMENTUM) g,   u <- cos(t) u + sin(t) v / |v|,   t = step_size (1 - step / steps) |v|
 
     Starts that the density has learnt from are brought as far out as is that rare among these (`own_samples`), others as
-    far as among new samples. Rarity and residual hold by construction at every step; gradients pass through the guardrails' penalties and the
-    directions only. In a mixture the rays leave the centre of a start's own mode (`MixtureShell`); the rest is the same.
-    Each sample keeps its best point: fewest guardrails broken, then the smallest penalty, then the nearest to what is
-    wished for and to its start. The residual r keeps its direction, and its share of D2 as far as a residual guardrail allows.
+    far as is that rare among new samples. The residual r keeps its direction, and its share of D2 as far as a residual
+    guardrail allows (`shells`). So rarity and residual hold by construction at every step; gradients pass through the
+    guardrails' penalties and the directions only. In a mixture the rays leave the centre of a start's own mode
+    (`MixtureShell`); the rest is the same. Each sample keeps its best point: fewest guardrails broken, then the smallest
+    penalty, then the nearest to what is wished for and to its start.
 
     With a gate the best point counts only where the gate says Yes to it. After a No inside the guardrails the sample goes
     on with no velocity: from the point that was valid last, with half the step; before there is one, from a point turned by
@@ -101,46 +102,6 @@ def optimize(
     chain = with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():
         return _walk(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress, gate)
-
-
-def choose_starts(
-    baseline: Embeddings,
-    density: GaussianDensity,
-    count: int,
-    kind: str = "usual",
-    seed: int = 0,
-    guardrails: tuple[Guardrail, ...] = (),
-) -> Embeddings:
-    """Pick `count` different rows of the baseline to set out from.
-
-    Parameters
-    ----------
-    kind : "usual" takes any rows at random, "rarer" random rows of the naturally rarest tenth. These have less far to go, in
-        directions the model itself takes; measured side by side in benchmarks/valid_rare.py.
-    guardrails : "rarer" rows are taken from those inside all of these, or, where they are too few, the nearest to inside:
-        what is rare because it fails is no good start.
-
-    Raises
-    ------
-    RarityError : more rows asked for than there are, another kind, another space.
-    """
-    check_spaces(density, baseline, guardrails, ())
-    if not 1 <= count <= len(baseline):
-        raise RarityError(
-            f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
-        )
-    if kind not in ("usual", "rarer"):
-        raise RarityError(f'Starts are "usual" or "rarer", got {kind!r}.')
-    pool = torch.arange(len(baseline))
-    if kind == "rarer":
-        most = max(count, math.ceil(len(baseline) / 10))
-        rarity = calibration_for(density, baseline).bits(density.score(baseline.vectors))
-        pool = rarity.argsort(descending=True, stable=True)[:most]
-        if guardrails:
-            penalty = torch.stack([rail.penalty(baseline.vectors[pool]) for rail in guardrails]).sum(dim=0)
-            inside = max(count, int((penalty <= 0).sum()))
-            pool = pool[penalty.argsort(stable=True)[:inside]]
-    return baseline.select(pool[torch.randperm(len(pool), generator=generator(seed))[:count]])
 
 
 def check_spaces(

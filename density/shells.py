@@ -18,8 +18,13 @@ MOST_ROUNDS, CLOSE = 60, 1e-11
 def shell(
     density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int
 ) -> GaussianShell | MixtureShell:
-    """The shell on which rows x [N, d] are moved, its score for all or of each, [N, 1]: `start` [N, k] of unit length, `place`,
-    `pull_back`."""
+    """The shell on which rows are moved: `start`, where each is on it, [N, k] of unit length; `place` and `pull_back`.
+
+    Parameters
+    ----------
+    x : [N, d], the rows to move.   target : the score of all points on it, or one for each row, [N, 1].
+    limit : the largest Q; longer residuals are shortened to it.   seed : direction of a row at the very centre.
+    """
     kind = MixtureShell if isinstance(density, MixtureDensity) else GaussianShell
     return kind(density, x, limit, target, seed)
 
@@ -29,13 +34,8 @@ class GaussianShell:
 
         D2 = |w|^2 + |r|^2 / sigma2 = target,    w = radius u,    r = r_x sqrt(target / D2(x))
 
-    The residual grows as the row moves outwards: it keeps its share of D2. Rare samples are so by both, and with the
-    residual as it was, all that makes a row rarer would have to come of w.
-
-    Parameters
-    ----------
-    x : [N, d], the rows to move.   limit : the largest Q; longer residuals are shortened to it, and to the residual's
-        usual share of the target.   seed : direction of a row at the very centre.
+    The residual grows as the row moves outwards: it keeps its share of D2, up to its usual share (d - k) / d and the limit.
+    Rare samples are so by both, and with the residual as it was, all that makes a row rarer would have to come of w.
     """
 
     def __init__(self, density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
@@ -65,17 +65,18 @@ class MixtureShell:
 
     so the score along the ray has a closed form, and so has its slope. A mixture is nowhere less dense than its modes,
     so the mode's own sphere of that score lies inside the shell. From there Newton's steps, kept inside a bracket, find
-    rho. With one mode that sphere is the shell, the Gaussian's.
+    rho. With one mode that sphere is the shell, the Gaussian's. The residual keeps its share of |v|^2 + |r|^2 / sigma2,
+    as far as there is room between the mode's centre and the target.
 
-    A mode whose very centre is rarer than the target has no shell. Its rows keep the distance they have, and their score
-    tells that they are not where they should be.
+    A mode whose very centre is rarer than the target has no shell. Its rows keep the |v| they have, without a residual,
+    and their score tells that they are not where they should be.
     """
 
     def __init__(self, density: MixtureDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
         self.density = density
         means, self.factors = density.modes.means, density.modes.factors
         self.mixed = m = means.shape[1]
-        self.alone = 2 * (density.modes.log_peak - density.modes._heights())  # score of each centre by its own mode, [K]
+        self.alone = 2 * (density.modes.log_peak - density.modes.heights())  # score of each centre by its own mode, [K]
         w, r = density.whiten(x)
         own = torch.einsum("nkm,kml->nkl", w[:, None, :m] - means, self.factors)
         mode = (self.alone + own.square().sum(dim=2)).argmin(dim=1)
@@ -156,9 +157,9 @@ class MixtureShell:
 
 
 def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDensity, limit: float) -> Tensor:
-    """Residuals r of rows of a score [N, 1] as they are where there is room for another score, the same share of it.
+    """Residuals r [N, d] of rows of a score [N, 1] with the same share of another score, `room`.
 
-    No longer than the limit, and than the residual's usual share.
+        r sqrt(min(room / score, limit / Q, sigma2 room (d - k) / d / Q)),    Q = |r|^2
     """
     d, k = density.basis.shape
     room = torch.as_tensor(room, dtype=torch.float64)

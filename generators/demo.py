@@ -15,9 +15,10 @@ from ..density.calibration import bits_from_one_in
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
-from ..density.optimize import choose_starts, optimize
+from ..density.optimize import optimize
 from ..density.plots import density_map
 from ..density.sheets import contact_sheet
+from ..density.starts import choose_starts
 from ..density.trajectory import Trajectory
 from .contrast import contrast_guardrail
 from .kandinsky import MINIATURE, load_kandinsky

@@ -2,7 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..density.optimize import choose_starts, optimize
+from ..density.optimize import optimize
+from ..density.starts import choose_starts
 from ..density.variation import variations
 from ..generators.directions import direction as make_direction
 from . import sockets

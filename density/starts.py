@@ -1,0 +1,61 @@
+"""Where to set out from: samples of a baseline, any of them or those that are rare already."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .embeddings import Embeddings
+from .errors import RarityError
+from .gaussian import GaussianDensity
+from .guardrails import Guardrail
+from .optimize import check_spaces
+from .own_samples import calibration_for
+from .tensors import generator
+
+
+def choose_starts(
+    baseline: Embeddings,
+    density: GaussianDensity,
+    count: int,
+    kind: str = "usual",
+    seed: int = 0,
+    guardrails: tuple[Guardrail, ...] = (),
+) -> Embeddings:
+    """Pick different rows of the baseline to set out from, at random.
+
+    Parameters
+    ----------
+    baseline : N samples of the density's space.   density : says how rare they are.   count : 1 to N.
+    kind : "usual" takes any rows, "rarer" those of the naturally rarest tenth. These have less far to go, in directions the
+        model itself takes; measured side by side in benchmarks/valid_rare.py.
+    seed : of the choice.
+    guardrails : "rarer" rows are taken from those inside all of these, or, where they are too few, the nearest to inside:
+        what is rare because it fails is no good start.
+
+    Returns
+    -------
+    `count` embeddings.
+
+    Raises
+    ------
+    RarityError : more rows asked for than there are, another kind, another space.
+    """
+    check_spaces(density, baseline, guardrails, ())
+    if not 1 <= count <= len(baseline):
+        raise RarityError(
+            f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
+        )
+    if kind not in ("usual", "rarer"):
+        raise RarityError(f'Starts are "usual" or "rarer", got {kind!r}.')
+    pool = torch.arange(len(baseline))
+    if kind == "rarer":
+        most = max(count, math.ceil(len(baseline) / 10))
+        rarity = calibration_for(density, baseline).bits(density.score(baseline.vectors))
+        pool = rarity.argsort(descending=True, stable=True)[:most]
+        if guardrails:
+            penalty = torch.stack([rail.penalty(baseline.vectors[pool]) for rail in guardrails]).sum(dim=0)
+            inside = max(count, int((penalty <= 0).sum()))
+            pool = pool[penalty.argsort(stable=True)[:inside]]
+    return baseline.select(pool[torch.randperm(len(pool), generator=generator(seed))[:count]])
