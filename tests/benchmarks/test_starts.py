@@ -16,9 +16,9 @@ def test_the_truth_is_the_share_that_lies_further_out(module):
         assert float((bits >= torch.tensor(float(one_in)).log2()).double().mean()) == pytest.approx(1 / one_in, rel=0.03 * one_in**0.5)
 
 
-def test_with_few_samples_either_start_comes_out_about_as_rare_as_asked(module):
-    own, new, *_ = rows = module.measure(module.World(48, 0.5), 4 * 48)
-    asked = [3.3, 6.6, 10.0]
+def test_results_of_own_samples_are_about_as_rare_as_asked(module):
+    """At 8 samples a dimension, where one baseline alone may miss by 2 bits."""
+    rows = module.measure(module.World(32, 0.5), 8 * 32, 3)
     assert [row["starts"] for row in rows] == ["rarer, its own", "rarer, new", "usual, its own", "usual, new"]
-    missed = [max(abs(got - bits) for got, bits in zip(row["true bits"], asked, strict=True)) for row in (own, new)]
-    assert max(missed) < 3
+    for row in rows[::2]:
+        assert row["true bits"] == pytest.approx([3.3, 6.6, 10.0], abs=2), row["starts"]
