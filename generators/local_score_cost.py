@@ -1,4 +1,4 @@
-"""How long the local score machine will take on this machine, before it starts."""
+"""How long the local score machine and the search for origins will take on this machine, before they start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 import time
 
 import torch
+from torch import Tensor
 
 from .local_score import LocalScore
-from .patches import border_regions, interior
+from .patches import WORKING_VALUES, Basis, border_regions, interior, spread
 from .score_machines import ENOUGH, KEYS, QUERIES
 
 FEATURES = 32  # coefficients a patch usually keeps: measured on photographs and letterforms at most steps
@@ -74,6 +75,28 @@ def seconds(machine: LocalScore, count: int, patches: list[int]) -> float:
         else 0.0
     )
     return parts["pairs"] * per_pair + parts["values"] * per_value + parts["sums"] * 8 * per_pair
+
+
+def origins_seconds(made: Tensor, sources: Tensor, patch: int, tolerance: float) -> float:
+    """The time `patch_origins` will take where patches move, good to about a factor of two.
+
+    Without noise nearly all coefficients are compared: how many is counted on these very sources.
+
+    Parameters
+    ----------
+    made : [B, C, H, W].   sources : [N, C, H, W], about -1 to 1.   patch : odd, at most H and W.
+    tolerance : see patches.Basis.
+    """
+    parts, region = work(LocalScore(sources), len(made), [patch]), interior(*sources.shape[2:], patch)
+    size = sources.shape[1] * patch**2
+    rows = spread(len(sources) * region.pixels, max(2, min(KEYS, WORKING_VALUES // size)), 0)
+    windows = region.windows(sources, rows)[0]
+    basis = Basis(windows, 1.0, 1.0, tolerance)
+    found, squares = basis.coefficients(windows)
+    asked = found[torch.arange(QUERIES, device=found.device) % len(found)]
+    per_pair = _time(lambda: torch.addmm(squares, asked, found.T).max(dim=1)) / (len(found) * len(asked))
+    per_value = _time(lambda: basis.coefficients(region.windows(sources, rows)[0])) / windows.numel()
+    return parts["pairs"] * per_pair + parts["values"] * per_value + parts["sums"] * 4 * per_value
 
 
 def spoken(duration: float) -> str:

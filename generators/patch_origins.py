@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from ..density.errors import RarityError
 from .local_score import now_and_then
+from .local_score_cost import origins_seconds, spoken
 from .new_pictures import as_sources
 from .patch_schedules import check_patch
 from .patches import WORKING_VALUES, border_regions, corners
 from .score_machines import box_sums, compare
 
+LOG = logging.getLogger(__name__)
 TOLERANCE = 0.05  # of half the squared distance between patches: what it takes to confuse patches that look the same
 DUST = 0.005  # shares below this are not named in a table
 PLAIN = 0.02  # a patch whose pixels differ less than this (standard deviation, 0 to 1 scale) is nobody's: paper, sky
@@ -53,7 +56,9 @@ class Origins:
         return "\n".join(lines)
 
 
-def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bool = True, progress=None) -> Origins:
+def patch_origins(
+    pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bool = True, minutes: float = 10.0, progress=None
+) -> Origins:
     """Find, for every pixel, the nearest patch among the sources that the border cuts alike.
 
     At low noise this is where the local score machine took the pixel from (theorem 4.1 of Kamb and Ganguli 2025).
@@ -62,6 +67,7 @@ def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bo
     ----------
     pictures : [B, H, W, C], 0 to 1.   images : the sources, [N, H, W, C], 0 to 1.   patch : odd, at most the picture.
     moved : whether patches may come from another place; without it only those at the same place are compared.
+    minutes : where patches may come from another place, refuse what would take longer than that here.
     progress : called with (done, 100), several times a second; what it raises ends the search.
 
     Returns
@@ -70,7 +76,8 @@ def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bo
 
     Raises
     ------
-    RarityError : sizes or channels that differ, an even patch or one that is larger than the picture.
+    RarityError : sizes or channels that differ, an even patch or one that is larger than the picture; more time than
+        allowed.
     """
     made, sources = as_sources(pictures), as_sources(images)
     if made.shape[1:] != sources.shape[1:]:
@@ -84,6 +91,8 @@ def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bo
     best = made.new_full((count, height, width), math.inf)
     found = torch.zeros(3, count, height, width, dtype=torch.long, device=made.device)
     with torch.no_grad():
+        if moved:
+            _check_time(made, sources, patch, minutes)
         regions = border_regions(height, width, patch) if moved else []
         done, tell = 0, progress or (lambda done, total: None)
         tick = now_and_then(lambda: tell(done, 100))
@@ -98,6 +107,20 @@ def patch_origins(pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bo
     size = box_sums(torch.ones(1, height, width), patch // 2) * made.shape[1] * 4  # -1 to 1 is twice 0 to 1
     distance = (best.cpu().clamp_min(0) / size).sqrt()
     return Origins(*found.cpu(), distance, len(sources), patch)
+
+
+def _check_time(made: Tensor, sources: Tensor, patch: int, minutes: float) -> None:
+    expected = origins_seconds(made, sources, patch, TOLERANCE)
+    size = f"{len(made):,} pictures among {len(sources):,} sources of {made.shape[3]} x {made.shape[2]} pixels"
+    LOG.info("Origins of %s: about %s", size, spoken(expected))
+    if expected <= 60 * minutes:
+        return
+    one = f"one picture at a time (about {spoken(expected / len(made))}), " if len(made) > 1 else ""
+    raise RarityError(
+        f"To seek pieces of {size} anywhere would keep this machine busy for about {spoken(expected)}; allowed are "
+        f"{minutes:g} minutes. Try pieces from the same place, which takes seconds, {one}or pictures and sources "
+        f"scaled to half their width (about {spoken(expected / 16)}); or allow more minutes."
+    )
 
 
 def _search(made, sources, region, best, found, tick) -> None:

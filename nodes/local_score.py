@@ -162,6 +162,16 @@ class RarityPatchOrigins(io.ComfyNode):
                     default="same place",
                     tooltip="Where the pieces may have come from, as in Local Score. Anywhere takes longer.",
                 ),
+                io.Float.Input(
+                    "max_minutes",
+                    optional=True,
+                    default=10.0,
+                    min=0.1,
+                    max=100000.0,
+                    step=0.1,
+                    tooltip="For pieces from anywhere: the time is estimated first. Where it would be longer than this, you "
+                    "get an error that says so and what would be faster.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -172,9 +182,9 @@ class RarityPatchOrigins(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, sources, patch, pieces_from):
+    def execute(cls, images, sources, patch, pieces_from, max_minutes=10.0):
         moved = _choice({"same place": False, "anywhere": True}, pieces_from)
-        origins = patch_origins(images, sources, patch, moved=moved, progress=node_progress())
+        origins = patch_origins(images, sources, patch, moved=moved, minutes=max_minutes, progress=node_progress())
         return io.NodeOutput(origins_map(images, sources, origins), origins.table())
 
 

@@ -176,6 +176,16 @@ def test_the_work_is_counted_as_the_machine_does_it(images):
     assert seconds(machine, 4, [5]) > 0
 
 
+def test_origins_that_would_take_hours_are_refused_at_once_with_something_faster(images):
+    many = torch.rand(1, 128, 128, 3).expand(300, -1, -1, -1)
+    with pytest.raises(RarityError, match=r"4 pictures among 300 sources of 128 x 128 pixels anywhere .*(minutes|hours|days)"
+                                          r".*allowed are 1 minutes.*same place.*one picture at a time \(about .*half their width"):
+        patch_origins(many[:4], many, minutes=1)
+    patch_origins(images[:1], images, 3, moved=False, minutes=1e-9)  # quick, and not held up
+    with pytest.raises(RarityError, match="Try pieces from the same place, which takes seconds, or pictures"):
+        patch_origins(images[:1], images, 3, minutes=1e-9)
+
+
 @pytest.mark.parametrize("duration, said", [(0.2, "1 seconds"), (80, "80 seconds"), (700, "12 minutes"), (9000, "2 hours"), (3e5, "3 days")])
 def test_durations_as_one_says_them(duration, said):
     assert spoken(duration) == said
