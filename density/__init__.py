@@ -1,4 +1,10 @@
-"""The science in plain torch: spaces, densities, calibration, guardrails, optimisation, files and plots."""
+"""The science in plain torch: spaces, densities, calibration, guardrails, optimisation, files and plots.
+
+No node uses these; they are for scripts: `slerp_on_shell` goes from one rare embedding to another without leaving their
+rarity, `RepelGuardrail` keeps away from a density or from examples, `session_gains` says what each picture of a session
+teaches after those before it, `rke` and `vendi_score` count what is different in a set, `drop_unusable` cleans vectors before
+they are `Embeddings`, and `log_survival` and `wilson_hilferty` say how rare a score would be if it were chi-squared.
+"""
 
 from .band import BandLoss, log_gaussian
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits

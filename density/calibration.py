@@ -44,7 +44,7 @@ class Calibration:
     """The tail probability of a score, learnt from held-out scores.
 
     Body:  p(s) = (1 + #{s_cal >= s}) / (n + 1).
-    Above u, the 90th percentile or the 500th highest score, a generalised Pareto tail that is continuous with it:
+    Above u, the 90th percentile or a higher score that 500 lie above, a generalised Pareto tail that is continuous with it:
 
         p(s) = p_u (1 + xi (t(s) - t(u)) / beta)^(-1/xi),   xi >= 0,   bits = -log2 p
         t(s) = -log(1 - Phi((s^(1/3) - a) / b))
