@@ -14,8 +14,7 @@ from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, split
-from .moments import CHUNK
-from .progress import steps
+from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
@@ -91,8 +90,14 @@ class GaussianDensity:
     @cached_property
     def own_calibration(self) -> Calibration:
         """Bits of a D2 among the samples that were learnt from: for these, and for what is moved from them (`own_samples`)."""
-        with plain():
-            return Calibration.fit(torch.cat([self.score(rows) for rows in self.statistics.rows.split(CHUNK)]))
+        return self.learn_own_calibration()
+
+    def learn_own_calibration(self, tick: Callable[[], None] | None = None) -> Calibration:
+        """`own_calibration`, which is learnt when it is first asked for; then `tick` is called in every part, and may raise."""
+        if "own_calibration" not in vars(self):
+            with plain():
+                self.own_calibration = Calibration.fit(in_parts(self.score, self.statistics.rows, tick))
+        return self.own_calibration
 
     @classmethod
     def fit(

@@ -16,7 +16,7 @@ from .exposure import Belief, ExposureMemory
 from .gaussian import GaussianDensity
 from .information import information_gain
 from .own_samples import calibration_for
-from .progress import waiting
+from .progress import in_parts, waiting
 from .separation import Unseen
 from .tables import text_table
 
@@ -109,11 +109,9 @@ def score_novelty(
     if baseline is not None:
         density.space.require_same(baseline.space, "baseline")
     tick = waiting(progress)
-    x, belief, calibration = items.vectors.double(), memory.belief(density), calibration_for(density, items)
-    score = density.score(x)
-    tick()
-    about = _about(belief, density, x) if memory.n_eff else score
-    tick()
+    x, belief, calibration = items.vectors.double(), memory.belief(density), calibration_for(density, items, tick)
+    score = in_parts(density.score, x, tick)
+    about = in_parts(lambda part: _about(belief, density, part), x, tick) if memory.n_eff else score
     global_bits = calibration.bits(about)
     low, high = calibration.interval(about)
     local_bits = distance = torch.full((len(items),), math.inf, dtype=torch.float64)

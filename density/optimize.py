@@ -130,7 +130,7 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
 
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
     tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
-    calibration = calibration_for(density, starts)
+    calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
     if are_own(density, starts).all():  # said of the start, too, so that checkpoints of one sample can be joined
         starts = dataclasses.replace(starts, source={**starts.source, BEGAN: name_of(density)})
     source = {**starts.source, "kind": MOVED, "bits": bits}

@@ -8,6 +8,7 @@ beside new samples they look usual, and one that was moved until it looks like a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,10 +29,11 @@ class RowCalibration:
     Parameters
     ----------
     density : what is usual.   own : [N] bool, the rows that count as its own samples.
+    tick : called while the calibration of the own samples is learnt, and may raise.
     """
 
-    def __init__(self, density: GaussianDensity, own: Tensor):
-        self.own, self._own, self._new = own, density.own_calibration, density.calibration
+    def __init__(self, density: GaussianDensity, own: Tensor, tick: Callable[[], None] | None = None):
+        self.own, self._own, self._new = own, density.learn_own_calibration(tick), density.calibration
 
     def bits(self, score: Tensor) -> Tensor:
         """Surprisal of each row's score [N], as `Calibration.bits`."""
@@ -48,21 +50,28 @@ class RowCalibration:
         return torch.where(self.own, own, new)[:, None]
 
 
-def calibration_for(density: GaussianDensity, embeddings: Embeddings) -> Calibration | RowCalibration:
-    """What makes scores of these embeddings bits: where all are the density's own, or all new, a plain calibration."""
+def calibration_for(
+    density: GaussianDensity, embeddings: Embeddings, tick: Callable[[], None] | None = None
+) -> Calibration | RowCalibration:
+    """What makes scores of these embeddings bits: where all are the density's own, or all new, a plain calibration.
+
+    tick : called while the calibration of the own samples is learnt, and may raise.
+    """
     own = are_own(density, embeddings)
     if not own.any():
         return density.calibration
-    return density.own_calibration if own.all() else RowCalibration(density, own)
+    return density.learn_own_calibration(tick) if own.all() else RowCalibration(density, own, tick)
 
 
-def calibration_along(density: GaussianDensity, trajectory: Trajectory) -> Calibration | RowCalibration:
+def calibration_along(
+    density: GaussianDensity, trajectory: Trajectory, tick: Callable[[], None] | None = None
+) -> Calibration | RowCalibration:
     """What makes the scores of a trajectory's checkpoints bits: where `optimize` moved its rows, that of what they began in.
 
     Samples that a model made anew at every checkpoint, as those of a concept, are new ones, whatever the first were.
     """
     moved = trajectory.final.source.get("kind") == MOVED
-    return calibration_for(density, trajectory.start) if moved else density.calibration
+    return calibration_for(density, trajectory.start, tick) if moved else density.calibration
 
 
 def are_own(density: GaussianDensity, embeddings: Embeddings) -> Tensor:

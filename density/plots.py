@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .own_samples import calibration_along, calibration_for
+from .progress import in_parts, waiting
 from .trajectory import Trajectory
 
 HUB = 0.3  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
@@ -25,6 +27,7 @@ def density_map(
     *,
     width: int = 1200,
     height: int = 700,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Draw what is usual, what is rare, and the way between.
 
@@ -35,6 +38,7 @@ def density_map(
     ----------
     baseline : usual samples to draw; without them the density's own held-out scores, at angles without meaning.
     trajectory : paths and results to draw.   width, height : pixels.
+    progress : called with (0, 1) several times a second; what it raises ends the drawing.
 
     Returns
     -------
@@ -49,6 +53,7 @@ def density_map(
     for other, what in ((baseline, "baseline"), (trajectory and trajectory.final, "trajectory")):
         if other is not None:
             density.space.require_same(other.space, what)
+    tick = waiting(progress)
     figure, unit = new_figure(width, height), min(height / 700, width / 1200)
     prompt = density.source.get("prompt")
     title = f"How rare? “{clip(prompt, 48)}”" if isinstance(prompt, str) and prompt else "How rare?"
@@ -58,30 +63,30 @@ def density_map(
     room = height - 100 * unit
     side = min(room - 16 * unit, 0.5 * width)
     box = (24 * unit / width, (room - side) / 2 / height, side / width, side / height)
-    usual, rare = _rarities(density, baseline, trajectory)
-    _draw_map(figure.add_axes(box), density, baseline, trajectory, usual, rare, 11 * unit)
+    usual, rare = _rarities(density, baseline, trajectory, tick)
+    _draw_map(figure.add_axes(box), density, baseline, trajectory, usual, rare, 11 * unit, tick)
     left = side + 70 * unit
     write(figure, left, height - 72 * unit, "■ usual", 11.5 * unit, DOTS, weight="bold")
     if trajectory is not None:
         text = f"■ {len(trajectory.final)} steered to 1 in {2**trajectory.target_bits:,.0f}"
         write(figure, left + 108 * unit, height - 72 * unit, text, 11.5 * unit, ACCENT, weight="bold")
-    strips = _strips(density, baseline, trajectory, usual, rare)
+    strips = _strips(density, baseline, trajectory, usual, rare, tick)
     _draw_strips(figure, strips, trajectory, left / width, 1 - 28 * unit / width, room / height, unit)
     return render(figure)
 
 
-def _rarities(density: GaussianDensity, baseline, trajectory) -> tuple[Tensor, list[Tensor]]:
+def _rarities(density: GaussianDensity, baseline, trajectory, tick=None) -> tuple[Tensor, list[Tensor]]:
     """Bits of the baseline, or without one of the held-out samples; and of every checkpoint."""
     usual = density.calibration.bits(density.calibration.scores)
     if baseline is not None:
-        usual = calibration_for(density, baseline).bits(density.score(baseline.vectors))
+        usual = calibration_for(density, baseline, tick).bits(in_parts(density.score, baseline.vectors, tick))
     if trajectory is None:
         return usual, []
-    calibration = calibration_along(density, trajectory)
-    return usual, [calibration.bits(density.score(step.vectors)) for step in trajectory.embeddings]
+    calibration = calibration_along(density, trajectory, tick)
+    return usual, [calibration.bits(in_parts(density.score, step.vectors, tick)) for step in trajectory.embeddings]
 
 
-def _draw_map(axes, density, baseline, trajectory, usual, rare, size) -> None:
+def _draw_map(axes, density, baseline, trajectory, usual, rare, size, tick) -> None:
     from matplotlib.patches import Annulus, Circle
 
     bits = [usual, rare[-1], torch.tensor([trajectory.band[1]])] if trajectory is not None else [usual]
@@ -94,13 +99,13 @@ def _draw_map(axes, density, baseline, trajectory, usual, rare, size) -> None:
         low, high = ((edge + HUB) / reach for edge in trajectory.band)
         axes.add_patch(Annulus((0, 0), high, high - low, facecolor=ACCENT, alpha=0.14, linewidth=0))
     if baseline is not None:
-        angle, radius = _polar(density, plane, baseline, usual, reach)
+        angle, radius = _polar(density, plane, baseline, usual, reach, tick)
     else:  # the golden angle spreads them evenly
         angle, radius = torch.arange(len(usual)) * math.pi * (3 - math.sqrt(5)), (usual + HUB) / reach
     dot = min(max(7000 / len(radius), 2.5), 16)
     axes.scatter(radius * angle.cos(), radius * angle.sin(), s=dot, color=DOTS, alpha=0.6, linewidths=0)
     steps = trajectory.embeddings if trajectory is not None else ()
-    path = [_polar(density, plane, step, far, reach) for step, far in zip(steps, rare, strict=True)]
+    path = [_polar(density, plane, step, far, reach, tick) for step, far in zip(steps, rare, strict=True)]
     along = _free_direction(path[-1][0]) if path else (0.0, 1.0)
     rings = [10**e for e in range(1, 8) if math.log2(10**e) + HUB < reach - 0.3]
     for one_in in rings:
@@ -131,9 +136,11 @@ def _plane(density: GaussianDensity, trajectory: Trajectory | None) -> Tensor:
     return plane * plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)).sign()
 
 
-def _polar(density: GaussianDensity, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+def _polar(
+    density: GaussianDensity, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float, tick
+) -> tuple[Tensor, Tensor]:
     """Angle in the plane and radius on the map, [N] each."""
-    across, up = (density.whiten(rows.vectors)[0] @ plane).T
+    across, up = in_parts(lambda part: density.whiten(part)[0] @ plane, rows.vectors, tick).T
     return torch.atan2(up, across), ((bits + HUB) / reach).clamp_max(1)
 
 
@@ -157,7 +164,7 @@ def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
     return between[0], between[1]
 
 
-def _strips(density, baseline, trajectory, usual, rare) -> list[tuple[str, Tensor | None, Tensor | None]]:
+def _strips(density, baseline, trajectory, usual, rare, tick) -> list[tuple[str, Tensor | None, Tensor | None]]:
     """Name, usual and rare values of every reading there is something to show of."""
     readers = {
         "Likeness to the typical sample (cosine)": lambda x: (
@@ -169,7 +176,7 @@ def _strips(density, baseline, trajectory, usual, rare) -> list[tuple[str, Tenso
     held_out = {"Outside the model's main directions (residual)": density.residual_calibration}
     strips = [("Rarity (bits)", usual, rare[-1] if rare else None)]
     for name, read in readers.items():
-        known = read(baseline.vectors) if baseline is not None else held_out.get(name)
+        known = in_parts(read, baseline.vectors, tick) if baseline is not None else held_out.get(name)
         strips.append((name, known, read(trajectory.final.vectors) if trajectory is not None else None))
     return [strip for strip in strips if strip[1] is not None or strip[2] is not None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -12,6 +13,7 @@ from .gaussian import GaussianDensity
 from .guardrails import Guardrail
 from .optimize import check_spaces
 from .own_samples import calibration_for
+from .progress import in_parts, waiting
 from .tensors import generator
 
 
@@ -22,6 +24,8 @@ def choose_starts(
     kind: str = "usual",
     seed: int = 0,
     guardrails: tuple[Guardrail, ...] = (),
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Embeddings:
     """Pick different rows of the baseline to set out from, at random.
 
@@ -33,6 +37,7 @@ def choose_starts(
     seed : of the choice.
     guardrails : "rarer" rows are taken from those inside all of these, or, where they are too few, the nearest to inside:
         what is rare because it fails is no good start.
+    progress : called with (0, 1) several times a second; what it raises ends the choice.
 
     Returns
     -------
@@ -52,7 +57,8 @@ def choose_starts(
     pool = torch.arange(len(baseline))
     if kind == "rarer":
         most = max(count, math.ceil(len(baseline) / 10))
-        rarity = calibration_for(density, baseline).bits(density.score(baseline.vectors))
+        tick = waiting(progress)
+        rarity = calibration_for(density, baseline, tick).bits(in_parts(density.score, baseline.vectors, tick))
         pool = rarity.argsort(descending=True, stable=True)[:most]
         if guardrails:
             penalty = torch.stack([rail.penalty(baseline.vectors[pool]) for rail in guardrails]).sum(dim=0)

@@ -106,7 +106,7 @@ class RarityDensityMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, density, embeddings=None, trajectory=None):
-        return io.NodeOutput(density_map(density, embeddings, trajectory))
+        return io.NodeOutput(density_map(density, embeddings, trajectory, progress=node_progress()))
 
 
 class RarityDescribeDensity(io.ComfyNode):

@@ -100,9 +100,10 @@ class RarityOptimize(io.ComfyNode):
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
                 picture=None, how_far=0.4, gate=None):
         usual = choose_starts(embeddings, density, count, "usual", seed)
-        settings = {"directions": direction, "steps": steps, "seed": seed, "gate": gate, "progress": node_progress()}
+        progress = node_progress()
+        settings = {"directions": direction, "steps": steps, "seed": seed, "gate": gate, "progress": progress}
         if picture is None:
-            starts = choose_starts(embeddings, density, count, start_from, seed, guardrail)
+            starts = choose_starts(embeddings, density, count, start_from, seed, guardrail, progress=progress)
             trajectory = optimize(density, starts, one_in, guardrail, **settings)
         else:
             trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)

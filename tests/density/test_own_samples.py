@@ -198,3 +198,17 @@ def test_of_more_samples_than_are_kept_all_are_own(few, monkeypatch):
     assert len(density.statistics.rows) == 150 and are_own(density, few(FEW, 1)).all()
     bits = calibration_for(density, few(FEW, 1)).bits(density.score(few(FEW, 1).vectors))
     assert abs(float((bits >= 3).double().mean()) - 1 / 8) <= 3 * math.sqrt(1 / 8 / 150)
+
+
+def test_cancelling_while_own_samples_are_calibrated_leaves_nothing_half_done(few):
+    samples = few(FEW, 1)
+    density = GaussianDensity.fit(samples)
+
+    def cancel():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibration_for(density, samples, cancel)
+    told = []
+    assert calibration_for(density, samples, lambda: told.append(0)) is density.own_calibration and told
+    assert torch.equal(density.own_calibration.scores, density.score(samples.vectors).sort().values)

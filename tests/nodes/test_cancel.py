@@ -18,6 +18,7 @@ def jobs(run, baseline, density, pictures):
     items, seen = baseline.select(range(6)), baseline.select(range(20, 60))
     memory = ExposureMemory(density.space).update(seen)
     scored = {"embeddings": [items], "scores": [1.0, 5.0, 4.0, 3.0, 2.0, 0.5], "keep": [3], "floor": [0.0]}
+    trajectory = run(nodes.RarityOptimize, density=density, embeddings=items, count=2, steps=2)[2]
     return {
         "novelty": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "exposure": memory}),
         "novelty, its sheet": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "images": pictures}),
@@ -30,6 +31,8 @@ def jobs(run, baseline, density, pictures):
         "originality, unrelated": (
             nodes.RarityOriginality, {"embeddings": items, "reference": seen, "unrelated": baseline.select(range(60, 80))}
         ),
+        "optimize": (nodes.RarityOptimize, {"density": density, "embeddings": seen, "count": 2, "steps": 2}),
+        "density map": (nodes.RarityDensityMap, {"density": density, "embeddings": baseline, "trajectory": trajectory}),
         "contact sheet": (nodes.RarityContactSheet, {"rare": pictures, "usual": pictures}),
     }
 
@@ -37,7 +40,7 @@ def jobs(run, baseline, density, pictures):
 # How often each asks at the least on these few rows: once in every part, and once for every picture.
 POINTS = {
     "novelty": 11, "novelty, its sheet": 10, "rank": 3, "rank, a list": 6, "exposure": 1, "diversity": 2,
-    "diversity, a reference": 6, "originality": 3, "originality, unrelated": 6, "contact sheet": 12,
+    "diversity, a reference": 6, "originality": 3, "originality, unrelated": 6, "contact sheet": 12, "optimize": 4, "density map": 8,
 }
 
 
