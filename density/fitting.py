@@ -34,6 +34,12 @@ def distances(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor) -> tupl
     return (z.square() / variances).sum(dim=1), r.square().sum(dim=1)
 
 
+def log_volume(variances: Tensor, residual_variance: float, width: int) -> float:
+    """The part of -2 log p that does not depend on the embedding: d log 2 pi + sum_i log lambda_i + (d - k) log sigma2."""
+    rest = (width - len(variances)) * math.log(residual_variance)
+    return width * math.log(2 * math.pi) + float(variances.log().sum()) + rest
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """What the moments of some samples say, float64.

@@ -13,7 +13,7 @@ from torch import Tensor
 from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import ESTIMATORS, CrossFit, distances, learn, split
+from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
@@ -179,7 +179,7 @@ class GaussianDensity:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density in nats, [N]."""
-        return -0.5 * (_log_volume(self.variances, self.residual_variance, len(self.mean)) + self.score(x))
+        return -0.5 * (log_volume(self.variances, self.residual_variance, len(self.mean)) + self.score(x))
 
     def bits(self, x: Tensor) -> Tensor:
         """Calibrated surprisal of new samples, [N]: 10 bits is 1 in 1,024."""
@@ -323,12 +323,6 @@ class GaussianDensity:
         if x.dim() != 2 or x.shape[1] != len(self.mean):
             raise RarityError(f"Expected embeddings of shape [N, {len(self.mean)}], got {tuple(x.shape)}.")
         return here(x)
-
-
-def _log_volume(variances: Tensor, residual_variance: float, width: int) -> float:
-    """The part of -2 log p that does not depend on the embedding."""
-    rest = (width - len(variances)) * math.log(residual_variance)
-    return width * math.log(2 * math.pi) + float(variances.log().sum()) + rest
 
 
 def _short(n: float) -> str:

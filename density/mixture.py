@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import CrossFit, split
-from .gaussian import GaussianDensity, _log_volume
+from .fitting import CrossFit, log_volume, split
+from .gaussian import GaussianDensity
 from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
 from .progress import steps
@@ -144,4 +144,4 @@ class MixtureDensity(GaussianDensity):
 
     def _bound(self) -> float:
         """The log density that no point exceeds: score 0."""
-        return self.modes.log_peak - 0.5 * _log_volume(self.variances, self.residual_variance, len(self.mean))
+        return self.modes.log_peak - 0.5 * log_volume(self.variances, self.residual_variance, len(self.mean))

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from .calibration import Calibration
 from .errors import RarityError
-from .fitting import CrossFit, Fit, held_out_distances, learn
-from .gaussian import _log_volume
+from .fitting import CrossFit, Fit, held_out_distances, learn, log_volume
 from .held_out import extrapolate
 from .modes import COARSE, ROUNDS, Modes, learn_modes
 from .statistics import FOLDS
@@ -75,11 +74,11 @@ def learn_mixture(
             t2, q = held_out_distances(rows[mine], fit, variances, k)
             w = _leading(rows, fit.mean, fit.axes[:, :mixed], variances[:mixed])
             other, _ = learn_modes(w[seen], count, seed, Modes.of_shares(w[seen], shares[seen]))
-            log_p[mine] = _gain(other, w[mine]) - 0.5 * (_log_volume(variances[:k], sigma2, width) + t2 + q / sigma2)
+            log_p[mine] = _gain(other, w[mine]) - 0.5 * (log_volume(variances[:k], sigma2, width) + t2 + q / sigma2)
             tick()
         return log_p
 
-    bound = mixture.log_peak - 0.5 * _log_volume(fields["variances"], fields["residual_variance"], width)
+    bound = mixture.log_peak - 0.5 * log_volume(fields["variances"], fields["residual_variance"], width)
     fewer, others = log_densities(cross.fewer, 2), log_densities(cross.others, 1)
     scores = extrapolate(*(2 * (bound - log_p).clamp_min(0) for log_p in (fewer, others)))
     fields["calibration"] = Calibration.fit(scores, seed)
