@@ -18,7 +18,7 @@ from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
-from .own_samples import BEGAN, MOVED, are_own, calibration_for, name_of
+from .own_samples import BEGAN, MOVED, are_own, calibration_for, doubts, name_of
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import ordinary
@@ -131,7 +131,8 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
     tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
     calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
-    if are_own(density, starts).all():  # said of the start, too, so that checkpoints of one sample can be joined
+    own = are_own(density, starts)
+    if own.all():  # said of the start, too, so that checkpoints of one sample can be joined
         starts = dataclasses.replace(starts, source={**starts.source, BEGAN: name_of(density)})
     source = {**starts.source, "kind": MOVED, "bits": bits}
     shell = shell_of(density, ordinary(starts.vectors), tightest, calibration.score_at(bits), seed)
@@ -204,12 +205,13 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
                 # Turned samples set out anew, from where they are then.
                 start, begun = torch.where(no & ~back, again, start), torch.where(no & ~back, step + 1.0, begun)
 
-    notes = ()
+    notes = doubts(density, own)
     if gate:
         said = torch.stack([each["validity"] for each in readings[1:]])
         if said.max() < gate.threshold:
-            notes = (gate.never("any of these on their way", said.flatten()),)
-            logger.warning("%s", *notes)
+            notes += (gate.never("any of these on their way", said.flatten()),)
+    for note in notes:
+        logger.warning("%s", note)
     return trajectory_of(density, chain, gate, bits, kept_steps, kept, readings, notes)
 
 

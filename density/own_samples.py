@@ -15,11 +15,14 @@ from torch import Tensor
 
 from .calibration import Calibration
 from .embeddings import Embeddings
-from .gaussian import GaussianDensity
+from .gaussian import ESTIMATORS, GaussianDensity
 from .keys import member, row_keys
 from .trajectory import Trajectory
 
 MOVED = "rare"  # kind of what `optimize` has moved in the space
+# Samples a dimension from which on results are about as rare as asked (`benchmarks/starts.py`): begun in own samples, in these
+# under a covariance of all directions, which follows each of them in every one, and begun in new samples.
+ENOUGH_OWN, ENOUGH_ALL, ENOUGH_NEW = 3, 8, 16
 BEGAN = "began_in"  # key of a source: the samples that all rows were moved from, as `name_of` names them
 
 
@@ -85,6 +88,19 @@ def are_own(density: GaussianDensity, embeddings: Embeddings) -> Tensor:
     if _has_learnt_from(density, embeddings.source.get(BEGAN)):
         return torch.ones(len(embeddings), dtype=torch.bool)
     return member(row_keys(embeddings.vectors), density.statistics.keys)
+
+
+def doubts(density: GaussianDensity, own: Tensor) -> tuple[str, ...]:
+    """In words, where the samples are too few for what is moved from rows [N], own ones or not, to be as rare as dialled."""
+    d, every = len(density.mean), density.estimator in ESTIMATORS[1:]
+    few = f"{density.count:,} samples say little about {d:,} dimensions"
+    said = ()
+    if own.any() and density.count < (ENOUGH_ALL if every else ENOUGH_OWN) * d:
+        instead = f"take {ENOUGH_ALL * d:,} samples, or the estimator ppca" if every else f"take {ENOUGH_OWN * d:,} samples"
+        said += (f"{few}: what begins in these may truly be {'less rare' if every else 'rarer'} than dialled; {instead}.",)
+    if not own.all() and density.count < ENOUGH_NEW * d:
+        said += (f"{few}: what begins in others may truly be rarer than dialled; begin in these, or take {ENOUGH_NEW * d:,} samples.",)
+    return said
 
 
 def name_of(density: GaussianDensity) -> str:

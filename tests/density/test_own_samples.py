@@ -212,3 +212,25 @@ def test_cancelling_while_own_samples_are_calibrated_leaves_nothing_half_done(fe
     told = []
     assert calibration_for(density, samples, lambda: told.append(0)) is density.own_calibration and told
     assert torch.equal(density.own_calibration.scores, density.score(samples.vectors).sort().values)
+
+
+@pytest.mark.parametrize("estimator, each, truly", [("ppca", 2, "rarer"), ("ledoit-wolf", 3, "less rare"), ("full", 3, "less rare")])
+def test_where_samples_are_few_the_report_says_which_way_the_dial_errs(few, estimator, each, truly):
+    baseline = few(each * WIDTH, 1)
+    density = fit_density(baseline, estimator)
+    made = optimize(density, choose_starts(baseline, density, 20), 100, steps=10)
+    assert f"begins in these may truly be {truly} than dialled" in made.report() and "in others" not in made.report()
+    assert float(true_bits(made.final.vectors).median() > math.log2(100)) == (truly == "rarer")
+    others = optimize(density, few(20, 9), 100, steps=10)
+    assert "in others may truly be rarer than dialled; begin in these, or take 768 samples." in others.report()
+    assert true_bits(others.final.vectors).median() > math.log2(100)
+    mixed = Embeddings.cat([baseline.select([3]), few(1, 9)])
+    assert len(optimize(density, mixed, 100, steps=2).notes) == 2
+
+
+def test_where_samples_are_many_nothing_is_said(few):
+    baseline = few(16 * WIDTH, 1)
+    for estimator in ("ppca", "oas"):
+        density = fit_density(baseline, estimator)
+        for starts in (baseline.select(range(4)), few(4, 2)):
+            assert optimize(density, starts, 100, steps=2).notes == ()
