@@ -47,7 +47,7 @@ def test_pictures_and_words_of_one_encoder(run, encoder):
     rails = run(nodes.RarityContrastGuardrail, embeddings=baseline, encoder=encoder, subject="a cat", alternatives="a dog")[0]
     wish = run(nodes.RarityDirection, encoder=encoder, towards="a bold cat", away_from="a light cat")[0]
     rare = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=20, count=3, steps=10, guardrail=rails, direction=wish)
-    assert rare[0].space == encoder.space and rails[0].names == ("a cat", "a dog") and wish[0].name == "a bold cat"
+    assert rare[0].space == encoder.space and len(rails[0].others) == 1 and wish[0].name == "a bold cat"
     again = run(nodes.RarityEncodeImages, images=pictures(80), encoder=encoder)[0]
     assert torch.equal(again.vectors, baseline.vectors)
 
