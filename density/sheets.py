@@ -16,6 +16,8 @@ from .progress import waiting
 MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
 LINE = 17  # of a caption
 NARROWEST, WIDEST = 24, 360  # tiles
+HEADINGS = ("What it usually makes", "Rare on purpose")  # of a contact sheet
+BOLD = 14  # of a heading: the pixels of one letter, were all capitals
 LETTER, READABLE = 8, 16  # of a caption: the pixels of one, and how many always have room
 
 
@@ -25,6 +27,7 @@ def contact_sheet(
     captions: list[str] | None = None,
     title: str = "",
     *,
+    headings: tuple[str, str] = HEADINGS,
     width: int = 1200,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -32,7 +35,8 @@ def contact_sheet(
 
     Parameters
     ----------
-    usual, rare : [N, H, W, 3], 0 to 1.   captions : one text a rare picture, such as "1 in 1,024".   width : pixels.
+    usual, rare : [N, H, W, 3], 0 to 1.   captions : one text a rare picture, such as "1 in 1,024".
+    headings : above the usual and above the rare pictures.   width : pixels.
     progress : called with (0, 1) after every picture; what it raises ends the drawing.
 
     Returns
@@ -43,8 +47,9 @@ def contact_sheet(
     ------
     RarityError : pictures of another shape, or another number of captions than rare pictures.
     """
-    panels = [("What it usually makes", usual, None, SOFT)] if usual is not None else []
-    panels.append(("Rare on purpose", rare, captions, ACCENT))
+    left, right = headings
+    panels = [(left, usual, None, SOFT)] if usual is not None else []
+    panels.append((right, rare, captions, ACCENT))
     return _sheet(panels, title, width, progress)
 
 
@@ -127,7 +132,8 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
         write(figure, MARGIN, height - 50, clip(title, 64), 18, INK, weight="bold")
     for p, (name, images, texts, colour) in enumerate(panels):
         left = MARGIN + p * (panel + GUTTER)
-        write(figure, left, height - head + 16, name, 13, colour, weight="bold")
+        heading = clip(name, int(panel / BOLD)) if len(panels) > 1 else name
+        write(figure, left, height - head + 16, heading, 13, colour, weight="bold")
         for i, tile in enumerate(fit_tiles(images, tile_h, tile_w, waiting(progress))):
             x, y = round(left + (i % columns) * (tile_w + GAP)), head + (i // columns) * (tile_h + under)
             page[y - 1 : y + tile_h + 1, x - 1 : x + tile_w + 1] = torch.tensor(rgb(FAINT))

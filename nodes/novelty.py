@@ -7,7 +7,7 @@ from ..density.exposure import ExposureMemory
 from ..density.novelty import score_novelty
 from ..density.ranking import most_novel
 from ..density.score_sheets import novelty_sheet
-from ..density.sheets import contact_sheet
+from ..density.sheets import HEADINGS, contact_sheet
 from ..generators.pictures import join_pictures
 from . import sockets
 from .progress import node_progress
@@ -152,18 +152,25 @@ class RarityContactSheet(io.ComfyNode):
             display_name="Contact Sheet",
             category="Rarity/novelty",
             description="One picture with the usual pictures on the left and the rare ones on the right, "
-            "each rare one with how rare it is.",
+            "each rare one with how rare it is. Any two sets can stand there: write their titles.",
             inputs=[
                 io.Image.Input("rare", tooltip="The rare pictures, from Decode."),
                 io.Image.Input("usual", optional=True, tooltip="The usual pictures to set beside them."),
                 sockets.Trajectory.Input(
                     "trajectory", optional=True, tooltip="The trajectory of Optimize Rarity: gives each rare picture its caption."
                 ),
+                io.String.Input(
+                    "usual_title", optional=True, default=HEADINGS[0], tooltip="Above the usual pictures: what these are."
+                ),
+                io.String.Input(
+                    "rare_title", optional=True, default=HEADINGS[1], tooltip="Above the rare pictures: what these are."
+                ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The contact sheet, to preview or save.")],
         )
 
     @classmethod
-    def execute(cls, rare, usual=None, trajectory=None):
+    def execute(cls, rare, usual=None, trajectory=None, usual_title=HEADINGS[0], rare_title=HEADINGS[1]):
         captions = trajectory.captions() if trajectory else None
-        return io.NodeOutput(contact_sheet(usual, rare, captions, progress=node_progress()))
+        titles = usual_title, rare_title
+        return io.NodeOutput(contact_sheet(usual, rare, captions, headings=titles, progress=node_progress()))

@@ -76,6 +76,16 @@ def test_the_sheet_shows_every_picture(count, size, captioned):
     assert is_red.nonzero()[:, 1].max() < is_blue.nonzero()[:, 1].min()  # usual left, rare right
 
 
+def test_a_long_heading_stays_above_its_own_pictures():
+    pictures = torch.rand(4, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    plain = contact_sheet(pictures, pictures, headings=("", "here"))
+    titled = contact_sheet(pictures, pictures, headings=("HEADINGS IN CAPITALS " * 9, "here"))
+    assert torch.equal(plain[:, :, 600:], titled[:, :, 600:]), "nothing of the left reaches the right"
+    assert not torch.equal(plain[:, :, 400:600], titled[:, :, 400:600]), "the left uses its room"
+    assert torch.equal(contact_sheet(pictures, pictures),
+                       contact_sheet(pictures, pictures, headings=("What it usually makes", "Rare on purpose")))
+
+
 def test_the_sheet_keeps_pictures_and_inputs_as_they_are():
     g = torch.Generator().manual_seed(0)
     rare = torch.rand(4, 8, 8, 3, generator=g)

@@ -42,6 +42,8 @@ def test_the_whole_graph(run, model, baseline, density):
     assert_image(beside, 3)
     for given in ({}, {"usual": beside}, {"usual": beside, "trajectory": trajectory}):
         assert_image(run(nodes.RarityContactSheet, rare=drawn, **given)[0], 1)
+    sheet, titled = (run(nodes.RarityContactSheet, rare=drawn, **more)[0] for more in ({}, {"rare_title": "Round 2"}))
+    assert sheet.shape == titled.shape and not torch.equal(sheet, titled)
     for given in ({}, {"embeddings": baseline}, {"embeddings": baseline, "trajectory": trajectory}):
         assert_image(run(nodes.RarityDensityMap, density=density, **given)[0], 1)
     assert str(len(baseline)) in run(nodes.RarityDescribeDensity, density=density)[0]
