@@ -103,7 +103,7 @@ def test_no_more_is_asked_for_than_needed():
     convergence = Convergence(SPACE)
     parts = list(until_enough(watched(), convergence))
     assert sum(asked) - 500 < convergence.count <= sum(asked) and len(parts) == len(asked)
-    assert convergence.enough and f"{convergence.count:,} samples are enough" in convergence.report()
+    assert convergence.enough and convergence.report().startswith(f"{convergence.count:,} samples are enough")
     assert convergence.update(next(batches(1))) == 0, "what is enough stays enough"
 
 
@@ -113,6 +113,29 @@ def test_samples_that_keep_changing_are_never_enough():
         assert convergence.update(batch) == len(batch)
     assert not convergence.enough and len(convergence.doublings) == 5
     assert "33,000 samples are not known to be enough" in convergence.report()
+
+
+@pytest.mark.parametrize("count, tolerances, verdict", [
+    (500, {}, "500 samples are not known to be enough: there is nothing to compare before 2,000. Raise count to find out."),
+    (1500, {}, "1,500 samples are not known to be enough: there is nothing to compare before 2,000. Raise count to find out."),
+    (3000, {"nats": 1e-9, "bits": 1e-9}, "3,000 samples are not known to be enough: what 1,000 of them called 1 in 1,000 is 1 in {} to "
+     "1 in {} after 2,000. Raise count to 4,000 to go on."),
+    (3000, {"nats": 1e-9, "bits": 9.0}, "3,000 samples are not known to be enough: 1 in 1,000 has settled, but which samples are more "
+     "usual than others has not. Raise count to 4,000 to go on."),
+    (3000, {"nats": 9.0, "bits": 9.0}, "2,000 samples are enough: twice as many would hardly change what is usual. What half of them "
+     "called 1 in 1,000 is still 1 in {} to 1 in {}."),
+])
+def test_the_report_is_two_sentences_and_the_figures_behind_them(count, tolerances, verdict):
+    convergence = Convergence(SPACE, **tolerances)
+    for batch, _ in zip(batches(0), range(count // 500), strict=False):
+        convergence.update(batch)
+    said, *figures = convergence.report().split("\n")
+    if convergence.doublings:
+        moved = convergence.doublings[-1].bits
+        verdict = verdict.format(*(f"{float(f'{1000 * 2**bits:.2g}'):,.0f}" for bits in (-moved, moved)))
+        assert f"From 1,000 to 2,000 samples 1 in 100 and 1 in 1,000 moved by {moved:.2f} bits" in figures[0]
+    assert said == verdict and said.count(". ") == 1
+    assert figures[-1] == f"Enough is a move within {convergence.bits:g} bits and {convergence.nats:g} a dimension."
 
 
 def test_two_runs_agree():
