@@ -165,7 +165,7 @@ class CrossFit:
             # The folds that are left out may be somewhat larger than the others.
             share = (FOLDS - left_out) / FOLDS
             enough = max(n + 1, math.ceil(needed / share + 2 * left_out * math.sqrt(needed)))
-            what = f"in full, {d} dimensions wide," if full else f"with {components} components"
+            what = f"in full, {d} dimensions wide" if full else f"with {components} components"
             raise _too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
         if components >= self.rank:
             raise RarityError(

@@ -35,7 +35,7 @@ def scaled(name: str, height: int, width: int, steps: int, scale: float = 1.0) -
 
     Raises
     ------
-    RarityError : an unknown name, a scale that is not positive.
+    RarityError : an unknown name, steps below 1.
     """
     if name not in PUBLISHED:
         raise RarityError(f"Published patch sizes are there for {', '.join(PUBLISHED)}; got {name!r}.")

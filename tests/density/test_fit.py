@@ -62,7 +62,7 @@ def test_shrinkage_works_where_samples_are_fewer_than_dimensions_and_full_says_h
     for estimator in ("ledoit-wolf", "oas"):
         density = GaussianDensity.fit(few, estimator=estimator)
         assert density.components == 99 and torch.isfinite(density.log_prob(few.vectors)).all()
-    with pytest.raises(RarityError, match="in full, 100 dimensions wide,: at least 147 .* got 60.*use ledoit-wolf"):
+    with pytest.raises(RarityError, match="in full, 100 dimensions wide: at least 147 .* got 60.*use ledoit-wolf"):
         GaussianDensity.fit(few, estimator="full")
     assert GaussianDensity.fit(draw(147, width=100), estimator="full").count == 147
 
