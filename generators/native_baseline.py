@@ -18,6 +18,7 @@ from ..density.errors import RarityError
 from .baseline import Drawn, gather
 from .encoding import Progress
 from .memory import Placement, in_pieces
+from .native_misfit import explained
 
 SHARD = 64  # pictures a file: what a crash of the machine can cost
 SHOWN = 8  # pictures that are kept to look at
@@ -113,7 +114,8 @@ class ModelPictures:
         if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
             own = _noise_of_each(self.sampler_name, noise.to(plan.device), plan.sigmas, seeds)
             sampler.extra_options = {**sampler.extra_options, "noise_sampler": own}
-        with torch.random.fork_rng(devices=[]):  # ComfyUI seeds the global generator
+        told = explained(self.model, positive=self.positive, negative=self.negative)
+        with torch.random.fork_rng(devices=[]), told:  # ComfyUI seeds the global generator
             latents = comfy.samplers.sample(
                 self.model, noise, self.positive, self.negative, self.cfg, plan.device, sampler, plan.sigmas,
                 self.model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=self.seed,

@@ -16,6 +16,7 @@ from ..density.tensors import ordinary
 from .memory import Placement, in_pieces
 from .native import ClipVisionEncoder
 from .native_baseline import ModelPictures
+from .native_misfit import explained
 from .recomputed import frozen, own, recomputed
 
 
@@ -99,10 +100,11 @@ class NativePictures:
         plan = comfy.samplers.KSampler(
             model, drawing.steps, model.load_device, "euler", drawing.scheduler, 1.0, model.model_options
         )
-        return comfy.samplers.sample(
-            model, noise, own(self.moved(offset)), own(drawing.negative), drawing.cfg, plan.device, Euler(), plan.sigmas.clone(),
-            model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
-        )
+        with explained(drawing.model, positive=drawing.positive, negative=drawing.negative):
+            return comfy.samplers.sample(
+                model, noise, own(self.moved(offset)), own(drawing.negative), drawing.cfg, plan.device, Euler(), plan.sigmas.clone(),
+                model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
+            )
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Pictures [n, H, W, 3] as `VAE.decode` makes them, differentiable."""

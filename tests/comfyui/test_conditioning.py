@@ -50,8 +50,8 @@ def test_evolution_searches_among_the_wordings_it_is_given(found):
 
 
 def test_whatever_happens_nothing_that_is_connected_changes(found):
-    """After success, a second success, seven errors and a cancel of each engine."""
-    assert len(found["unchanged"]) == 11 and all(found["unchanged"])
+    """After success, a second success, nine errors and a cancel of each engine."""
+    assert len(found["unchanged"]) == 13 and all(found["unchanged"])
 
 
 @pytest.mark.parametrize("cause, message", [
@@ -62,6 +62,9 @@ def test_whatever_happens_nothing_that_is_connected_changes(found):
     ("ControlNet", "Gradients cannot pass a ControlNet"),
     ("out of every step", "no part in these pictures"),
     ("not finite", "not finite"),
+    ("another model", "The positive CONDITIONING is of another model than the one that draws. SD15 reads tokens 768 wide (Stable "
+     "Diffusion 1.5), got tokens 2,048 wide (Stable Diffusion XL). Encode the prompt with the CLIP of the checkpoint"),
+    ("another model, evolution", "The negative CONDITIONING is of another model than the one that draws. SD15 reads tokens 768 wide"),
 ])
 def test_bad_input_says_what_to_do(found, cause, message):
     assert message in found["errors"][cause]

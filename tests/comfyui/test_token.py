@@ -89,6 +89,16 @@ def test_a_file_that_lacks_one_of_two_text_encoders_is_refused(found_xl, where):
     assert "An embedding lacks vectors for clip_g: they are 768 wide, expected 1280" in found_xl["errors"][where]
 
 
+@pytest.mark.parametrize("cause, message", [
+    ("no pooled", "SDXL reads a pooled vector 1,280 wide beside the tokens, got none. Encode the prompt with the CLIP of the"),
+    ("another pooled", "The negative CONDITIONING is of another model than the one that draws. SDXL reads a pooled vector 1,280 wide "
+     "beside the tokens, got one 768 wide"),
+    ("narrow", "SDXL reads tokens 2,048 wide (Stable Diffusion XL), got tokens 768 wide (Stable Diffusion 1.5)"),
+])
+def test_a_conditioning_of_another_model_is_named(found_xl, cause, message):
+    assert message in found_xl["errors"][cause]
+
+
 def test_on_a_server_the_word_draws_what_was_found(native_models, native_server):
     """By evolution; then stock nodes alone, given the name."""
     checkpoint, vision = (path.name for path in native_models("sd15_small", "clip_vision_l_small"))

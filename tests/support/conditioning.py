@@ -85,6 +85,7 @@ def findings(checkpoint, clip_vision):
         unchanged.append(digest(model, vae, clip, vision, cat, house, empty) == held)
     among = run(engine="evolution", iterations=1, pictures=1, variations=house)[0]
     found["evolution"]["along the variation"] = alike(among[0][0] - cat[0][0], house[0][0] - cat[0][0])
+    of_xl = [[torch.ones(1, 77, 2048), {"pooled_output": torch.ones(1, 1280)}]]
     found["errors"] = {
         "two entries": complaint(positive=cat + house),
         "another sampler": complaint(sampler_name="dpmpp_2m"),
@@ -93,6 +94,8 @@ def findings(checkpoint, clip_vision):
         "ControlNet": complaint(positive=[[cat[0][0], {**cat[0][1], "control": object()}]]),
         "out of every step": complaint(positive=[[cat[0][0], {**cat[0][1], "start_percent": 0.5, "end_percent": 0.2}]]),
         "not finite": complaint(positive=[[torch.full_like(cat[0][0], float("nan")), {}]]),
+        "another model": complaint(positive=of_xl),
+        "another model, evolution": complaint(negative=of_xl, engine="evolution"),
     }
     for engine in ("gradient", "evolution"):
         comfy.model_management.interrupt_current_processing()

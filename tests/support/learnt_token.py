@@ -99,6 +99,13 @@ def findings(checkpoint, vision, folder, density):
         save_file({"clip_l": torch.zeros(1, 768)}, folder / "half.safetensors")
         before = path.read_bytes()
         found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
+        if len(found["file"]) == 2:  # only XL reads a pooled vector
+            tokens, seven = empty[0][0], torch.ones(1, 768)
+            found["errors"] |= {
+                "no pooled": complaint(negative=[[tokens, {}]], cfg=2.0),
+                "another pooled": complaint(negative=[[tokens, {"pooled_output": seven}]], cfg=2.0),
+                "narrow": complaint(negative=[[tokens[..., :768], {"pooled_output": seven}]], cfg=2.0),
+            }
         return found | {"kept": path.read_bytes() == before, "unchanged": unchanged()}, density
     found["slope"] = slopes(start)
     goes_on = Word(clip, PROMPT, "*", f"embedding:{NAME}")
