@@ -26,7 +26,7 @@ CHOICE_ROWS = 2_000  # held-out rows that K and m are chosen by: the mean gain i
 
 
 def learn_mixture(
-    cross: CrossFit, components: int, modes: int, seed: int, tick: Callable[[], None] | None = None
+    cross: CrossFit, components: int, modes: int, seed: int, tick: Callable[..., None] | None = None
 ) -> tuple[dict, float]:
     """Everything `MixtureDensity` holds but its space and source, by name; and the held-out log-likelihood.
 
@@ -47,20 +47,21 @@ def learn_mixture(
     ------
     RarityError : as `learn`; too many modes for the rows.
     """
-    statistics, tick = cross.statistics, tick or (lambda: None)
+    statistics, tick = cross.statistics, tick or (lambda *_: None)
     rows, fold_of = statistics.rows, statistics.row_folds
     _check_modes(modes, len(rows))
     fields = learn(cross, "ppca", components, seed)
     k, width = len(fields["variances"]), statistics.width
     most = min(MIXED[-1], k)
     # The rows in the coordinates of every fit, in as many directions as are ever mixed.
-    leading = [
-        _leading(rows, fit.mean, fit.axes[:, :most], cross.variances(fit, "ppca")[:most]) for fit in cross.others
-    ]
+    leading = []
+    for fit in cross.others:
+        leading.append(_leading(rows, fit.mean, fit.axes[:, :most], cross.variances(fit, "ppca")[:most]))
+        tick(0)
     count, mixed = _choose(leading, fold_of, modes, seed, tick)
 
     w = _leading(rows, fields["mean"], fields["basis"][:, :mixed], fields["variances"][:mixed])
-    mixture, settled = learn_modes(w, count, seed)
+    mixture, settled = learn_modes(w, count, seed, tick=lambda: tick(0))
     shares = mixture.shares(w)
     tick()
 
@@ -73,7 +74,8 @@ def learn_mixture(
             sigma2 = float(variances[k:].mean())
             t2, q = held_out_distances(rows[mine], fit, variances, k)
             w = _leading(rows, fit.mean, fit.axes[:, :mixed], variances[:mixed])
-            other, _ = learn_modes(w[seen], count, seed, Modes.of_shares(w[seen], shares[seen]))
+            tick(0)
+            other, _ = learn_modes(w[seen], count, seed, Modes.of_shares(w[seen], shares[seen]), tick=lambda: tick(0))
             log_p[mine] = _gain(other, w[mine]) - 0.5 * (log_volume(variances[:k], sigma2, width) + t2 + q / sigma2)
             tick()
         return log_p
@@ -100,18 +102,19 @@ def _gain(mixture: Modes, w: Tensor) -> Tensor:
     return mixture.log_peak + 0.5 * (w.square().sum(dim=1) - mixture.depth(w))
 
 
-def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int, tick: Callable[[], None]) -> tuple[int, int]:
+def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int, tick: Callable[..., None]) -> tuple[int, int]:
     """(K, m) with the highest gain over one Gaussian on held-out rows; K is given, or 0 for the best.
 
     Folds are used until CHOICE_ROWS held-out rows have spoken, and modes are learnt from COARSE rows for them. Doubling
-    K ends after two sizes in a row that did not help. `tick` is called CHOICES times, however many there were to try.
+    K ends after two sizes in a row that did not help. `tick` is called CHOICES times, however many there were to try, and with
+    0 in between.
     """
     narrow = min(MIXED[0], leading[0].shape[1])
     best, left = (-math.inf, modes, narrow) if modes else (0.0, 1, narrow), CHOICES
     for mixed in dict.fromkeys(min(m, leading[0].shape[1]) for m in MIXED):
         highest, worse = -math.inf, 0
         for count in (modes,) if modes else CHOSEN_FROM:
-            gain = _held_out_gain(leading, fold_of, count, mixed, seed)
+            gain = _held_out_gain(leading, fold_of, count, mixed, seed, tick)
             tick()
             left -= 1
             best = max(best, (gain, count, mixed), key=lambda found: found[0])
@@ -123,13 +126,15 @@ def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int, tick:
     return best[1:]
 
 
-def _held_out_gain(leading: list[Tensor], fold_of: Tensor, count: int, mixed: int, seed: int) -> float:
+def _held_out_gain(
+    leading: list[Tensor], fold_of: Tensor, count: int, mixed: int, seed: int, tick: Callable[..., None]
+) -> float:
     gains = []
     for f, w in enumerate(leading):
         others = w[fold_of != f, :mixed][:COARSE]
         if len(others) < 2 * count:
             return -math.inf
-        mixture, _ = learn_modes(others, count, seed)
+        mixture, _ = learn_modes(others, count, seed, tick=lambda: tick(0))
         if mixture.thin(len(others)):
             return -math.inf
         gains.append(_gain(mixture, w[fold_of == f, :mixed]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from .tensors import generator
 
 ROUNDS = 200
+AT_ONCE = 5  # rounds between two calls of `tick`
 # EM ends when a round gains less, in nats a row: what it gains from there on, samples it has not seen do not confirm.
 TOLERANCE = 0.01
 COARSE = 4_000  # rows that the first guess is refined on, at a fraction of the cost of a round on all of them
@@ -83,29 +85,37 @@ class Modes:
         return self.heights()[:, None] - far / 2
 
 
-def learn_modes(w: Tensor, count: int, seed: int, start: Modes | None = None) -> tuple[Modes, bool]:
+def learn_modes(
+    w: Tensor, count: int, seed: int, start: Modes | None = None, *, tick: Callable[[], None] | None = None
+) -> tuple[Modes, bool]:
     """Learn `count` modes of whitened float64 rows [N, m]; and whether EM settled.
 
     Expectation maximisation by scikit-learn's GaussianMixture (Dempster, Laird & Rubin 1977), full covariances; from
     `start`, or from k-means on COARSE of the rows, settled there first. One mode is the Gaussian that whitened the
-    rows, and needs no learning.
+    rows, and needs no learning. `tick` is called every few rounds, and may raise.
     """
     if count == 1:
         return Modes.standard(w.shape[1]), True
     if start is None and len(w) > COARSE:
         few = w[torch.randperm(len(w), generator=generator(seed))[:COARSE]]
-        start, _ = learn_modes(few, count, seed)
+        start, _ = learn_modes(few, count, seed, tick=tick)
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    model = GaussianMixture(count, tol=TOLERANCE, reg_covar=NARROWEST, max_iter=ROUNDS, random_state=seed % 2**32)
+    settings = {"tol": TOLERANCE, "reg_covar": NARROWEST, "random_state": seed % 2**32}
+    model = GaussianMixture(count, max_iter=AT_ONCE, warm_start=True, **settings)  # goes on where it was
     if start is not None:
         model.weights_init, model.means_init = start.weights.numpy(), start.means.numpy()
         model.precisions_init = (start.factors @ start.factors.transpose(1, 2)).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told as a note instead
-        model.fit(w.numpy())
+        for _ in range(ROUNDS // AT_ONCE):
+            model.fit(w.numpy())
+            if tick:
+                tick()
+            if model.converged_:
+                break
     weights, means, factors = (
         torch.from_numpy(getattr(model, name)).double() for name in ("weights_", "means_", "precisions_cholesky_")
     )

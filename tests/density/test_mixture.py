@@ -251,6 +251,7 @@ def test_choosing_modes_can_be_cancelled_between_sizes(space):
     rows = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
     told, tried, gain = [], [], mixture_fitting._held_out_gain
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mixture_fitting, "_held_out_gain", lambda *given: (tried.append(len(told)), gain(*given))[1])
+        patch.setattr(mixture_fitting, "_held_out_gain", lambda *given: (tried.append(told[-1]), gain(*given))[1])
         MixtureDensity.fit(Embeddings(rows, space), progress=lambda done, total: told.append(done))
+    assert told == sorted(told) and told.count(tried[0]) > 2, "and while one is tried"
     assert len(tried) >= 3 and tried == list(range(tried[0], tried[0] + len(tried))), "one is told of before the next begins"
