@@ -15,6 +15,7 @@ from ..density.spaces import EmbeddingSpace
 from .memory import Placement, in_pieces
 
 Progress = Callable[[int, int], None]
+ONE_EYE = "Connect one, and the same one throughout the graph: embeddings of two encoders cannot be compared."
 
 
 class Reader(Protocol):
@@ -25,12 +26,13 @@ class Reader(Protocol):
     def encode_text(self, prompts: list[str]) -> Tensor: ...
 
 
-def the_one(node: str, /, *, needed: bool = True, **sockets):
+def the_one(node: str, /, *, needed: bool = True, advice: str = ONE_EYE, **sockets):
     """What is connected to the one socket, of several, that something is connected to.
 
     Parameters
     ----------
-    node : whose sockets they are.   needed : whether nothing at all is an error.   sockets : None where nothing is.
+    node : whose sockets they are.   needed : whether nothing at all is an error.   advice : what to do, the error's last words.
+    sockets : None where nothing is.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def the_one(node: str, /, *, needed: bool = True, **sockets):
         *names, last = sockets
         raise RarityError(
             f"{node} needs {'exactly' if needed else 'at most'} one of {', '.join(names)} and {last}, "
-            f"got {' and '.join(given) or 'none'}. Connect the one that the density was made with."
+            f"got {' and '.join(given) or 'none'}. {advice}"
         )
     return next(iter(given.values()), None)
 

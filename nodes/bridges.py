@@ -14,6 +14,8 @@ from ..generators.native_bridges import (
 from . import sockets
 from .placement import ComfyPlacement
 
+ONE_SOURCE = "Connect one here: a second source takes a second of these nodes, and Join Embeddings makes one set of both."
+
 
 class RarityFromClipVisionOutput(io.ComfyNode):
     @classmethod
@@ -102,7 +104,7 @@ class RarityFromOtherPacks(io.ComfyNode):
     @classmethod
     def execute(cls, prior_latent=None, ip_adapter_embeds=None, prior=None, clip_vision=None):
         node = "Embeddings from Other Packs"
-        rows = the_one(node, prior_latent=prior_latent, ip_adapter_embeds=ip_adapter_embeds)
+        rows = the_one(node, advice=ONE_SOURCE, prior_latent=prior_latent, ip_adapter_embeds=ip_adapter_embeds)
         space = eye(node, ComfyPlacement(), prior=prior, clip_vision=clip_vision).space
         return io.NodeOutput(from_rows(rows, space, "socket of another pack"))
 

@@ -39,9 +39,9 @@ def test_rows_of_another_width_are_refused(run, model):
 
 def test_both_sockets_or_no_eye_is_an_error(run, model):
     rows = torch.zeros(1, model[0].space.width)
-    with pytest.raises(RarityError, match="exactly one of prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds"):
+    with pytest.raises(RarityError, match="exactly one of prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds. Connect one here: a second"):
         run(nodes.RarityFromOtherPacks, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
-    with pytest.raises(RarityError, match="exactly one of prior and clip_vision, got none"):
+    with pytest.raises(RarityError, match="exactly one of prior and clip_vision, got none. Connect one, and the same one throughout the graph"):
         run(nodes.RarityFromOtherPacks, prior_latent=rows)
 
 
