@@ -1,6 +1,6 @@
 """Is what was steered to 1 in N truly that rare? On normal distributions, where the truth is known.
 
-    python benchmarks/starts.py [--json FILE] [--width D] [--each 1 4 16 64 256] [--baselines N]
+    python benchmarks/starts.py [--json FILE] [--width D] [--each 1 4 16 64 256] [--baselines N] [--estimator NAME]
 
 Steering begins either with samples of the density's own baseline, as the nodes do when one Sample Prior feeds both inputs, or with
 new ones; with samples that are rare already ("rarer", as the node does) or with any ("usual"). A sample that was learnt from lies
@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, choose_starts, optimize
+from rarity.density import ESTIMATORS, Embeddings, EmbeddingSpace, choose_starts, fit_density, optimize
 from targets import write_json
 from torch import Tensor
 from tqdm import tqdm
@@ -42,12 +42,12 @@ class World:
         return -torch.special.gammaincc(torch.tensor(len(self.spread) / 2).double(), d2 / 2).log2()
 
 
-def measure(world: World, count: int, baselines: int) -> list[dict]:
+def measure(world: World, count: int, baselines: int, estimator: str = "ppca") -> list[dict]:
     """Rows for one size of the baseline: starts that are rare already and any, of its own and new; means over baselines."""
     found = {}
     for _ in range(baselines):
         baseline, new = world.draw(count), world.draw(NEW)
-        density = GaussianDensity.fit(baseline)
+        density = fit_density(baseline, estimator)
         for kind, (whose, source) in product(("rarer", "usual"), (("its own", baseline), ("new", new))):
             starts = choose_starts(source, density, COUNT, kind, seed=0)
             results = [optimize(density, starts, one_in) for one_in in ASKED]
@@ -68,19 +68,21 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128, metavar="D")
     parser.add_argument("--each", type=float, nargs="+", default=[1, 4, 16, 64, 256], metavar="X", help="samples a dimension")
     parser.add_argument("--baselines", type=int, default=5, metavar="N")
+    parser.add_argument("--estimator", choices=(*ESTIMATORS, "mixture"), default="ppca")
     options = parser.parse_args()
     table = []
     for power in (0.5, 1.0):
         world = World(options.width, power)
         for each in tqdm(options.each, desc=f"spreads i^-{power:g}", disable=None):
-            table += [{"power": power, **row} for row in measure(world, max(50, round(each * options.width)), options.baselines)]
+            rows = measure(world, max(50, round(each * options.width)), options.baselines, options.estimator)
+            table += [{"power": power, **row} for row in rows]
     asked = "".join(f"{f'{math.log2(one_in):.1f} asked':>12}" for one_in in ASKED)
     print(f"\n{'spreads':10}{'a dimension':>12}{'components':>12}  {'starts':18}{asked}")
     for row in table:
         print(f"i^-{row['power']:<7g}{row['samples a dimension']:12g}{row['components']:12.0f}  {row['starts']:18}"
               + "".join(f"{bits:12.1f}" for bits in row["true bits"]))
     print(f"true bits: median of {COUNT} results, by the distribution itself; mean over {options.baselines} baselines.")
-    write_json(options.json, settings={"width": options.width, "asked": ASKED, "baselines": options.baselines}, rows=table, targets=[])
+    write_json(options.json, settings={"width": options.width, "asked": ASKED, "baselines": options.baselines, "estimator": options.estimator}, rows=table, targets=[])
 
 
 if __name__ == "__main__":

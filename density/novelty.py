@@ -31,7 +31,8 @@ class Novelty:
     ----------
     novelty : the headline, the smaller of `global_bits` and `local_bits`: an odd picture seen before is not new.
     bits_low, bits_high : its 90 % interval: how far calibrations on other samples might put it.
-    bits : surprise under the density alone, calibrated: 10 bits is 1 in 1,024.
+    bits : surprise under the density alone, calibrated: 10 bits is 1 in 1,024. Its own samples, and what was moved from
+        them, are read beside each other (`own_samples`).
     global_bits : the same about the viewer's belief; `bits` for an empty memory.
     local_bits : -log2 `survival`; infinite for an empty memory.
     surprisal : -log2 of the predictive density (`predictive_surprisal`): only differences mean something.

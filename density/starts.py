@@ -58,8 +58,8 @@ def choose_starts(
     if kind == "rarer":
         most = max(count, math.ceil(len(baseline) / 10))
         tick = waiting(progress)
-        rarity = calibration_for(density, baseline, tick).bits(in_parts(density.score, baseline.vectors, tick))
-        pool = rarity.argsort(descending=True, stable=True)[:most]
+        bits = calibration_for(density, baseline, tick).bits(in_parts(density.score, baseline.vectors, tick))
+        pool = bits.argsort(descending=True, stable=True)[:most]
         if guardrails:
             penalty = torch.stack([rail.penalty(baseline.vectors[pool]) for rail in guardrails]).sum(dim=0)
             inside = max(count, int((penalty <= 0).sum()))
