@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from .errors import RarityError
+from .tail import fit_tail, reference, reference_nats, reference_score, tail_bits
 from .tensors import ordinary
 
 MAX_ONE_IN = 10_000_000
 MIN_SCORES = 50
 TAIL_QUANTILE = 0.90  # the tail takes over above this quantile of the held-out scores ...
 MOST_EXCESSES = 500  # ... or a higher one that leaves so many above it: what samples show themselves needs no model
-SHAPE_PRIOR_SD = 0.2
-DRAWS = 400  # draws from the tail's posterior, for the interval
-Z80, Z90 = 1.2815515655446004, 1.6448536269514722  # two-sided 80 % and 90 % of a normal
+Z90 = 1.6448536269514722  # two-sided 90 % of a normal
 
 
 def bits_from_one_in(one_in: float) -> float:
@@ -71,7 +70,7 @@ class Calibration:
         self.shape, self.scale = float(shape), float(scale)
         self.draws = ordinary(draws)
         self.threshold = float(self.scores[_threshold_index(len(self.scores))])
-        self.reference = _reference(self.scores)
+        self.reference = reference(self.scores)
         self.tail_probability = float(self._body(torch.tensor(self.threshold, dtype=torch.float64)))
         self.resolved_bits = math.log2(len(self.scores) + 1)
 
@@ -102,9 +101,9 @@ class Calibration:
                 "The held-out scores have no tail: their highest tenth are all the same. Expected samples that differ. "
                 "Draw the baseline with more than one seed."
             )
-        reference = _reference(scores)
-        excesses = _reference_nats(above, *reference) - _reference_nats(threshold, *reference)
-        shape, scale, draws = _fit_tail(excesses, seed)
+        a, b = reference(scores)
+        excesses = reference_nats(above, a, b) - reference_nats(threshold, a, b)
+        shape, scale, draws = fit_tail(excesses, seed)
         rng = np.random.default_rng(seed % 2**64)
         above = len(scores) - _threshold_index(len(scores))
         tail_probability = rng.beta(above, len(scores) - above + 1, size=len(draws))
@@ -121,7 +120,7 @@ class Calibration:
     def bits(self, score: Tensor) -> Tensor:
         """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with it, NaN where it is NaN."""
         score = torch.as_tensor(score, dtype=torch.float64)
-        tail = _tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
+        tail = tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
         return torch.where(score <= self.threshold, 0.0 - self._body(score).log2(), tail)
 
     def score_at(self, bits: float) -> float:
@@ -137,7 +136,7 @@ class Calibration:
         if nats > 0:
             shape = max(self.shape, 1e-12)
             excess = self.scale * math.expm1(min(shape * nats, 300)) / shape  # farther out floats end
-            return max(self.threshold, _reference_score(self._threshold_nats() + excess, *self.reference))
+            return max(self.threshold, reference_score(self._threshold_nats() + excess, *self.reference))
         # In the body: as many held-out scores reach it as p (n + 1) - 1 allows; rounding must not cost a step.
         n = len(self.scores)
         reached = min(n, math.floor(2.0**-bits * (n + 1) * (1 + 1e-12)) - 1)
@@ -159,7 +158,7 @@ class Calibration:
         centre, spread = p + Z90**2 / (2 * n), Z90 * (p * (1 - p) / n + Z90**2 / (4 * n**2)).sqrt()
         body = [-((centre + sign * spread) / (1 + Z90**2 / n)).log2() for sign in (1, -1)]
         p_u, shape, scale = self.draws.T
-        draws = _tail_bits(self._excess(score)[..., None], p_u, shape, scale)
+        draws = tail_bits(self._excess(score)[..., None], p_u, shape, scale)
         tail = torch.quantile(draws, torch.tensor([0.05, 0.95], dtype=torch.float64), dim=-1)
         in_body = score <= self.threshold
         low, high = (torch.where(in_body, b, t) for t, b in zip(tail, body, strict=True))
@@ -206,10 +205,10 @@ class Calibration:
 
     def _excess(self, score: Tensor) -> Tensor:
         """t(s) - t(u), 0 below the threshold."""
-        return _reference_nats(score.clamp_min(self.threshold), *self.reference) - self._threshold_nats()
+        return reference_nats(score.clamp_min(self.threshold), *self.reference) - self._threshold_nats()
 
     def _threshold_nats(self) -> float:
-        return float(_reference_nats(torch.tensor(self.threshold, dtype=torch.float64), *self.reference))
+        return float(reference_nats(torch.tensor(self.threshold, dtype=torch.float64), *self.reference))
 
     def _body(self, score: Tensor) -> Tensor:
         n = len(self.scores)
@@ -219,70 +218,3 @@ class Calibration:
 
 def _threshold_index(n: int) -> int:
     return max(math.ceil(TAIL_QUANTILE * n), n - MOST_EXCESSES) - 1
-
-
-def _reference(scores: Tensor) -> tuple[float, float]:
-    """a and b: centre and spread of the normal whose median and 90th percentile are those of s^(1/3)."""
-    n = len(scores)
-    middle, high, top = (float(scores[i]) ** (1 / 3) for i in (n // 2, math.ceil(0.9 * n) - 1, n - 1))
-    return middle, max((high - middle) / Z80, 1e-6 * top)
-
-
-def _reference_nats(score: Tensor, a: float, b: float) -> Tensor:
-    """t(s), in log space: it neither overflows nor loses digits however far out the score is."""
-    return -torch.special.log_ndtr((a - score.pow(1 / 3)) / b)
-
-
-def _reference_score(nats: float, a: float, b: float) -> float:
-    """The inverse of `_reference_nats` beyond the median, by Newton's method.
-
-    -log(1 - Phi(z)) is convex and at least z^2 / 2 + log 2: from z = sqrt(2 t) every step leads down to the root.
-    """
-    z = torch.tensor(math.sqrt(2 * nats), dtype=torch.float64)
-    for _ in range(100):
-        slope = math.sqrt(2 / math.pi) / torch.special.erfcx(z / math.sqrt(2))
-        step = (-torch.special.log_ndtr(-z) - nats) / slope
-        z = z - step
-        if not float(step) > 1e-15 * float(z):
-            break
-    return (a + b * float(z)) ** 3
-
-
-def _tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
-    """Bits of a score `excess` >= 0 nats beyond the threshold; log1p keeps the limit xi -> 0, an exponential, exact."""
-    shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-12)
-    nats = torch.log1p(shape * excess / scale) / shape
-    return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
-
-
-def _log_posterior(excesses: Tensor, shape: Tensor, log_scale: Tensor) -> Tensor:
-    """Log posterior of a generalised Pareto on a grid [a, b] of shapes [a] and log scales [b], up to a constant."""
-    rows = []
-    for xi in shape.clamp_min(1e-12):
-        logs = torch.log1p(xi * excesses / log_scale.exp()[:, None]).sum(dim=1)
-        rows.append(-len(excesses) * log_scale - (1 + 1 / xi) * logs - xi**2 / (2 * SHAPE_PRIOR_SD**2))
-    return torch.stack(rows)
-
-
-def _fit_tail(excesses: Tensor, seed: int) -> tuple[float, float, Tensor]:
-    """Maximum a posteriori (xi, beta) and DRAWS posterior draws [DRAWS, 2] of it.
-
-    Two parameters: a grid that closes in on the best point needs no derivative and cannot diverge. The posterior is
-    drawn from a last, wide grid.
-    """
-    unit = float(excesses.mean())
-    y = excesses / unit
-    shape, log_scale, reach = 0.25, 0.0, 1.0
-    for _ in range(12):
-        shapes = torch.linspace(max(0.0, shape - 0.5 * reach), shape + 0.5 * reach, 13, dtype=torch.float64)
-        log_scales = torch.linspace(log_scale - 2 * reach, log_scale + 2 * reach, 13, dtype=torch.float64)
-        best = int(_log_posterior(y, shapes, log_scales).argmax())
-        shape, log_scale = float(shapes[best // 13]), float(log_scales[best % 13])
-        reach /= 2.5
-    shapes = torch.linspace(max(0.0, shape - 0.4), shape + 0.4, 61, dtype=torch.float64)
-    width = min(3.0, 8 / math.sqrt(len(y)))
-    log_scales = torch.linspace(log_scale - width, log_scale + width, 61, dtype=torch.float64)
-    weights = torch.softmax(_log_posterior(y, shapes, log_scales).flatten(), dim=0).numpy()
-    picks = np.random.default_rng([seed % 2**64, 1]).choice(len(weights), size=DRAWS, p=weights / weights.sum())
-    draws = torch.column_stack([shapes[picks // 61], log_scales[picks % 61].exp() * unit])
-    return shape, math.exp(log_scale) * unit, draws

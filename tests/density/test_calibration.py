@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rarity.density import MAX_ONE_IN, Calibration, RarityError, bits_from_one_in, one_in_from_bits
-from rarity.density.calibration import _tail_bits
+from rarity.density.tail import tail_bits
 from scipy import stats
 
 
@@ -50,7 +50,7 @@ def test_the_tail_keeps_its_digits(shape, excess):
         y = mpmath.mpf(excess) / 3
         log_p = -y if shape == 0 else -mpmath.log1p(mpmath.mpf(shape) * y) / mpmath.mpf(shape)
         exact = float(-(mpmath.log(mpmath.mpf("0.1")) + log_p) / mpmath.log(2))
-    ours = float(_tail_bits(torch.tensor(excess, dtype=torch.float64), 0.1, shape, 3.0))
+    ours = float(tail_bits(torch.tensor(excess, dtype=torch.float64), 0.1, shape, 3.0))
     assert ours == pytest.approx(exact, rel=1e-6 if shape == 0 else 1e-12)
 
 
