@@ -122,7 +122,8 @@ class Convergence:
         if last.bits > self.bits:
             moved = f"what {last.count // 2:,} of them called 1 in 1,000 is {self._now()} after {last.count:,}"
         else:
-            moved = "1 in 1,000 has settled, but which samples are more usual than others has not"
+            half, full = f"{last.count // 2:,}", f"{last.count:,}"
+            moved = f"from {half} to {full} of them 1 in 1,000 hardly moved, but how usual single samples are did"
         return f"{unknown}{moved}. Raise count to {self._next:,} to go on."
 
     def _now(self) -> str:

@@ -120,8 +120,8 @@ def test_samples_that_keep_changing_are_never_enough():
     (1500, {}, "1,500 samples are not known to be enough: there is nothing to compare before 2,000. Raise count to find out."),
     (3000, {"nats": 1e-9, "bits": 1e-9}, "3,000 samples are not known to be enough: what 1,000 of them called 1 in 1,000 is 1 in {} to "
      "1 in {} after 2,000. Raise count to 4,000 to go on."),
-    (3000, {"nats": 1e-9, "bits": 9.0}, "3,000 samples are not known to be enough: 1 in 1,000 has settled, but which samples are more "
-     "usual than others has not. Raise count to 4,000 to go on."),
+    (3000, {"nats": 1e-9, "bits": 9.0}, "3,000 samples are not known to be enough: from 1,000 to 2,000 of them 1 in 1,000 hardly "
+     "moved, but how usual single samples are did. Raise count to 4,000 to go on."),
     (3000, {"nats": 9.0, "bits": 9.0}, "2,000 samples are enough: twice as many would hardly change what is usual. What half of them "
      "called 1 in 1,000 is still 1 in {} to 1 in {}."),
 ])
