@@ -13,6 +13,8 @@ from .errors import RarityError
 from .spaces import EmbeddingSpace
 from .tensors import check_json, ordinary
 
+BEGAN = "began_in"  # key of a source: the samples that all rows were moved from (`own_samples`)
+
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:

@@ -1,7 +1,7 @@
 """What keeps a rare result the thing that was asked for.
 
-A guardrail watches one number of an embedding. Its penalty is 0 inside and grows linearly outside, in units of that
-number's usual spread, so that the penalties of different guardrails can be added. A chain is a tuple of guardrails.
+A guardrail watches one number of an embedding. Its penalty is 0 inside and grows linearly outside, in units of what is
+usual for that number, so that the penalties of different guardrails can be added. A chain is a tuple of guardrails.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Watch:
 class AnchorGuardrail(Watch):
     """Stay within a cone around an anchor on the image side: cos(x, anchor) >= min_cosine.
 
+        penalty = (min_cosine - cos(x, anchor))+ / scale
+
     Parameters
     ----------
     anchor : [d], usually the mean of the baseline (text embeddings are elsewhere: the modality gap).
@@ -104,7 +106,14 @@ class AnchorGuardrail(Watch):
 
 
 class ResidualGuardrail(Watch):
-    """Stay near the density's subspace: Q, what it does not explain, below a percentile of held-out samples."""
+    """Stay near the density's subspace: Q, what it does not explain, below a percentile of held-out samples.
+
+        penalty = (Q / limit - 1)+
+
+    Parameters
+    ----------
+    density : has the subspace.   max_percentile : above 0 to 100; the limit is the Q that so many percent stay below.
+    """
 
     name = "residual"
 
@@ -134,7 +143,10 @@ class ResidualGuardrail(Watch):
 
 
 class NormGuardrail(Watch):
-    """Keep the length |x| inside the range usual samples have, lowest to highest 0.1 %."""
+    """Keep the length |x| inside the range that usual samples have, but for the shortest and the longest 0.1 %.
+
+        penalty = ((low - |x|)+ + (|x| - high)+) / (high - low)
+    """
 
     name = "norm"
 

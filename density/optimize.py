@@ -13,12 +13,12 @@ from torch.nn.functional import normalize
 
 from .calibration import bits_from_one_in
 from .directions import Direction, Wishes
-from .embeddings import Embeddings
+from .embeddings import BEGAN, Embeddings
 from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
-from .own_samples import BEGAN, MOVED, are_own, calibration_for, doubts, name_of
+from .own_samples import MOVED, are_own, calibration_for, doubts, name_of
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import ordinary

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .calibration import Calibration
-from .embeddings import Embeddings
+from .embeddings import BEGAN, Embeddings
 from .gaussian import ESTIMATORS, GaussianDensity
 from .keys import member, row_keys
 from .trajectory import Trajectory
@@ -23,7 +23,6 @@ from .trajectory import Trajectory
 MOVED = "rare"  # kind of what `optimize` has moved in the space
 # Samples a dimension from which on results are about as rare as asked, 8 to 11 bits for 10: begun in own samples, in new ones.
 ENOUGH_OWN, ENOUGH_NEW = 4, 16
-BEGAN = "began_in"  # key of a source: the samples that all rows were moved from, as `name_of` names them
 
 
 class RowCalibration:

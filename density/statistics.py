@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .embeddings import Embeddings, common
+from .embeddings import BEGAN, Embeddings, common
 from .errors import RarityError
 from .keys import FOLDS, fold_of, member, row_keys
 from .moments import CHUNK
@@ -272,7 +272,8 @@ def gather(
             progress(0, 1)
     if statistics is None:
         raise RarityError("There are no embeddings to learn a density from: give at least one batch.")
-    return statistics, space, source
+    # What is drawn from the density began nowhere, though all that it was learnt from did.
+    return statistics, space, {key: value for key, value in source.items() if key != BEGAN}
 
 
 def _settle(radial: RadialMoments, waiting: list[Tensor]) -> None:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .embeddings import Embeddings, common
+from .embeddings import BEGAN, Embeddings, common
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail
 from .optimize import optimize
-from .own_samples import BEGAN
 from .tensors import normal_rows, plain
 from .trajectory import Trajectory
 

@@ -26,7 +26,8 @@ from rarity.density import (
     statistics,
     variations,
 )
-from rarity.density.own_samples import BEGAN, are_own, calibration_for, name_of
+from rarity.density.embeddings import BEGAN
+from rarity.density.own_samples import are_own, calibration_for, name_of
 from rarity.density.plots import _rarities
 
 FEW, WIDTH = 200, 48  # 4 samples a dimension
@@ -122,6 +123,8 @@ def test_what_did_not_begin_in_own_samples_does_not_count_as_such(small, few):
     own = optimize(small, choose_starts(few(FEW, 1), small, 8), 100).final
     assert not are_own(GaussianDensity.fit(others), own).any()
     assert not are_own(small, Embeddings.cat([own, made])).any(), "not known of all"
+    learnt_from_results = fit_density(optimize(small, few(FEW, 1), 100, steps=1).final)
+    assert not are_own(small, learnt_from_results.sample(4)).any()
     if small.estimator == "ppca":
         assert not are_own(small, variations(small, own, 4, 0.5, 100).final).any()
         assert are_own(small, slerp_on_shell(small, own, own.select(range(7, -1, -1)), 3)).all()
