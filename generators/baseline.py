@@ -58,7 +58,10 @@ def keep_samples(
     progress: Progress | None = None,
     **settings,
 ) -> Iterator[Embeddings]:
-    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`."""
+    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`.
+
+    For scripts: `fit_density` learns from it, and no more than a shard of the samples is ever in memory.
+    """
     return keep(_by_prior(prior, prompt, count, progress=progress, **settings), folder, count)
 
 

@@ -60,7 +60,10 @@ class Prior:
         self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
 
     def zero_embedding(self) -> Tensor:
-        """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition."""
+        """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition.
+
+        For scripts that decode with diffusers' own pipelines; our `Decoder` has it already.
+        """
         return self._zero.clone()
 
     def encode_text(self, prompts: list[str]) -> Tensor:
