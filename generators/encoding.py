@@ -15,6 +15,7 @@ from ..density.spaces import EmbeddingSpace
 from .memory import Placement, in_pieces
 
 Progress = Callable[[int, int], None]
+PIXELS = 1 << 24  # looked at in one go, at most: resizing so many takes a quarter of a second
 ONE_EYE = "Connect one, and the same one throughout the graph: embeddings of two encoders cannot be compared."
 
 
@@ -63,7 +64,7 @@ def encode_pictures(
     images : [N, H, W, 3], values 0 to 1.
     encode : pictures [n, H, W, 3] -> [n, d] on any device.
     space : of what it makes.
-    batch_size : pictures at a time; halved where they do not fit in memory.
+    batch_size : pictures at a time, fewer of large ones (PIXELS); halved where they do not fit in memory.
     placement : is asked to make room then.
     progress : called with (pictures done, N).
 
@@ -76,10 +77,11 @@ def encode_pictures(
     RarityError : another shape or range of pictures; not even one fits in memory.
     """
     images = as_pictures(images)
+    at_once = min(batch_size, max(1, PIXELS // (images.shape[1] * images.shape[2])))
     rows = []
     with torch.no_grad():
         pieces = in_pieces(
-            range(len(images)), batch_size, lambda piece: encode(images[piece.start:piece.stop]).float().cpu(), placement
+            range(len(images)), at_once, lambda piece: encode(images[piece.start:piece.stop]).float().cpu(), placement
         )
         for piece, found in pieces:
             rows.append(found)

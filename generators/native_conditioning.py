@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -136,6 +137,8 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
             offset = torch.zeros(generator.size, requires_grad=True)
             torch.autograd.grad(generator.embed(offset, rows).sum(), offset)
 
+    if not 0 <= memory_gib < math.inf:
+        raise RarityError(f"Gradients may take 0 GiB or more, got {memory_gib}. 0 takes what ComfyUI says is free.")
     generator.load()  # so that the weights are not taken for a part of the gradient
     before = in_use(device)
     with PeakMemory(device) as peak:

@@ -29,13 +29,13 @@ def explained(model, **conditionings: list) -> Iterator[None]:
 
     Raises
     ------
-    RarityError : tokens of another width, or a pooled vector that is missing or of another width.
+    RarityError : tokens of another shape or width, or a pooled vector that is missing or of another width.
     """
     try:
         yield
     except comfy.model_management.OOM_EXCEPTION:
         raise
-    except (RuntimeError, KeyError, AttributeError, TypeError) as error:
+    except (RuntimeError, LookupError, AttributeError, TypeError) as error:
         for name, conditioning in conditionings.items():
             for tokens, options in conditioning:
                 if why := _misfit(model, tokens, options.get(POOLED)):
@@ -48,7 +48,10 @@ def _misfit(model, tokens, pooled) -> str:
     from comfy.model_base import SDXL, SDXLRefiner
 
     needed, kind = token_width(model), type(model.model.model_config).__name__
-    if needed and isinstance(tokens, Tensor) and tokens.shape[-1] != needed:
+    if not isinstance(tokens, Tensor) or tokens.dim() != 3:
+        got = f"shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else type(tokens).__name__
+        return f"{kind} reads the tokens of texts, shape [N, T, D], got {got}."
+    if needed and tokens.shape[-1] != needed:
         return f"{kind} reads tokens {_wide(needed)}, got tokens {_wide(tokens.shape[-1])}."
     reads_pooled = isinstance(model.model, (SDXL, SDXLRefiner))
     if reads_pooled and (not isinstance(pooled, Tensor) or pooled.shape[-1] != POOLED_WIDTH):

@@ -134,7 +134,8 @@ def steer(
     RarityError : another engine, numbers out of range, a density, guardrail or direction of another space, a condition
         whose pictures are not finite from the start, not enough memory for the gradient of one picture.
     """
-    _check(engine, {"pictures": pictures, "at_once": at_once, "iterations": iterations, "keep_every": keep_every}, step_size)
+    counts = {"pictures": pictures, "at_once": at_once, "iterations": iterations, "keep_every": keep_every, "dimensions": generator.size}
+    _check(engine, counts, step_size)
     generator.space.require_same(density.space, "density")
     check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
     bits = bits_from_one_in(one_in)

@@ -54,6 +54,7 @@ def test_what_was_stopped_goes_on(found):
     ("size", "A picture of 4 x 64 is too small: one latent of this VAE is 8 pixels wide"),
     ("vae", "it reads latents of 16 channels, BaseModel makes 4"),
     ("another model", "SD15 reads tokens 768 wide (Stable Diffusion 1.5), got tokens 1,024 wide (Stable Diffusion 2). Encode"),
+    ("one row", "SD15 reads the tokens of texts, shape [N, T, D], got shape (77, 768)"),
     ("sound", "makes no pictures but latents of 1 dimensions"),
 ])
 def test_what_cannot_be_drawn_is_an_error_that_says_so(found, cause, message):

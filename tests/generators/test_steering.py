@@ -217,3 +217,10 @@ def test_another_encoder_too_many_dimensions_and_broken_pictures_are_refused(den
     toy = Toy(noise=math.nan)
     with pytest.raises(RarityError, match="not finite before anything is changed"), contextlib.suppress(InterruptedError):
         steer(toy, density, 500)
+
+
+def test_a_search_in_no_direction_at_all_is_refused(density):
+    toy = Toy()
+    toy.size = 0
+    with pytest.raises(RarityError, match="dimensions must be at least 1, got 0"):
+        steer(toy, density, 500, engine="evolution")

@@ -112,6 +112,7 @@ def findings(checkpoint, folder):
         "size": complaint(lambda: pictures(width=4)),
         "vae": complaint(lambda: pictures(vae=other_vae())),
         "another model": complaint(lambda: draw(of=pictures([[torch.ones(1, 77, 1024), {}]]))),
+        "one row": complaint(lambda: draw(of=pictures([[torch.ones(77, 768), {}]]))),
         "sound": complaint(lambda: pictures(model=with_latents(model, comfy.latent_formats.StableAudio1()))),
     }
     wan = with_latents(model, comfy.latent_formats.Wan21())
