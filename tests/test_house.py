@@ -115,3 +115,10 @@ def test_what_is_not_for_artists_stays_out_of_the_archive():
     assert {"tests/", "tools/", "benchmarks/", ".ci/", "noxfile.py"} <= set(ignored)
     kept = {"requirements.txt", "LICENSE", "README.md", "web/", "locales/", "workflows/", "density/", "generators/", "nodes/"}
     assert not kept & set(ignored)
+
+
+def test_the_readme_s_example_runs(readme):
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102
+    assert names["pictures"].shape == (16, 64, 64, 3) and 0 <= names["pictures"].min() and names["pictures"].max() <= 1
