@@ -62,9 +62,11 @@ class Direction:
             return
         v = self.vector
         if v.shape != (self.space.width,) or not torch.isfinite(v).all() or not v.norm() > 0:
+            got = "some that are not finite" if v.any() else "zeros"
+            got = f"shape {tuple(v.shape)}" if v.shape != (self.space.width,) else got
             raise RarityError(
                 f"The direction {self.name!r} must be {self.space.width} finite numbers that are not all zero, "
-                f"got shape {tuple(v.shape)}. Its two ends must differ."
+                f"got {got}. Its two ends must differ: give other words or other pictures for one of them."
             )
         object.__setattr__(self, "vector", ordinary(normalize(v.double(), dim=0)))
 

@@ -103,7 +103,14 @@ def save_concept(concept: Concept, path: str | os.PathLike) -> None:
 
 
 def save_concepts(concepts: Sequence[Concept], path: str | os.PathLike) -> str:
-    """Write concepts as `save_concept` does, several of them numbered; returns in words under which names."""
+    """Write concepts as `save_concept` does, several of them numbered; returns in words under which names.
+
+    Raises
+    ------
+    RarityError : as `save_concept`; no concept at all.
+    """
+    if not concepts:
+        raise RarityError("There is no concept to save: an empty list came in. Connect what Learn Concept or Load Concept gives.")
     paths = [numbered(path, number, len(concepts)) for number in range(1, len(concepts) + 1)]
     for concept, place in zip(concepts, paths, strict=True):
         save_concept(concept, place)

@@ -67,9 +67,11 @@ def export_concepts(
 
     Raises
     ------
-    RarityError : as `export_token` and `export_lora`; a file of one of these names that somebody else made. Nothing is
+    RarityError : as `export_token` and `export_lora`; no concept; a file of one of these names that somebody else made. Nothing is
         written then.
     """
+    if not concepts:
+        raise RarityError("There is no concept to export: an empty list came in. Connect what Learn Concept or Load Concept gives.")
     jobs = []
     for number, concept in enumerate(concepts, start=1):
         token, lora = (numbered(path, number, len(concepts)) for path in (token_path, lora_path))

@@ -126,8 +126,8 @@ def test_nonsense_is_refused(density, starts, space):
     for make, message in [
         (lambda: Direction("d", math.nan, space, torch.ones(16)), "strength"),
         (lambda: Direction("d", 1.0, space), "either a vector or"),
-        (lambda: Direction("d", 1.0, space, torch.zeros(16)), "not all zero"),
-        (lambda: Direction("d", 1.0, space, torch.ones(15)), "16 finite numbers"),
+        (lambda: Direction("d", 1.0, space, torch.zeros(16)), "not all zero, got zeros. Its two ends must differ: give other words"),
+        (lambda: Direction("d", 1.0, space, torch.ones(15)), r"16 finite numbers .*got shape \(15,\)"),
         (lambda: Direction.between(torch.ones(2, 16), torch.ones(3, 16), space), "ends must differ"),
         (lambda: Direction.between(torch.ones(2, 15), torch.ones(3, 16), space), r"shape \[N, 16\]"),
         (lambda: Direction.component(density, 0), "from 1 to 9, got 0"),
