@@ -197,8 +197,8 @@ def write(folder: Path, rows: int, width: int) -> dict:
 
 
 def learn(folder: Path, rows: int, width: int) -> dict:
-    """A first small fit brings the libraries in, so that only the stream is counted."""
-    our_fit(draw(200, width, 1, 1))
+    """A first fit of few rows, yet more than dimensions, brings the libraries in, so that only the stream is counted."""
+    our_fit(draw(2 * width, width, 1, 1))
     before, began = resident("VmRSS"), time.perf_counter()
     files = sorted(folder.iterdir())
     density = fit_density(part for file in files for part in stream_embeddings(file)[-1])

@@ -279,7 +279,7 @@ def _log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True)
 def held_out_distances(rows: Tensor, fit: Fit, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """T2 and Q of rows under a fit's k leading axes; where those are most axes, Q is formed on the others."""
     t2, q = [], []
-    for part in rows.split(CHUNK):
+    for part in rows.split(CHUNK // 4):  # each of its float64 copies is as large as a covariance
         if 2 * k < len(variances):
             near, far = distances(part.double(), fit.mean, fit.axes[:, :k], variances[:k])
         else:
