@@ -9,6 +9,7 @@ from torch import Tensor
 
 PART = 512  # rows that are measured between two calls
 
+
 def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[..., None]:
     """A function that counts its calls and tells `progress` of each, as (done, total); called with 0 it tells, and counts nothing."""
     done = 0
