@@ -20,7 +20,7 @@ from torch import Tensor
 from .errors import RarityError
 from .tensors import check_json, plain
 
-VERSION = (1, 0)
+VERSION = (2, 0)
 MAX_HEADER = 1 << 20  # bytes of JSON at the head of a file
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
 # kind -> most bytes of a file, and its tensors with their type and number of dimensions
@@ -37,6 +37,7 @@ KINDS = {
             "calibration_tail": ("F64", 1),
             "calibration_draws": ("F64", 2),
             "rows": ("F32", 2),
+            "row_keys": ("I64", 1),
             "later_keys": ("I64", 1),
             "fold_means": ("F64", 2),
             "fold_scatters": ("F64", 2),
@@ -44,7 +45,7 @@ KINDS = {
             "fold_fourths": ("F64", 1),
         },
     ),
-    "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1)}),
+    "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1), "keys": ("I64", 1)}),
     "exposure": (
         1 << 30,
         {"vectors": ("F32", 2), "weights": ("F64", 1), "mean": ("F64", 1), "scatter": ("F64", 2), "labels": ("U8", 1)},
@@ -54,6 +55,7 @@ KINDS = {
         {"tokens": ("F32", 2), "loras": ("F32", 2), "samples": ("F32", 3), "readings": ("F64", 3), "accepted": ("U8", 1)},
     ),
 }
+NEW = {"row_keys", "keys"}  # tensors that files of format 1 have not: their rows are known by their bytes
 # estimator -> tensors that its density has beside those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
 
@@ -192,6 +194,7 @@ def _check_header(
         known = known | MORE.get(head["estimator"], {})
     if room > (most or limit):
         raise damaged(path, f"it holds {room:,} bytes, at most {most or limit:,} are expected")
+    known = {name: known[name] for name in known if name in header or name not in NEW}
     if set(header) != set(known):
         raise damaged(path, f"it holds the tensors {sorted(header)}, expected {sorted(known)}")
     layout = {name: _check_tensor(name, header[name], known[name], path) for name in known}

@@ -129,10 +129,11 @@ class Answers:
     Parameters
     ----------
     gate : a Gate.   start : [N, k] unit directions of the samples.   seed : of the ways to turn.
+    basis : [d, k], the axes that directions count along: ways are drawn in the space, which no processor turns.
     """
 
-    def __init__(self, gate: Gate, start: Tensor, seed: int):
-        self.gate, self._random = gate, generator(seed)
+    def __init__(self, gate: Gate, start: Tensor, seed: int, basis: Tensor):
+        self.gate, self._random, self._basis = gate, generator(seed), basis
         self.place, self.rank, self.validity = start, *torch.full((2, len(start)), math.nan, dtype=torch.float64)
         self._merit = torch.full((len(start),), -math.inf, dtype=torch.float64)
 
@@ -158,7 +159,7 @@ class Answers:
         """Where refused samples go on, [N, k]: at what was valid last, else turned by TURN from u, or at u where they stop."""
         turned = u
         if self.gate.on_no != "stop":
-            across = torch.randn(u.shape, generator=self._random, dtype=u.dtype)
+            across = torch.randn(len(u), len(self._basis), generator=self._random, dtype=u.dtype) @ self._basis
             across = normalize(across - (across * u).sum(dim=1, keepdim=True) * u, dim=1)
             turned = math.cos(TURN) * u + math.sin(TURN) * across
         return torch.where(self.valid[:, None], self.place, turned)

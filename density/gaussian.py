@@ -14,6 +14,7 @@ from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
+from .identity import sample_keys
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
@@ -21,6 +22,7 @@ from .tensors import generator, here, ordinary, plain
 
 log = logging.getLogger(__name__)
 
+DRAWN = "drawn from the density"  # kind of what `sample` gives
 # How the covariance was learnt, for a sentence.
 LEARNT = {
     "ppca": "{k} of {d} directions hold {explained:.0%} of what varies.",
@@ -111,7 +113,7 @@ class GaussianDensity:
 
         Parameters
         ----------
-        embeddings : N samples of one prompt, at once or batch by batch; exact repeats are dropped and noted.
+        embeddings : N samples of one prompt, at once or batch by batch; repeats are dropped and noted.
         progress : called with (done, total).   options : as for `from_statistics`.
 
         Raises
@@ -211,8 +213,14 @@ class GaussianDensity:
             self.unwhiten(z, r * math.sqrt(self.residual_variance)),
             self.space,
             (),
-            {**self.source, "kind": "drawn from the density"},
+            {**self.source, "kind": DRAWN},
+            self._drawn_keys(count, seed),
         )
+
+    def _drawn_keys(self, count: int, seed: int) -> Tensor:
+        """Who the draws of a seed are."""
+        origin = {"kind": DRAWN, "space": self.space.to_dict(), "of": self.statistics.name, "by": self.estimator, "seed": seed}
+        return sample_keys(origin, range(count))
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""

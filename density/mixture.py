@@ -12,7 +12,7 @@ from torch import Tensor
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import CrossFit, log_volume, split
-from .gaussian import GaussianDensity
+from .gaussian import DRAWN, GaussianDensity
 from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
 from .progress import steps
@@ -96,7 +96,7 @@ class MixtureDensity(GaussianDensity):
         m = self.modes.means.shape[1]
         w = torch.cat([self.modes.draw(w[:, :m], g), w[:, m:]], dim=1)
         vectors = self.unwhiten(w, r * math.sqrt(self.residual_variance))
-        return Embeddings(vectors, self.space, (), {**self.source, "kind": "drawn from the density"})
+        return Embeddings(vectors, self.space, (), {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed))
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""

@@ -39,7 +39,7 @@ class Moments:
             self.mean = torch.zeros(width, dtype=torch.float64)
             self._scatter = torch.zeros(width, width, dtype=torch.float64)
         self._step = max(64, -(-width // BLOCKS))
-        self._mirrored = True  # else what is below the diagonal blocks is out of date
+        self._mirrored = True  # else what is below the diagonal is out of date
 
     @property
     def scatter(self) -> Tensor:
@@ -47,6 +47,8 @@ class Moments:
             with plain():
                 for i in range(0, len(self.mean), self._step):
                     self._scatter[i + self._step :, i : i + self._step] = self._above(i)[:, self._step :].T
+                    block = self._above(i)[:, : self._step]  # some processors sum y_i y_j and y_j y_i in two orders
+                    block.copy_(block.triu() + block.triu(1).T)
             self._mirrored = True
         return self._scatter
 
@@ -84,6 +86,7 @@ class Moments:
             offsets = torch.stack([part.mean - both.mean for part in parts])
             counts = torch.tensor([[part.count] for part in parts], dtype=torch.float64)
             both._scatter.addmm_((counts * offsets).T, offsets)
+            both._mirrored = False
         return both
 
     def covariance(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .calibration import Calibration
 from .embeddings import Embeddings
 from .errors import RarityError
-from .gaussian import GaussianDensity
+from .gaussian import DRAWN, GaussianDensity
 from .neighbours import nearest
 from .progress import steps
 from .spaces import EmbeddingSpace
@@ -105,7 +105,8 @@ class NeighbourDensity(GaussianDensity):
         radii = nearest(start, rows, self.neighbours + 1)[0].square()  # the first is the row itself, at 0
         noise = torch.randn(count, width, generator=g, dtype=torch.float64)
         move = ((radii[:, -1] - radii[:, -2]) / width).sqrt()[:, None] * noise
-        return Embeddings(start.double() + move, self.space, (), {**self.source, "kind": "drawn from the density"})
+        source, keys = {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed)
+        return Embeddings(start.double() + move, self.space, (), source, keys)
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -13,12 +12,12 @@ from torch.nn.functional import normalize
 
 from .calibration import bits_from_one_in
 from .directions import Direction, Wishes
-from .embeddings import BEGAN, Embeddings
+from .embeddings import Embeddings
 from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
-from .own_samples import MOVED, are_own, calibration_for, doubts, name_of
+from .own_samples import are_own, calibration_for, doubts
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import ordinary
@@ -80,7 +79,8 @@ def optimize(
 
     Returns
     -------
-    Trajectory, whose first checkpoint is the starts and whose last is the result.
+    Trajectory, whose first checkpoint is the starts and whose last is the result. At every checkpoint rows carry the keys of
+    the rows they began in.
 
     Raises
     ------
@@ -132,9 +132,7 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
     calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
     own = are_own(density, starts)
-    if own.all():  # said of the start, too, so that checkpoints of one sample can be joined
-        starts = dataclasses.replace(starts, source={**starts.source, BEGAN: name_of(density)})
-    source = {**starts.source, "kind": MOVED, "bits": bits}
+    source = {**starts.source, "kind": "rare", "bits": bits}
     shell = shell_of(density, ordinary(starts.vectors), tightest, calibration.score_at(bits), seed)
     wishes = Wishes(density, directions) if directions else None
     wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
@@ -157,9 +155,9 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
         return gate and gate.validity_of(rows, progress and (lambda *_: progress(step, steps)))
 
     def placed(u: Tensor) -> Embeddings:
-        return Embeddings(shell.place(u), starts.space, starts.labels, source)
+        return Embeddings(shell.place(u), starts.space, starts.labels, source, starts.keys)
 
-    answers = Answers(gate, start, seed) if gate and gate.on_no != "go on" else None
+    answers = Answers(gate, start, seed, density.basis) if gate and gate.on_no != "go on" else None
     every = gate.every if gate else keep_every
     keep(0, starts, ask(0, starts))
     for step in range(steps + 1):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-
-import torch
 
 from ..density.convergence import Convergence, until_enough
 from ..density.embeddings import Embeddings
@@ -93,9 +92,9 @@ def gather(
     convergence = Convergence(drawn.space)
     parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
     batches.close()  # which keeps what was drawn beyond the end
-    vectors = torch.cat([part.vectors for part in parts])
-    report = [f"{len(vectors):,} {what}."] + [convergence.report()] * stop_when_enough
-    return Embeddings(vectors, drawn.space, source=drawn.source), "\n".join(report)
+    whole = replace(Embeddings.cat(parts), source=drawn.source)
+    report = [f"{len(whole):,} {what}."] + [convergence.report()] * stop_when_enough
+    return whole, "\n".join(report)
 
 
 def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
@@ -151,7 +150,7 @@ def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 256, p
 def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
     """Save the parts as one file, named by the index of its first sample, and forget them."""
     if parts:
-        whole = Embeddings(torch.cat([part.vectors for part in parts]), parts[0].space, source=parts[0].source)
+        whole = replace(Embeddings.cat(parts), source=parts[0].source)
         save_embeddings(whole, folder / f"{parts[0].source['first']:09d}.safetensors")
         parts.clear()
 

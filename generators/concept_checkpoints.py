@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
-from ..density.concept import Concept
+from ..density.concept import Concept, concept_keys
 from ..density.directions import Wishes
 from ..density.embeddings import Embeddings
 from ..density.gates import Gate
@@ -47,7 +47,8 @@ class Checkpoints:
 
     def rows(self, x: Tensor) -> Embeddings:
         """Samples [n, d] as embeddings."""
-        return Embeddings(x, self.density.space, (), self.source)
+        keys = concept_keys(self.density.space, self.names, self.bits, self.settings, range(len(x)))
+        return Embeddings(x, self.density.space, (), self.source, keys)
 
     def keep(
         self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor], validity: Tensor | None

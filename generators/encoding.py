@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.identity import picture_keys
 from ..density.pictures import as_pictures
 from ..density.spaces import EmbeddingSpace
 from .memory import Placement, in_pieces
@@ -70,7 +71,7 @@ def encode_pictures(
 
     Returns
     -------
-    N embeddings.
+    N embeddings, whose keys are those of the pictures.
 
     Raises
     ------
@@ -87,7 +88,8 @@ def encode_pictures(
             rows.append(found)
             if progress:
                 progress(piece.stop, len(images))
-    return Embeddings(torch.cat(rows), space, source={"kind": "pictures"})
+    keys = picture_keys(images, space.to_dict())
+    return Embeddings(torch.cat(rows), space, source={"kind": "pictures"}, keys=keys)
 
 
 def check_texts(texts: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.identity import sample_keys
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
 from .encoding import Progress, check_texts, encode_pictures
-from .fingerprint import clip_name, fingerprint, pattern
+from .fingerprint import clip_name, fingerprint, pattern, weights_name
 from .kandinsky_folder import read_json
 from .memory import Placement, in_pieces
 from .noise import normals, streams
@@ -58,6 +60,7 @@ class Prior:
         self._zero = zero
         self.placement = placement or Placement()
         self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
+        self.producer = weights_name([*transformer.parameters(), *text_encoder.parameters()])  # who makes its samples
 
     def zero_embedding(self) -> Tensor:
         """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition.
@@ -157,7 +160,7 @@ class Prior:
             )
         )
         source = {key: value for key, value in batches[0].source.items() if key != "first"}
-        return Embeddings(torch.cat([batch.vectors for batch in batches]), self.space, source=source)
+        return replace(Embeddings.cat(batches), source=source)
 
     def sample_batches(
         self,
@@ -216,7 +219,11 @@ class Prior:
                 return self.denoise(cached, noise, chain, guidance, tick, device)
 
         pieces = in_pieces(range(first, count), batch_size, draw, self.placement)
-        return (Embeddings(rows, self.space, source={**source, "first": piece.start}) for piece, rows in pieces)
+        origin = {**source, "space": self.space.to_dict(), "producer": self.producer}
+        return (
+            Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
+            for piece, rows in pieces
+        )
 
     def denoise(
         self, cached: CachedPrior, noise: Iterator[Tensor], chain: list[Step], guidance: float, tick, device
