@@ -7,6 +7,7 @@ they are `Embeddings`, and `log_survival` and `wilson_hilferty` say how rare a s
 """
 
 from .band import BandLoss, log_gaussian
+from .belief import Belief
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
 from .charts import bar_chart
 from .checkpoints import all_checkpoints, pick_checkpoint
@@ -41,13 +42,7 @@ from .mixture import MixtureDensity
 from .moments import Moments
 from .neighbour_density import NeighbourDensity
 from .neighbours import kth_radii, nearest
-from .novelty import (
-    Novelty,
-    bayesian_surprise,
-    conformity,
-    predictive_surprisal,
-    score_novelty,
-)
+from .novelty import Novelty, conformity, score_novelty
 from .optimize import optimize
 from .originality import Originality, originality
 from .plots import density_map
@@ -69,6 +64,7 @@ __all__ = [
     "ON_NO",
     "AnchorGuardrail",
     "BandLoss",
+    "Belief",
     "Calibration",
     "Concept",
     "ContrastGuardrail",
@@ -96,7 +92,6 @@ __all__ = [
     "annotated",
     "arousal_curve",
     "bar_chart",
-    "bayesian_surprise",
     "beside_nearest",
     "bits_from_one_in",
     "choose_starts",
@@ -125,7 +120,6 @@ __all__ = [
     "optimize",
     "originality",
     "pick_checkpoint",
-    "predictive_surprisal",
     "rank",
     "rarity_score",
     "rke",

@@ -47,7 +47,7 @@ KINDS = {
     "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1)}),
     "exposure": (
         1 << 30,
-        {"vectors": ("F32", 2), "weights": ("F64", 1), "mean": ("F64", 1), "scatter": ("F64", 2), "labels": ("U8", 1)},
+        {"vectors": ("F32", 2), "weights": ("F64", 1), "labels": ("U8", 1)},
     ),
     "concept": (
         4 << 30,
@@ -56,6 +56,8 @@ KINDS = {
 }
 # estimator -> tensors that its density has beside those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
+# kind -> tensors of files that an earlier version saved: they are checked like the others, and not used
+EARLIER = {"exposure": {"mean": ("F64", 1), "scatter": ("F64", 2)}}
 
 
 def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> None:
@@ -192,6 +194,7 @@ def _check_header(
         known = known | MORE.get(head["estimator"], {})
     if room > (most or limit):
         raise damaged(path, f"it holds {room:,} bytes, at most {most or limit:,} are expected")
+    known = known | {name: form for name, form in EARLIER.get(kind, {}).items() if name in header}
     if set(header) != set(known):
         raise damaged(path, f"it holds the tensors {sorted(header)}, expected {sorted(known)}")
     layout = {name: _check_tensor(name, header[name], known[name], path) for name in known}

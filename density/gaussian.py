@@ -87,6 +87,11 @@ class GaussianDensity:
         """k, the number of directions with a variance of their own."""
         return len(self.variances)
 
+    @property
+    def frame_calibration(self) -> Calibration:
+        """Bits of a D2 in the Gaussian frame, for what shifts that frame (`belief`)."""
+        return self.calibration
+
     @cached_property
     def own_calibration(self) -> Calibration:
         """Bits of a D2 among the samples that were learnt from: for these, and for what is moved from them (`own_samples`)."""
