@@ -70,6 +70,11 @@ def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> No
         raise RarityError(
             f"The source of what is saved is too long: {len(text):,} characters, at most {MAX_HEADER // 2:,}."
         )
+    size, limit = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), KINDS[kind][0]
+    if size > limit:
+        raise RarityError(
+            f"What is to be saved holds {size:,} bytes, at most {limit:,} could be loaded again. Save it in parts."
+        )
     put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"rarity": text}))
 
 

@@ -16,7 +16,7 @@ from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
-from .statistics import FOLDS, Statistics, gather
+from .statistics import FOLDS, MAX_ROWS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,9 @@ class GaussianDensity:
         return self.calibration.interval(torch.tensor(self.score_at(float(x)), dtype=torch.float64))
 
     def residual_limit(self, percentile: float) -> float:
-        """The Q that this percentage of held-out samples stays below."""
+        """The Q that this percentage of held-out samples stays below; above 0, at most 100."""
+        if not 0 < percentile <= 100:
+            raise RarityError(f"A residual's percentile must be above 0 and at most 100, got {percentile}.")
         return float(torch.quantile(self.residual_calibration, percentile / 100))
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
@@ -238,7 +240,7 @@ class GaussianDensity:
                 f"with 90 % confidence between 1 in {_short(low)} and 1 in {_short(high)}."
             )
             if self.calibration.extrapolated(bits):
-                lines.append(f"That is extrapolated: learn from at least {one_in:,.0f} samples to see it.")
+                lines.append(f"That is extrapolated: {_how_to_see(one_in)}.")
         return "\n".join([*lines, *self.notes])
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
@@ -328,6 +330,13 @@ class GaussianDensity:
         if x.dim() != 2 or x.shape[1] != len(self.mean):
             raise RarityError(f"Expected embeddings of shape [N, {len(self.mean)}], got {tuple(x.shape)}.")
         return here(x)
+
+
+def _how_to_see(one_in: float) -> str:
+    """What makes samples show "1 in N" themselves."""
+    if one_in > MAX_ROWS:
+        return f"{MAX_ROWS:,} samples are kept one by one, so that beyond 1 in {MAX_ROWS:,} every figure is"
+    return f"learn from at least {one_in:,.0f} samples to see it"
 
 
 def _short(n: float) -> str:
