@@ -137,7 +137,7 @@ class NormGuardrail(Watch):
 
     def __init__(self, density: GaussianDensity):
         self.low, self.high = density.norm_range
-        self.space = density.space
+        self.density, self.space = density, density.space
 
     def reading(self, x: Tensor) -> Tensor:
         return here(x).norm(dim=1)
@@ -146,6 +146,11 @@ class NormGuardrail(Watch):
         spread = max(self.high - self.low, 1e-6 * self.high)
         norm = self.reading(x)
         return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / spread
+
+
+def watches(rail: Guardrail, kind: type, density: GaussianDensity) -> bool:
+    """Whether a guardrail is the residual's or the norm's (`kind`) of this very density, and not of another of its space."""
+    return isinstance(rail, kind) and rail.density is density
 
 
 def unit_rows(x: Tensor, width: int) -> Tensor:
