@@ -48,7 +48,7 @@ KINDS = {
     "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1), "keys": ("I64", 1)}),
     "exposure": (
         1 << 30,
-        {"vectors": ("F32", 2), "weights": ("F64", 1), "mean": ("F64", 1), "scatter": ("F64", 2), "labels": ("U8", 1)},
+        {"vectors": ("F32", 2), "weights": ("F64", 1), "labels": ("U8", 1)},
     ),
     "concept": (
         4 << 30,
@@ -58,6 +58,8 @@ KINDS = {
 NEW = {"row_keys", "keys"}  # tensors that files of format 1 have not: their rows are known by their bytes
 # estimator -> tensors that its density has beside those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
+# kind -> tensors of files that an earlier version saved: they are checked like the others, and not used
+EARLIER = {"exposure": {"mean": ("F64", 1), "scatter": ("F64", 2)}}
 
 
 def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> None:
@@ -69,6 +71,11 @@ def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> No
     if len(text) > MAX_HEADER // 2:
         raise RarityError(
             f"The source of what is saved is too long: {len(text):,} characters, at most {MAX_HEADER // 2:,}."
+        )
+    size, limit = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), KINDS[kind][0]
+    if size > limit:
+        raise RarityError(
+            f"What is to be saved holds {size:,} bytes, at most {limit:,} could be loaded again. Save it in parts."
         )
     put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"rarity": text}))
 
@@ -195,6 +202,7 @@ def _check_header(
     if room > (most or limit):
         raise damaged(path, f"it holds {room:,} bytes, at most {most or limit:,} are expected")
     known = {name: known[name] for name in known if name in header or name not in NEW}
+    known = known | {name: form for name, form in EARLIER.get(kind, {}).items() if name in header}
     if set(header) != set(known):
         raise damaged(path, f"it holds the tensors {sorted(header)}, expected {sorted(known)}")
     layout = {name: _check_tensor(name, header[name], known[name], path) for name in known}

@@ -59,14 +59,15 @@ def learn_density(
     *,
     source: dict | None = None,
     components: int = 0,
+    modes: int = 0,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> GaussianDensity:
-    """As `fit_density`, from statistics gathered before."""
+    """As `fit_density`, from statistics gathered before; modes : K of a mixture, 0 chooses it."""
     _check(estimator)
     options = {"source": source, "components": components, "seed": seed, "progress": progress}
     if estimator == "mixture":
-        return MixtureDensity.from_statistics(statistics, space, **options)
+        return MixtureDensity.from_statistics(statistics, space, modes=modes, **options)
     if estimator == "neighbours":
         return NeighbourDensity.from_statistics(statistics, space, **options)
     if estimator == "auto":

@@ -17,7 +17,7 @@ from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
 from .identity import sample_keys
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
-from .statistics import FOLDS, Statistics, gather
+from .statistics import FOLDS, MAX_ROWS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,11 @@ class GaussianDensity:
     def components(self) -> int:
         """k, the number of directions with a variance of their own."""
         return len(self.variances)
+
+    @property
+    def frame_calibration(self) -> Calibration:
+        """Bits of a D2 in the Gaussian frame, for what shifts that frame (`belief`)."""
+        return self.calibration
 
     @cached_property
     def own_calibration(self) -> Calibration:
@@ -202,7 +207,9 @@ class GaussianDensity:
         return self.calibration.interval(torch.tensor(self.score_at(float(x)), dtype=torch.float64))
 
     def residual_limit(self, percentile: float) -> float:
-        """The Q that this percentage of held-out samples stays below."""
+        """The Q that this percentage of held-out samples stays below; above 0, at most 100."""
+        if not 0 < percentile <= 100:
+            raise RarityError(f"A residual's percentile must be above 0 and at most 100, got {percentile}.")
         return float(torch.quantile(self.residual_calibration, percentile / 100))
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
@@ -241,7 +248,7 @@ class GaussianDensity:
                 f"with 90 % confidence between 1 in {_short(low)} and 1 in {_short(high)}."
             )
             if self.calibration.extrapolated(bits):
-                lines.append(f"That is extrapolated: learn from at least {one_in:,.0f} samples to see it.")
+                lines.append(f"That is extrapolated: {_how_to_see(one_in)}.")
         return "\n".join([*lines, *self.notes])
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
@@ -331,6 +338,13 @@ class GaussianDensity:
         if x.dim() != 2 or x.shape[1] != len(self.mean):
             raise RarityError(f"Expected embeddings of shape [N, {len(self.mean)}], got {tuple(x.shape)}.")
         return here(x)
+
+
+def _how_to_see(one_in: float) -> str:
+    """What makes samples show "1 in N" themselves."""
+    if one_in > MAX_ROWS:
+        return f"{MAX_ROWS:,} samples are kept one by one, so that beyond 1 in {MAX_ROWS:,} every figure is"
+    return f"learn from at least {one_in:,.0f} samples to see it"
 
 
 def _short(n: float) -> str:

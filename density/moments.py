@@ -116,16 +116,6 @@ class Moments:
         self.mean = self.mean + delta * (b / total)
         self.count = total
 
-    def absorb(self, count: float, mean: Tensor, scatter: Tensor) -> None:
-        """Take in moments [d], [d, d] of rows that need not be whole ones: `count` is the sum of their weights."""
-        if count == 0:
-            return
-        with plain():
-            total, delta = self.count + count, mean - self.mean
-            self._scatter.add_(scatter).addr_(delta, delta, alpha=self.count * count / total)
-            self.mean = self.mean + delta * (count / total)
-            self.count = total
-
     def times(self, vector: Tensor) -> Tensor:
         """S v of a vector [d], [d]."""
         if self._mirrored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import DRAWN, GaussianDensity
 from .neighbours import nearest
-from .progress import steps
+from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics
 from .tensors import generator, plain
@@ -76,6 +77,12 @@ class NeighbourDensity(GaussianDensity):
         with plain():
             calibration = Calibration.fit(_left_out(base.statistics.rows, tick), seed)
         return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})
+
+    @cached_property
+    def frame_calibration(self) -> Calibration:
+        """Bits of a D2 in the one Gaussian around all samples, among these: the score itself is a distance."""
+        with plain():
+            return Calibration.fit(in_parts(super().score, self.statistics.rows))
 
     def score(self, x: Tensor) -> Tensor:
         """Distance to the k-th nearest row kept, [N] float64, differentiable: how far from everything seen.

@@ -16,7 +16,7 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
-from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
+from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail, watches
 from .own_samples import are_own, calibration_for, doubts
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
@@ -120,16 +120,16 @@ def check_spaces(
 
 
 def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
-    """The chain, with the norm and the residual watched in any case."""
+    """The chain, with the norm and the residual of this density watched in any case."""
     chain = tuple(guardrails)
     for default in (NormGuardrail(density), ResidualGuardrail(density)):
-        if not any(isinstance(rail, type(default)) for rail in chain):
+        if not any(watches(rail, type(default), density) for rail in chain):
             chain += (default,)
     return chain
 
 
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
-    tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
+    tightest = min(rail.limit for rail in chain if watches(rail, ResidualGuardrail, density))
     calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
     own = are_own(density, starts)
     source = {**starts.source, "kind": "rare", "bits": bits}
@@ -137,8 +137,8 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     wishes = Wishes(density, directions) if directions else None
     wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
 
-    # The residual holds by construction: it costs no gradient.
-    moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
+    # The residual of this density holds by construction: it costs no gradient.
+    moving = tuple(rail for rail in chain if not watches(rail, ResidualGuardrail, density))
     start = shell.start
     u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
     velocity = torch.zeros_like(u)

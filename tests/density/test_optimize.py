@@ -154,6 +154,24 @@ def test_several_limits_on_one_number_leave_what_all_allow(density, starts):
     assert optimize(density, starts, 100, (tight, loose), steps=2).allowed["residual"] == (0.0, tight.limit)
 
 
+@pytest.mark.parametrize("kind", [ResidualGuardrail, NormGuardrail])
+def test_a_guardrail_of_another_density_holds_as_any_other(kind, density, baseline, mixture):
+    """Its subspace or its range is another one: what holds by construction here does not hold there."""
+    starts = choose_starts(baseline, density, 16, seed=1)
+    shifted = mixture(800, 5).vectors * torch.linspace(1.5, 0.6, 16)
+    other = GaussianDensity.fit(Embeddings(shifted, density.space), components=2)
+    rail = kind(other, 99.9) if kind is ResidualGuardrail else kind(other)
+
+    class Wrapped:
+        name, space, allowed = "wrapped", rail.space, rail.allowed
+        reading, penalty, accepts = rail.reading, rail.penalty, rail.accepts
+
+    alone, plain, wrapped = (optimize(density, starts, 200, chain) for chain in ((), (rail,), (Wrapped(),)))
+    assert torch.equal(plain.final.vectors, wrapped.final.vectors)
+    assert int(plain.accepted.sum()) == int(rail.accepts(plain.final.vectors).sum()) >= int(rail.accepts(alone.final.vectors).sum())
+    assert plain.readings["residual"].equal(wrapped.readings["residual"]), "the residual that is read is this density's"
+
+
 def test_two_guardrails_of_a_kind_are_both_read(density, starts, contrast):
     assert {"contrast", "contrast 2"} <= set(optimize(density, starts, 100, (contrast, contrast), steps=2).readings)
 
