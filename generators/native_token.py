@@ -22,6 +22,7 @@ from .concept_export import check_ours, put_ours
 from .conditions import POOLED, Condition
 from .native_baseline import ModelPictures
 from .native_conditioning import steer_condition
+from .native_gradients import gradients_pass
 from .recomputed import frozen, own, recomputed
 
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}  # ComfyUI's key of tokens: its key in an embedding file
@@ -167,7 +168,7 @@ class Word:
                 model.set_clip_options({"layer": self.clip.layer_idx})
             return torch.cat([part.flatten() for part in encode(self._tokens(x))[:2]])
 
-        made = recomputed(flat, vector)
+        made = recomputed(flat, vector, within=gradients_pass)
         size = tokens.numel()
         return [[made[:size].view_as(tokens), options | {POOLED: made[size:].view_as(options[POOLED])}]]
 
