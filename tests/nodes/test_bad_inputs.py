@@ -78,6 +78,28 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density
             run(node, **inputs)
 
 
+class NoWeights:
+    """The VAE that ComfyUI makes of a checkpoint without one."""
+
+    first_stage_model = None
+
+
+@pytest.mark.parametrize("node", nodes.NODES)
+def test_a_connected_socket_that_brings_nothing_is_named_with_what_to_do(node):
+    """Loaders give None for what a file does not hold; ComfyUI hands it on, and leaves out what is not connected."""
+    cures = {"CLIP_VISION": "Load CLIP Vision", "CLIP": "Load CLIP", "VAE": "Load VAE"}
+    schema = node.define_schema()
+    for socket in schema.inputs:
+        if socket.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+            continue
+        for nothing in [None, [object(), None]] + [NoWeights()] * (socket.io_type == "VAE"):
+            with pytest.raises(RarityError) as refused:
+                node.execute(**{socket.id: nothing})
+            said = str(refused.value)
+            assert said.startswith(f"{schema.display_name} got nothing from the node that is connected to {socket.id}. ")
+            assert said.endswith(f"{cures.get(socket.io_type, 'connect another one')}.")
+
+
 def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
     from rarity.generators.kandinsky import load_kandinsky
     from tiny_kandinsky import build_tiny_kandinsky

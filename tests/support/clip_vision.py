@@ -44,7 +44,7 @@ def main():
         sizes = [RarityEncodeImages.execute(images=large, **eye).args[0].vectors for eye in ({"clip_vision": ours}, {"encoder": encoder})]
         grey = RarityEncodeImages.execute(images=pictures[..., :1].expand(-1, -1, -1, 3), clip_vision=ours).args[0]
         refusals = {}
-        for name, images, eye in (("siglip", pictures, _siglip()), ("grey", pictures[..., :1], ours),
+        for name, images, eye in (("siglip", pictures, _siglip()), ("any size", pictures, _naflex()), ("grey", pictures[..., :1], ours),
                                   ("two channels", pictures[..., :2], ours), ("five channels", pictures[..., [0, 1, 2, 0, 0]], ours),
                                   ("alpha", torch.cat([pictures, pictures[..., :1]], dim=-1), ours), ("no area", pictures[:, :0], ours)):
             try:
@@ -95,6 +95,19 @@ def _siglip():
     return _loaded({"model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
                     "num_attention_heads": 4, "image_size": SIZE, "patch_size": 8, "num_channels": 3,
                     "hidden_act": "gelu_pytorch_tanh"})
+
+
+def _naflex():
+    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; an older ComfyUI knows none, and gets its sizes alone."""
+    import comfy.clip_vision
+
+    config = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": -1,
+              "patch_size": 8, "num_patches": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh"}
+    if "siglip2_vision_model" in comfy.clip_vision.IMAGE_ENCODERS:
+        return _loaded(config | {"model_type": "siglip2_vision_model"})
+    known = _siglip()
+    known.image_size = -1
+    return known
 
 
 def _loaded(config):
