@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -14,12 +13,13 @@ from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
+from .log import get_logger
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # How the covariance was learnt, for a sentence.
 LEARNT = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.log import get_logger
 from ..density.pictures import as_pictures
 from ..density.tensors import ordinary
 from .local_score import LocalScore, Progress
 from .local_score_cost import seconds, spoken
 from .patch_schedules import PUBLISHED, from_list, from_pictures, scaled
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 TOGETHER = 1 << 18  # pixels of new pictures that are made at a time: what bounds the memory
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.log import get_logger
 from .local_score import now_and_then
 from .local_score_cost import origins_seconds, spoken
 from .new_pictures import as_sources
@@ -17,7 +17,7 @@ from .patch_schedules import check_patch
 from .patches import WORKING_VALUES, border_regions, corners
 from .score_machines import box_sums, compare
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 TOLERANCE = 0.05  # of half the squared distance between patches: what it takes to confuse patches that look the same
 DUST = 0.005  # shares below this are not named in a table
 PLAIN = 0.02  # a patch whose pixels differ less than this (standard deviation, 0 to 1 scale) is nobody's: paper, sky

@@ -4,7 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -264,3 +267,19 @@ def test_a_file_where_a_folder_is_needed_is_one_clear_error(run, model, folders)
     with pytest.raises(RarityError, match="taken.* could not be written"):
         run(nodes.RaritySamplePrior, prior=model[0], count=2, steps=2, keep_as="taken")
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("taken", "mine")]
+
+
+def test_names_that_the_file_system_has_no_letters_for(tiny_root, tmp_path):
+    """A container without a locale: Python keeps file names in ASCII there."""
+    script = Path(__file__).parents[1] / "support" / "ascii_names.py"
+    few = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, str(script), str(tiny_root / "tiny"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **few})
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    if said.pop("encoding") != "ascii":
+        pytest.skip("This system's file names are never in ASCII.")
+    assert said.pop("files") == [] and len(said) == 12
+    for what, error in said.items():
+        assert error.startswith("RarityError: ") and "größe" in error, (what, error)
+        assert "Python keeps file names in ascii here" in error and "plain letters, or set PYTHONUTF8=1" in error, (what, error)
