@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,13 +91,23 @@ def put(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except UnicodeEncodeError as error:
+        raise RarityError(f"{path} could not be written: {plain_names()}") from error
     except OSError as error:
         raise RarityError(
             f"{path} could not be written: {error.strerror or error}. Check the folder and the free space."
         ) from error
     finally:
-        with suppress(OSError):  # the error that matters is the one above
+        with suppress(OSError, UnicodeEncodeError):  # the error that matters is the one above
             temporary.unlink(missing_ok=True)
+
+
+def plain_names() -> str:
+    """Why a file's name cannot be used on this system, and what to do."""
+    return (
+        f"Python keeps file names in {sys.getfilesystemencoding()} here, which has not all of its letters. Choose a name in plain "
+        "letters, or set PYTHONUTF8=1 before starting."
+    )
 
 
 def read(path: Path, expected: str | None) -> tuple[str, dict, dict[str, Tensor]]:
@@ -138,6 +149,8 @@ def opened(
             yield file, kind, head, places
     except RarityError:
         raise
+    except UnicodeEncodeError as error:
+        raise RarityError(f"{path} could not be opened: {plain_names()}") from error
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
         raise RarityError(f"{path} could not be opened: {error}. Check the name and the folder.") from error
 

@@ -159,6 +159,10 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
             or part.split(".")[0].upper() in DEVICES
         ):
             raise RarityError(f"The file name {name!r} cannot be used: {part!r} is not a plain name. {advice}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise RarityError(f"The file name {name!r} cannot be used: {container.plain_names()}") from error
     if len(parts) > 8:
         raise RarityError(f"The file name {name[:80]!r} has {len(parts)} parts; at most 8 are expected. {advice}")
     root = Path(folder).resolve()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
+from .log import get_logger
 from .mixture import MixtureDensity
 from .mixture_fitting import STEPS, learn_mixture
 from .neighbour_density import NeighbourDensity
@@ -17,7 +17,7 @@ from .spaces import EmbeddingSpace
 from .statistics import Statistics, gather
 from .tensors import plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 CHOICES = ("auto", *ESTIMATORS, "mixture", "neighbours")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,12 +14,13 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
 from .identity import sample_keys
+from .log import get_logger
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, MAX_ROWS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DRAWN = "drawn from the density"  # kind of what `sample` gives
 # How the covariance was learnt, for a sentence.

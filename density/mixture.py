@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import CrossFit, log_volume, split
 from .gaussian import DRAWN, GaussianDensity
+from .log import get_logger
 from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
 from .progress import steps
@@ -20,7 +20,7 @@ from .spaces import EmbeddingSpace
 from .statistics import Statistics
 from .tensors import generator, ordinary, plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class MixtureDensity(GaussianDensity):

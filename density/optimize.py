@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -17,13 +16,14 @@ from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail, watches
+from .log import get_logger
 from .own_samples import are_own, calibration_for, doubts
 from .readings import read_all, trajectory_of
 from .shells import shell as shell_of
 from .tensors import ordinary
 from .trajectory import Trajectory
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How strongly a sample inside every guardrail is drawn back to its start, against the full step of one outside: results
 # stay near their own starts, and so as varied as these.

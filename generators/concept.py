@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from ..density.errors import RarityError
 from ..density.gates import Gate, Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
+from ..density.log import get_logger
 from ..density.optimize import check_spaces, with_defaults
 from .concept_checkpoints import Checkpoints
 from .concept_lora import adapted, without
@@ -30,7 +30,7 @@ from .threads import threads_worth
 
 MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def learn_concept(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from torch import Tensor
 
@@ -13,11 +11,12 @@ from ..density.embeddings import Embeddings
 from ..density.gates import Gate
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
+from ..density.log import get_logger
 from ..density.readings import read_all, trajectory_of
 from ..density.tensors import ordinary
 from .concept_lora import layout
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Checkpoints:

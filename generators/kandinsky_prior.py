@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.identity import sample_keys
+from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
@@ -27,7 +27,7 @@ from .pictures import preprocess
 from .posterior import Step, steps_back
 from .threads import threads_worth
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size

@@ -16,6 +16,7 @@ from .fingerprint import clip_name, fingerprint, pattern
 from .memory import Placement
 
 _SPACES: WeakKeyDictionary = WeakKeyDictionary()  # of the encoders that ComfyUI holds
+OTHER_ENCODER = "SigLIP encoders do that; load a CLIP one, such as clip_vision_h or clip_vision_g."
 
 
 class ClipVisionEncoder:
@@ -76,6 +77,8 @@ def clip_vision_space(clip_vision) -> EmbeddingSpace:
 
 
 def _space_of(clip_vision) -> EmbeddingSpace:
+    if clip_vision.image_size < 1:
+        raise RarityError(f"This CLIP_VISION gives tokens of pictures of any size, expected one vector. {OTHER_ENCODER}")
     comfy.model_management.load_model_gpu(clip_vision.patcher)
     shown = pattern(clip_vision.image_size).to(clip_vision.load_device)
     with torch.no_grad():
@@ -92,7 +95,6 @@ def _space_of(clip_vision) -> EmbeddingSpace:
 def _one_vector_each(embeds: Tensor) -> Tensor:
     if embeds.dim() != 2:
         raise RarityError(
-            f"This CLIP_VISION gives {tuple(embeds.shape[1:])} numbers a picture, expected one vector. SigLIP encoders do "
-            "that; load a CLIP one, such as clip_vision_h or clip_vision_g."
+            f"This CLIP_VISION gives {tuple(embeds.shape[1:])} numbers a picture, expected one vector. {OTHER_ENCODER}"
         )
     return embeds.float().cpu()

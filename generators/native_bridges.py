@@ -14,7 +14,7 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from .native import clip_vision_space
 
-TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected")
+TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes")
 READERS = {768: "SD 2.1 unCLIP-l and Stable Cascade (CLIP ViT-L/14)", 1024: "SD 2.1 unCLIP-h (CLIP ViT-H/14)",
            1280: "SDXL (CLIP ViT-bigG/14: clip_vision_g)"}
 
@@ -33,8 +33,9 @@ class EmbeddingOutput(comfy.clip_vision.Output):
     def __getattr__(self, name):  # called for what is not there
         if name in TOKEN_STATES:
             raise NoTokenStates(
-                f"This CLIP_VISION_OUTPUT was made from an embedding and has no {name}: Apply Style Model, IP-Adapter plus and "
-                "Wan read the picture's tokens. Use unCLIP Conditioning, or draw the picture first and encode it."
+                f"This CLIP_VISION_OUTPUT was made from an embedding and has no {name}: Apply Style Model, IP-Adapter plus, Wan, "
+                "Hunyuan, Lumina 2 and Z-Image read the picture's tokens. Use unCLIP Conditioning with a model that reads image "
+                "embeddings, or draw the picture first and encode it."
             )
         raise AttributeError(name)
 
@@ -195,6 +196,7 @@ def describe_outputs(embeddings: Embeddings, *, clip_vision=None, model=None) ->
     ]
     return "\n".join([
         f"{len(embeddings):,} embeddings of {embeddings.space}, one picture each.",
-        "For unCLIP Conditioning. Apply Style Model, IP-Adapter plus and Wan read a picture's tokens, which these have not.",
+        "For unCLIP Conditioning. Apply Style Model, IP-Adapter plus, Wan, Hunyuan, Lumina 2 and Z-Image read a picture's tokens, "
+        "which these have not.",
         *unchecked,
     ])

@@ -150,7 +150,7 @@ class Word:
 
     def check_name(self, name: str, path: Path) -> None:
         """Raise a RarityError unless `embedding:NAME` in a prompt will load the file at this path, and no other."""
-        if name.split() != [name] or set(name) & set("(),"):
+        if name.split() != [name] or set(name) & set("()[]{}<>,"):
             raise RarityError(f"The name is written in prompts: one word without brackets and commas, such as rare-chair; got {name!r}.")
         check_ours(path)
         folders = getattr(self.clip.tokenizer, ENCODERS[next(iter(self._tables))]).embedding_directory

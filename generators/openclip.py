@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-import logging
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .encoding import Progress, check_texts, encode_pictures
@@ -26,7 +26,7 @@ COMMON = "ViT-L-14-quickgelu, ViT-H-14, ViT-bigG-14"
 _FILTERS = {"bilinear": 2, "bicubic": 3}  # PIL's numbers
 _NEEDS_DOWNLOAD = ("hf_tokenizer_name", "hf_model_name")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class OpenClipEncoder:

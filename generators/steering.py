@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..density.errors import RarityError
 from ..density.gates import Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
+from ..density.log import get_logger
 from ..density.optimize import check_spaces, with_defaults
 from ..density.readings import read_all, trajectory_of
 from ..density.spaces import EmbeddingSpace
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 # near edge: other noise and another density move them by some tenths.
 LED, ARRIVED = 0.25, 0.5
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Steerable(Protocol):
