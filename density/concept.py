@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .embeddings import Embeddings
-from .errors import RarityError
+from .errors import RarityError, quoted
 from .identity import sample_keys
 from .spaces import EmbeddingSpace
 from .tensors import ordinary
@@ -88,7 +88,7 @@ class Concept:
         low, high = way.band
         bits, n = way.readings["bits"], len(way.final)
         lines = [
-            f"Learnt {what} for {self.prompt!r} in {self.steps[-1]} iterations; read on the same {n} samples at every checkpoint.",
+            f"Learnt {what} for {quoted(self.prompt)} in {self.steps[-1]} iterations; read on the same {n} samples at every checkpoint.",
             way.report(),
             "checkpoint  iteration  median bits  in band",
         ]

@@ -29,7 +29,8 @@ class Guardrail(Protocol):
 
     name: str
     space: EmbeddingSpace | None
-    allowed: tuple[float, float]  # the lowest and the highest reading inside; infinite where there is no limit
+    allowed: tuple[float, float]  # the lowest and the highest reading that is accepted; infinite where there is no limit
+    notes: tuple[str, ...]  # what the user should know, in sentences
 
     def reading(self, x: Tensor) -> Tensor:
         """The number it watches, [N]."""
@@ -45,6 +46,7 @@ class Watch:
     """What guardrails share: inside is where the penalty, up to float32 rounding, is zero."""
 
     space: EmbeddingSpace | None = None
+    notes: tuple[str, ...] = ()
 
     def accepts(self, x: Tensor) -> Tensor:
         return self.penalty(x) <= TOLERANCE
@@ -65,7 +67,7 @@ class AnchorGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return self.min_cosine, math.inf
+        return self.min_cosine - TOLERANCE * self.scale, math.inf
 
     def __init__(self, anchor: Tensor, min_cosine: float, *, scale: float = 0.05, space: EmbeddingSpace | None = None):
         if anchor.dim() != 1 or not torch.isfinite(anchor).all() or not anchor.norm() > 0:
@@ -106,7 +108,7 @@ class ResidualGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return 0.0, self.limit
+        return 0.0, self.limit * (1 + TOLERANCE)
 
     def __init__(self, density: GaussianDensity, max_percentile: float = 99.0):
         if not 0 < max_percentile <= 100:
@@ -133,7 +135,11 @@ class NormGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return self.low, self.high
+        return self.low - TOLERANCE * self._spread, self.high + TOLERANCE * self._spread
+
+    @property
+    def _spread(self) -> float:
+        return max(self.high - self.low, 1e-6 * self.high)
 
     def __init__(self, density: GaussianDensity):
         self.low, self.high = density.norm_range
@@ -143,9 +149,8 @@ class NormGuardrail(Watch):
         return here(x).norm(dim=1)
 
     def penalty(self, x: Tensor) -> Tensor:
-        spread = max(self.high - self.low, 1e-6 * self.high)
         norm = self.reading(x)
-        return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / spread
+        return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / self._spread
 
 
 def watches(rail: Guardrail, kind: type, density: GaussianDensity) -> bool:

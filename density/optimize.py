@@ -18,7 +18,7 @@ from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail, watches
 from .log import get_logger
 from .own_samples import are_own, calibration_for, doubts
-from .readings import read_all, trajectory_of
+from .readings import read_all, trajectory_of, what_they_say
 from .shells import shell as shell_of
 from .tensors import ordinary
 from .trajectory import Trajectory
@@ -203,7 +203,7 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
                 # Turned samples set out anew, from where they are then.
                 start, begun = torch.where(no & ~back, again, start), torch.where(no & ~back, step + 1.0, begun)
 
-    notes = doubts(density, own)
+    notes = (*what_they_say(*chain, *directions, gate), *doubts(density, own))
     if gate:
         said = torch.stack([each["validity"] for each in readings[1:]])
         if said.max() < gate.threshold:

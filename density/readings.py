@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .calibration import Calibration
-from .directions import Wishes
+from .directions import Direction, Wishes
 from .embeddings import Embeddings
 from .gates import Gate
 from .gaussian import GaussianDensity
@@ -61,6 +61,11 @@ def allowed_by(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> dict[s
         low, high = allowed.get(name, (-math.inf, math.inf))
         allowed[name] = max(low, rail.allowed[0]), min(high, rail.allowed[1])
     return allowed
+
+
+def what_they_say(*parts: Guardrail | Direction | Gate | None) -> tuple[str, ...]:
+    """What guardrails, directions and a gate have to tell the user, each sentence once."""
+    return tuple(dict.fromkeys(note for part in parts if part is not None for note in part.notes))
 
 
 def trajectory_of(

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from ..density.convergence import Convergence, until_enough
 from ..density.embeddings import Embeddings
-from ..density.errors import RarityError
+from ..density.errors import RarityError, quoted
 from ..density.files import load_embeddings, save_embeddings
 from ..density.spaces import EmbeddingSpace
 from .kandinsky_prior import Prior, Progress, sampling_source
+from .reading import unread
 
 SHARD = 4096  # samples a file
 
@@ -38,14 +39,16 @@ def draw_baseline(
 
     Returns
     -------
-    At most `count` embeddings; how many they are, and whether they are known to be enough.
+    At most `count` embeddings; how many they are, whether they are known to be enough, and what of the prompts was not read.
 
     Raises
     ------
     RarityError : as `Prior.sample` and `keep`.
     """
     drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
-    return gather(drawn, count, f"samples of {prompt!r}", stop_when_enough=stop_when_enough, folder=folder)
+    what = f"samples of {quoted(prompt)}"
+    embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
+    return embeddings, "\n".join([report, *unread(prior.reads([prompt, settings.get("negative_prompt", "")]))])
 
 
 def keep_samples(
@@ -158,7 +161,7 @@ def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
 def _check_shard(path: Path, part: Embeddings, drawn: Drawn, first: int) -> None:
     drawn.space.require_same(part.space, f"samples in {path}")
     wrong = [
-        f"{key} {part.source.get(key)!r} (asked for: {value!r})"
+        f"{key} {quoted(part.source.get(key))} (asked for: {quoted(value)})"
         for key, value in drawn.source.items()
         if part.source.get(key) != value
     ]

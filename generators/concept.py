@@ -26,6 +26,7 @@ from .concept_sampling import Chain
 from .concept_steps import Gradients
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
+from .reading import unread
 from .threads import threads_worth
 
 MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
@@ -134,6 +135,7 @@ def learn_concept(
         sampler = Chain(prior, prompt, negative_prompt, steps, guidance, reread=found is not None)
         kept = Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings, gate)
         kept.check_settings()
+        kept.notes += unread(prior.reads([prompt, negative_prompt]))
         learnt = [token, *matrices.values()] if found else list(matrices.values())
         optimiser, rate = torch.optim.AdamW(learnt, learning_rate), learning_rate
         pullback, keep_every = (Pullback(gate), gate.every) if gate else (None, keep_every)

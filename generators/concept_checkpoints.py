@@ -12,7 +12,7 @@ from ..density.gates import Gate
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.log import get_logger
-from ..density.readings import read_all, trajectory_of
+from ..density.readings import read_all, trajectory_of, what_they_say
 from ..density.tensors import ordinary
 from .concept_lora import layout
 
@@ -39,7 +39,8 @@ class Checkpoints:
         gate: Gate | None,
     ):
         self.density, self.chain, self.wishes, self.bits = density, chain, wishes, bits
-        self.names, self.settings, self.gate, self.notes = names, settings, gate, ()
+        self.names, self.settings, self.gate = names, settings, gate
+        self.notes = what_they_say(*chain, *(wishes.directions if wishes else ()), gate)
         self.source = {"kind": "concept", "prompt": names[1]}
         self.steps, self.embeddings, self.readings, self.losses = [], [], [], []
         self.tokens, self.loras, self.layout = [], [], ()

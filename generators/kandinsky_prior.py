@@ -25,6 +25,7 @@ from .memory import Placement, in_pieces
 from .noise import normals, streams
 from .pictures import preprocess
 from .posterior import Step, steps_back
+from .reading import Reading, unread
 from .threads import threads_worth
 
 logger = get_logger(__name__)
@@ -247,15 +248,18 @@ class Prior:
             prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
 
+    def reads(self, texts: list[str]) -> list[Reading]:
+        """What the text encoder sees of texts, without encoding them; see `Reading`."""
+        rows = self.tokenize(texts).input_ids.tolist()
+        lengths = [len(ids) for ids in self.tokenizer(texts).input_ids]
+        return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
+
     def read(self, prompts: list[str]) -> Texts:
         """Both things the prior wants to know of texts: every token's state, and the text's embedding."""
         device = self.placement.bring(self.text_encoder)
-        length = self.tokenizer.model_max_length
         tokens = self.tokenize(prompts)
-        for prompt in prompts:
-            used = len(self.tokenizer(prompt).input_ids)
-            if used > length:
-                logger.warning("The prompt has %d tokens, the model reads the first %d: %r", used, length, prompt)
+        for note in unread(self.reads(prompts)):
+            logger.warning("%s", note)
         encoded = self.text_encoder(tokens.input_ids.to(device))
         return Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool().to(device))
 

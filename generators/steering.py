@@ -20,7 +20,7 @@ from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
 from ..density.log import get_logger
 from ..density.optimize import check_spaces, with_defaults
-from ..density.readings import read_all, trajectory_of
+from ..density.readings import read_all, trajectory_of, what_they_say
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory
@@ -227,7 +227,8 @@ class _Way:
     def __init__(self, density, chain, wishes, bits: float, draw: _Draw, gate: ValidityGate | None):
         self.density, self.chain, self.wishes, self.bits, self.draw, self.gate = density, chain, wishes, bits, draw, gate
         self.pullback = Pullback(gate) if gate else None
-        self.steps, self.tried, self.kept, self.readings, self.notes = [], [], [], [], ()
+        self.steps, self.tried, self.kept, self.readings = [], [], [], []
+        self.notes = what_they_say(*chain, *(wishes.directions if wishes else ()), gate)
 
     def ask_and_keep(self, iteration: int, best: Tried) -> str:
         """Keep a checkpoint unless the gate refuses it; returns what it says: "keep", "step back" or "stop"."""
