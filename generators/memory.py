@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from ..density.errors import RarityError
+from .runtime.captured import forget
 
 Result = TypeVar("Result")
 
@@ -30,8 +31,32 @@ class Placement:
 
     def make_room(self) -> None:
         """Free what can be freed. Called after something did not fit, before it is tried again."""
+        forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+ON_PROCESSOR = 256  # samples at a time: more are hardly faster there
+MOST = 2500  # on a graphics card: more are hardly faster, and whoever cancels waits longer
+
+
+def automatic_batch(count: int, each: int, device: torch.device) -> int:
+    """How many samples to draw at a time, in pieces of one size.
+
+    Parameters
+    ----------
+    count : samples in all.   each : bytes that one needs on the device.   device : where they are drawn.
+
+    Returns
+    -------
+    256 on the processor; on a graphics card as many as half of its free memory holds, at most 2,500.
+    """
+    if device.type != "cuda":
+        return ON_PROCESSOR
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    room = (torch.cuda.mem_get_info(device)[0] + idle) // 2
+    most = min(MOST, max(1, room // each))
+    return -(-count // -(-count // most))
 
 
 ADVICE = "Close other programs, load the model in half precision, or ask for smaller pictures."
