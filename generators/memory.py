@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -53,10 +54,15 @@ def automatic_batch(count: int, each: int, device: torch.device) -> int:
     """
     if device.type != "cuda":
         return ON_PROCESSOR
-    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    room = (torch.cuda.mem_get_info(device)[0] + idle) // 2
-    most = min(MOST, max(1, room // each))
+    most = int(min(MOST, max(1, room(device) // 2 // each)))
     return -(-count // -(-count // most))
+
+
+def room(device: torch.device) -> float:
+    """The bytes that are free on a graphics card, those that torch holds idle among them; without end elsewhere."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 ADVICE = "Close other programs, load the model in half precision, or ask for smaller pictures."

@@ -289,3 +289,28 @@ def test_several_pieces_of_a_batch_add_up_captured(recorder, tiny_kandinsky):
         recorder_of, captured.recorder_of = captured.recorder_of, lambda device: None
         torch.testing.assert_close(got, slopes(), rtol=1e-4, atol=1e-4)
         captured.recorder_of = recorder_of
+
+
+@pytest.mark.parametrize("guidance", [4.0, 1.0])
+@pytest.mark.parametrize("version", ["tiny_kandinsky", "tiny_kandinsky_21"])
+def test_pictures_are_the_same_captured(recorder, request, version, guidance, monkeypatch):
+    prior, decoder = request.getfixturevalue(version)
+    rows = prior.sample(PROMPT, 5, steps=2)
+    recorder.captures = 0
+    got = decoder.decode(rows, steps=3, guidance=guidance, batch_size=3)
+    assert recorder.captures == 2, "one of three pictures, one of two"
+    decoder.decode(rows, seed=1, steps=2, guidance=guidance, batch_size=3)
+    assert recorder.captures == 2
+    monkeypatch.setattr(captured, "recorder_of", lambda device: None)
+    torch.testing.assert_close(got, decoder.decode(rows, steps=3, guidance=guidance, batch_size=3), rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_are_captured_only_where_there_is_room(recorder, tiny_kandinsky, monkeypatch):
+    from rarity.generators import kandinsky_decoder
+
+    prior, decoder = tiny_kandinsky
+    rows = prior.sample(PROMPT, 2, steps=2)
+    recorder.captures = 0
+    monkeypatch.setattr(kandinsky_decoder, "room", lambda device: 1000.0)
+    decoder.decode(rows, steps=2)
+    assert recorder.captures == 0
