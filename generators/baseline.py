@@ -143,7 +143,7 @@ def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
         _write_shard(Path(folder), fresh)
 
 
-def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 256, progress=None, **settings) -> Drawn:
+def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 0, progress=None, **settings) -> Drawn:
     def after(first: int) -> Iterator[Embeddings]:
         return prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
 

@@ -5,13 +5,14 @@ and a readout, which becomes the prediction. Attention is causal: nothing looks 
 
 * the text's tokens and embedding are the same for every step and every sample: their keys and values are kept, and padded
   tokens, which nobody sees, are left out;
-* the time looks back at those only: it is one row a step, whatever the number of samples;
+* the time looks back at those only: all times of a chain are read with the text, one row each;
 * which leaves two tokens a sample instead of 81, and the same prediction up to rounding.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,47 @@ _UNDERSTOOD = {
 _PROCESSORS = ("AttnProcessor", "AttnProcessor2_0")
 
 
+class Prefix:
+    """What is read once of n texts and T times, as rows of one sequence: all tokens, the texts' ends, then all times.
+
+    Who sees whom is a matter of `sees`, so that texts of any length need no padding, and nothing here hangs on a value on
+    the device: a graphics card can replay what is computed with it.
+
+    Parameters
+    ----------
+    mask : [n, t] on the CPU, False where a token is padding.
+    times : of the steps, latest first.
+    device : where its tensors are put.
+
+    Attributes
+    ----------
+    tokens : rows of the tokens' states [n t, d] that are read.   places : their positions.
+    sees : [rows, rows], whether a row looks at another: at those of its text up to itself, but at no time except its own.
+    memory : [n s], for each text the rows of its tokens and its end; short texts are filled up with any row.
+    padding : [n, s + 1, 1], -inf where `memory` was filled up, else 0; the last is the time.
+    times : [T].
+    """
+
+    def __init__(self, mask: Tensor, times: Sequence[int], device: torch.device | str = "cpu"):
+        mask = mask.bool().cpu()
+        n, count = len(mask), int(mask.sum())
+        text, place = mask.nonzero(as_tuple=True)
+        owner = torch.cat([text, torch.arange(n), torch.arange(n).repeat_interleave(len(times))])
+        row = torch.arange(len(owner))
+        shared = row < count + n
+        self.n = n
+        self.tokens, self.places = (text * mask.shape[1] + place).to(device), place.to(device)
+        same, before = owner[:, None] == owner, row <= row[:, None]
+        self.sees = (same & before & (shared | (row == row[:, None]))).to(device)
+        own = [row[shared & (owner == i)] for i in range(n)]
+        self.memory = torch.nn.utils.rnn.pad_sequence(own, batch_first=True).flatten().to(device)
+        longest = max(map(len, own))
+        filled = torch.arange(longest + 1) >= torch.tensor([len(one) for one in own])[:, None]
+        filled[:, -1] = False
+        self.padding = torch.zeros(filled.shape).masked_fill_(filled, -math.inf)[..., None].to(device)
+        self.times = torch.tensor(list(times)).to(device)
+
+
 class CachedPrior:
     """The predictions of a PriorTransformer for n texts (two when guided), which are read once, here.
 
@@ -38,75 +80,82 @@ class CachedPrior:
     transformer : diffusers.PriorTransformer. Its weights are used where they are, never copied.
     embedding : [n, d], the texts' embeddings.
     hidden : [n, t, d], their tokens' states.
-    mask : [n, t], False where a token is padding.
+    prefix : which of those are no padding, and the times of the steps.
 
     Raises
     ------
     RarityError : a transformer with another configuration, or custom attention.
     """
 
-    def __init__(self, transformer, embedding: Tensor, hidden: Tensor, mask: Tensor):
+    def __init__(self, transformer, embedding: Tensor, hidden: Tensor, prefix: Prefix):
         check_configuration(transformer)
         self._transformer = transformer
-        self._memories = self._read(embedding, hidden, mask.bool())
+        self._memory, self._times = self._read(embedding, hidden, prefix)
+        heads = transformer.config.num_attention_heads
+        self._padding = prefix.padding.to(embedding.dtype).repeat_interleave(heads, dim=0)
 
-    def predict(self, x: Tensor, timestep: Tensor | int) -> Tensor:
-        """The clean embeddings that the transformer sees behind noisy ones.
+    def predict(self, x: Tensor, step: int) -> Tensor:
+        """The clean embeddings [n, b, d] that the transformer sees behind noisy ones [b, d] at the time of a step."""
+        return predict(self._transformer, x, *self.at(step))
 
-        Parameters
-        ----------
-        x : [b, d], noisy embeddings.
-        timestep : their time, one for all.
+    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `predict` needs to know at a step: the memory of the texts, that of the time, and the padding."""
+        return self._memory, self._times[step], self._padding
 
-        Returns
-        -------
-        [n, b, d] in x's type: one prediction for each text.
-
-        In every layer, with K, V the text's remembered keys and values and k, v the tokens' own,
-            time     sees  K, k_time
-            noisy    sees  K, k_time, its k_noisy
-            readout  sees  K, k_time, its k_noisy, its k_readout.
-        """
-        model = self._transformer
-        b, dtype = len(x), model.positional_embedding.dtype
-        time, noisy, readout = model.positional_embedding[0, -3:].split(1)
-        time = time + model.time_embedding(model.time_proj(torch.as_tensor(timestep, device=x.device).view(1)).to(dtype))
-        noisy = noisy + model.proj_in(x.to(dtype))
-        readout = (readout + model.prd_embedding[0].to(dtype)).expand(b, -1)
-        # The texts differ in their memories only: up to the first attention one set of tokens serves all of them.
-        tokens = _enter(model, torch.cat([time, noisy, readout]))[None]
-        for block, *memories in zip(model.transformer_blocks, *self._memories, strict=True):
-            q, k, v = (part.expand(len(memories), -1, -1, -1) for part in _heads(block, tokens))
-            seen = torch.stack([_attend(*own, b, memory) for *own, memory in zip(q, k, v, memories, strict=True)])
-            if block is model.transformer_blocks[-1]:  # only the readout is looked at from here on
-                tokens, seen = tokens[:, -b:], seen[:, -b:]
-            tokens = _leave(block, tokens, seen)
-        return model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype)
-
-    def _read(self, embedding: Tensor, hidden: Tensor, mask: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-        """Keys and values of every text in each layer, [heads, s, e] with s = its tokens + 1.
-
-        The tokens of all texts go through each matrix together; only attention takes them text by text.
-        """
-        model = self._transformer
+    def _read(self, embedding: Tensor, hidden: Tensor, prefix: Prefix) -> tuple[Tensor, Tensor]:
+        """Keys and values of all layers: [2, layers, n heads, s, e] of the texts, [T, 2, layers, n heads, 1, e] of the times."""
+        model, n = self._transformer, prefix.n
         places = model.positional_embedding[0]
+        states = hidden.flatten(0, 1).index_select(0, prefix.tokens)
         if model.embedding_proj_norm is not None:
             embedding = model.embedding_proj_norm(embedding)
-        ends = model.embedding_proj(embedding)[:, None] + places[-4]
-        texts = [
-            torch.cat([model.encoder_hidden_states_proj(states[seen]) + places[:-4][seen], end])
-            for states, seen, end in zip(hidden, mask, ends, strict=True)
-        ]
-        lengths = [len(text) for text in texts]
-        tokens, memories = _enter(model, torch.cat(texts)), [[] for _ in texts]
+        times = model.time_embedding(model.time_proj(prefix.times).to(places.dtype)) + places[-3]
+        tokens = _enter(model, torch.cat([
+            model.encoder_hidden_states_proj(states) + places.index_select(0, prefix.places),
+            model.embedding_proj(embedding) + places[-4],
+            times.repeat(n, 1),
+        ]))
+        kept = []
         for block in model.transformer_blocks:
-            heads = [part.transpose(0, 1).split(lengths, dim=1) for part in _heads(block, tokens)]
-            for memory, (_, k, v) in zip(memories, zip(*heads, strict=True), strict=True):
-                memory.append((k, v))
+            q, k, v = (part.transpose(0, 1)[None] for part in _heads(block, tokens))
+            kept.append(torch.cat([k, v]))
             if block is not model.transformer_blocks[-1]:  # nobody looks at what comes out of the last
-                seen = [_causal(q, k, v) for q, k, v in zip(*heads, strict=True)]
-                tokens = _leave(block, tokens, torch.cat(seen))
-        return memories
+                seen = F.scaled_dot_product_attention(q, k, v, attn_mask=prefix.sees)
+                tokens = _leave(block, tokens, seen[0].transpose(0, 1).flatten(-2))
+        kept = torch.stack(kept, dim=1)  # [2, layers, heads, rows, e]
+        memory = kept.index_select(3, prefix.memory).unflatten(3, (n, -1)).transpose(2, 3).flatten(2, 3)
+        times = kept[:, :, :, -n * len(prefix.times):].unflatten(3, (n, -1)).permute(4, 0, 1, 3, 2, 5).flatten(3, 4)
+        return memory.contiguous(), times[..., None, :].contiguous()
+
+
+def predict(model, x: Tensor, memory: Tensor, time: Tensor, padding: Tensor) -> Tensor:
+    """The clean embeddings that a PriorTransformer sees behind noisy ones; a function of tensors of fixed sizes.
+
+    Parameters
+    ----------
+    x : [b, d], noisy embeddings.
+    memory, time, padding : of n texts at a time, as `CachedPrior.at` has them.
+
+    Returns
+    -------
+    [n, b, d] in x's type: one prediction for each text.
+
+    In every layer, with K, V the keys and values of the text and of the time, and k, v the tokens' own,
+        noisy    sees  K, its k_noisy
+        readout  sees  K, its k_noisy, its k_readout.
+    """
+    b, dtype = len(x), model.positional_embedding.dtype
+    noisy, readout = model.positional_embedding[0, -2:].split(1)
+    noisy = noisy + model.proj_in(x.to(dtype))
+    readout = (readout + model.prd_embedding[0].to(dtype)).expand(b, -1)
+    # The texts differ in their memories only: up to the first attention one set of tokens serves all of them.
+    tokens = _enter(model, torch.cat([noisy, readout]))[:, None]
+    for block, keys, values in zip(model.transformer_blocks, *torch.cat([memory, time], dim=-2), strict=True):
+        seen = _attend(*_heads(block, tokens), keys, values, padding)
+        if block is model.transformer_blocks[-1]:  # only the readout is looked at from here on
+            tokens, seen = tokens[b:], seen[b:]
+        tokens = _leave(block, tokens, seen)
+    return model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype).transpose(0, 1)
 
 
 def check_configuration(transformer) -> None:
@@ -145,28 +194,23 @@ def _leave(block, tokens: Tensor, seen: Tensor) -> Tensor:
     return tokens + block.ff(block.norm3(tokens))
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of a text to itself, each token to those up to it: [heads, s, e] to [s, inner]."""
-    return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0].transpose(0, 1).flatten(-2)
+def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
+    """softmax(q [K, k]' / sqrt(e)) [V, v] for the rows b noisy, b readouts: [2b, n or 1, heads, e] to [2b, n, inner].
 
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, b: int, memory: tuple[Tensor, Tensor]) -> Tensor:
-    """softmax(q [K, k]' / sqrt(e)) [V, v] for the rows time, b noisy, b readouts: [1 + 2b, heads, e] to [1 + 2b, inner].
-
-    The keys that all rows see go through one matrix product for each head; only a sample's own two are taken row by row.
-    Keys come before rows in `weights`: few keys, many rows, and a softmax over a last, short dimension is slow.
+    The keys that all rows of a text see, [n heads, s, e], go through one matrix product for each head; only a sample's own
+    two are taken row by row. Keys come before rows in `weights`: few keys, many rows, and a softmax over a last, short
+    dimension is slow. Heads come last in the rows' own products, as the projections leave them: nothing is copied.
     """
-    q, k, v = (part.transpose(0, 1) for part in (q / math.sqrt(q.shape[-1]), k, v))  # [heads, rows, e]
-    keys, values = (torch.cat([old, new[:, :1]], dim=1) for old, new in zip(memory, (k, v), strict=True))
-    s, noisy, readout = keys.shape[1], slice(1, b + 1), slice(b + 1, None)
-    weights = q.new_full((len(q), s + 2, q.shape[1]), -math.inf)
-    weights[:, :s] = keys @ q.mT
-    weights[:, s, noisy] = (q[:, noisy] * k[:, noisy]).sum(-1)
-    weights[:, s, readout] = (q[:, readout] * k[:, noisy]).sum(-1)
-    weights[:, s + 1, readout] = (q[:, readout] * k[:, readout]).sum(-1)
-    weights = weights.softmax(dim=1)
-    to_noisy, to_readout = weights[:, s, :, None], weights[:, s + 1, :, None]
-    seen = weights[:, :s].mT @ values
-    seen[:, noisy] += to_noisy[:, noisy] * v[:, noisy]
-    seen[:, readout] += to_noisy[:, readout] * v[:, noisy] + to_readout[:, readout] * v[:, readout]
-    return seen.transpose(0, 1).flatten(-2)
+    heads, e = q.shape[-2:]
+    n, b, scale = len(keys) // heads, len(q) // 2, 1 / math.sqrt(e)
+    q, k, v = (part.expand(-1, n, -1, -1).reshape(2, b, n * heads, e) for part in (q, k, v))
+    own = ((q * k[0]).sum(-1), (q[1] * k[1]).sum(-1))  # with its noisy one: of both rows; with its readout: of the readout
+    to_noisy = scale * own[0].permute(2, 0, 1).flatten(1)
+    to_readout = F.pad(scale * own[1].mT, (b, 0), value=-math.inf)
+    shared = torch.baddbmm(padding, keys, q.flatten(0, 1).permute(1, 2, 0), alpha=scale)
+    weights = torch.cat([shared, to_noisy[:, None], to_readout[:, None]], dim=1).softmax(dim=1)
+    to_noisy, to_readout = weights[:, -2].mT.reshape(2, b, n * heads, 1), weights[:, -1, b:].mT[..., None]
+    seen = v[0] * to_noisy.contiguous()
+    seen[1].addcmul_(to_readout, v[1])
+    seen.view(2 * b, n * heads, e).transpose(0, 1).baddbmm_(weights[:, :-2].mT, values)
+    return seen.view(2 * b, n, heads * e)

@@ -27,6 +27,7 @@ from .concept_steps import Gradients
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
 from .reading import unread
+from .runtime.captured import forget
 from .threads import threads_worth
 
 MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
@@ -121,6 +122,7 @@ def learn_concept(
     with ExitStack() as contexts:
         for context in (torch.inference_mode(False), torch.enable_grad(), threads_worth(prior.transformer)):
             contexts.enter_context(context)
+        contexts.callback(forget, prior.transformer)  # what was captured of it holds the memory of a whole iteration
         watched = tuple(guardrails) if callable(objective) or objective == "paper" else chain
         loss_of = Objective(objective, density, one_in, watched, tuple(directions), prior, prompt)
         usual = Chain(prior, prompt, negative_prompt, steps, guidance, reread=False)  # the text as it is now

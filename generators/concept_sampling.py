@@ -11,13 +11,13 @@ from torch import Tensor
 from ..density.concept import Concept, concept_keys
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
-from .cached_prior import CachedPrior
 from .concept_lora import adapted, layout
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
 from .memory import in_pieces
 from .noise import normals, streams
-from .posterior import steps_back
+from .prior_chain import PriorChain
+from .runtime.captured import Captured
 
 
 class Chain:
@@ -30,9 +30,10 @@ class Chain:
     """
 
     def __init__(self, prior: Prior, prompt: str, negative_prompt: str, steps: int, guidance: float, reread: bool):
-        self._prior, self._guidance = prior, guidance
+        self._prior, self._rounds = prior, steps + 1
         self._texts = [prompt, negative_prompt] if guidance > 1 else [prompt]
-        self._steps = steps_back(prior.scheduler, steps)
+        mask = prior.tokenize(self._texts).attention_mask.bool()
+        self._chain = PriorChain(prior.transformer, prior.scheduler, mask, steps, guidance)
         self._read = None
         if not reread:
             with torch.no_grad():
@@ -56,10 +57,24 @@ class Chain:
         prior = self._prior
         read = self._read or prior.read(self._texts)
         device = prior.placement.bring(prior.transformer)
-        # The weights change with every iteration of learning, and with them all keys and values of the prefix.
-        cached = CachedPrior(prior.transformer, *(part.to(device) for part in read))
+        read = (read.embedding.to(device), read.hidden.to(device))
+        chain = self._chain.to(device)
         noise = normals(streams(seed, rows.start, len(rows), purpose), prior.space.width)
-        return prior.denoise(cached, noise, self._steps, self._guidance, tick, device)
+        # The weights change with every iteration of learning, and with them all keys and values of the prefix.
+        learnt = [weight for weight in prior.transformer.parameters() if weight.requires_grad]
+        wanted = torch.is_grad_enabled() and (learnt or any(part.requires_grad for part in read))
+        if wanted and (captured := Captured(prior.transformer, "Learning")).replays:
+            noise = torch.stack([next(noise) for _ in range(self._rounds)]).to(device)
+            x = captured.with_gradients(
+                lambda noise, *read: chain.draw(chain.read(*read), iter(noise)), learnt, (noise, *read), noise[0]
+            )
+            if tick:
+                tick(self._rounds - 1)
+                if x.requires_grad:
+                    x.register_hook(lambda _: tick(self._rounds - 1))
+        else:
+            x = chain.draw(chain.read(*read), noise, tick)
+        return x.float().cpu()
 
 
 @contextmanager
@@ -104,7 +119,7 @@ def sample_concept(
     steps: int | None = None,
     guidance: float | None = None,
     negative_prompt: str | None = None,
-    batch_size: int = 256,
+    batch_size: int = 0,
     progress: Progress | None = None,
 ) -> Embeddings:
     """Embeddings of the pictures this model would make for a prompt, had it always known the concept.

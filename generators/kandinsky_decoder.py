@@ -17,11 +17,14 @@ from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .kandinsky_folder import read_json
 from .kandinsky_text import DecoderText
-from .memory import Placement, in_pieces
+from .memory import Placement, in_pieces, room
 from .noise import picture_streams
+from .runtime.captured import Captured, forget_large
 from .threads import threads_worth
 
 Progress = Callable[[int, int], None]
+
+HELD = 32_768  # bytes, about, of what a captured U-Net holds for each latent pixel of a picture and of its guidance
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,10 @@ class Decoder:
         with torch.no_grad(), threads_worth(self.unet):
             read = self.text and self.text.read(texts, self._placement)
             pieces = in_pieces(range(len(embeddings)), batch_size, draw, self._placement)
-            return ordinary(torch.cat([pictures for _, pictures in pieces]), torch.float32)
+            try:
+                return ordinary(torch.cat([pictures for _, pictures in pieces]), torch.float32)
+            finally:
+                forget_large(self.unet)
 
     def _denoise(
         self, rows: Tensor, read, noise: list[torch.Generator], shape, steps: int, guidance: float, tick
@@ -157,31 +163,36 @@ class Decoder:
         scheduler.set_timesteps(steps, device="cpu")
         guided = guidance > 1
         told = {"image_embeds": torch.cat([self._zero.expand(len(rows), -1), rows]) if guided else rows}
-        states = None
         if read:  # the negative prompt's first, as the rows of no picture are
-            told["text_embeds"], states = (
-                part[0 if guided else 1:].repeat_interleave(len(rows), dim=0).to(device, dtype) for part in read
+            told["text_embeds"], told["states"] = (
+                part[0 if guided else 1:].repeat_interleave(len(rows), dim=0) for part in read
             )
-        told = {name: value.to(device, dtype) for name, value in told.items()}
+        given = [value.to(device, dtype) for value in told.values()]
         channels = shape[0]
+
+        def predict(x: Tensor, t: Tensor, *given: Tensor) -> Tensor:
+            """The noise in x, and behind it, where the scheduler reads it, its variance; a function of tensors of fixed sizes."""
+            known = dict(zip(told, given, strict=True))
+            states = known.pop("states", None)
+            x = (x.repeat(2, 1, 1, 1) if guided else x).to(dtype)
+            found = self.unet(x, t, encoder_hidden_states=states, added_cond_kwargs=known).sample.float()
+            # The U-Net predicts noise and, in further channels, its variance; guidance is for the noise alone.
+            found, variance = found[:, :channels], found[:, channels:]
+            if guided:
+                unconditional, conditional = found.chunk(2)
+                found = unconditional + guidance * (conditional - unconditional)
+                variance = variance.chunk(2)[1]
+            return torch.cat([found, variance], dim=1)
+
+        held = HELD * (2 if guided else 1) * len(rows) * shape[1] * shape[2]
+        call = Captured(self.unet, "Decoding") if held < room(device) / 4 else lambda function, *given, depends: function(*given)
         x = torch.cat([torch.randn(1, *shape, generator=one) for one in noise]).to(device)
         x = x * scheduler.init_noise_sigma
+        times = scheduler.timesteps.to(device)
+        with_variance = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
         for i, t in enumerate(scheduler.timesteps):
-            predicted = self.unet(
-                (x.repeat(2, 1, 1, 1) if guided else x).to(dtype),
-                t.to(device),
-                encoder_hidden_states=states,
-                added_cond_kwargs=told,
-            ).sample.float()
-            # The U-Net predicts noise and, in further channels, its variance; guidance is for the noise alone.
-            predicted, variance = predicted[:, :channels], predicted[:, channels:]
-            if guided:
-                unconditional, conditional = predicted.chunk(2)
-                predicted = unconditional + guidance * (conditional - unconditional)
-                variance = variance.chunk(2)[1]
-            if getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range"):
-                predicted = torch.cat([predicted, variance], dim=1)
-            x = scheduler.step(predicted, t, x, generator=noise).prev_sample
+            predicted = call(predict, x, times[i], *given, depends=(guidance, *told))
+            x = scheduler.step(predicted if with_variance else predicted[:, :channels], t, x, generator=noise).prev_sample
             if tick:
                 tick(i + 1)
         return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,15 +18,15 @@ from ..density.identity import sample_keys
 from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
-from .cached_prior import CachedPrior
 from .encoding import Progress, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern, weights_name
 from .kandinsky_folder import read_json
-from .memory import Placement, in_pieces
-from .noise import normals, streams
+from .memory import Placement, automatic_batch, in_pieces
+from .noise import normals, normals_beside, streams
 from .pictures import preprocess
-from .posterior import Step, steps_back
+from .prior_chain import PriorChain
 from .reading import Reading, unread
+from .runtime.captured import Captured, forget_large
 from .threads import threads_worth
 
 logger = get_logger(__name__)
@@ -124,7 +125,7 @@ class Prior:
         steps: int = 25,
         guidance: float = 4.0,
         negative_prompt: str = "",
-        batch_size: int = 256,
+        batch_size: int = 0,
         progress: Progress | None = None,
     ) -> Embeddings:
         """Embeddings of the pictures this model would make for a prompt.
@@ -137,7 +138,8 @@ class Prior:
         steps : denoising steps, at least 2.
         guidance : weight g of classifier-free guidance; 1 or less switches it off.
         negative_prompt : what the other branch of the guidance reads.
-        batch_size : samples at a time; only memory and speed depend on it. Halved where they do not fit in memory.
+        batch_size : samples at a time; only memory and speed depend on it. Halved where they do not fit in memory. 0 is 256
+            on the processor, and on a graphics card as many as fit well, at most 2,500.
         progress : called after each step with (steps done, steps in all), summed over the samples; what it raises ends
             the sampling.
 
@@ -173,7 +175,7 @@ class Prior:
         steps: int = 25,
         guidance: float = 4.0,
         negative_prompt: str = "",
-        batch_size: int = 256,
+        batch_size: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[Embeddings]:
         """The samples first ... count - 1 of a seed, batch by batch: a density can learn from more than fit in memory.
@@ -186,14 +188,14 @@ class Prior:
 
         Returns
         -------
-        Batches of at most `batch_size`; their source holds the index of their own first sample as `first`.
+        Batches of at most `batch_size`, if it is not 0; their source holds the index of their own first sample as `first`.
 
         Raises
         ------
         RarityError : as `sample`; or `first` is not below `count`.
         """
         check_texts([prompt])
-        for name, value, least in (("count", count, 1), ("steps", steps, 2), ("batch size", batch_size, 1)):
+        for name, value, least in (("count", count, 1), ("steps", steps, 2), ("batch size", batch_size, 0)):
             if value < least:
                 raise RarityError(f"The {name} must be at least {least}, got {value}.")
         if not 0 <= first < count:
@@ -203,44 +205,48 @@ class Prior:
         if not math.isfinite(guidance):
             raise RarityError(f"The guidance must be a finite number, got {guidance}.")
         source = sampling_source(prompt, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
-        chain = steps_back(self.scheduler, steps)
         with torch.no_grad(), threads_worth(self.text_encoder):
             read = self.read([prompt, negative_prompt] if guidance > 1 else [prompt])
-        cached = None
+        chain = PriorChain(self.transformer, self.scheduler, read.mask, steps, guidance)
+        cached, largest = None, 0
 
         def draw(piece: range) -> Tensor:
-            nonlocal cached
+            nonlocal cached, largest
             device = self.placement.bring(self.transformer)
             # Nothing that a caller sees may stay switched off or slowed down between two batches.
             with torch.no_grad(), threads_worth(self.transformer):
-                cached = cached or CachedPrior(self.transformer, *(part.to(device) for part in read))
-                noise = normals(streams(seed, piece.start, len(piece), "prior"), self.space.width)
+                cached = cached or chain.to(device).read(read.embedding.to(device), read.hidden.to(device))
+                captured = Captured(self.transformer, "Sampling the prior")
+                # A last, smaller piece goes through the graph of the others, beside samples that nobody asked for.
+                rows = max(len(piece), largest) if captured.replays else len(piece)
+                own = streams(seed, piece.start, rows, "prior")
+                width = self.space.width
+                noise = normals_beside(own, width, steps + 1) if captured.replays else normals(own, width)
                 done, total = (piece.start - first) * steps, (count - first) * steps
                 tick = progress and (lambda step: progress(done + step * len(piece), total))
-                return self.denoise(cached, noise, chain, guidance, tick, device)
+                with closing(noise):
+                    x = chain.draw(cached, noise, tick, captured)[: len(piece)].float().cpu()
+                largest = rows
+                return x
 
-        pieces = in_pieces(range(first, count), batch_size, draw, self.placement)
         origin = {**source, "space": self.space.to_dict(), "producer": self.producer}
-        return (
-            Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
-            for piece, rows in pieces
-        )
 
-    def denoise(
-        self, cached: CachedPrior, noise: Iterator[Tensor], chain: list[Step], guidance: float, tick, device
-    ) -> Tensor:
-        """One batch from noise to raw embeddings, [b, d] on the CPU; the state x stays in float32."""
-        x = next(noise).to(device)
-        for done, step in enumerate(chain, start=1):
-            predicted, *unconditional = cached.predict(x, step.time)
-            for other in unconditional:
-                predicted = other + guidance * (predicted - other)
-            x = step.back(x, predicted, next(noise).to(device))
-            if tick:
-                tick(done)
-                if x.requires_grad:  # the way back takes longer than the way here
-                    x.register_hook(lambda _, done=done: tick(done))
-        return self.transformer.post_process_latents(x).float().cpu()
+        def batches() -> Iterator[Embeddings]:
+            size = batch_size or self._automatic_batch(count - first, len(read.mask))
+            try:
+                for piece, rows in in_pieces(range(first, count), size, draw, self.placement):
+                    yield Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
+            finally:
+                forget_large(self.transformer)
+
+        return batches()
+
+    def _automatic_batch(self, count: int, texts: int) -> int:
+        """How many samples at a time, where nobody says."""
+        device, config = self.placement.bring(self.transformer), self.transformer.config
+        width = config.num_attention_heads * config.attention_head_dim
+        # Two tokens for each text, and what a layer has in memory of each, its wide middle above all: about 40 widths.
+        return automatic_batch(count, 2 * texts * 40 * width * self.transformer.dtype.itemsize, device)
 
     def tokenize(self, prompts: list[str]):
         """Tokens of prompts as the text encoder takes them, padded and cut to its length: input_ids, attention_mask."""
@@ -261,11 +267,11 @@ class Prior:
         for note in unread(self.reads(prompts)):
             logger.warning("%s", note)
         encoded = self.text_encoder(tokens.input_ids.to(device))
-        return Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool().to(device))
+        return Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool())
 
 
 class Texts(NamedTuple):
-    """n texts as the prior reads them: embedding [n, d], hidden [n, tokens, d], mask [n, tokens]."""
+    """n texts as the prior reads them: embedding [n, d], hidden [n, tokens, d], and mask [n, tokens], on the CPU."""
 
     embedding: Tensor
     hidden: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import torch
 
 from ..density.errors import RarityError
 from ..density.log import get_logger
+from .runtime.captured import forget
 
 Result = TypeVar("Result")
 
@@ -30,8 +32,37 @@ class Placement:
 
     def make_room(self) -> None:
         """Free what can be freed. Called after something did not fit, before it is tried again."""
+        forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+ON_PROCESSOR = 256  # samples at a time: more are hardly faster there
+MOST = 2500  # on a graphics card: more are hardly faster, and whoever cancels waits longer
+
+
+def automatic_batch(count: int, each: int, device: torch.device) -> int:
+    """How many samples to draw at a time, in pieces of one size.
+
+    Parameters
+    ----------
+    count : samples in all.   each : bytes that one needs on the device.   device : where they are drawn.
+
+    Returns
+    -------
+    256 on the processor; on a graphics card as many as half of its free memory holds, at most 2,500.
+    """
+    if device.type != "cuda":
+        return ON_PROCESSOR
+    most = int(min(MOST, max(1, room(device) // 2 // each)))
+    return -(-count // -(-count // most))
+
+
+def room(device: torch.device) -> float:
+    """The bytes that are free on a graphics card, those that torch holds idle among them; without end elsewhere."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 ADVICE = "Close other programs, load the model in half precision, or ask for smaller pictures."

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 # Two uses of one seed must not share numbers: row 3's embedding noise would otherwise be row 3's picture noise.
 _PURPOSES = {"prior": 0x5052, "decoder": 0x4445, "local score": 0x4C53, "concept": 0x434F}
+_AHEAD = 4  # rounds of a row's noise that are drawn at once
+_THREADS = 4  # that draw beside a graphics card; more wait for Python
 _MASK32, _MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 
@@ -53,12 +57,34 @@ def picture_streams(keys: Tensor, seed: int) -> list[torch.Generator]:
 def normals(streams: list[torch.Generator], width: int) -> Iterator[Tensor]:
     """Standard normal rows [n, width] without end, row i from stream i, as `torch.randn(1, width)` draws them each time.
 
-    Drawn a few rounds ahead, which spares calls; few, so that a graphics card is at work meanwhile. torch makes normal
-    numbers in groups of 16: only for whole groups are many rows at once the same numbers as row by row.
+    Drawn a few rounds ahead, which spares calls. torch makes normal numbers in groups of 16: only for whole groups are many
+    rows at once the same numbers as row by row.
     """
-    ahead = 4 if width % 16 == 0 else 1
     while True:
-        yield from torch.stack([torch.randn(ahead, width, generator=one) for one in streams], dim=1)
+        yield from _rounds(streams, width, _AHEAD)
+
+
+def normals_beside(streams: list[torch.Generator], width: int, count: int) -> Iterator[Tensor]:
+    """The first `count` rounds of `normals`, drawn in threads while a graphics card works, in memory that it reads at once.
+
+    Closing the iterator ends the threads.
+    """
+    share = -(-len(streams) // min(_THREADS, os.cpu_count() or 1))
+    parts = [streams[start : start + share] for start in range(0, len(streams), share)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        left, coming = count, [pool.submit(_rounds, part, width, min(count, _AHEAD)) for part in parts]
+        while left:
+            drawn = torch.cat([part.result() for part in coming], dim=1)
+            left -= len(drawn)
+            coming = [pool.submit(_rounds, part, width, min(left, _AHEAD)) for part in parts if left]
+            yield from drawn.pin_memory() if torch.cuda.is_available() else drawn
+
+
+def _rounds(streams: list[torch.Generator], width: int, count: int) -> Tensor:
+    """The next rounds of these streams, [count, n, width]."""
+    whole = count if width % 16 == 0 else 1
+    drawn = [torch.cat([torch.randn(whole, width, generator=one) for _ in range(count // whole)]) for one in streams]
+    return torch.stack(drawn, dim=1)
 
 
 def _mix64(x: int) -> int:

@@ -6,6 +6,7 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
@@ -23,7 +24,18 @@ class Step:
 
     def back(self, x: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
         """x_s from x_t, the predicted clean x_0, and standard normal noise (all of one shape)."""
-        return self.clean * x0.clamp(-self.limit, self.limit) + self.noisy * x + self.spread * noise
+        return step_back(x, x0, noise, (self.clean, self.noisy, self.spread), self.limit)
+
+
+def step_back(x: Tensor, x0: Tensor, noise: Tensor, factors, limit: float) -> Tensor:
+    """`Step.back` with its three factors (clean, noisy, spread) as numbers, or as one tensor [3] on x's device."""
+    clean, noisy, spread = factors
+    return clean * x0.clamp(-limit, limit) + noisy * x + spread * noise
+
+
+def factors_of(steps: list[Step]) -> Tensor:
+    """The factors of each step for `step_back`, [steps, 3] float32: tensors of one size, which a captured step is given."""
+    return torch.tensor([(step.clean, step.noisy, step.spread) for step in steps])
 
 
 def steps_back(scheduler, count: int) -> list[Step]:

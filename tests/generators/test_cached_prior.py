@@ -5,7 +5,7 @@ import torch
 from diffusers import PriorTransformer
 from diffusers.models.attention_processor import SlicedAttnProcessor
 from rarity.density.errors import RarityError
-from rarity.generators.cached_prior import CachedPrior
+from rarity.generators.cached_prior import CachedPrior, Prefix
 
 TOKENS, WIDTH = 11, 24
 
@@ -33,6 +33,12 @@ def make_noisy(b, width=WIDTH):
     return torch.randn(b, width, generator=torch.Generator().manual_seed(2))
 
 
+def cached_of(prior, texts, *times):
+    """The prior with a memory of the texts at these times."""
+    embedding, hidden, mask = texts
+    return CachedPrior(prior, embedding, hidden, Prefix(mask, times))
+
+
 def plain(prior, x, timestep, texts):
     """diffusers' own forward for every pair of a text and a sample, [n, b, d]."""
     n, b = len(texts[0]), len(x)
@@ -53,9 +59,10 @@ def relative_error(got, expected):
 def test_predictions_equal_diffusers(lengths, options):
     prior, texts, x = make_prior(**options), make_texts(lengths), make_noisy(5)
     with torch.no_grad():
-        cached = CachedPrior(prior, *texts)
-        for timestep in (torch.tensor(999), 480, torch.tensor([0])):
-            got, expected = cached.predict(x, timestep), plain(prior, x, timestep, texts)
+        times = (999, 480, 0)
+        cached = cached_of(prior, texts, *times)
+        for step, timestep in enumerate(times):
+            got, expected = cached.predict(x, step), plain(prior, x, timestep, texts)
             assert got.shape == expected.shape and got.dtype == x.dtype
             assert relative_error(got, expected) <= 1e-5
             for one, other in zip(got, expected, strict=True):
@@ -66,7 +73,7 @@ def test_padding_anywhere():
     prior, (embedding, hidden, _), x = make_prior(), make_texts((TOKENS,)), make_noisy(2)
     mask = torch.tensor([[True, False, True, True, False, True, False, False, True, True, False]])
     with torch.no_grad():
-        got = CachedPrior(prior, embedding, hidden, mask.long()).predict(x, 40)
+        got = cached_of(prior, (embedding, hidden, mask.long()), 40).predict(x, 0)
         assert relative_error(got, plain(prior, x, 40, (embedding, hidden, mask))) <= 1e-5
 
 
@@ -74,7 +81,7 @@ def test_padding_anywhere():
 def test_half_precision(lengths):
     prior, texts, x = make_prior().bfloat16(), make_texts(lengths, dtype=torch.bfloat16), make_noisy(32)
     with torch.no_grad():
-        got = CachedPrior(prior, *texts).predict(x, 500)
+        got = cached_of(prior, texts, 500).predict(x, 0)
         assert got.dtype == torch.float32
         assert relative_error(got, plain(prior, x, 500, texts)) <= 2e-2
         exact = plain(prior.float(), x, 500, [part.float() if part.is_floating_point() else part for part in texts])
@@ -84,8 +91,8 @@ def test_half_precision(lengths):
 def test_a_sample_does_not_depend_on_what_is_drawn_beside_it():
     prior, x = make_prior(), make_noisy(9)
     with torch.no_grad():
-        cached = CachedPrior(prior, *make_texts((7, 2)))
-        assert relative_error(torch.cat([cached.predict(part, 80) for part in x.split(4)], dim=1), cached.predict(x, 80)) < 1e-5
+        cached = cached_of(prior, make_texts((7, 2)), 80)
+        assert relative_error(torch.cat([cached.predict(part, 0) for part in x.split(4)], dim=1), cached.predict(x, 0)) < 1e-5
 
 
 def test_gradients_equal_diffusers():
@@ -93,7 +100,7 @@ def test_gradients_equal_diffusers():
     embedding, hidden, mask = make_texts((7, 2))
     wanted = [embedding.requires_grad_(), hidden.requires_grad_(), x.requires_grad_(),
               *(weight for name, weight in prior.named_parameters() if not name.startswith("clip_"))]
-    got = torch.autograd.grad(CachedPrior(prior, embedding, hidden, mask).predict(x, 30).square().sum(), wanted)
+    got = torch.autograd.grad(cached_of(prior, (embedding, hidden, mask), 30).predict(x, 0).square().sum(), wanted)
     expected = torch.autograd.grad(plain(prior, x, 30, (embedding, hidden, mask)).square().sum(), wanted)
     for one, other in zip(got, expected, strict=True):  # a key's bias moves no softmax: its gradient is all rounding
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -102,10 +109,10 @@ def test_gradients_equal_diffusers():
 def test_weights_are_used_where_they_are():
     prior, texts, x = make_prior(), make_texts((7, 2)), make_noisy(3)
     with torch.no_grad():
-        cached = CachedPrior(prior, *texts)
+        cached = cached_of(prior, texts, 30)
         for layer in (prior.proj_in, prior.norm_out, prior.proj_to_clip_embeddings):  # none of them concerns the texts
             layer.weight = torch.nn.Parameter(layer.weight * 2)
-        assert relative_error(cached.predict(x, 30), plain(prior, x, 30, texts)) <= 1e-5
+        assert relative_error(cached.predict(x, 0), plain(prior, x, 30, texts)) <= 1e-5
 
 
 @pytest.mark.parametrize("options, name", [
@@ -115,18 +122,18 @@ def test_weights_are_used_where_they_are():
 ])
 def test_other_configurations_are_refused(options, name):
     with pytest.raises(RarityError, match=f"{name} = .*Kandinsky's has"):
-        CachedPrior(make_prior(**options), *make_texts((7,)))
+        cached_of(make_prior(**options), make_texts((7,)), 0)
 
 
 def test_unknown_norms_are_refused():
     prior = make_prior()
     prior.register_to_config(norm_in_type="batch")
     with pytest.raises(RarityError, match="norm_in_type = 'batch', but Kandinsky's has None or 'layer'"):
-        CachedPrior(prior, *make_texts((7,)))
+        cached_of(prior, make_texts((7,)), 0)
 
 
 def test_custom_attention_is_refused():
     prior = make_prior()
     prior.set_attn_processor(SlicedAttnProcessor(1))
     with pytest.raises(RarityError, match="SlicedAttnProcessor"):
-        CachedPrior(prior, *make_texts((7,)))
+        cached_of(prior, make_texts((7,)), 0)

@@ -217,7 +217,7 @@ def test_wrong_pictures_are_refused(prior, images):
     (dict(count=0), "count must be at least 1, got 0"),
     (dict(steps=1), "steps must be at least 2, got 1"),
     (dict(steps=1001), "steps"),
-    (dict(batch_size=0), "batch size must be at least 1"),
+    (dict(batch_size=-1), "batch size must be at least 0"),
     (dict(guidance=float("nan")), "guidance must be a finite number"),
 ])
 def test_wrong_requests_are_refused(prior, wrong, match):

@@ -1,0 +1,1 @@
+"""What models run on: work that a graphics card repeats without Python."""
