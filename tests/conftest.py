@@ -6,15 +6,16 @@ from collections import Counter
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Name what runs together in one process: all tests on one ComfyUI, which share its servers; of others, those of one file.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """What runs in one process: all tests on one ComfyUI, which share its servers; of the others, those of one file."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    Those on ComfyUIs take longest and come first, so that no process is left alone with them at the end.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_comfyui_of(item.nodeid) or item.path.name))
-    items.sort(key=lambda item: _comfyui_of(item.nodeid) is None)
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _comfyui_of(nodeid) or nodeid.split("::")[0]
+
+    return Scheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter):

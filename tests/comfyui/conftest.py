@@ -1,5 +1,6 @@
 """Real ComfyUIs: each that tests/support/environments.py finds, or else these tests skip."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -13,6 +14,11 @@ from graph import to_api
 SUPPORT = Path(__file__).parents[1] / "support"
 MAKE_CHECKPOINTS = Path(__file__).with_name("make_checkpoints.py")
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
+# What most tests need. All are made at once: the import of a ComfyUI takes longer than they do.
+CHECKPOINTS = [
+    "sd15", "sdxl", "sd21_unclip_l", "sd15_small", "sdxl_small", "sd21_unclip_l_small", "sd21_unclip_h_small", "cascade_b_small",
+    "cascade_c_small", "clip_vision_l_small", "clip_vision_h_small", "clip_vision_g_small",
+]
 
 
 def _named(comfyui):
@@ -32,21 +38,22 @@ def comfyui(request):
 
 @pytest.fixture(scope="session")
 def on_standin():
-    """Run a script of tests/support on the stand-in; returns the JSON it prints."""
-    return lambda script, *arguments: _run_script(sys.executable, script, *arguments)
+    """Run a script of tests/support on the stand-in, once; returns the JSON it prints."""
+    run = functools.cache(_run_script)
+    return lambda script, *arguments: json.loads(run(sys.executable, script, *arguments))
 
 
 @pytest.fixture(scope="session")
 def on_comfyui(comfyui):
     """Run a script of tests/support on the real API; returns the JSON it prints."""
-    return lambda script, *arguments: _run_script(python_of(comfyui), script, *arguments, "--comfyui", str(comfyui))
+    return lambda *script: json.loads(_run_script(python_of(comfyui), *script, "--comfyui", str(comfyui)))
 
 
 def _run_script(python, script, *arguments):
     command = [python, str(SUPPORT / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +73,7 @@ def server(comfyui, tmp_path_factory, model):
     yield from _running(comfyui, tmp_path_factory, model)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_server(comfyui, tmp_path_factory, model):
     """One more, for tests that leave files behind: menus of saved files show them to everybody."""
     yield from _running(comfyui, tmp_path_factory, model)
@@ -98,8 +105,9 @@ def native_models(comfyui, tmp_path_factory):
     (folder / "clip_vision").mkdir()
 
     def need(*names):
-        missing = [name for name in names if not list(folder.glob(f"*/{name}.safetensors"))]
-        if missing:
+        made = {path.stem for path in folder.glob("*/*.safetensors")}
+        if not made.issuperset(names):
+            missing = sorted({*names, *CHECKPOINTS} - made)
             command = [python_of(comfyui), str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
             done = subprocess.run(command, capture_output=True, text=True, timeout=600)
             assert done.returncode == 0, done.stderr

@@ -64,8 +64,13 @@ def describe(name):
         return {"is": "value"}
     parameters = inspect.signature(value).parameters.values()
     return {"is": "function", "parameters": [
-        [item.name, item.kind.name, None if item.default is item.empty else repr(item.default)] for item in parameters
+        [item.name, item.kind.name, None if item.default is item.empty else _default(item.default)] for item in parameters
     ]}
+
+
+def _default(value):
+    """As written; a dataclass's list of its own, which newer ComfyUIs have where older ones have None, as None."""
+    return "None" if repr(value) == "<factory>" else repr(value)
 
 
 def main():
