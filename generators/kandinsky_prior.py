@@ -16,12 +16,12 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .cached_prior import CachedPrior
-from .encoding import Progress, check_texts, encode_pictures
+from .encoding import Looks, Progress, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern
 from .kandinsky_folder import read_json
 from .memory import Placement, in_pieces
 from .noise import normals, streams
-from .pictures import preprocess
+from .pictures import crops_middle, preprocess
 from .posterior import Step, steps_back
 from .reading import Reading, unread
 from .threads import threads_worth
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
 
 
-class Prior:
+class Prior(Looks):
     """A loaded Kandinsky prior. `space` is the space of everything it samples and encodes."""
 
     def __init__(
@@ -55,6 +55,7 @@ class Prior:
         self.tokenizer = tokenizer
         self.image_encoder = image_encoder
         self.image_processor: dict = image_processor
+        self.crops, self.mean = crops_middle(image_processor), image_processor.get("image_mean", Looks.mean)
         self.scheduler = scheduler
         self._zero = zero
         self.placement = placement or Placement()
@@ -110,7 +111,7 @@ class Prior:
             return self.image_encoder(pixels).image_embeds
 
         with threads_worth(self.image_encoder):
-            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
+            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
 
     def sample(
         self,

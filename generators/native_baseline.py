@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.framing import partly_seen
 from .baseline import Drawn, gather
 from .encoding import Progress
 from .memory import Placement, in_pieces
@@ -142,7 +143,7 @@ def draw_model_baseline(
     Parameters
     ----------
     pictures : how they are drawn.
-    eye : encodes them: something with `space` and `encode_images`, such as `native.eye` finds.
+    eye : encodes them: something with `space` and `encode_images` that `Looks`, such as `native.eye` finds.
     count : how many.
     batch_size : drawn at a time; halved where they do not fit in memory.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
@@ -166,6 +167,7 @@ def draw_model_baseline(
             raise RarityError(f"The {name} must be at least 1, got {value}.")
     size = 1 if pictures.sampler_name in ONE_BY_ONE else batch_size
     room = placement or Placement()
+    source = {**pictures.source, **eye.view(pictures.height, pictures.width)}
     shown: list[Tensor] = []
 
     def look(rows: range, tick=None) -> Embeddings:
@@ -174,7 +176,7 @@ def draw_model_baseline(
             preview(drawn)
         seen = eye.encode_images(drawn, batch_size=len(drawn))
         shown[:] = [*shown, *drawn][-SHOWN:]
-        return Embeddings(seen.vectors, eye.space, source={**pictures.source, "first": rows.start})
+        return Embeddings(seen.vectors, eye.space, source={**source, "first": rows.start})
 
     def after(first: int) -> Iterator[Embeddings]:
         total = (count - first) * pictures.steps
@@ -199,11 +201,11 @@ def draw_model_baseline(
                 f"from the kept one, where pictures lie {spread:.3g} from their middle. Choose another name, or connect the same."
             )
 
-    drawn = Drawn(eye.space, pictures.source, after, check, SHARD)
+    drawn = Drawn(eye.space, source, after, check, SHARD)
     what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, {pictures.steps} steps of "
             f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed} on")
     embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
-    return embeddings, report, torch.stack(shown)
+    return embeddings, "\n".join([report, *partly_seen(source)]), torch.stack(shown)
 
 
 def _noise_of_each(sampler_name: str, x: Tensor, sigmas: Tensor, seeds: list[int]):

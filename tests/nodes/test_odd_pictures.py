@@ -35,6 +35,9 @@ def test_what_sharp_resizing_overshoots_is_cut_as_saving_it_would(run, model, ba
 
 @pytest.mark.parametrize("spoil, said", [
     (lambda images: images * 255, "Divide 8-bit pictures by 255"),
+    (lambda images: images * 65535, "Divide 16-bit pictures by 65535"),
+    (lambda images: images * 2, "got 0 to 2. Brighter than 1, which is white, .* divide them by 2"),
+    (lambda images: images * 5 - 2, "latents, or pictures made ready for an encoder"),
     (lambda images: images * 2 - 1, "from -1 to 1"),
     (lambda images: images / 0, "finite"),
     (lambda images: images[:, :0], "shape"),
