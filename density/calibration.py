@@ -24,13 +24,18 @@ def bits_from_one_in(one_in: float) -> float:
 
     Raises
     ------
-    RarityError : below 2 (nothing is rarer than every second one) or beyond MAX_ONE_IN.
+    RarityError : no number, below 2 or beyond MAX_ONE_IN.
     """
-    if isinstance(one_in, bool) or not isinstance(one_in, (int, float)) or not 2 <= one_in <= MAX_ONE_IN:
-        raise RarityError(
-            f'"1 in N" needs N from 2 to {MAX_ONE_IN:,}, got {one_in!r}. Beyond that no number of samples one can draw '
-            "says what the figure means: choose a smaller N."
+    wrong = isinstance(one_in, bool) or not isinstance(one_in, (int, float)) or one_in != one_in
+    if wrong or not 2 <= one_in <= MAX_ONE_IN:
+        advice = (
+            "Give a number, such as 1000."
+            if wrong
+            else "2 is every second picture, the least that can be asked for: choose a larger N."
+            if one_in < 2
+            else "Beyond that no number of samples one can draw says what the figure means: choose a smaller N."
         )
+        raise RarityError(f'"1 in N" needs N from 2 to {MAX_ONE_IN:,}, got {one_in!r}. {advice}')
     return math.log2(one_in)
 
 

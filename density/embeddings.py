@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import RarityError
+from .framing import views
 from .keys import row_keys
 from .spaces import EmbeddingSpace
 from .tensors import check_json, ordinary
@@ -119,12 +120,33 @@ class Embeddings:
 
 
 def common(sources: list[dict]) -> dict:
-    """What all sources have alike."""
-    return {
+    """What all sources have alike; and of pictures how much was not seen, if it is of one of them only."""
+    alike = {
         key: value
         for key, value in sources[0].items()
         if all(key in other and other[key] == value for other in sources)
     }
+    return alike | views(sources)
+
+
+def few_enough(embeddings: Embeddings, at_most: int, who: str) -> Embeddings:
+    """The same embeddings, where all of them are to be drawn by something that takes its time for each.
+
+    Parameters
+    ----------
+    at_most : the greatest number that is expected.   who : draws them, for the error.
+
+    Raises
+    ------
+    RarityError : there are more.
+    """
+    if len(embeddings) > at_most:
+        raise RarityError(
+            f"{who} got {len(embeddings):,} embeddings, one picture each, and at most is {at_most:,}. So many often are a whole "
+            "baseline, let through by a bypassed node such as Optimize Rarity: switch that node on, or take some out with Select "
+            f"Embeddings. If all are to be drawn, set at most to {len(embeddings)}."
+        )
+    return embeddings
 
 
 def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:

@@ -14,6 +14,7 @@ from .belief import Belief
 from .calibration import one_in_from_bits
 from .embeddings import Embeddings
 from .exposure import ExposureMemory
+from .framing import partly_seen
 from .gaussian import GaussianDensity
 from .information import information_gain
 from .own_samples import calibration_for
@@ -43,6 +44,7 @@ class Novelty:
     distance : Euclidean, to that item, in units of the embedding; infinite for an empty memory.
     conformity : cosine to the density's mean; 1 is as ordinary as a direction can be.
     labels : of the pictures, N texts or none.   nearest_labels : of the nearest remembered items, N texts, "" for none.
+    notes : what the user should know, in sentences.
     """
 
     novelty: Tensor
@@ -57,10 +59,11 @@ class Novelty:
     conformity: Tensor
     labels: tuple[str, ...] = ()
     nearest_labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict]:
         """One dictionary a picture, JSON values only: what is infinite is None."""
-        readings = {name: getattr(self, name).tolist() for name in self.__dataclass_fields__ if "labels" not in name}
+        readings = {name: getattr(self, name).tolist() for name, kept in self.__dict__.items() if isinstance(kept, Tensor)}
         return [
             {
                 "label": self.labels[i] if self.labels else "",
@@ -71,8 +74,8 @@ class Novelty:
         ]
 
     def table(self) -> str:
-        """The readings as text, one line a picture under a heading line, columns aligned."""
-        return text_table(HEADS, [_line(i, row) for i, row in enumerate(self.rows())])
+        """The readings as text, one line a picture under a heading line, columns aligned; and the notes."""
+        return "\n".join([text_table(HEADS, [_line(i, row) for i, row in enumerate(self.rows())]), *self.notes])
 
 
 def score_novelty(
@@ -133,6 +136,7 @@ def score_novelty(
         conformity=conformity(items, density),
         labels=items.labels,
         nearest_labels=tuple(memory.labels[i] if i >= 0 else "" for i in index.tolist()),
+        notes=partly_seen(items.source, density.source),
     )
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from .embeddings import Embeddings
 from .errors import RarityError
+from .framing import partly_seen
 from .neighbours import nearest
 from .progress import waiting
 from .separation import elsewhere, separation, without
@@ -26,11 +27,15 @@ GAP = 3.0  # a twin lies so many times nearer than whatever is no twin
 
 @dataclass(frozen=True, eq=False)
 class Originality:
-    """For N pictures: indices [N, k] of the nearest reference items, distances [N, k] and copy_probability [N, k]."""
+    """For N pictures: indices [N, k] of the nearest reference items, distances [N, k] and copy_probability [N, k].
+
+    `notes` are what the user should know, in sentences.
+    """
 
     indices: Tensor
     distances: Tensor
     copy_probability: Tensor
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[list[dict]]:
         """One list a picture, nearest first, of dictionaries {index, distance, copy_probability}."""
@@ -98,7 +103,8 @@ def originality(
     intercept, slope = _logistic(separation(usual, b), separation(copied[:, 0], near))
     distances, indices, b = find(items.vectors, min(k, len(reference)))
     t = separation(distances, b[:, None])
-    return Originality(indices, distances, torch.sigmoid(-(intercept + slope * _log(t))))
+    notes = partly_seen(items.source, reference.source)
+    return Originality(indices, distances, torch.sigmoid(-(intercept + slope * _log(t))), notes)
 
 
 class _Twins:

@@ -8,6 +8,7 @@ from torch import Tensor
 from .errors import RarityError
 
 OVERSHOOT = 0.5  # bicubic resizing goes up to 0.4 beyond at sharp edges; 8-bit pictures, and those from -1 to 1, are far outside
+BRIGHT = 16  # light of a rendered scene reaches so far above white; 8-bit pictures go much further
 
 
 def as_pictures(images: Tensor, what: str = "Pictures") -> Tensor:
@@ -48,7 +49,13 @@ def _in_range(images: Tensor, what: str) -> Tensor:
 def _cure(low: float, high: float) -> str:
     if not abs(low) + abs(high) < float("inf"):
         return "Leave out those that are not finite, and find out why they were made: half precision often does."
-    return "Divide 8-bit pictures by 255." if low >= 0 else "Move pictures from -1 to 1 to (x + 1) / 2."
+    if low >= -OVERSHOOT:
+        if high <= BRIGHT:
+            return f"Brighter than 1, which is white, cannot be shown: cut the values at 1, or divide them by {high:g}."
+        return "Divide 8-bit pictures by 255." if high <= 255 * (1 + OVERSHOOT) else "Divide 16-bit pictures by 65535."
+    if low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
+        return "Move pictures from -1 to 1 to (x + 1) / 2."
+    return "These are latents, or pictures made ready for an encoder: connect what VAE Decode or Load Image gives."
 
 
 def _advice(images) -> str:

@@ -79,9 +79,9 @@ def originality_sheet(
 
 
 def originality_table(found: Originality) -> str:
-    """One line a picture: the reference item nearest to it, how far, and how probable a copy is."""
+    """One line a picture: the reference item nearest to it, how far, and how probable a copy is; and the notes."""
     rows = [(str(i), *_first(nearest)) for i, nearest in enumerate(found.rows())]
-    return text_table(("picture", "nearest", "distance", "copied"), rows)
+    return "\n".join([text_table(("picture", "nearest", "distance", "copied"), rows), *found.notes])
 
 
 def _one_in(bits: float) -> str:

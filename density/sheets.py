@@ -8,15 +8,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .calibration import one_in_from_bits
 from .drawing import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, side, write
 from .errors import RarityError
 from .pictures import as_pictures
 from .progress import waiting
+from .trajectory import Trajectory
 
 MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
 LINE = 17  # of a caption
 NARROWEST, WIDEST = 24, 360  # tiles
 HEADINGS = ("What it usually makes", "Rare on purpose")  # of a contact sheet
+UNUSUAL = 3.0  # bits, 1 in 8: what is seen more often than that is not rare, whatever was asked for
 BOLD = 14  # of a heading: the pixels of one letter, were all capitals
 LETTER, READABLE = 8, 16  # of a caption: the pixels of one, and how many always have room
 
@@ -51,6 +54,26 @@ def contact_sheet(
     panels = [(left, usual, None, SOFT)] if usual is not None else []
     panels.append((right, rare, captions, ACCENT))
     return _sheet(panels, title, width, progress)
+
+
+def headings_of(usual: str, rare: str, trajectory: Trajectory | None) -> tuple[str, str]:
+    """The titles of a contact sheet; what claims to be rare on purpose is called otherwise where nothing shows it.
+
+    Parameters
+    ----------
+    usual, rare : as chosen; only the default title of the rare pictures is a claim.
+    trajectory : of the rare pictures, or None: nothing says how rare they are.
+
+    Rare are results whose median is inside the band that was asked for or beyond, and no less rare than UNUSUAL.
+    """
+    if rare != HEADINGS[1]:
+        return usual, rare
+    if trajectory is None:
+        return usual, "Not known to be rare"
+    middle = float(trajectory.readings["bits"][-1].median())
+    if middle >= max(trajectory.band[0], UNUSUAL):
+        return usual, rare
+    return usual, f"Moved to 1 in {one_in_from_bits(middle):,.0f}"
 
 
 def annotated(

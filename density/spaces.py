@@ -55,7 +55,7 @@ class EmbeddingSpace:
             return
         raise RarityError(
             f"The {what} and this belong to different embedding spaces. Expected {self}, got {other}. "
-            f"Make both with the same loaded model, or learn a new density for the {what}."
+            "Both must be made by one and the same model: make one of them anew with the model of the other."
         )
 
     def to_dict(self) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError, quoted
+from ..density.framing import MIDDLE, WHOLE, framed, view
 from ..density.identity import picture_keys
 from ..density.pictures import as_pictures
 from ..density.spaces import EmbeddingSpace
@@ -19,6 +20,27 @@ from .reading import Reading
 Progress = Callable[[int, int], None]
 PIXELS = 1 << 24  # looked at in one go, at most: resizing so many takes a quarter of a second
 ONE_EYE = "Connect one, and the same one throughout the graph: embeddings of two encoders cannot be compared."
+
+
+class Looks:
+    """What every eye knows of how it looks at pictures.
+
+    framing : how much of a picture that is not square it is shown; see `framed`.
+    crops : whether it takes the middle square of what it is shown; some eyes squash it.
+    mean : the colour that it takes for no signal.
+    """
+
+    framing: str = MIDDLE
+    crops: bool = True
+    mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073)  # the original CLIP's
+
+    def frame(self, images: Tensor) -> Tensor:
+        """Pictures [n, H, W, 3] as it is shown them; see `framed`."""
+        return framed(images, self.framing, self.mean)
+
+    def view(self, height: int, width: int) -> dict:
+        """What a source says of how much of pictures of this size it sees; see `view`."""
+        return view(height, width, self.framing, self.crops)
 
 
 class Reader(Protocol):
@@ -60,6 +82,7 @@ def encode_pictures(
     batch_size: int,
     placement: Placement,
     progress: Progress | None = None,
+    looks: Looks | None = None,
 ) -> Embeddings:
     """Embeddings of pictures, some at a time.
 
@@ -71,28 +94,33 @@ def encode_pictures(
     batch_size : pictures at a time, fewer of large ones (PIXELS); halved where they do not fit in memory.
     placement : is asked to make room then.
     progress : called with (pictures done, N).
+    looks : the eye whose `encode` it is; None looks at the middle square.
 
     Returns
     -------
-    N embeddings, whose keys are those of the pictures.
+    N embeddings, whose keys are those of the pictures as they were seen, and whose source tells where not all of them was
+    seen as it is (`view`).
 
     Raises
     ------
     RarityError : another shape or range of pictures; not even one fits in memory.
     """
     images = as_pictures(images)
-    at_once = min(batch_size, max(1, PIXELS // (images.shape[1] * images.shape[2])))
+    looks, (height, width) = looks or Looks(), images.shape[1:3]
+    at_once = min(batch_size, max(1, PIXELS // (max(height, width) ** 2 if looks.framing == WHOLE else height * width)))
     rows = []
     with torch.no_grad():
         pieces = in_pieces(
-            range(len(images)), at_once, lambda piece: encode(images[piece.start:piece.stop]).float().cpu(), placement
+            range(len(images)), at_once, lambda piece: encode(looks.frame(images[piece.start:piece.stop])).float().cpu(),
+            placement,
         )
         for piece, found in pieces:
             rows.append(found)
             if progress:
                 progress(piece.stop, len(images))
-    keys = picture_keys(images, space.to_dict())
-    return Embeddings(torch.cat(rows), space, source={"kind": "pictures"}, keys=keys)
+    seen_as = looks.view(height, width)
+    keys = picture_keys(images, {**space.to_dict(), **seen_as})
+    return Embeddings(torch.cat(rows), space, source={"kind": "pictures", **seen_as}, keys=keys)
 
 
 def check_texts(texts: list[str]) -> None:

@@ -18,12 +18,12 @@ from ..density.identity import sample_keys
 from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
-from .encoding import Progress, check_texts, encode_pictures
+from .encoding import Looks, Progress, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern, weights_name
 from .kandinsky_folder import read_json
 from .memory import Placement, automatic_batch, in_pieces
 from .noise import normals, normals_beside, streams
-from .pictures import preprocess
+from .pictures import crops_middle, preprocess
 from .prior_chain import PriorChain
 from .reading import Reading, unread
 from .runtime.captured import Captured, forget_large
@@ -35,7 +35,7 @@ logger = get_logger(__name__)
 LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
 
 
-class Prior:
+class Prior(Looks):
     """A loaded Kandinsky prior. `space` is the space of everything it samples and encodes."""
 
     def __init__(
@@ -58,6 +58,7 @@ class Prior:
         self.tokenizer = tokenizer
         self.image_encoder = image_encoder
         self.image_processor: dict = image_processor
+        self.crops, self.mean = crops_middle(image_processor), image_processor.get("image_mean", Looks.mean)
         self.scheduler = scheduler
         self._zero = zero
         self.placement = placement or Placement()
@@ -114,7 +115,7 @@ class Prior:
             return self.image_encoder(pixels).image_embeds
 
         with threads_worth(self.image_encoder):
-            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
+            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
 
     def sample(
         self,

@@ -87,8 +87,10 @@ def in_pieces(
 
     Raises
     ------
-    RarityError : not even one row fits.
+    RarityError : not even one row fits, or a size below 1.
     """
+    if size < 1:
+        raise RarityError(f"The batch size must be at least 1, got {size}.")
     start = rows.start
     while start < rows.stop:
         piece = range(start, min(start + size, rows.stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from weakref import WeakKeyDictionary
 
 import comfy.model_management
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.framing import MIDDLE
 from ..density.spaces import EmbeddingSpace
-from .encoding import Progress, encode_pictures, the_one
+from .encoding import Looks, Progress, encode_pictures, the_one
 from .fingerprint import clip_name, fingerprint, pattern
 from .memory import Placement
 
@@ -19,7 +21,7 @@ _SPACES: WeakKeyDictionary = WeakKeyDictionary()  # of the encoders that ComfyUI
 OTHER_ENCODER = "SigLIP encoders do that; load a CLIP one, such as clip_vision_h or clip_vision_g."
 
 
-class ClipVisionEncoder:
+class ClipVisionEncoder(Looks):
     """An encoder that ComfyUI loaded. `space` is the space of every picture it encodes.
 
     The space is named as a Kandinsky's is, by what the encoder makes of one fixed picture: the same encoder is the same
@@ -39,6 +41,7 @@ class ClipVisionEncoder:
         self.clip_vision = clip_vision
         self.placement = placement or Placement()
         self.space = clip_vision_space(clip_vision)
+        self.mean = clip_vision.image_mean
 
     def encode_images(self, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None) -> Embeddings:
         """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""
@@ -46,12 +49,13 @@ class ClipVisionEncoder:
         def encode(batch: Tensor) -> Tensor:
             return _one_vector_each(self.clip_vision.encode_image(batch).image_embeds)
 
-        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
+        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
 
 
-def eye(node: str, placement: Placement, **sockets):
+def eye(node: str, placement: Placement, framing: str = MIDDLE, **sockets):
     """The one eye that is connected to a node: something with a `space`, and `encode_images` that makes its embeddings.
 
+    framing : how much of pictures that are not square it is shown; see `framed`.
     sockets : prior, clip_vision and encoder, as many of them as the node has; None where nothing is connected.
 
     Raises
@@ -59,7 +63,10 @@ def eye(node: str, placement: Placement, **sockets):
     RarityError : none or several; an encoder that gives no one vector a picture.
     """
     given = the_one(node, **sockets)
-    return ClipVisionEncoder(given, placement) if given is sockets.get("clip_vision") else given
+    # A copy: what is connected is shared with other nodes.
+    found = ClipVisionEncoder(given, placement) if given is sockets.get("clip_vision") else copy(given)
+    found.framing = framing
+    return found
 
 
 def clip_vision_space(clip_vision) -> EmbeddingSpace:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.framing import partly_seen
 from ..density.identity import sample_keys
 from .baseline import Drawn, gather
 from .encoding import Progress
@@ -154,7 +155,7 @@ def draw_model_baseline(
     Parameters
     ----------
     pictures : how they are drawn.
-    eye : encodes them: something with `space` and `encode_images`, such as `native.eye` finds.
+    eye : encodes them: something with `space` and `encode_images` that `Looks`, such as `native.eye` finds.
     count : how many.
     batch_size : drawn at a time; halved where they do not fit in memory.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
@@ -178,6 +179,8 @@ def draw_model_baseline(
             raise RarityError(f"The {name} must be at least 1, got {value}.")
     size = 1 if pictures.sampler_name in ONE_BY_ONE else batch_size
     room = placement or Placement()
+    seen_as = eye.view(pictures.height, pictures.width)
+    source = {**pictures.source, **seen_as}
     shown: list[Tensor] = []
 
     def look(rows: range, tick=None) -> Embeddings:
@@ -186,8 +189,8 @@ def draw_model_baseline(
             preview(drawn)
         seen = eye.encode_images(drawn, batch_size=len(drawn))
         shown[:] = [*shown, *drawn][-SHOWN:]
-        keys = sample_keys({**pictures.origin, "space": eye.space.to_dict()}, (pictures.seed + i for i in rows))
-        return Embeddings(seen.vectors, eye.space, source={**pictures.source, "first": rows.start}, keys=keys)
+        keys = sample_keys({**pictures.origin, "space": eye.space.to_dict(), **seen_as}, (pictures.seed + i for i in rows))
+        return Embeddings(seen.vectors, eye.space, source={**source, "first": rows.start}, keys=keys)
 
     def after(first: int) -> Iterator[Embeddings]:
         total = (count - first) * pictures.steps
@@ -212,11 +215,11 @@ def draw_model_baseline(
                 f"from the kept one, where pictures lie {spread:.3g} from their middle. Choose another name, or connect the same."
             )
 
-    drawn = Drawn(eye.space, pictures.source, after, check, SHARD)
+    drawn = Drawn(eye.space, source, after, check, SHARD)
     what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, {pictures.steps} steps of "
             f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed} on")
     embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
-    return embeddings, report, torch.stack(shown)
+    return embeddings, "\n".join([report, *partly_seen(source)]), torch.stack(shown)
 
 
 def _noise_of_each(sampler_name: str, x: Tensor, sigmas: Tensor, seeds: list[int]):

@@ -120,7 +120,7 @@ class NativePictures:
         """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
         eye = self.eye.clip_vision
         encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
-        pixels = smooth_preprocess(shown.to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
+        pixels = smooth_preprocess(self.eye.frame(shown).to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
         return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
 
 

@@ -15,10 +15,10 @@ from ..density.errors import RarityError
 from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
-from .encoding import Progress, check_texts, encode_pictures
+from .encoding import Looks, Progress, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern
 from .memory import Placement
-from .pictures import preprocess
+from .pictures import crops_middle, preprocess
 from .reading import Reading, unread
 from .threads import threads_worth
 
@@ -30,7 +30,7 @@ _NEEDS_DOWNLOAD = ("hf_tokenizer_name", "hf_model_name")
 logger = get_logger(__name__)
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(Looks):
     """A loaded OpenCLIP model. `space` is the space of every picture it encodes; texts lie in the same joint space."""
 
     def __init__(self, *, space, model, tokenizer, processor, placement=None):
@@ -38,6 +38,7 @@ class OpenClipEncoder:
         self.model = model
         self.tokenizer = tokenizer
         self.processor: dict = processor
+        self.crops, self.mean = crops_middle(processor), processor["image_mean"]
         self.placement = placement or Placement()
 
     def encode_text(self, prompts: list[str]) -> Tensor:
@@ -70,7 +71,7 @@ class OpenClipEncoder:
             with threads_worth(self.model):
                 return self.model.encode_image(pixels)
 
-        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress)
+        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
 
 
 def architectures() -> list[str]:

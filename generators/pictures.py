@@ -43,6 +43,12 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     return x
 
 
+def crops_middle(config: dict) -> bool:
+    """Whether `preprocess` leaves out what is beside the middle square of a picture; else it squashes the picture."""
+    size = config.get("size", 224)
+    return config.get("do_center_crop", True) and not (isinstance(size, dict) and "height" in size)
+
+
 def _resize(x: Tensor, size, resample: int, round_size: bool) -> Tensor:
     height, width = x.shape[-2:]
     if isinstance(size, dict) and "height" in size:

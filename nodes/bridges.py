@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from ..density.embeddings import few_enough
 from ..generators.encoding import the_one
 from ..generators.native import clip_vision_space, eye
 from ..generators.native_bridges import (
@@ -60,6 +61,7 @@ class RarityToClipVisionOutput(io.ComfyNode):
                     optional=True,
                     tooltip="The model that draws. Connected, it is checked to read image embeddings, and of this width.",
                 ),
+                sockets.at_most_input(),
             ],
             outputs=[
                 io.ClipVisionOutput.Output(
@@ -71,7 +73,8 @@ class RarityToClipVisionOutput(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, embeddings, clip_vision=None, model=None):
+    def execute(cls, embeddings, clip_vision=None, model=None, at_most=sockets.AT_MOST):
+        embeddings = few_enough(embeddings, at_most, "Embeddings to CLIP Vision")
         outputs = to_clip_vision_outputs(embeddings, clip_vision=clip_vision, model=model)
         text = describe_outputs(embeddings, clip_vision=clip_vision, model=model)
         return io.NodeOutput(outputs, ui=ui.PreviewText(text))
@@ -126,6 +129,7 @@ class RarityToOtherPacks(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", optional=True, tooltip="Connected, the embeddings are checked to be of this encoder's space."
                 ),
+                sockets.at_most_input(),
             ],
             outputs=[
                 sockets.PriorLatent.Output(
@@ -142,6 +146,7 @@ class RarityToOtherPacks(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, embeddings, prior=None, clip_vision=None):
+    def execute(cls, embeddings, prior=None, clip_vision=None, at_most=sockets.AT_MOST):
+        embeddings = few_enough(embeddings, at_most, "Embeddings to Other Packs")
         rows = to_rows(embeddings, prior=prior, clip_vision=clip_vision)
         return io.NodeOutput(*rows)

@@ -3,6 +3,7 @@
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..density.framing import framing_of
 from ..generators.native import eye
 from ..generators.native_baseline import ModelPictures
 from ..generators.native_conditioning import optimize_conditioning
@@ -177,7 +178,8 @@ class RarityOptimizeConditioning(io.ComfyNode):
                 scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(), direction=(), gate=None,
                 variations=None, dimensions=8, step_size=0.0, memory=0.0):
         placement = ComfyPlacement()
-        looks = eye("Optimize Conditioning", placement, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        framing = framing_of(density.source)
+        looks = eye("Optimize Conditioning", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()
         return io.NodeOutput(*optimize_conditioning(
@@ -256,7 +258,8 @@ class RarityOptimizeToken(io.ComfyNode):
                 seed, steps, cfg, sampler_name, scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(),
                 direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0):
         placement, path = ComfyPlacement(), file_to_write(TOKENS, name)
-        looks = eye("Optimize Token", placement, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        framing = framing_of(density.source)
+        looks = eye("Optimize Token", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         word = Word(clip, prompt, placeholder, start_word)
         drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..density.embeddings import Embeddings
+from ..density.framing import MIDDLE
 from ..density.ranking import read_indices
 from ..generators.native import eye
 from ..generators.openclip import architectures, load_open_clip
@@ -22,7 +23,7 @@ class RarityEncodeImages(io.ComfyNode):
             description="Looks at pictures with a model's eye: one embedding for each, so that pictures of any origin "
             "can be scored, compared and remembered. Connect exactly one eye: prior, clip_vision or encoder.",
             inputs=[
-                io.Image.Input("images", tooltip="The pictures. The middle square of each is looked at."),
+                io.Image.Input("images", tooltip="The pictures. Eyes look at a square: see framing."),
                 sockets.Prior.Input(
                     "prior",
                     optional=True,
@@ -38,6 +39,7 @@ class RarityEncodeImages(io.ComfyNode):
                     optional=True,
                     tooltip="The encoder of Load OpenCLIP, which reads words as well: for contrasts and directions in words.",
                 ),
+                sockets.framing_input(),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -47,8 +49,8 @@ class RarityEncodeImages(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, prior=None, clip_vision=None, encoder=None):
-        looks = eye("Encode Images", ComfyPlacement(), prior=prior, clip_vision=clip_vision, encoder=encoder)
+    def execute(cls, images, prior=None, clip_vision=None, encoder=None, framing=MIDDLE):
+        looks = eye("Encode Images", ComfyPlacement(), framing, prior=prior, clip_vision=clip_vision, encoder=encoder)
         return io.NodeOutput(looks.encode_images(images, progress=node_progress()))
 
 

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..density.embeddings import few_enough
 from ..generators.baseline import draw_baseline
 from ..generators.kandinsky import MINIATURE, load_kandinsky
 from . import sockets
@@ -174,11 +175,13 @@ class RarityDecode(io.ComfyNode):
                     tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
                     "Empty takes the one the embeddings were sampled for.",
                 ),
+                sockets.at_most_input(),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the embeddings.")],
         )
 
     @classmethod
-    def execute(cls, decoder, embeddings, seed, steps, guidance, prompt=""):
+    def execute(cls, decoder, embeddings, seed, steps, guidance, prompt="", at_most=sockets.AT_MOST):
         own = {"steps": steps or None, "guidance": guidance or None, "prompt": prompt or None}
-        return io.NodeOutput(decoder.decode(embeddings, seed=seed, progress=node_progress(), **own))
+        chosen = few_enough(embeddings, at_most, "Decode")
+        return io.NodeOutput(decoder.decode(chosen, seed=seed, progress=node_progress(), **own))

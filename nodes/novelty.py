@@ -7,7 +7,7 @@ from ..density.exposure import ExposureMemory
 from ..density.novelty import score_novelty
 from ..density.ranking import most_novel
 from ..density.score_sheets import novelty_sheet
-from ..density.sheets import HEADINGS, contact_sheet
+from ..density.sheets import HEADINGS, contact_sheet, headings_of
 from ..generators.pictures import join_pictures
 from . import sockets
 from .progress import node_progress
@@ -163,7 +163,7 @@ class RarityContactSheet(io.ComfyNode):
                     "usual_title", optional=True, default=HEADINGS[0], tooltip="Above the usual pictures: what these are."
                 ),
                 io.String.Input(
-                    "rare_title", optional=True, default=HEADINGS[1], tooltip="Above the rare pictures: what these are."
+                    "rare_title", optional=True, default=HEADINGS[1], tooltip="Above the rare pictures: what these are. Rare on purpose stands there only where the trajectory shows it."
                 ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The contact sheet, to preview or save.")],
@@ -172,5 +172,5 @@ class RarityContactSheet(io.ComfyNode):
     @classmethod
     def execute(cls, rare, usual=None, trajectory=None, usual_title=HEADINGS[0], rare_title=HEADINGS[1]):
         captions = trajectory.captions() if trajectory else None
-        titles = usual_title, rare_title
+        titles = headings_of(usual_title, rare_title, trajectory)
         return io.NodeOutput(contact_sheet(usual, rare, captions, headings=titles, progress=node_progress()))

@@ -1,6 +1,10 @@
-"""The sockets this pack adds to ComfyUI, one constant each, and the seed input every drawing node shares."""
+"""The sockets this pack adds to ComfyUI, one constant each, and the inputs that several nodes share."""
 
 from comfy_api.latest import io
+
+from ..density.framing import FRAMINGS, MIDDLE
+
+AT_MOST = 256  # pictures that nobody need be asked about
 
 Prior = io.Custom("RARITY_PRIOR")
 Decoder = io.Custom("RARITY_DECODER")
@@ -27,4 +31,29 @@ def seed_input(tooltip):
     """
     return io.Int.Input(
         "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip
+    )
+
+
+def framing_input():
+    """Make the `framing` input: how much of a picture that is not square an eye is shown."""
+    return io.Combo.Input(
+        "framing",
+        options=list(FRAMINGS),
+        default=MIDDLE,
+        optional=True,
+        tooltip="Of pictures that are not square: their middle, as encoders usually look, or all of them, with bars that make them "
+        "square. Choose the same for all pictures that you compare.",
+    )
+
+
+def at_most_input():
+    """Make the `at_most` input of a node behind which every embedding becomes a picture."""
+    return io.Int.Input(
+        "at_most",
+        default=AT_MOST,
+        min=1,
+        max=1000000,
+        optional=True,
+        tooltip="More embeddings than this are an error: a bypassed node can let a whole baseline through, thousands of pictures. "
+        "Raise it to draw more.",
     )

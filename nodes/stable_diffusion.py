@@ -3,6 +3,7 @@
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..density.framing import MIDDLE
 from ..generators.native import eye
 from ..generators.native_baseline import ModelPictures, draw_model_baseline
 from . import sockets
@@ -88,6 +89,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                     tooltip="Keeps the embeddings in models/rarity_embeddings under this name while they are made: "
                     "a run that was stopped goes on where it was. Empty keeps nothing.",
                 ),
+                sockets.framing_input(),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -102,9 +104,9 @@ class RarityBaselineFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, vae, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,
-                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as=""):
+                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE):
         placement = ComfyPlacement()
-        looks = eye("Baseline from Model", placement, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye("Baseline from Model", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         pictures = ModelPictures(
             model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height
         )

@@ -235,6 +235,15 @@ def test_targets_out_of_range_are_refused(one_in):
         bits_from_one_in(one_in)
 
 
+@pytest.mark.parametrize("one_in, advice", [
+    (0, "choose a larger N"), (1.9, "choose a larger N"), (-5, "choose a larger N"), (-math.inf, "choose a larger N"),
+    (2 * MAX_ONE_IN, "choose a smaller N"), (math.inf, "choose a smaller N"), ("a lot", "Give a number"), (math.nan, "Give a number"),
+])
+def test_the_advice_fits_what_was_asked_for(one_in, advice):
+    with pytest.raises(RarityError, match=advice):
+        bits_from_one_in(one_in)
+
+
 @pytest.mark.parametrize("bits", [-1.0, math.inf, math.nan])
 def test_bits_out_of_range_are_refused(calibration, bits):
     with pytest.raises(RarityError):

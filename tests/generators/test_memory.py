@@ -114,3 +114,14 @@ def test_what_torch_says():
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(error.value)
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_rows_at_a_time_is_an_error_and_not_for_ever(size):
+    with pytest.raises(RarityError, match=f"batch size must be at least 1, got {size}"):
+        list(in_pieces(range(3), size, len, Placement()))
+
+
+def test_pictures_in_batches_of_none(tiny_kandinsky):
+    with pytest.raises(RarityError, match="batch size must be at least 1, got 0"):
+        tiny_kandinsky[0].encode_images(torch.rand(2, 16, 16, 3), batch_size=0)

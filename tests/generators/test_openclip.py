@@ -103,7 +103,7 @@ def test_texts_are_checked_and_long_ones_named(encoder, caplog):
         encoder.encode_text(["a cat"])
         assert not caplog.records
         encoder.encode_text(["cat " * 100])
-    assert "at most 77 tokens" in caplog.text
+    assert "reads the first 77 of 102 tokens" in caplog.text
 
 
 def test_batches_progress_and_too_little_memory(encoder, monkeypatch):

@@ -193,7 +193,7 @@ def test_originality_finds_the_copy(run, baseline, candidates, pictures):
 class FakeClipVision:
     """What nodes see of ComfyUI's CLIP_VISION; tests/comfyui runs the real class."""
 
-    image_size, load_device, patcher = 8, torch.device("cpu"), None
+    image_size, image_mean, load_device, patcher = 8, (0.5, 0.5, 0.5), torch.device("cpu"), None
 
     def __init__(self, seed=0, per_patch=False):
         weight = torch.randn(3 * 8 * 8, 32, generator=torch.Generator().manual_seed(seed))

@@ -70,6 +70,9 @@ def test_kept_pictures_stay_as_precise_as_they_came(run, baseline):
 
 @pytest.mark.parametrize("spoil, said", [
     (lambda images: images * 255, "Divide 8-bit pictures by 255"),
+    (lambda images: images * 65535, "Divide 16-bit pictures by 65535"),
+    (lambda images: images * 2, "got 0 to 2. Brighter than 1, which is white, .* divide them by 2"),
+    (lambda images: images * 5 - 2, "latents, or pictures made ready for an encoder"),
     (lambda images: images * 2 - 1, "from -1 to 1"),
     (lambda images: images / 0, "finite"),
     (lambda images: images[:, :0], "shape"),
