@@ -18,6 +18,7 @@ import torch
 from rarity.density.spaces import EmbeddingSpace
 from rarity.generators.kandinsky import load_kandinsky, miniature_folder
 from rarity.generators.kandinsky_prior import Prior
+from rarity.generators.loading import dtype_option
 from rarity.generators.noise import streams
 from targets import add_devices, show_targets, write_json
 from tqdm import tqdm
@@ -33,7 +34,8 @@ def miniature() -> tuple[Prior, object]:
     from diffusers import KandinskyV22PriorPipeline
 
     folder = miniature_folder() / "prior"
-    pipeline = KandinskyV22PriorPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    float32 = dtype_option(KandinskyV22PriorPipeline, torch.float32)
+    pipeline = KandinskyV22PriorPipeline.from_pretrained(folder, local_files_only=True, **float32)
     return load_kandinsky()[0], pipeline
 
 
@@ -68,9 +70,9 @@ def real_width(layers: int, device: str, dtype: torch.dtype, embedding: int = EM
         "image_processor": CLIPImageProcessor(),
         "scheduler": UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=10.0),
     }
-    pipeline = KandinskyPriorPipeline(**parts).to(device, dtype)
+    pipeline = KandinskyPriorPipeline(**parts)
     for part in (pipeline.prior, pipeline.text_encoder, pipeline.image_encoder):
-        part.eval().requires_grad_(False)
+        torch.nn.Module.to(part.eval().requires_grad_(False), device, dtype)  # diffusers' own warns of what it has no cause for
     space = EmbeddingSpace("random", "0" * 12, embedding)
     ours = {"transformer": pipeline.prior, **{name: parts[name] for name in ("text_encoder", "image_encoder", "tokenizer")}}
     return Prior(space=space, zero=None, image_processor={}, scheduler=pipeline.scheduler, **ours), pipeline

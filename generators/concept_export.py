@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..density.errors import RarityError
 from ..density.files import numbered
 
 _HEAD = {"format": "pt", "rarity": "exported concept"}
+NOT_IN_COMFYUI = "ComfyUI's LoRA loaders cannot use it: none of their models has Kandinsky's prior."
 
 
 def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoint: int = -1) -> None:
@@ -32,7 +34,8 @@ def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoin
     if token is None:
         raise RarityError("This concept is a LoRA alone and has no token to export. Export its LoRA.")
     _check_name(name)
-    put_ours(Path(path), {name: token})
+    told = f"A word learnt for the text encoder of a Kandinsky's prior, in place of {concept.word!r} in {concept.prompt!r}."
+    put_ours(Path(path), {name: token}, _told(concept, "textual inversion", told))
 
 
 def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1) -> None:
@@ -49,7 +52,11 @@ def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1)
     lora = concept.lora(checkpoint)
     if not lora:
         raise RarityError("This concept is a token alone and has no LoRA to export. Export its token.")
-    put_ours(Path(path), lora)
+    told = (
+        f"A LoRA of a Kandinsky's prior, learnt for {concept.prompt!r}. diffusers 0.32 or newer loads it: "
+        f"pipeline.prior.load_lora_adapter(folder, prefix=None, weight_name={Path(path).name!r}). {NOT_IN_COMFYUI}"
+    )
+    put_ours(Path(path), lora, _told(concept, "lora", told))
 
 
 def export_concepts(
@@ -72,7 +79,7 @@ def export_concepts(
     """
     if not concepts:
         raise RarityError("There is no concept to export: an empty list came in. Connect what Learn Concept or Load Concept gives.")
-    jobs = []
+    jobs, notes = [], []
     for number, concept in enumerate(concepts, start=1):
         token, lora = (numbered(path, number, len(concepts)) for path in (token_path, lora_path))
         index = concept.index(checkpoint)
@@ -82,16 +89,34 @@ def export_concepts(
             jobs.append((token, lambda c=concept, p=token, n=name, k=index: export_token(c, p, n, k), f"the token {name}"))
         if concept.layout:
             jobs.append((lora, lambda c=concept, p=lora, k=index: export_lora(c, p, k), "the LoRA"))
+            notes = [f"Of the LoRA: diffusers loads it, and Sample Concept draws with the concept itself. {NOT_IN_COMFYUI}"]
     for path, _, _ in jobs:
         check_ours(path)
     for _, write, _ in jobs:
         write()
-    return "\n".join(f"Saved {what} as {path.parent.name}/{path.name}" for path, _, what in jobs)
+    return "\n".join([*(f"Saved {what} as {path.parent.name}/{path.name}" for path, _, what in jobs), *notes])
 
 
-def put_ours(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors for other programs, marked as ours: `check_ours` lets it be replaced."""
-    put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, _HEAD))
+def put_ours(path: Path, tensors: dict[str, Tensor], told: dict[str, str] | None = None) -> None:
+    """Write tensors for other programs, marked as ours: `check_ours` lets it be replaced.
+
+    told : what else the file says of itself, for programs that show it.
+    """
+    head = (told or {}) | _HEAD
+    put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, head))
+
+
+def _told(concept: Concept, kind: str, text: str) -> dict[str, str]:
+    """What a file says of itself, under the names that LoRA managers read: of which model it is, and what loads it.
+
+    Source: the names are Stability AI's Model Metadata Standard.
+    """
+    space = concept.space
+    return {
+        "modelspec.architecture": f"kandinsky-prior/{kind}",
+        "modelspec.description": f"{text} It fits the model whose image encoder is {space}, and no other.",
+        "rarity.space": json.dumps(space.to_dict()),
+    }
 
 
 def _check_name(name: str) -> None:

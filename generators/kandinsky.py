@@ -74,9 +74,9 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
     )
     zero = zero_picture_embedding(image_encoder)
     text_encoder = load_model(transformers.CLIPTextModelWithProjection, parts["text_encoder"])
-    transformer = load_model(diffusers.PriorTransformer, parts["prior"], torch_dtype=dtype)
-    unet = load_model(diffusers.UNet2DConditionModel, parts["unet"], torch_dtype=dtype)
-    movq = load_model(diffusers.VQModel, parts["movq"], torch_dtype=dtype)
+    transformer = load_model(diffusers.PriorTransformer, parts["prior"], dtype=dtype)
+    unet = load_model(diffusers.UNet2DConditionModel, parts["unet"], dtype=dtype)
+    movq = load_model(diffusers.VQModel, parts["movq"], dtype=dtype)
     _check_width(space, transformer.config.embedding_dim, "prior")
     with_text = reads_text(unet.config)
     # A U-Net that reads text, too, names the width of the text's states there, and that of the pictures here.

@@ -157,8 +157,8 @@ def _load(folder: Path, dtype: torch.dtype):
             f"The processor in {folder} cannot be read: {error} Download this model again, with its tokenizer."
         ) from error
     # From version 5 on a model is loaded in the type of its files; before, it would take the memory of float32.
-    wanted = {} if int(transformers.__version__.split(".")[0]) >= 5 else {"torch_dtype": dtype}
-    model = load_model(transformers.AutoModelForImageTextToText, folder, trust_remote_code=False, **wanted)
+    wanted = None if int(transformers.__version__.split(".")[0]) >= 5 else dtype
+    model = load_model(transformers.AutoModelForImageTextToText, folder, wanted, trust_remote_code=False)
     return processor, model.to(dtype)
 
 

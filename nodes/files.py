@@ -283,7 +283,8 @@ class RarityExportConcept(io.ComfyNode):
             display_name="Export Concept",
             category="Rarity/files",
             description="Writes a learnt concept for other programs, such as diffusers: its token as a textual inversion in "
-            "ComfyUI's models/embeddings, its LoRA in models/loras. Only what was exported here before is replaced.",
+            "ComfyUI's models/embeddings, its LoRA in models/loras, which ComfyUI's own LoRA loaders cannot use: it is of Kandinsky's "
+            "prior. Only what was exported here before is replaced.",
             is_input_list=True,
             inputs=[
                 sockets.Concept.Input(

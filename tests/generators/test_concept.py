@@ -5,8 +5,6 @@ import math
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, KandinskyV22PriorPipeline
-from diffusers.loaders import TextualInversionLoaderMixin
 from learning import KINDS, PROMPT, STEPS, WORD, digest, learn, relative_error
 from rarity.density import (
     AnchorGuardrail,
@@ -20,7 +18,6 @@ from rarity.density import (
     save_concept,
 )
 from rarity.generators.concept import learn_concept
-from rarity.generators.concept_export import export_lora, export_token
 from rarity.generators.concept_lora import adapted, without
 from rarity.generators.concept_objectives import BAND, TILT, Objective, Places
 from rarity.generators.concept_sampling import Chain, applied, sample_concept
@@ -290,59 +287,6 @@ def test_another_prompt_reads_the_word_anew(prior, density):
     usual = prior.encode_text(["a r", "bold r"])
     torch.testing.assert_close(here[0], usual[0], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(here[1], usual[1], atol=1e-3)
-
-
-class TokenReader(TextualInversionLoaderMixin, DiffusionPipeline):
-    """What diffusers' pipelines with textual inversion have in common."""
-
-    def __init__(self, tokenizer, text_encoder):
-        super().__init__()
-        self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder)
-
-
-@pytest.fixture
-def pipeline(tiny_kandinsky_folder):
-    pipeline = KandinskyV22PriorPipeline.from_pretrained(tiny_kandinsky_folder / "prior")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def drawn(pipeline, prompt):
-    noise = streams(2, 0, 3, "prior")
-    return pipeline(prompt, num_images_per_prompt=3, num_inference_steps=STEPS, generator=noise).image_embeds
-
-
-def test_diffusers_loads_the_token(prior, density, pipeline, tmp_path):
-    concept = learn(prior, density, iterations=8)
-    export_token(concept, tmp_path / "token.safetensors", "<rare-r>")
-    reader = TokenReader(pipeline.tokenizer, pipeline.text_encoder)
-    reader.load_textual_inversion(tmp_path, weight_name="token.safetensors", local_files_only=True)
-    expected = sample_concept(prior, concept, 3, seed=2).vectors
-    assert relative_error(drawn(pipeline, "a letter <rare-r>"), expected) <= 1e-4  # guidance amplifies rounding
-    assert relative_error(drawn(pipeline, "a letter r"), expected) > 1e-3
-
-
-def test_diffusers_loads_the_lora(prior, density, pipeline, tmp_path):
-    concept = learn(prior, density, "lora", word="")
-    export_lora(concept, tmp_path / "pytorch_lora_weights.safetensors")
-    before = drawn(pipeline, PROMPT)
-    pipeline.prior.load_lora_adapter(
-        tmp_path, prefix=None, weight_name="pytorch_lora_weights.safetensors", local_files_only=True
-    )
-    expected = sample_concept(prior, concept, 3, seed=2).vectors
-    assert relative_error(drawn(pipeline, PROMPT), expected) <= 1e-4  # guidance amplifies rounding
-    assert relative_error(before, expected) > 1e-3
-
-
-def test_what_is_not_there_cannot_be_exported(prior, density, tmp_path):
-    token, lora = learn(prior, density), learn(prior, density, "lora")
-    with pytest.raises(RarityError, match="LoRA alone and has no token"):
-        export_token(lora, tmp_path / "x.safetensors", "<r>")
-    with pytest.raises(RarityError, match="token alone and has no LoRA"):
-        export_lora(token, tmp_path / "x.safetensors")
-    with pytest.raises(RarityError, match="must be one word, .* got 'rare r'"):
-        export_token(token, tmp_path / "x.safetensors", "rare r")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("word, message", [

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import warnings
 
+import diffusers
 import pytest
 import torch
 from rarity.density.errors import RarityError
 from rarity.generators.kandinsky import load_kandinsky
 from rarity.generators.kandinsky_folder import find_parts
+from rarity.generators.loading import load_model
 from tiny_kandinsky import build_tiny_kandinsky
 
 
@@ -142,3 +145,27 @@ def test_a_tokenizer_of_another_length_is_refused(folder):
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 77}))
     with pytest.raises(RarityError, match="reads 12 text tokens, but its tokenizer makes 77"):
         load_kandinsky(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_loading_is_quiet_and_in_the_type_that_was_asked_for(folder, dtype, caplog, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior, decoder = load_kandinsky(folder, dtype=dtype)
+    assert {p.dtype for module in (prior.transformer, decoder.unet, decoder.movq) for p in module.parameters()} == {dtype}
+    assert not caplog.records and "dtype" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("release, name", [("0.30.0", "torch_dtype"), ("0.39.1", "torch_dtype"), ("0.40.0", "dtype"), ("1.0.0.dev0", "dtype")])
+def test_each_release_of_diffusers_is_told_the_type_in_its_own_word(folder, monkeypatch, release, name):
+    told = []
+    load = diffusers.PriorTransformer.from_pretrained.__func__
+
+    def watched(cls, *given, **options):
+        told.append({key: value for key, value in options.items() if "dtype" in key})
+        return load(cls, *given, **options)
+
+    monkeypatch.setattr(diffusers, "__version__", release)
+    monkeypatch.setattr(diffusers.PriorTransformer, "from_pretrained", classmethod(watched))
+    assert load_model(diffusers.PriorTransformer, folder / "prior" / "prior", dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert told == [{name: torch.bfloat16}]
