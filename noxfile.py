@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 BENCHMARKS = [
-    "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling",
+    "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
     "concepts", "learning_cost", "conditioning", "rounds", "starts",
 ]
 
