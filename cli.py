@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -19,6 +20,9 @@ from .density.fit import CHOICES
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 an error that the user can put right, 130 stopped)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console or a file that has no letter for a name shows its number
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
@@ -131,7 +135,7 @@ def _score(options: argparse.Namespace) -> None:
         pictures = encode_picture_files(prior, options.images, progress=bars("reading the pictures"))
     novelty = score_novelty(pictures, density, memory)
     if options.json:
-        sys.stdout.write(json.dumps(novelty.rows(), indent=2, ensure_ascii=False) + "\n")
+        _print_json(novelty.rows())
     else:
         sys.stdout.write(f"{novelty.table()}\n")
 
@@ -181,7 +185,17 @@ def _merge(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from .density.files import inspect_file
 
-    sys.stdout.write(json.dumps(inspect_file(options.file), indent=2, ensure_ascii=False) + "\n")
+    _print_json(inspect_file(options.file))
+
+
+def _print_json(value) -> None:
+    """Print JSON in the letters of the texts; where the output has not all of them, as JSON writes them in ASCII."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(f"{text}\n")
 
 
 def _require_same(space, source, other_space, other_source, advice: str) -> None:

@@ -1,56 +1,66 @@
-"""Everything one does with this repository: `python -m nox -s demo`, tests, lint, bench or comfy.
+"""Everything one does with this repository: `python -m nox -s demo`, tests, numerics, lint, bench or comfy.
 
-All sessions share one virtual environment, .nox/rarity, because torch is big.
+All sessions share one virtual environment, .nox/rarity, because torch is big. Each ComfyUI has one of its own above it,
+.nox/comfyui-VERSION, because their requirements disagree.
 """
 
-import os
-import re
 import sys
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from environments import PLACES, environment_of, find_comfyuis, python_in, requirements_of, version_of  # noqa: E402
+
 ENVIRONMENT = ROOT / ".nox" / "rarity"
-PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
     "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
     "concepts", "learning_cost", "conditioning", "rounds", "starts",
 ]
 
-# Each starts a ComfyUI of its own, some with models of gigabytes: no more than two, however many cores there are.
-TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
+# Each starts ComfyUIs of its own, some with models of gigabytes: no more than two, however many cores there are.
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+
+# torch and MKL pick other kernels on other processors, which sum in another order. These make them do so on this one.
+OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 
 
-def install(session, *requirements):
-    """Install the pack, as it stands here, and further requirements."""
+def install(session):
+    """Install the pack, as it stands here, with what its tests need."""
     if not PYTHON.exists():
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
-    python(session, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[tests]", *requirements)
+    python(session, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[tests]")
 
 
-def python(session, *arguments, **options):
+def python(session, *arguments, environment=None, **options):
     """Run the environment's Python. Waiting threads of OpenMP sleep, so that a busy machine does not slow all down."""
-    session.run(str(PYTHON), *arguments, external=True, env={"OMP_WAIT_POLICY": "PASSIVE"}, **options)
+    variables = {"OMP_WAIT_POLICY": "PASSIVE"} | (environment or {})
+    return session.run(str(PYTHON), *arguments, external=True, env=variables, **options)
 
 
-def find_comfyui():
-    """The folder of a ComfyUI on this machine: COMFYUI_PATH, the one this pack is installed in, comfy-cli's; or None."""
-    places = [os.environ.get("COMFYUI_PATH"), ROOT.parent.parent, Path.home() / "comfy" / "ComfyUI"]
-    for place in filter(None, places):
-        if (Path(place) / "comfy_api").is_dir() and (Path(place) / "main.py").is_file():
-            return Path(place)
-    return None
-
-
-def comfyui_requirements(comfyui):
-    """ComfyUI's own requirements without the lines of torch, which is installed already, and what its tests need."""
-    lines = (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    names = [line.split("#")[0].strip() for line in lines]
-    return [name for name in names if name and not re.match(r"torch(vision|audio)?([^a-z]|$)", name)] + ["requests"]
+def install_comfyuis(session):
+    """Make an environment for each ComfyUI that is found, with its own requirements; returns the ComfyUIs."""
+    comfyuis = find_comfyuis()
+    shared = Path(python(session, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True).strip())
+    for comfyui in comfyuis:
+        session.log(f"ComfyUI {version_of(comfyui)} in {comfyui}")
+        own = environment_of(comfyui, beside=ENVIRONMENT)
+        if not python_in(own).exists():
+            python(session, "-m", "venv", "--without-pip", str(own))
+        # It sees the packages of the shared environment behind its own, pip and torch among them.
+        pth = own / shared.relative_to(ENVIRONMENT) / "shared.pth"
+        pth.write_text(f"import site; site.addsitedir({str(shared)!r})\n")
+        pip = [str(python_in(own)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        torch, others = requirements_of(comfyui)
+        session.run(*pip, "requests", *others, external=True)
+        session.run(*pip, "--no-deps", *torch, external=True)  # torchaudio asks for one torch only, and runs with others
+    return comfyuis
 
 
 @nox.session
@@ -62,12 +72,25 @@ def demo(session):
 
 @nox.session
 def tests(session):
-    """All tests; those on a real ComfyUI where one is found."""
-    comfyui = find_comfyui()
-    install(session, *(comfyui_requirements(comfyui) if comfyui else ()))
-    if comfyui is None:
-        session.log("No ComfyUI found (COMFYUI_PATH, custom_nodes/.., ~/comfy/ComfyUI): its tests will be skipped.")
+    """All tests, those on real ComfyUIs where some are found; then the numerics tests as other processors."""
+    install(session)
+    if not install_comfyuis(session):
+        session.log(f"No ComfyUI found ({PLACES}): its tests will be skipped.")
     python(session, "-m", "pytest", *TWO_AT_A_TIME, *session.posargs)
+    as_other_processors(session)
+
+
+@nox.session
+def numerics(session):
+    """Only the numerics tests, as other processors."""
+    install(session)
+    as_other_processors(session)
+
+
+def as_other_processors(session):
+    """Run the tests of numbers with the kernels of other processors."""
+    for processor in OTHER_PROCESSORS:
+        python(session, "-m", "pytest", "--quiet", "tests/density", "tests/generators", *TWO_AT_A_TIME, environment=processor)
 
 
 @nox.session
@@ -89,9 +112,8 @@ def bench(session):
 
 @nox.session
 def comfy(session):
-    """Only the tests on a real ComfyUI, which must be there."""
-    comfyui = find_comfyui()
-    if comfyui is None:
-        session.error("No ComfyUI found. Set COMFYUI_PATH to its folder.")
-    install(session, *comfyui_requirements(comfyui))
+    """Only the tests on real ComfyUIs, of which one must be there."""
+    install(session)
+    if not install_comfyuis(session):
+        session.error(f"No ComfyUI found ({PLACES}).")
     python(session, "-m", "pytest", "tests/comfyui", *TWO_AT_A_TIME, *session.posargs)

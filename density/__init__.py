@@ -2,11 +2,12 @@
 
 No node uses these; they are for scripts: `slerp_on_shell` goes from one rare embedding to another without leaving their
 rarity, `RepelGuardrail` keeps away from a density or from examples, `session_gains` says what each picture of a session
-teaches after those before it, `rke` and `vendi_score` count what is different in a set, `drop_unusable` cleans vectors before
-they are `Embeddings`, and `log_survival` and `wilson_hilferty` say how rare a score would be if it were chi-squared.
+teaches after those before it, `vendi_score` counts what is different in a set, and `drop_unusable` cleans vectors before
+they are `Embeddings`.
 """
 
 from .band import BandLoss, log_gaussian
+from .belief import Belief
 from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
 from .charts import bar_chart
 from .checkpoints import all_checkpoints, pick_checkpoint
@@ -14,7 +15,7 @@ from .concept import Concept
 from .contrast import ContrastGuardrail
 from .curves import arousal_curve
 from .directions import Direction
-from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
+from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_score
 from .embeddings import Embeddings, drop_unusable
 from .errors import RarityError
 from .exposure import ExposureMemory
@@ -41,13 +42,7 @@ from .mixture import MixtureDensity
 from .moments import Moments
 from .neighbour_density import NeighbourDensity
 from .neighbours import kth_radii, nearest
-from .novelty import (
-    Novelty,
-    bayesian_surprise,
-    conformity,
-    predictive_surprisal,
-    score_novelty,
-)
+from .novelty import Novelty, conformity, score_novelty
 from .optimize import optimize
 from .originality import Originality, originality
 from .plots import density_map
@@ -58,7 +53,6 @@ from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .spaces import EmbeddingSpace
 from .starts import choose_starts
 from .statistics import Statistics
-from .survival import log_survival, wilson_hilferty
 from .trajectory import Trajectory
 from .variation import slerp_on_shell, variations
 
@@ -69,6 +63,7 @@ __all__ = [
     "ON_NO",
     "AnchorGuardrail",
     "BandLoss",
+    "Belief",
     "Calibration",
     "Concept",
     "ContrastGuardrail",
@@ -96,7 +91,6 @@ __all__ = [
     "annotated",
     "arousal_curve",
     "bar_chart",
-    "bayesian_surprise",
     "beside_nearest",
     "bits_from_one_in",
     "choose_starts",
@@ -115,7 +109,6 @@ __all__ = [
     "load_embeddings",
     "load_exposure",
     "log_gaussian",
-    "log_survival",
     "mean_pairwise_distance",
     "most_novel",
     "merge_densities",
@@ -125,10 +118,8 @@ __all__ = [
     "optimize",
     "originality",
     "pick_checkpoint",
-    "predictive_surprisal",
     "rank",
     "rarity_score",
-    "rke",
     "safe_path",
     "save_concept",
     "save_density",
@@ -141,5 +132,4 @@ __all__ = [
     "stream_embeddings",
     "variations",
     "vendi_score",
-    "wilson_hilferty",
 ]

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from .errors import RarityError
 from .gaussian import GaussianDensity
 
 # Share of the band that costs nothing: results come to rest inside the band, not at its edge.
@@ -30,10 +31,12 @@ class BandLoss:
 
     Raises
     ------
-    RarityError : bits that are negative or not finite.
+    RarityError : bits that are negative or not finite; a half width that is not above 0 and finite.
     """
 
     def __init__(self, density: GaussianDensity, bits: float, half_width: float = 1.0):
+        if not 0 < half_width < math.inf:
+            raise RarityError(f"A band's half width must be above 0 bits and finite, got {half_width}.")
         self.density = density
         quiet = QUIET * half_width
         edges = (density.score_at(max(0.0, bits - quiet)), density.score_at(bits + quiet))

@@ -80,19 +80,22 @@ class Calibration:
 
         Parameters
         ----------
-        held_out_scores : [n], n >= 50, finite. `seed` is for the posterior draws behind `interval`.
+        held_out_scores : [n], n >= 50, finite, 0 or more. `seed` is for the posterior draws behind `interval`.
 
         Raises
         ------
-        RarityError : too few scores, scores that are not finite, or a tail without any spread.
+        RarityError : too few scores, scores that are negative or not finite, or a tail without any spread.
         """
         scores = ordinary(held_out_scores).flatten()
         if len(scores) < MIN_SCORES:
             raise RarityError(
                 f"A calibration needs at least {MIN_SCORES} held-out scores, got {len(scores)}. Draw more samples."
             )
-        if not torch.isfinite(scores).all():
-            raise RarityError("Held-out scores must be finite. Drop embeddings that are not finite before the fit.")
+        if not bool((scores >= 0).all() & torch.isfinite(scores).all()):
+            raise RarityError(
+                "Held-out scores must be finite and 0 or more, as distances are; got others. Drop embeddings that are not "
+                "finite before the fit, and add to scores of your own what makes the least of them 0."
+            )
         scores = scores.sort().values
         threshold = scores[_threshold_index(len(scores))]
         above = scores[scores > threshold]
@@ -140,7 +143,10 @@ class Calibration:
         # In the body: as many held-out scores reach it as p (n + 1) - 1 allows; rounding must not cost a step.
         n = len(self.scores)
         reached = min(n, math.floor(2.0**-bits * (n + 1) * (1 + 1e-12)) - 1)
-        return float(self.scores[n - max(reached, 1)])
+        place = n - max(reached, 1)
+        if place > 0 and self.scores[place - 1] == self.scores[place]:  # of equal scores all are reached, or none
+            place = min(int(torch.searchsorted(self.scores, self.scores[place], side="right")), n - 1)
+        return float(self.scores[place])
 
     def interval(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """90 % interval of the bits of a score: how far another set of held-out samples might disagree.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .embeddings import Embeddings
-from .errors import RarityError
+from .errors import RarityError, quoted
+from .identity import sample_keys
 from .spaces import EmbeddingSpace
 from .tensors import ordinary
 from .trajectory import Trajectory
@@ -87,7 +88,7 @@ class Concept:
         low, high = way.band
         bits, n = way.readings["bits"], len(way.final)
         lines = [
-            f"Learnt {what} for {self.prompt!r} in {self.steps[-1]} iterations; read on the same {n} samples at every checkpoint.",
+            f"Learnt {what} for {quoted(self.prompt)} in {self.steps[-1]} iterations; read on the same {n} samples at every checkpoint.",
             way.report(),
             "checkpoint  iteration  median bits  in band",
         ]
@@ -137,9 +138,11 @@ class Concept:
             raise RarityError(f"The concept in this file is damaged: {wrong}. Learn it again and save it.")
         layout = tuple((name, rows, columns) for name, rows, columns in fields["layout"])
         source = {"kind": "concept", "prompt": fields["prompt"]}
+        names = fields["concept"], fields["prompt"], fields["word"]
+        keys = concept_keys(space, names, fields["target_bits"], fields["settings"], range(tensors["samples"].shape[1]))
         trajectory = Trajectory(
             steps=tuple(fields["steps"]),
-            embeddings=tuple(Embeddings(rows, space, (), source) for rows in tensors["samples"]),
+            embeddings=tuple(Embeddings(rows, space, (), source, keys) for rows in tensors["samples"]),
             readings=dict(zip(fields["readings"], tensors["readings"].unbind(dim=1), strict=True)),
             target_bits=fields["target_bits"],
             accepted=tensors["accepted"].bool(),
@@ -158,6 +161,23 @@ class Concept:
             settings=fields["settings"],
             notes=tuple(fields["notes"]),
         )
+
+
+def concept_keys(
+    space: EmbeddingSpace, names: tuple[str, str, str], bits: float, settings: dict, numbers: range, **asked
+) -> Tensor:
+    """Who samples of a concept are, [n] int64: the same at every checkpoint, so that their pictures show what learning did.
+
+    Parameters
+    ----------
+    space : of the model.   names : kind, prompt and word of the concept.   bits : the rarity it was learnt for.
+    settings : how it was learnt.   numbers : of the samples.
+    asked : prompt, seed, steps, guidance and negative_prompt of the samples, where they are not the concept's own.
+    """
+    own = {name: settings.get(name, 0) for name in ("seed", "steps", "guidance", "negative_prompt")}
+    learnt = {"names": list(names), "bits": float(bits), "settings": settings}
+    sampled = {"prompt": names[1], **own, **asked}
+    return sample_keys({"kind": "concept", "space": space.to_dict(), "concept": learnt, "sampled": sampled}, numbers)
 
 
 def _checks(fields: dict, tensors: dict[str, Tensor], space: EmbeddingSpace) -> dict:

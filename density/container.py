@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from torch import Tensor
 from .errors import RarityError
 from .tensors import check_json, plain
 
-VERSION = (1, 0)
+VERSION = (2, 0)
 MAX_HEADER = 1 << 20  # bytes of JSON at the head of a file
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
 # kind -> most bytes of a file, and its tensors with their type and number of dimensions
@@ -37,6 +38,7 @@ KINDS = {
             "calibration_tail": ("F64", 1),
             "calibration_draws": ("F64", 2),
             "rows": ("F32", 2),
+            "row_keys": ("I64", 1),
             "later_keys": ("I64", 1),
             "fold_means": ("F64", 2),
             "fold_scatters": ("F64", 2),
@@ -44,18 +46,21 @@ KINDS = {
             "fold_fourths": ("F64", 1),
         },
     ),
-    "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1)}),
+    "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1), "keys": ("I64", 1)}),
     "exposure": (
         1 << 30,
-        {"vectors": ("F32", 2), "weights": ("F64", 1), "mean": ("F64", 1), "scatter": ("F64", 2), "labels": ("U8", 1)},
+        {"vectors": ("F32", 2), "weights": ("F64", 1), "labels": ("U8", 1)},
     ),
     "concept": (
         4 << 30,
         {"tokens": ("F32", 2), "loras": ("F32", 2), "samples": ("F32", 3), "readings": ("F64", 3), "accepted": ("U8", 1)},
     ),
 }
+NEW = {"row_keys", "keys"}  # tensors that files of format 1 have not: their rows are known by their bytes
 # estimator -> tensors that its density has beside those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
+# kind -> tensors of files that an earlier version saved: they are checked like the others, and not used
+EARLIER = {"exposure": {"mean": ("F64", 1), "scatter": ("F64", 2)}}
 
 
 def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> None:
@@ -67,6 +72,11 @@ def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> No
     if len(text) > MAX_HEADER // 2:
         raise RarityError(
             f"The source of what is saved is too long: {len(text):,} characters, at most {MAX_HEADER // 2:,}."
+        )
+    size, limit = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), KINDS[kind][0]
+    if size > limit:
+        raise RarityError(
+            f"What is to be saved holds {size:,} bytes, at most {limit:,} could be loaded again. Save it in parts."
         )
     put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"rarity": text}))
 
@@ -81,13 +91,23 @@ def put(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except UnicodeEncodeError as error:
+        raise RarityError(f"{path} could not be written: {plain_names()}") from error
     except OSError as error:
         raise RarityError(
             f"{path} could not be written: {error.strerror or error}. Check the folder and the free space."
         ) from error
     finally:
-        with suppress(OSError):  # the error that matters is the one above
+        with suppress(OSError, UnicodeEncodeError):  # the error that matters is the one above
             temporary.unlink(missing_ok=True)
+
+
+def plain_names() -> str:
+    """Why a file's name cannot be used on this system, and what to do."""
+    return (
+        f"Python keeps file names in {sys.getfilesystemencoding()} here, which has not all of its letters. Choose a name in plain "
+        "letters, or set PYTHONUTF8=1 before starting."
+    )
 
 
 def read(path: Path, expected: str | None) -> tuple[str, dict, dict[str, Tensor]]:
@@ -129,6 +149,8 @@ def opened(
             yield file, kind, head, places
     except RarityError:
         raise
+    except UnicodeEncodeError as error:
+        raise RarityError(f"{path} could not be opened: {plain_names()}") from error
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
         raise RarityError(f"{path} could not be opened: {error}. Check the name and the folder.") from error
 
@@ -192,6 +214,8 @@ def _check_header(
         known = known | MORE.get(head["estimator"], {})
     if room > (most or limit):
         raise damaged(path, f"it holds {room:,} bytes, at most {most or limit:,} are expected")
+    known = {name: known[name] for name in known if name in header or name not in NEW}
+    known = known | {name: form for name, form in EARLIER.get(kind, {}).items() if name in header}
     if set(header) != set(known):
         raise damaged(path, f"it holds the tensors {sorted(header)}, expected {sorted(known)}")
     layout = {name: _check_tensor(name, header[name], known[name], path) for name in known}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from .embeddings import Embeddings
-from .errors import RarityError
-from .guardrails import Watch, check_quantile, unit_rows
+from .errors import RarityError, quoted
+from .guardrails import TOLERANCE, Watch, check_quantile, unit_rows
 from .spaces import EmbeddingSpace
 from .tensors import here, ordinary
 
@@ -38,7 +39,7 @@ class ContrastGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return self.threshold, math.inf
+        return self.threshold - TOLERANCE * self.scale, math.inf
 
     def __init__(
         self,
@@ -80,8 +81,13 @@ class ContrastGuardrail(Watch):
         quantile: float = 0.5,
         *,
         centred: bool = False,
+        names: Sequence[str] = (),
+        notes: tuple[str, ...] = (),
     ) -> ContrastGuardrail:
         """The threshold is this quantile of the usual samples' own margins, the scale their standard deviation.
+
+        `names` are those of the prototypes, for sentences; `notes` what the user should know besides. A threshold that is
+        not above 0 lets pass what is as much like an alternative as like the subject: a further note says so.
 
         `centred` centres both sides. The baseline shows the asked subject alone, and its own mean is no centre: taking
         that away takes the subject away. But it lies where the asked prototype lies, a gap apart, so the centre is
@@ -107,7 +113,22 @@ class ContrastGuardrail(Watch):
         margins = rail.reading(baseline.vectors)
         rail.threshold = float(torch.quantile(margins, quantile))
         rail.scale = max(float(margins.std(correction=0)), 1e-6)
+        rail.notes = (*notes, *rail._doubt(baseline.vectors, margins, asked, quantile, names))
         return rail
+
+    def _doubt(self, x: Tensor, margins: Tensor, asked: int, quantile: float, names: Sequence[str]) -> tuple[str, ...]:
+        """In a sentence: usual samples themselves are not clearly the subject, and which alternative is in the way."""
+        slack = TOLERANCE * self.scale  # the margin of a text to itself is not always exactly 0
+        if self.threshold > slack:
+            return ()
+        nearest = int((self._unit(x) @ self.others.T).argmax(dim=1).mode().values)
+        others = [name for i, name in enumerate(names) if i != asked]
+        rival = f"the alternative {quoted(others[nearest])}" if others else f"alternative {nearest + 1}"
+        return (
+            f"The contrast guardrail keeps little: {int((margins <= slack).sum()):,} of {len(margins):,} usual samples are no more like "
+            f"the subject than like an alternative, and from them its threshold is {round(self.threshold, 3) + 0.0:.3f}, not above 0 (quantile "
+            f"{quantile:g}). Nearest is {rival}. Leave that one out, name the subject as the prompt does, or raise the quantile.",
+        )
 
     @classmethod
     def from_pictures(cls, baseline: Embeddings, alternatives: Embeddings, quantile: float = 0.5) -> ContrastGuardrail:
@@ -120,13 +141,15 @@ class ContrastGuardrail(Watch):
         named = [[label == name for label in labels] for name in dict.fromkeys(labels)]
         groups = [baseline.vectors, *(alternatives.vectors[mask] for mask in named)]
         prototypes = torch.stack([normalize(rows.double(), dim=1).mean(dim=0) for rows in groups])
-        return cls.from_baseline(prototypes, 0, baseline, quantile)
+        return cls.from_baseline(prototypes, 0, baseline, quantile, names=("", *dict.fromkeys(labels)))
 
     def reading(self, x: Tensor) -> Tensor:
-        unit = unit_rows(x, len(self.subject))
-        if self.centre is not None:
-            unit = normalize(unit - self.centre, dim=1)
+        unit = self._unit(x)
         return unit @ self.subject - (unit @ self.others.T).amax(dim=1)
+
+    def _unit(self, x: Tensor) -> Tensor:
+        unit = unit_rows(x, len(self.subject))
+        return unit if self.centre is None else normalize(unit - self.centre, dim=1)
 
     def penalty(self, x: Tensor) -> Tensor:
         return (self.threshold - self.reading(x)).clamp_min(0) / self.scale

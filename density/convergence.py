@@ -90,9 +90,9 @@ class Convergence:
         self.space.require_same(batch.space, "samples to watch")
         taken = 0
         while taken < len(batch) and not self.enough:
-            rows = batch.vectors[taken : taken + self._next - self.count]
-            self._take(rows)
-            taken += len(rows)
+            part = slice(taken, taken + self._next - self.count)
+            self._take(batch.vectors[part], batch.keys[part])
+            taken += len(batch.vectors[part])
             if self.count == self._next:
                 self._compare()
                 self._next *= 2
@@ -132,12 +132,12 @@ class Convergence:
         plainer, rarer = (one_in_from_bits(max(0.0, bits_from_one_in(1000) + sign * moved)) for sign in (-1, 1))
         return f"1 in {float(f'{plainer:.2g}'):,.0f} to 1 in {float(f'{rarer:.2g}'):,.0f}"
 
-    def _take(self, rows: Tensor) -> None:
+    def _take(self, rows: Tensor, keys: Tensor) -> None:
         self.count += len(rows)
         missing = PROBE - len(self._probe)  # the first rows of all, however they are cut into batches
         self._probe = torch.cat([self._probe, rows[:missing]])
         if len(rows) > missing:
-            self._statistics.update(rows[missing:])
+            self._statistics.update(rows[missing:], keys[missing:])
 
     def _compare(self) -> None:
         density = GaussianDensity.from_statistics(self._statistics, self.space, source={}, estimator=self.estimator)

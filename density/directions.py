@@ -37,6 +37,7 @@ class Direction:
     ----------
     name : for readings.   strength : in standard deviations, -100 to 100.   space : of the embeddings.
     vector : [d], scaled to length one here.   target : a density or examples. One of the two.
+    notes : what the user should know, in sentences.
 
     Raises
     ------
@@ -48,6 +49,7 @@ class Direction:
     space: EmbeddingSpace
     vector: Tensor | None = None
     target: GaussianDensity | Embeddings | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not (math.isfinite(self.strength) and abs(self.strength) <= MOST_STRENGTH):

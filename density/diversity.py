@@ -45,14 +45,6 @@ def vendi_scores(embeddings: Embeddings) -> tuple[float, float, float]:
     return float(shannon), float(1 / values.square().sum()), float(1 / values.max())
 
 
-def rke(embeddings: Embeddings) -> float:
-    """Number of modes, 1 / |K / n|_F^2: the Vendi score of order 2 without its eigenvalues.
-
-    Jalali, Li & Farnia (2023), with the cosine kernel.
-    """
-    return float(1 / _kernel(embeddings).square().sum())
-
-
 def density_and_coverage(
     reference: Embeddings, items: Embeddings, k: int = 5, *, tick: Callable[[], None] | None = None
 ) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Embeddings with their space, so that nothing is ever compared with the wrong thing."""
+"""Embeddings with their space and who they are, so that nothing is ever compared with the wrong thing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from .errors import RarityError
+from .keys import row_keys
 from .spaces import EmbeddingSpace
 from .tensors import check_json, ordinary
-
-BEGAN = "began_in"  # key of a source: the samples that all rows were moved from (`own_samples`)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +25,20 @@ class Embeddings:
     space : the space they live in; its width is d.
     labels : one text a row, or empty.
     source : JSON values only: prompt, seed, steps, guidance, kind.
+    keys : [N] int64, who each row is (`identity`). They are set where rows are made. Rows that are moved or rounded keep
+        them: use `dataclasses.replace(embeddings, vectors=...)`. None: nothing is known but the rows, so of their bytes.
 
     Raises
     ------
-    RarityError : wrong shape or width, rows that are not finite, labels other than N texts, a source that is not JSON.
+    RarityError : wrong shape or width, rows that are not finite, labels other than N texts, a source that is not JSON,
+        keys other than N whole numbers of 64 bits.
     """
 
     vectors: Tensor
     space: EmbeddingSpace
     labels: tuple[str, ...] = ()
     source: dict = field(default_factory=dict)
+    keys: Tensor | None = None
 
     def __post_init__(self):
         vectors = self.vectors
@@ -66,7 +69,12 @@ class Embeddings:
         if not isinstance(self.source, dict):
             raise RarityError(f"The source of embeddings must be a dictionary, got {type(self.source).__name__}.")
         check_json(self.source, "The source of embeddings")
+        keys = row_keys(vectors) if self.keys is None else self.keys
+        if not isinstance(keys, Tensor) or keys.dtype != torch.int64 or keys.shape != (len(vectors),):
+            got = f"{keys.dtype} {tuple(keys.shape)}" if isinstance(keys, Tensor) else type(keys).__name__
+            raise RarityError(f"Keys of {len(vectors):,} embeddings must be as many whole numbers (int64), got {got}.")
         object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "keys", ordinary(keys, torch.int64))
         object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
@@ -89,11 +97,11 @@ class Embeddings:
         if index.is_floating_point() or index.dim() != 1 or index.min() < -len(self) or index.max() >= len(self):
             raise RarityError(f"Indices must be whole numbers from 0 to {len(self) - 1:,}.")
         labels = tuple(self.labels[i] for i in index.tolist()) if self.labels else ()
-        return Embeddings(self.vectors[index], self.space, labels, dict(self.source))
+        return Embeddings(self.vectors[index], self.space, labels, dict(self.source), self.keys[index])
 
     @classmethod
     def cat(cls, parts: Iterable[Embeddings]) -> Embeddings:
-        """The rows of all parts, one after the other. Labels and source are kept where all parts have them alike.
+        """The rows of all parts with their keys, one after the other. Labels and source are kept where all have them alike.
 
         Raises
         ------
@@ -106,7 +114,8 @@ class Embeddings:
             parts[0].space.require_same(part.space, "embeddings to join")
         labels = sum((part.labels for part in parts), ()) if all(part.labels for part in parts) else ()
         source = common([part.source for part in parts])
-        return cls(torch.cat([part.vectors for part in parts]), parts[0].space, labels, source)
+        vectors, keys = (torch.cat([getattr(part, name) for part in parts]) for name in ("vectors", "keys"))
+        return cls(vectors, parts[0].space, labels, source, keys)
 
 
 def common(sources: list[dict]) -> dict:

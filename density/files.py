@@ -22,7 +22,7 @@ from .spaces import EmbeddingSpace
 
 DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are a Gaussian's
 MAX_STREAM = 1 << 40  # bytes of embeddings read batch by batch
-MAX_LABELS = 1 << 28  # bytes of their labels, which are read at once
+MAX_AT_ONCE = 1 << 28  # bytes of their labels, and of their keys, which are read at once
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 
 
@@ -52,7 +52,7 @@ def save_embeddings(embeddings: Embeddings, path: str | os.PathLike) -> None:
     """Write embeddings to `path`; an existing file is replaced in one step, or left as it was."""
     labels = torch.frombuffer(bytearray(json.dumps(embeddings.labels).encode()), dtype=torch.uint8)
     fields = {"space": embeddings.space.to_dict(), "count": len(embeddings), "source": embeddings.source}
-    container.write(Path(path), "embeddings", fields, {"vectors": embeddings.vectors, "labels": labels})
+    container.write(Path(path), "embeddings", fields, {"vectors": embeddings.vectors, "labels": labels, "keys": embeddings.keys})
 
 
 def load_embeddings(path: str | os.PathLike) -> Embeddings:
@@ -81,8 +81,8 @@ def stream_embeddings(
     with container.opened(path, "embeddings", MAX_STREAM) as (_, _, head, layout):
         count, width = layout["vectors"][1]
         space, source = EmbeddingSpace.from_dict(head.get("space")), head.get("source")
-        label_bytes = layout["labels"][1][0]
-        if count == 0 or width != space.width or label_bytes > MAX_LABELS or not isinstance(source, dict):
+        at_once = max(layout["labels"][1][0], 8 * count * ("keys" in layout))
+        if count == 0 or width != space.width or at_once > MAX_AT_ONCE or not isinstance(source, dict):
             raise container.damaged(path, f"it holds {count:,} embeddings {width} wide in the space {space}")
     return space, source, count, _batches(path, head, max(1, int(rows)))
 
@@ -159,6 +159,10 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
             or part.split(".")[0].upper() in DEVICES
         ):
             raise RarityError(f"The file name {name!r} cannot be used: {part!r} is not a plain name. {advice}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise RarityError(f"The file name {name!r} cannot be used: {container.plain_names()}") from error
     if len(parts) > 8:
         raise RarityError(f"The file name {name[:80]!r} has {len(parts)} parts; at most 8 are expected. {advice}")
     root = Path(folder).resolve()
@@ -187,7 +191,8 @@ def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensi
     if kind == "exposure":
         return ExposureMemory.from_state(fields, tensors)
     space = EmbeddingSpace.from_dict(fields.get("space"))
-    return Embeddings(tensors["vectors"], space, _labels(tensors["labels"]), fields.get("source"))
+    vectors, labels, keys = tensors["vectors"], _labels(tensors["labels"]), tensors.get("keys")
+    return Embeddings(vectors, space, labels, fields.get("source"), keys)
 
 
 def _labels(tensor: Tensor) -> tuple[str, ...]:
@@ -209,12 +214,18 @@ def _batches(path: Path, head: dict, rows: int) -> Iterator[Embeddings]:
         if texts and len(texts) != count:
             raise container.damaged(path, f"it holds {len(texts):,} labels for {count:,} embeddings")
         digest = container.new_digest({key: value for key, value in head.items() if key != "content_hash"})
+        keys = container.read_tensor(file, "keys", *layout["keys"][:3], path) if "keys" in layout else None
+        if keys is not None:
+            if len(keys) != count:
+                raise container.damaged(path, f"it holds {len(keys):,} keys for {count:,} embeddings")
+            container.feed(digest, "keys", keys)
         container.feed(digest, "labels", labels)
         container.announce(digest, "vectors", torch.float32, [count, width])
         for first in range(0, count, rows):
             shape = [min(rows, count - first), width]
             vectors = container.read_tensor(file, "vectors", dtype, shape, start + 4 * first * width, path)
             digest.update(container.as_bytes(vectors))
-            yield Embeddings(vectors, space, texts[first : first + rows], source)
+            its = None if keys is None else keys[first : first + rows]
+            yield Embeddings(vectors, space, texts[first : first + rows], source, its)
         if digest.hexdigest() != head.get("content_hash"):
             raise container.damaged(path, "its content does not match its own digest")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
+from .log import get_logger
 from .mixture import MixtureDensity
 from .mixture_fitting import STEPS, learn_mixture
 from .neighbour_density import NeighbourDensity
@@ -17,7 +17,7 @@ from .spaces import EmbeddingSpace
 from .statistics import Statistics, gather
 from .tensors import plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 CHOICES = ("auto", *ESTIMATORS, "mixture", "neighbours")
 
@@ -59,14 +59,15 @@ def learn_density(
     *,
     source: dict | None = None,
     components: int = 0,
+    modes: int = 0,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> GaussianDensity:
-    """As `fit_density`, from statistics gathered before."""
+    """As `fit_density`, from statistics gathered before; modes : K of a mixture, 0 chooses it."""
     _check(estimator)
     options = {"source": source, "components": components, "seed": seed, "progress": progress}
     if estimator == "mixture":
-        return MixtureDensity.from_statistics(statistics, space, **options)
+        return MixtureDensity.from_statistics(statistics, space, modes=modes, **options)
     if estimator == "neighbours":
         return NeighbourDensity.from_statistics(statistics, space, **options)
     if estimator == "auto":

@@ -249,7 +249,7 @@ def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
     n, repeats, dropped = statistics.count, statistics.repeats, statistics.dropped
     notes = []
     if repeats:
-        notes.append(f"{repeats:,} of {n + repeats + dropped:,} samples were exact repeats and were dropped.")
+        notes.append(f"{repeats:,} of {n + repeats + dropped:,} samples were repeats and were dropped.")
     if dropped:
         notes.append(f"{dropped:,} of {n + repeats + dropped:,} samples were not finite and were dropped.")
     if estimator in ("ppca", "full") and n < 10 * k:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .embeddings import Embeddings
-from .errors import RarityError
+from .errors import RarityError, quoted
 from .tensors import generator, ordinary
 
 ON_NO = ("step back", "stop", "go on")
@@ -24,6 +24,8 @@ Progress = Callable[[int, int], None]
 class Gate:
     """Asks of embeddings on their way whether they are still the subject, and says what a No is to mean.
 
+    `notes` are what the user should know about whoever answers, in sentences.
+
     Parameters
     ----------
     ask : (embeddings [N], progress or None) -> P(yes) of each, [N].   subject : what is asked about, in words.
@@ -34,6 +36,8 @@ class Gate:
     ------
     RarityError : numbers out of range, another on_no, no subject.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class Gate:
         found = ordinary(self._ask(embeddings, progress))
         if found.shape != (len(embeddings),) or not ((found >= 0) & (found <= 1)).all():
             raise RarityError(
-                f"A judge of {self.subject!r} must answer with one probability for each of {len(embeddings)} pictures, "
+                f"A judge of {quoted(self.subject)} must answer with one probability for each of {len(embeddings)} pictures, "
                 f"got shape {tuple(found.shape)} with values {found.flatten()[:4].tolist()}."
             )
         return found
@@ -73,7 +77,7 @@ class Gate:
         """In words: there was no Yes at all, what was seen [N], and what to do."""
         low, middle, high = float(validity.min()), float(validity.mean()), float(validity.max())
         return (
-            f"The gate does not take {whose} for {self.subject!r}: P(yes) of {len(validity)} pictures is {low:.3g} to "
+            f"The gate does not take {whose} for {quoted(self.subject)}: P(yes) of {len(validity)} pictures is {low:.3g} to "
             f"{high:.3g}, {middle:.3g} on average, and {self.threshold:g} is asked for. Look at these pictures; name the "
             "subject as the prompt does, lower the threshold, or let another judge decide."
         )
@@ -112,7 +116,7 @@ class Pullback:
         if not self.refused:
             return ""
         places = ", ".join(f"{iteration} ({mean:.3g})" for iteration, mean in self.refused)
-        said = f"The gate said No to {self.gate.subject!r} at iteration {places}, below P(yes) of {self.gate.threshold:g}"
+        said = f"The gate said No to {quoted(self.gate.subject)} at iteration {places}, below P(yes) of {self.gate.threshold:g}"
         if self.gate.on_no == "go on":
             return f"{said}, and it went on: those checkpoints are not valid."
         ended = self.gate.on_no == "stop" or self.in_a_row == MOST_BACK
@@ -129,10 +133,11 @@ class Answers:
     Parameters
     ----------
     gate : a Gate.   start : [N, k] unit directions of the samples.   seed : of the ways to turn.
+    basis : [d, k], the axes that directions count along: ways are drawn in the space, which no processor turns.
     """
 
-    def __init__(self, gate: Gate, start: Tensor, seed: int):
-        self.gate, self._random = gate, generator(seed)
+    def __init__(self, gate: Gate, start: Tensor, seed: int, basis: Tensor):
+        self.gate, self._random, self._basis = gate, generator(seed), basis
         self.place, self.rank, self.validity = start, *torch.full((2, len(start)), math.nan, dtype=torch.float64)
         self._merit = torch.full((len(start),), -math.inf, dtype=torch.float64)
 
@@ -158,7 +163,7 @@ class Answers:
         """Where refused samples go on, [N, k]: at what was valid last, else turned by TURN from u, or at u where they stop."""
         turned = u
         if self.gate.on_no != "stop":
-            across = torch.randn(u.shape, generator=self._random, dtype=u.dtype)
+            across = torch.randn(len(u), len(self._basis), generator=self._random, dtype=u.dtype) @ self._basis
             across = normalize(across - (across * u).sum(dim=1, keepdim=True) * u, dim=1)
             turned = math.cos(TURN) * u + math.sin(TURN) * across
         return torch.where(self.valid[:, None], self.place, turned)

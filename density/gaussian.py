@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -14,13 +13,16 @@ from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
+from .identity import sample_keys
+from .log import get_logger
 from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
-from .statistics import FOLDS, Statistics, gather
+from .statistics import FOLDS, MAX_ROWS, Statistics, gather
 from .tensors import generator, here, ordinary, plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
+DRAWN = "drawn from the density"  # kind of what `sample` gives
 # How the covariance was learnt, for a sentence.
 LEARNT = {
     "ppca": "{k} of {d} directions hold {explained:.0%} of what varies.",
@@ -87,6 +89,11 @@ class GaussianDensity:
         """k, the number of directions with a variance of their own."""
         return len(self.variances)
 
+    @property
+    def frame_calibration(self) -> Calibration:
+        """Bits of a D2 in the Gaussian frame, for what shifts that frame (`belief`)."""
+        return self.calibration
+
     @cached_property
     def own_calibration(self) -> Calibration:
         """Bits of a D2 among the samples that were learnt from: for these, and for what is moved from them (`own_samples`)."""
@@ -111,7 +118,7 @@ class GaussianDensity:
 
         Parameters
         ----------
-        embeddings : N samples of one prompt, at once or batch by batch; exact repeats are dropped and noted.
+        embeddings : N samples of one prompt, at once or batch by batch; repeats are dropped and noted.
         progress : called with (done, total).   options : as for `from_statistics`.
 
         Raises
@@ -200,7 +207,9 @@ class GaussianDensity:
         return self.calibration.interval(torch.tensor(self.score_at(float(x)), dtype=torch.float64))
 
     def residual_limit(self, percentile: float) -> float:
-        """The Q that this percentage of held-out samples stays below."""
+        """The Q that this percentage of held-out samples stays below; above 0, at most 100."""
+        if not 0 < percentile <= 100:
+            raise RarityError(f"A residual's percentile must be above 0 and at most 100, got {percentile}.")
         return float(torch.quantile(self.residual_calibration, percentile / 100))
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
@@ -211,8 +220,14 @@ class GaussianDensity:
             self.unwhiten(z, r * math.sqrt(self.residual_variance)),
             self.space,
             (),
-            {**self.source, "kind": "drawn from the density"},
+            {**self.source, "kind": DRAWN},
+            self._drawn_keys(count, seed),
         )
+
+    def _drawn_keys(self, count: int, seed: int) -> Tensor:
+        """Who the draws of a seed are."""
+        origin = {"kind": DRAWN, "space": self.space.to_dict(), "of": self.statistics.name, "by": self.estimator, "seed": seed}
+        return sample_keys(origin, range(count))
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""
@@ -233,7 +248,7 @@ class GaussianDensity:
                 f"with 90 % confidence between 1 in {_short(low)} and 1 in {_short(high)}."
             )
             if self.calibration.extrapolated(bits):
-                lines.append(f"That is extrapolated: learn from at least {one_in:,.0f} samples to see it.")
+                lines.append(f"That is extrapolated: {_how_to_see(one_in)}.")
         return "\n".join([*lines, *self.notes])
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
@@ -323,6 +338,13 @@ class GaussianDensity:
         if x.dim() != 2 or x.shape[1] != len(self.mean):
             raise RarityError(f"Expected embeddings of shape [N, {len(self.mean)}], got {tuple(x.shape)}.")
         return here(x)
+
+
+def _how_to_see(one_in: float) -> str:
+    """What makes samples show "1 in N" themselves."""
+    if one_in > MAX_ROWS:
+        return f"{MAX_ROWS:,} samples are kept one by one, so that beyond 1 in {MAX_ROWS:,} every figure is"
+    return f"learn from at least {one_in:,.0f} samples to see it"
 
 
 def _short(n: float) -> str:

@@ -25,15 +25,12 @@ TOLERANCE = 1e-4
 
 @runtime_checkable
 class Guardrail(Protocol):
-    """What `optimize` needs of a guardrail. x is [N, d].
-
-    Where there is a closed form a guardrail has `project`, too: the nearest rows inside, for scripts that move embeddings in
-    another way.
-    """
+    """What `optimize` needs of a guardrail. x is [N, d]."""
 
     name: str
     space: EmbeddingSpace | None
-    allowed: tuple[float, float]  # the lowest and the highest reading inside; infinite where there is no limit
+    allowed: tuple[float, float]  # the lowest and the highest reading that is accepted; infinite where there is no limit
+    notes: tuple[str, ...]  # what the user should know, in sentences
 
     def reading(self, x: Tensor) -> Tensor:
         """The number it watches, [N]."""
@@ -49,6 +46,7 @@ class Watch:
     """What guardrails share: inside is where the penalty, up to float32 rounding, is zero."""
 
     space: EmbeddingSpace | None = None
+    notes: tuple[str, ...] = ()
 
     def accepts(self, x: Tensor) -> Tensor:
         return self.penalty(x) <= TOLERANCE
@@ -69,7 +67,7 @@ class AnchorGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return self.min_cosine, math.inf
+        return self.min_cosine - TOLERANCE * self.scale, math.inf
 
     def __init__(self, anchor: Tensor, min_cosine: float, *, scale: float = 0.05, space: EmbeddingSpace | None = None):
         if anchor.dim() != 1 or not torch.isfinite(anchor).all() or not anchor.norm() > 0:
@@ -95,15 +93,6 @@ class AnchorGuardrail(Watch):
     def penalty(self, x: Tensor) -> Tensor:
         return (self.min_cosine - self.reading(x)).clamp_min(0) / self.scale
 
-    def project(self, x: Tensor) -> Tensor:
-        """Turn rows outside onto the cone, in the plane of x and the anchor: |x| (c a + sqrt(1 - c^2) u)."""
-        x = here(x)
-        along = x @ self.anchor
-        across = normalize(x - along[:, None] * self.anchor, dim=1)
-        on_cone = self.min_cosine * self.anchor + (1 - self.min_cosine**2) ** 0.5 * across
-        outside = self.reading(x) < self.min_cosine
-        return torch.where(outside[:, None], x.norm(dim=1, keepdim=True) * on_cone, x)
-
 
 class ResidualGuardrail(Watch):
     """Stay near the density's subspace: Q, what it does not explain, below a percentile of held-out samples.
@@ -119,7 +108,7 @@ class ResidualGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return 0.0, self.limit
+        return 0.0, self.limit * (1 + TOLERANCE)
 
     def __init__(self, density: GaussianDensity, max_percentile: float = 99.0):
         if not 0 < max_percentile <= 100:
@@ -135,12 +124,6 @@ class ResidualGuardrail(Watch):
     def penalty(self, x: Tensor) -> Tensor:
         return (self.reading(x) / self.limit - 1).clamp_min(0)
 
-    def project(self, x: Tensor) -> Tensor:
-        """Shorten the residual to the limit, r sqrt(limit / Q); what lies inside the subspace stays."""
-        w, r = self.density.whiten(x)
-        shrink = (self.limit / r.square().sum(dim=1).clamp_min(1e-300)).sqrt().clamp_max(1)
-        return self.density.unwhiten(w, r * shrink[:, None])
-
 
 class NormGuardrail(Watch):
     """Keep the length |x| inside the range that usual samples have, but for the shortest and the longest 0.1 %.
@@ -152,25 +135,27 @@ class NormGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return self.low, self.high
+        return self.low - TOLERANCE * self._spread, self.high + TOLERANCE * self._spread
+
+    @property
+    def _spread(self) -> float:
+        return max(self.high - self.low, 1e-6 * self.high)
 
     def __init__(self, density: GaussianDensity):
         self.low, self.high = density.norm_range
-        self.space = density.space
+        self.density, self.space = density, density.space
 
     def reading(self, x: Tensor) -> Tensor:
         return here(x).norm(dim=1)
 
     def penalty(self, x: Tensor) -> Tensor:
-        spread = max(self.high - self.low, 1e-6 * self.high)
         norm = self.reading(x)
-        return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / spread
+        return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / self._spread
 
-    def project(self, x: Tensor) -> Tensor:
-        """Stretch or shorten rows to the nearer end of the range."""
-        x = here(x)
-        norm = x.norm(dim=1, keepdim=True)
-        return x * (norm.clamp(self.low, self.high) / norm.clamp_min(1e-300))
+
+def watches(rail: Guardrail, kind: type, density: GaussianDensity) -> bool:
+    """Whether a guardrail is the residual's or the norm's (`kind`) of this very density, and not of another of its space."""
+    return isinstance(rail, kind) and rail.density is density
 
 
 def unit_rows(x: Tensor, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A key for every row of numbers, from its bytes alone: who is a repeat, in which fold, and kept or not."""
+"""What 64-bit keys of rows decide: who is a repeat, in which fold, kept or not, first in an order; and keys of bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HASH_BYTES = 1 << 18  # hashed at a time: what stays in the processor's cache
 
 
 def row_keys(rows: Tensor) -> Tensor:
-    """One int64 for each row of [n, d] float32, from its bytes alone; -0.0 counts as 0.0.
+    """One int64 for each row of [n, d] float32, from its bytes alone, where nothing else is known; -0.0 counts as 0.0.
 
     Two floats are one 64-bit lane v. The key is sum_i m_i (v_i ^ (v_i >> 23)) modulo 2^64 with fixed odd m_i, stirred
     once more. The shift brings exponents to the low bits: low bits of a sum do not see high ones, and those of a widened
@@ -19,7 +19,7 @@ def row_keys(rows: Tensor) -> Tensor:
     """
     n, d = rows.shape
     lanes = (d + 1) // 2
-    factors = _stir(np.arange(1, lanes + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+    factors = stir(np.arange(1, lanes + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
     block = max(1, HASH_BYTES // (8 * lanes))
     floats = np.zeros((min(n, block), 2 * lanes), dtype=np.float32)
     words, shifted = floats.view(np.uint64), np.empty((len(floats), lanes), dtype=np.uint64)
@@ -30,7 +30,7 @@ def row_keys(rows: Tensor) -> Tensor:
         np.right_shift(words[:m], np.uint64(23), out=shifted[:m])
         np.bitwise_xor(words[:m], shifted[:m], out=shifted[:m])
         np.einsum("ij,j->i", shifted[:m], factors, out=sums[start * block : start * block + m])
-    return torch.from_numpy(_stir(sums).view(np.int64))
+    return torch.from_numpy(stir(sums).view(np.int64))
 
 
 def fold_of(keys: Tensor) -> Tensor:
@@ -38,7 +38,13 @@ def fold_of(keys: Tensor) -> Tensor:
     return (keys & 0xFFFFFFFF) % FOLDS
 
 
-def _stir(words: np.ndarray) -> np.ndarray:
+def shuffled(keys: Tensor, seed: int) -> Tensor:
+    """A random order of keys [n], as indices; the order of any two of them does not depend on the others."""
+    mixed = stir(keys.numpy().view(np.uint64) ^ stir(np.array([seed % 2**64], dtype=np.uint64)))
+    return torch.from_numpy(mixed.argsort(kind="stable"))
+
+
+def stir(words: np.ndarray) -> np.ndarray:
     """A bijection of 64-bit words after which every bit depends on every other (Steele, Lea & Flood 2014)."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -21,21 +21,24 @@ def merge_densities(
 ) -> GaussianDensity:
     """The density of all samples together: their statistics are merged, and the same estimator learns again from them.
 
-    It is the density that the samples would have given at once, whatever the order.
+    It is the density that the samples would have given at once, whatever the order. Where the densities are of several
+    estimators, as "auto" may choose for each by itself, "auto" chooses anew from all samples. Mixtures of one number of
+    modes merge to one of that number.
 
     Parameters
     ----------
-    densities : one or more of one space and one estimator, learnt from different draws.
+    densities : one or more of one space, learnt from different draws.
     components, seed : as for the fit: 0 chooses the components anew, from all samples.
     progress : called with (done, total).
 
     Returns
     -------
-    A density of the same kind; its source holds what all sources have alike.
+    A density; its source holds what all sources have alike.
 
     Raises
     ------
-    RarityError : no density, different spaces or estimators, samples that two of them share.
+    RarityError : no density, different spaces, samples that two of them share; distances to neighbours beside densities
+        of another estimator.
     """
     densities = list(densities)
     if not densities:
@@ -43,17 +46,20 @@ def merge_densities(
     first = densities[0]
     for other in densities[1:]:
         first.space.require_same(other.space, "densities to merge")
-        if other.estimator != first.estimator:
-            raise RarityError(
-                f"Densities to merge must be of one estimator, got {first.estimator} and {other.estimator}. "
-                "Learn all of them with the same one."
-            )
+    estimators = {density.estimator for density in densities}
+    if "neighbours" in estimators and len(estimators) > 1:
+        raise RarityError(
+            f"Densities to merge are of the estimators {', '.join(sorted(estimators))}. Distances to neighbours cannot be "
+            "compared with the others: learn all of them with one estimator."
+        )
+    modes = {len(density.modes.weights) if density.estimator == "mixture" else 0 for density in densities}
     return learn_density(
         reduce(Statistics.merge, (density.statistics for density in densities)),
         first.space,
-        first.estimator,
+        first.estimator if len(estimators) == 1 else "auto",
         source=common([density.source for density in densities]),
         components=components,
+        modes=modes.pop() if len(modes) == 1 else 0,
         seed=seed,
         progress=progress,
     )

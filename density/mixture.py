@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -12,7 +11,8 @@ from torch import Tensor
 from .embeddings import Embeddings
 from .errors import RarityError
 from .fitting import CrossFit, log_volume, split
-from .gaussian import GaussianDensity
+from .gaussian import DRAWN, GaussianDensity
+from .log import get_logger
 from .mixture_fitting import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
 from .progress import steps
@@ -20,7 +20,7 @@ from .spaces import EmbeddingSpace
 from .statistics import Statistics
 from .tensors import generator, ordinary, plain
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class MixtureDensity(GaussianDensity):
@@ -96,7 +96,7 @@ class MixtureDensity(GaussianDensity):
         m = self.modes.means.shape[1]
         w = torch.cat([self.modes.draw(w[:, :m], g), w[:, m:]], dim=1)
         vectors = self.unwhiten(w, r * math.sqrt(self.residual_variance))
-        return Embeddings(vectors, self.space, (), {**self.source, "kind": "drawn from the density"})
+        return Embeddings(vectors, self.space, (), {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed))
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""

@@ -39,7 +39,7 @@ class Moments:
             self.mean = torch.zeros(width, dtype=torch.float64)
             self._scatter = torch.zeros(width, width, dtype=torch.float64)
         self._step = max(64, -(-width // BLOCKS))
-        self._mirrored = True  # else what is below the diagonal blocks is out of date
+        self._mirrored = True  # else what is below the diagonal is out of date
 
     @property
     def scatter(self) -> Tensor:
@@ -47,6 +47,8 @@ class Moments:
             with plain():
                 for i in range(0, len(self.mean), self._step):
                     self._scatter[i + self._step :, i : i + self._step] = self._above(i)[:, self._step :].T
+                    block = self._above(i)[:, : self._step]  # some processors sum y_i y_j and y_j y_i in two orders
+                    block.copy_(block.triu() + block.triu(1).T)
             self._mirrored = True
         return self._scatter
 
@@ -84,6 +86,7 @@ class Moments:
             offsets = torch.stack([part.mean - both.mean for part in parts])
             counts = torch.tensor([[part.count] for part in parts], dtype=torch.float64)
             both._scatter.addmm_((counts * offsets).T, offsets)
+            both._mirrored = False
         return both
 
     def covariance(self) -> Tensor:
@@ -112,16 +115,6 @@ class Moments:
         self._scatter.addmm_(corrections, torch.stack([rest, delta]))
         self.mean = self.mean + delta * (b / total)
         self.count = total
-
-    def absorb(self, count: float, mean: Tensor, scatter: Tensor) -> None:
-        """Take in moments [d], [d, d] of rows that need not be whole ones: `count` is the sum of their weights."""
-        if count == 0:
-            return
-        with plain():
-            total, delta = self.count + count, mean - self.mean
-            self._scatter.add_(scatter).addr_(delta, delta, alpha=self.count * count / total)
-            self.mean = self.mean + delta * (count / total)
-            self.count = total
 
     def times(self, vector: Tensor) -> Tensor:
         """S v of a vector [d], [d]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,9 +12,9 @@ from torch import Tensor
 from .calibration import Calibration
 from .embeddings import Embeddings
 from .errors import RarityError
-from .gaussian import GaussianDensity
+from .gaussian import DRAWN, GaussianDensity
 from .neighbours import nearest
-from .progress import steps
+from .progress import in_parts, steps
 from .spaces import EmbeddingSpace
 from .statistics import FOLDS, Statistics
 from .tensors import generator, plain
@@ -77,6 +78,12 @@ class NeighbourDensity(GaussianDensity):
             calibration = Calibration.fit(_left_out(base.statistics.rows, tick), seed)
         return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})
 
+    @cached_property
+    def frame_calibration(self) -> Calibration:
+        """Bits of a D2 in the one Gaussian around all samples, among these: the score itself is a distance."""
+        with plain():
+            return Calibration.fit(in_parts(super().score, self.statistics.rows))
+
     def score(self, x: Tensor) -> Tensor:
         """Distance to the k-th nearest row kept, [N] float64, differentiable: how far from everything seen.
 
@@ -105,7 +112,8 @@ class NeighbourDensity(GaussianDensity):
         radii = nearest(start, rows, self.neighbours + 1)[0].square()  # the first is the row itself, at 0
         noise = torch.randn(count, width, generator=g, dtype=torch.float64)
         move = ((radii[:, -1] - radii[:, -2]) / width).sqrt()[:, None] * noise
-        return Embeddings(start.double() + move, self.space, (), {**self.source, "kind": "drawn from the density"})
+        source, keys = {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed)
+        return Embeddings(start.double() + move, self.space, (), source, keys)
 
     def describe(self, one_in: float | None = None) -> str:
         """The density in plain words, and what "1 in N" means in it."""

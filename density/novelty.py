@@ -1,4 +1,4 @@
-"""How new a picture is to someone: surprise under what the model makes, and under what they have seen."""
+"""How new a picture is to someone: rare for the model, and unlike what they have seen."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .belief import Belief
 from .calibration import one_in_from_bits
 from .embeddings import Embeddings
-from .exposure import Belief, ExposureMemory
+from .exposure import ExposureMemory
 from .gaussian import GaussianDensity
 from .information import information_gain
 from .own_samples import calibration_for
@@ -20,7 +21,7 @@ from .progress import in_parts, waiting
 from .separation import Unseen
 from .tables import text_table
 
-HEADS = ("picture", "novelty", "90 %", "1 in N", "global", "local", "gain", "nearest seen", "survival", "conformity")
+HEADS = ("picture", "novelty", "90 %", "1 in N", "global", "clear", "gain", "nearest seen", "conformity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +30,17 @@ class Novelty:
 
     Attributes
     ----------
-    novelty : the headline, the smaller of `global_bits` and `local_bits`: an odd picture seen before is not new.
+    novelty : the headline, `global_bits` times `clearness`: an odd picture seen before is not new. A bound: of fresh
+        ordinary pictures at most one in N is called 1 in N, and nearly as many where few were seen (`separation`).
     bits_low, bits_high : its 90 % interval: how far calibrations on other samples might put it.
     bits : surprise under the density alone, calibrated: 10 bits is 1 in 1,024. Its own samples, and what was moved from
         them, are read beside each other (`own_samples`).
-    global_bits : the same about the viewer's belief; `bits` for an empty memory.
-    local_bits : -log2 `survival`; infinite for an empty memory.
-    surprisal : -log2 of the predictive density (`predictive_surprisal`): only differences mean something.
-    bayesian_surprise, information_gain : see the functions of these names.
+    global_bits : the same about what the viewer expects (`belief`); `bits` where they have seen nothing, or what is usual.
+    clearness : 0 to 1, how clear a picture stands of everything remembered (`separation`): 0 for a repeat, 1 from where
+        chance brings unrelated pictures.
+    information_gain : see the function of this name.
     nearest : index of the nearest remembered item, -1 for an empty memory.
     distance : Euclidean, to that item, in units of the embedding; infinite for an empty memory.
-    survival : the share of unseen pictures that stand at least this clear of everything remembered (`separation`); near
-        1 for a copy, 0 for an empty memory.
     conformity : cosine to the density's mean; 1 is as ordinary as a direction can be.
     labels : of the pictures, N texts or none.   nearest_labels : of the nearest remembered items, N texts, "" for none.
     """
@@ -50,13 +50,10 @@ class Novelty:
     bits_high: Tensor
     bits: Tensor
     global_bits: Tensor
-    local_bits: Tensor
-    surprisal: Tensor
-    bayesian_surprise: Tensor
+    clearness: Tensor
     information_gain: Tensor
     nearest: Tensor
     distance: Tensor
-    survival: Tensor
     conformity: Tensor
     labels: tuple[str, ...] = ()
     nearest_labels: tuple[str, ...] = ()
@@ -89,15 +86,18 @@ def score_novelty(
 ) -> Novelty:
     """Read every picture under the density and the memory; each by itself, so that their order does not matter.
 
-    Global: the calibrated bits of the density's score, a Gaussian's D2, about the viewer's belief. Local: -log2 S(t), t
+        novelty = global bits x clearness
+
+    Global: how rare the picture is for the model, about what the viewer expects (`Belief`). Clearness: min(1, t / T), t
     the separation from what was seen, d min(1, d / b)^64 of the distances d to the nearest seen and b to the nearest
-    unseen picture, and S the share of unseen pictures with at least as much. A Gaussian cannot tell a copy of an odd
-    picture from another odd picture; distances can.
+    unseen picture, and T what chance brings unrelated pictures to (`Unseen`). A Gaussian cannot tell a copy of an odd
+    picture from another odd picture; distances can. A product, for distance to what was seen must not make a picture
+    newer than it is rare, and a picture that is far from it as most are must keep its rarity.
 
     Parameters
     ----------
     items : N pictures.   memory : what the viewer has seen; may be empty.
-    baseline : unseen pictures to learn S from; without it, the samples that the density was learnt from (see `Unseen`).
+    baseline : unseen pictures to learn b and T from; without it, the samples that the density was learnt from.
         Thousands of them tell copies better than hundreds.
     seed : of the choice among more of them.
     progress : of `information_gain`, which takes the longest where the memory is large; before it, called with (0, 1).
@@ -110,86 +110,36 @@ def score_novelty(
     if baseline is not None:
         density.space.require_same(baseline.space, "baseline")
     tick = waiting(progress)
-    x, belief, calibration = items.vectors.double(), memory.belief(density), calibration_for(density, items, tick)
-    score = in_parts(density.score, x, tick)
-    about = in_parts(lambda part: _about(belief, density, part), x, tick) if memory.n_eff else score
-    global_bits = calibration.bits(about)
-    low, high = calibration.interval(about)
-    local_bits = distance = torch.full((len(items),), math.inf, dtype=torch.float64)
+    calibration = calibration_for(density, items, tick)
+    score = in_parts(density.score, items.vectors, tick)
+    bits = calibration.bits(score)
+    global_bits = Belief(density, memory, tick).bits(bits, items.vectors)
+    clearness, distance = torch.ones_like(bits), torch.full_like(bits, math.inf)
     index = torch.full((len(items),), -1)
     if len(memory):
-        unseen = Unseen(density, memory, baseline=baseline, seed=seed, tick=tick)
-        separation, distance, index = unseen.measure(items)
-        local_bits = unseen.calibration.bits(separation)
-        low, high = map(torch.minimum, (low, high), unseen.calibration.interval(separation))
-    surprisal, surprise = predictive_surprisal(items, density, memory), bayesian_surprise(items, density, memory)
-    tick()
+        clearness, distance, index = Unseen(density, memory, baseline=baseline, seed=seed, tick=tick).measure(items)
+    # What the belief changes, it changes in the whole interval.
+    low, high = ((edge + (global_bits - bits)).clamp_min(0) * clearness for edge in calibration.interval(score))
     return Novelty(
-        novelty=torch.minimum(global_bits, local_bits),
+        novelty=global_bits * clearness,
         bits_low=low,
         bits_high=high,
-        bits=calibration.bits(score),
+        bits=bits,
         global_bits=global_bits,
-        local_bits=local_bits,
-        surprisal=surprisal,
-        bayesian_surprise=surprise,
+        clearness=clearness,
         information_gain=information_gain(items, density, memory, progress=progress),
         nearest=index,
         distance=distance,
-        survival=torch.exp2(-local_bits),
         conformity=conformity(items, density),
         labels=items.labels,
         nearest_labels=tuple(memory.labels[i] if i >= 0 else "" for i in index.tolist()),
     )
 
 
-def predictive_surprisal(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
-    """-log2 of the Student-t density of the next picture, [N] bits.
-
-        x ~ t_nu(m_n, Sigma (kappa + 1) / kappa),    nu = samples of the density beyond the width, at least 1
-        -ln p = (nu + d)/2 ln(1 + D2 / nu') + const,    nu' = nu (kappa + 1) / kappa
-
-    It grows like a logarithm, so what is very far cannot outweigh everything else. Murphy (2007), section 9.
-    """
-    density.space.require_same(items.space, "pictures to score")
-    belief = memory.belief(density)
-    d, stretch = len(density.mean), (belief.kappa + 1) / belief.kappa
-    nu = max(density.count - d, 1)
-    d2 = _mahalanobis(belief, density, items.vectors.double())
-    volume = float(density.variances.log().sum()) + (d - density.components) * math.log(density.residual_variance)
-    constant = math.lgamma(nu / 2) - math.lgamma((nu + d) / 2) + 0.5 * (d * math.log(nu * math.pi * stretch) + volume)
-    return (constant + 0.5 * (nu + d) * torch.log1p(d2 / (nu * stretch))) / math.log(2)
-
-
-def bayesian_surprise(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
-    """How far a picture moves the viewer's belief: KL(belief after it | belief before it), [N] bits.
-
-        KL = 1/2 [d (kappa/(kappa + 1) - 1 + ln((kappa + 1)/kappa)) + kappa/(kappa + 1)^2 D2]    nats
-
-    It fades as 1 / kappa with exposure. Itti & Baldi (2009).
-    """
-    density.space.require_same(items.space, "pictures to score")
-    belief = memory.belief(density)
-    kappa, d = belief.kappa, len(density.mean)
-    d2 = _mahalanobis(belief, density, items.vectors.double())
-    spread = d * (math.log1p(1 / kappa) - 1 / (kappa + 1))
-    return 0.5 * (spread + kappa / (kappa + 1) ** 2 * d2) / math.log(2)
-
-
 def conformity(items: Embeddings, density: GaussianDensity) -> Tensor:
     """Cosine of every picture to the density's mean, [N]."""
     density.space.require_same(items.space, "pictures to score")
     return normalize(items.vectors.double(), dim=1) @ normalize(density.mean, dim=0)
-
-
-def _about(belief: Belief, density: GaussianDensity, x: Tensor) -> Tensor:
-    """The density's score about the belief's mean instead of its own, [N]."""
-    return density.score(x - (belief.mean - density.mean))
-
-
-def _mahalanobis(belief: Belief, density: GaussianDensity, x: Tensor) -> Tensor:
-    """D2 = (x - m)' Sigma^-1 (x - m) about the belief's mean, [N]; also where the density's own score is another."""
-    return GaussianDensity.score(density, x - (belief.mean - density.mean))
 
 
 def _line(i: int, row: dict) -> tuple[str, ...]:
@@ -201,9 +151,8 @@ def _line(i: int, row: dict) -> tuple[str, ...]:
         f"{row['bits_low']:.1f}-{row['bits_high']:.1f}",
         f"{one_in:,.0f}" if one_in < 1e9 else "over 1e9",
         f"{row['global_bits']:.2f}",
-        f"{row['local_bits']:.2f}" if seen else "-",
+        f"{row['clearness']:.0%}" if seen else "-",
         f"{row['information_gain']:.2f}",
         (row["nearest_label"] or str(row["nearest"])) if seen else "-",
-        f"{row['survival']:.1%}" if seen else "-",
         f"{row['conformity']:.3f}",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import math
 from collections.abc import Callable
 
@@ -13,18 +11,19 @@ from torch.nn.functional import normalize
 
 from .calibration import bits_from_one_in
 from .directions import Direction, Wishes
-from .embeddings import BEGAN, Embeddings
+from .embeddings import Embeddings
 from .errors import RarityError
 from .gates import Answers, Gate
 from .gaussian import GaussianDensity
-from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail
-from .own_samples import MOVED, are_own, calibration_for, doubts, name_of
-from .readings import read_all, trajectory_of
+from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail, watches
+from .log import get_logger
+from .own_samples import are_own, calibration_for, doubts
+from .readings import read_all, trajectory_of, what_they_say
 from .shells import shell as shell_of
 from .tensors import ordinary
 from .trajectory import Trajectory
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How strongly a sample inside every guardrail is drawn back to its start, against the full step of one outside: results
 # stay near their own starts, and so as varied as these.
@@ -80,7 +79,8 @@ def optimize(
 
     Returns
     -------
-    Trajectory, whose first checkpoint is the starts and whose last is the result.
+    Trajectory, whose first checkpoint is the starts and whose last is the result. At every checkpoint rows carry the keys of
+    the rows they began in.
 
     Raises
     ------
@@ -120,27 +120,25 @@ def check_spaces(
 
 
 def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
-    """The chain, with the norm and the residual watched in any case."""
+    """The chain, with the norm and the residual of this density watched in any case."""
     chain = tuple(guardrails)
     for default in (NormGuardrail(density), ResidualGuardrail(density)):
-        if not any(isinstance(rail, type(default)) for rail in chain):
+        if not any(watches(rail, type(default), density) for rail in chain):
             chain += (default,)
     return chain
 
 
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
-    tightest = min(rail.limit for rail in chain if isinstance(rail, ResidualGuardrail))
+    tightest = min(rail.limit for rail in chain if watches(rail, ResidualGuardrail, density))
     calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
     own = are_own(density, starts)
-    if own.all():  # said of the start, too, so that checkpoints of one sample can be joined
-        starts = dataclasses.replace(starts, source={**starts.source, BEGAN: name_of(density)})
-    source = {**starts.source, "kind": MOVED, "bits": bits}
+    source = {**starts.source, "kind": "rare", "bits": bits}
     shell = shell_of(density, ordinary(starts.vectors), tightest, calibration.score_at(bits), seed)
     wishes = Wishes(density, directions) if directions else None
     wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
 
-    # The residual holds by construction: it costs no gradient.
-    moving = tuple(rail for rail in chain if not isinstance(rail, ResidualGuardrail))
+    # The residual of this density holds by construction: it costs no gradient.
+    moving = tuple(rail for rail in chain if not watches(rail, ResidualGuardrail, density))
     start = shell.start
     u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
     velocity = torch.zeros_like(u)
@@ -157,9 +155,9 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
         return gate and gate.validity_of(rows, progress and (lambda *_: progress(step, steps)))
 
     def placed(u: Tensor) -> Embeddings:
-        return Embeddings(shell.place(u), starts.space, starts.labels, source)
+        return Embeddings(shell.place(u), starts.space, starts.labels, source, starts.keys)
 
-    answers = Answers(gate, start, seed) if gate and gate.on_no != "go on" else None
+    answers = Answers(gate, start, seed, density.basis) if gate and gate.on_no != "go on" else None
     every = gate.every if gate else keep_every
     keep(0, starts, ask(0, starts))
     for step in range(steps + 1):
@@ -205,7 +203,7 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
                 # Turned samples set out anew, from where they are then.
                 start, begun = torch.where(no & ~back, again, start), torch.where(no & ~back, step + 1.0, begun)
 
-    notes = doubts(density, own)
+    notes = (*what_they_say(*chain, *directions, gate), *doubts(density, own))
     if gate:
         said = torch.stack([each["validity"] for each in readings[1:]])
         if said.max() < gate.threshold:

@@ -8,19 +8,16 @@ truly less rare (`doubts`). `benchmarks/starts.py` measures both where the truth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .calibration import Calibration
-from .embeddings import BEGAN, Embeddings
+from .embeddings import Embeddings
 from .gaussian import ESTIMATORS, GaussianDensity
-from .keys import member, row_keys
-from .trajectory import Trajectory
+from .keys import member
 
-MOVED = "rare"  # kind of what `optimize` has moved in the space
 # Samples a dimension from which on results are about as rare as asked, 8 to 11 bits for 10: begun in own samples, in new ones.
 ENOUGH_OWN, ENOUGH_NEW = 4, 16
 
@@ -65,28 +62,14 @@ def calibration_for(
     return density.learn_own_calibration(tick) if own.all() else RowCalibration(density, own, tick)
 
 
-def calibration_along(
-    density: GaussianDensity, trajectory: Trajectory, tick: Callable[[], None] | None = None
-) -> Calibration | RowCalibration:
-    """What makes the scores of a trajectory's checkpoints bits: where `optimize` moved its rows, that of what they began in.
-
-    Samples that a model made anew at every checkpoint, as those of a concept, are new ones, whatever the first were.
-    """
-    moved = trajectory.final.source.get("kind") == MOVED
-    return calibration_for(density, trajectory.start, tick) if moved else density.calibration
-
-
 def are_own(density: GaussianDensity, embeddings: Embeddings) -> Tensor:
-    """Which rows the density has learnt from, or were moved from such rows by `optimize`, [N] bool.
+    """Which rows the density has learnt from, or were moved from such rows by `optimize`: their keys say it, [N] bool.
 
-    That a row was moved is known of sets only: of results joined with others that did not begin there it is forgotten, and they
-    count as new. For a density of nearest neighbours all do: a sample's own distance to itself says nothing.
+    To a density of nearest neighbours all are new: a sample's own distance to itself says nothing.
     """
     if density.estimator == "neighbours":
         return torch.zeros(len(embeddings), dtype=torch.bool)
-    if _has_learnt_from(density, embeddings.source.get(BEGAN)):
-        return torch.ones(len(embeddings), dtype=torch.bool)
-    return member(row_keys(embeddings.vectors), density.statistics.keys)
+    return member(embeddings.keys, density.statistics.keys)
 
 
 def doubts(density: GaussianDensity, own: Tensor) -> tuple[str, ...]:
@@ -101,16 +84,3 @@ def doubts(density: GaussianDensity, own: Tensor) -> tuple[str, ...]:
         instead = f"begin in these, or take {ENOUGH_NEW * d:,} samples"
         said += (f"{few}: what begins in others may truly be rarer than dialled; {instead}.",)
     return said
-
-
-def name_of(density: GaussianDensity) -> str:
-    """A name for the samples a density has learnt from: the first of their keys, which every larger set of them holds, too."""
-    return f"{int(density.statistics.keys[0]) & (1 << 64) - 1:016x}"
-
-
-def _has_learnt_from(density: GaussianDensity, name) -> bool:
-    """Whether the samples of this name are among those of the density; a name from a file may be anything."""
-    if not (isinstance(name, str) and re.fullmatch("[0-9a-f]{16}", name)):
-        return False
-    key = int(name, 16)
-    return bool(member(torch.tensor([key - (key >> 63 << 64)]), density.statistics.keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .errors import RarityError
@@ -14,19 +15,24 @@ def as_pictures(images: Tensor, what: str = "Pictures") -> Tensor:
 
     Parameters
     ----------
-    images : [N, H, W, 3].   what : names them in an error.
+    images : [N, H, W, 3] of any precision.   what : names them in an error.
+
+    Returns
+    -------
+    [N, H, W, 3] float32, 0 to 1; the very tensor that came in where it is that already. Processors cannot resize in half
+    precision, which a ComfyUI may be told to keep its pictures in.
 
     Raises
     ------
-    RarityError : another shape, nothing to see, or values as in `in_range`.
+    RarityError : another shape, nothing to see, or values that are not finite or further outside than resizing takes them.
     """
     if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
         got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise RarityError(f"{what} must be a tensor of shape [N, H, W, 3] (RGB, values 0 to 1), got {got}. {_advice(images)}")
-    return in_range(images, what)
+    return _in_range(images.to(torch.float32), what)
 
 
-def in_range(images: Tensor, what: str = "Pictures") -> Tensor:
+def _in_range(images: Tensor, what: str) -> Tensor:
     """The same values, cut at 0 and 1.
 
     Raises
@@ -47,8 +53,11 @@ def _cure(low: float, high: float) -> str:
 
 def _advice(images) -> str:
     if isinstance(images, Tensor) and images.dim() == 4 and 0 not in images.shape:
-        if images.shape[-1] == 4:
+        channels = images.shape[-1]
+        if channels == 4:
             return "The fourth is an alpha channel: drop it, with Split Image with Alpha."
-        if images.shape[-1] == 1:
-            return "One channel is greyscale: repeat it three times, with Convert Mask to Image."
+        if channels > 4:
+            return "Split Image with Alpha takes the first three of its channels, where those are the colours."
+        what = "One channel is greyscale" if channels == 1 else "Two channels are greyscale and alpha"
+        return f"{what}: make it RGB, with Convert Image to Mask (channel red) and then Convert Mask to Image."
     return "A picture needs a height, a width, and its colours last."

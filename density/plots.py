@@ -13,7 +13,7 @@ from .drawing import ACCENT, DOTS, FAINT, INK, SOFT, clip, new_figure, render, w
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
-from .own_samples import calibration_along, calibration_for
+from .own_samples import calibration_for
 from .progress import in_parts, waiting
 from .trajectory import Trajectory
 
@@ -82,7 +82,7 @@ def _rarities(density: GaussianDensity, baseline, trajectory, tick=None) -> tupl
         usual = calibration_for(density, baseline, tick).bits(in_parts(density.score, baseline.vectors, tick))
     if trajectory is None:
         return usual, []
-    calibration = calibration_along(density, trajectory, tick)
+    calibration = calibration_for(density, trajectory.final, tick)
     return usual, [calibration.bits(in_parts(density.score, step.vectors, tick)) for step in trajectory.embeddings]
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Container
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from .calibration import Calibration
-from .directions import Wishes
+from .directions import Direction, Wishes
 from .embeddings import Embeddings
 from .gates import Gate
 from .gaussian import GaussianDensity
-from .guardrails import AnchorGuardrail, Guardrail
+from .guardrails import AnchorGuardrail, Guardrail, ResidualGuardrail, watches
 from .own_samples import RowCalibration
 from .trajectory import Trajectory, stack
 
@@ -37,21 +38,34 @@ def read_all(
         "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
         "inside": torch.stack([rail.accepts(x) for rail in chain]).all(dim=0).double(),
     }
-    for rail in chain:
-        readings[_name(rail, readings)] = rail.reading(x)
+    for rail, name in zip(chain, names_of(density, chain), strict=True):
+        readings[name] = rail.reading(x)
     for direction, reading in zip(wishes.directions, wishes.read(x), strict=True) if wishes else ():
         readings[_free(direction.name, readings)] = reading
     return readings
 
 
-def allowed_by(chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
+def names_of(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> list[str]:
+    """What the reading of every guardrail is called; several of the norm, or of this density's residual, watch one number."""
+    names: list[str] = []
+    for rail in chain:
+        shared = rail.name == "norm" or watches(rail, ResidualGuardrail, density)
+        names.append(rail.name if shared else _free(rail.name, {"residual", *names}))
+    return names
+
+
+def allowed_by(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
     """What every guardrail allows, by the name of its reading."""
     allowed = {}
-    for rail in chain:
-        name = _name(rail, allowed)
+    for rail, name in zip(chain, names_of(density, chain), strict=True):
         low, high = allowed.get(name, (-math.inf, math.inf))
         allowed[name] = max(low, rail.allowed[0]), min(high, rail.allowed[1])
     return allowed
+
+
+def what_they_say(*parts: Guardrail | Direction | Gate | None) -> tuple[str, ...]:
+    """What guardrails, directions and a gate have to tell the user, each sentence once."""
+    return tuple(dict.fromkeys(note for part in parts if part is not None for note in part.notes))
 
 
 def trajectory_of(
@@ -72,7 +86,7 @@ def trajectory_of(
     readings : S times what `read_all` gives, name -> [N], with "validity" where there is a gate.
     notes : what the user should know, in sentences.
     """
-    read, allowed = stack(readings), allowed_by(chain)
+    read, allowed = stack(readings), allowed_by(density, chain)
     accepted = read["inside"][-1] > 0
     if gate:
         accepted &= read["validity"][-1] >= gate.threshold
@@ -81,12 +95,7 @@ def trajectory_of(
     return Trajectory(tuple(steps), tuple(embeddings), read, bits, accepted, extrapolated, allowed=allowed, notes=notes)
 
 
-def _name(rail: Guardrail, taken: dict) -> str:
-    """What a guardrail's reading is called; several of residual or norm watch one and the same number."""
-    return rail.name if rail.name in ("residual", "norm") else _free(rail.name, taken)
-
-
-def _free(name: str, taken: dict) -> str:
+def _free(name: str, taken: Container[str]) -> str:
     """The name, or the first of "name 2", "name 3" ... that is not taken."""
     names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
     return next(free for free in names if free not in taken)

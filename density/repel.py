@@ -10,7 +10,7 @@ from torch import Tensor
 from .embeddings import Embeddings
 from .errors import RarityError
 from .gaussian import GaussianDensity
-from .guardrails import Watch, check_quantile
+from .guardrails import TOLERANCE, Watch, check_quantile
 from .tensors import generator, here, ordinary
 
 # Added to a density's score under the root: keeps the slope finite at its very centre, and changes nothing elsewhere.
@@ -48,7 +48,7 @@ class RepelGuardrail(Watch):
 
     @property
     def allowed(self) -> tuple[float, float]:
-        return self.limit, math.inf
+        return self.limit - TOLERANCE * self.scale, math.inf
 
     def __init__(self, target: GaussianDensity | Embeddings, limit: float, *, scale: float):
         if not 0 < limit < float("inf") or not 0 < scale < float("inf"):

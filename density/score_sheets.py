@@ -36,7 +36,7 @@ def novelty_sheet(
     """
     heading = "How new each picture is"
     if images is None:
-        behind = {"behind": novelty.global_bits, "behind_name": "what it would be if nothing had been seen"}
+        behind = {"behind": novelty.bits, "behind_name": "what it would be if nothing had been seen"}
         return bar_chart(novelty.novelty, heading, "novelty in bits", **behind)
     _same_number(images, len(novelty.novelty))
     captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in enumerate(novelty.novelty.clamp_min(0).abs().tolist())]

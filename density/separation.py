@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .calibration import MIN_SCORES, Calibration
+from .calibration import MIN_SCORES
 from .embeddings import Embeddings
 from .errors import RarityError
 from .exposure import ExposureMemory
@@ -20,7 +20,9 @@ from .tensors import generator
 # lie nearer to a seen one than to all others: at 64 one a hundredth nearer loses half.
 SHARPNESS = 64
 OTHERS = 20_000  # unseen pictures that say how near one usually finds another
-UNSEEN = 2000  # of them, those whose own separation is measured
+SOME = 2000  # of them, those whose own neighbours are looked at
+CANDIDATES = 10  # nearest others of each of them
+CHANCE = 10_000  # pairs of unrelated pictures, one of which is taken for a picture and its copy
 
 
 def separation(distance: Tensor, elsewhere: Tensor) -> Tensor:
@@ -54,19 +56,20 @@ def elsewhere(x: Tensor, others: Tensor, tick: Callable[[], None] | None = None)
 
 
 class Unseen:
-    """Pictures that were not seen, to compare with: what separation from a memory they have.
+    """Pictures that were not seen, to compare with: how near do two pictures come that have nothing to do with each other?
+
+    Two such pictures stand less clear of each other than `chance` in one pair of CHANCE only. So of fresh pictures and a
+    memory of n, at most n / CHANCE are less clear of it than chance, and have less than all of their novelty.
 
     Parameters
     ----------
-    memory : at least one remembered picture.
-    baseline : pictures of the same kind; without it, the samples that the density was learnt from. Those in the memory
-        are left out; where fewer than 50 remain, all serve, and each is compared with what it is not itself.
-    seed : of the choice among more than OTHERS, and of the calibration.
-    tick : called after each part, now and while measuring, and may raise.
+    density : its samples serve where there is no baseline.   memory : what was seen.
+    baseline : unseen pictures, 50 or more; those that the memory holds are left out.
+    seed : of the choice among more than are needed.   tick : called several times a second, and may raise.
 
     Attributes
     ----------
-    others : [m, d], at most OTHERS.   calibration : of the separation that UNSEEN of them have from the memory.
+    others : [m, d], the unseen pictures.   chance : a separation, in units of the embedding.
 
     Raises
     ------
@@ -95,11 +98,27 @@ class Unseen:
         unseen = without(rows, memory.vectors)
         self._tick = tick
         self._memory, self.others = memory.vectors, (unseen if len(unseen) >= MIN_SCORES else rows)[:OTHERS]
-        some = self.others[:UNSEEN]
-        usual = separation(elsewhere(some, self._memory, tick), elsewhere(some, self.others, tick))
-        self.calibration = Calibration.fit(usual, seed)
+        self.chance = self._nearest_by_chance()
 
     def measure(self, items: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
-        """Separation, distance to the nearest remembered picture and its index, [N] each."""
+        """How clear of the memory each picture stands, 0 a repeat, 1 as chance brings it; distance to the nearest
+        remembered picture and its index. [N] each."""
         distance, index = (found[:, 0] for found in nearest(items.vectors, self._memory, tick=self._tick))
-        return separation(distance, elsewhere(items.vectors, self.others, self._tick)), distance, index
+        apart = separation(distance, elsewhere(items.vectors, self.others, self._tick))
+        return (apart / self.chance).clamp_max(1.0), distance, index
+
+    def _nearest_by_chance(self) -> float:
+        """The separation that one in CHANCE pairs of the unseen pictures does not reach.
+
+        Of a picture's pairs, only those with its nearest others are candidates. The nearest has the second as its b, all
+        others have the nearest.
+        """
+        some = self.others[:SOME]
+        d = nearest(some, self.others, min(CANDIDATES + 1, len(self.others)), self._tick)[0][:, 1:]  # the first is itself
+        b = torch.cat([d[:, 1:2], d[:, :1].expand(-1, d.shape[1] - 1)], dim=1)
+        pairs = separation(d, b).flatten().sort().values
+        pairs = pairs[pairs > 0]
+        if len(pairs) == 0:
+            raise RarityError("The unseen pictures are all the same. Draw a baseline with more than one seed.")
+        rank = round(len(some) * (len(self.others) - 1) / CHANCE)
+        return float(pairs[min(max(rank, 1), len(pairs)) - 1])

@@ -44,7 +44,7 @@ class GaussianShell:
         self.r = _scaled(r, density.score(x)[:, None], target, density, limit)
         # The residual counts towards the rarity, so the rest of D2 is the radius.
         self.radius = (target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
-        self.start = _directions(w, seed)
+        self.start = _directions(w, density, seed)
 
     def place(self, u: Tensor) -> Tensor:
         """The points in directions u [N, k], [N, d] float64."""
@@ -90,7 +90,7 @@ class MixtureShell:
         self.room = target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance
         self.inner = (self.room - self.alone[mode, None]).clamp_min(0).sqrt()
         self.shellless, self.distance = centre >= self.room, v.norm(dim=1, keepdim=True)
-        self.start = _directions(v, seed)
+        self.start = _directions(v, density, seed)
 
     def place(self, u: Tensor) -> Tensor:
         """The points in directions u [N, k], [N, d] float64."""
@@ -168,6 +168,7 @@ def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDen
     return r * torch.minimum(room / score.clamp_min(1e-300), most / q.clamp_min(1e-300)).sqrt()
 
 
-def _directions(w: Tensor, seed: int) -> Tensor:
-    """Unit directions of w; a start at the very centre has none and gets a seeded one."""
-    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, normal_rows(*w.shape, seed)), dim=1)
+def _directions(w: Tensor, density: GaussianDensity, seed: int) -> Tensor:
+    """Unit directions of w; a start at the very centre has none and gets a seeded one, of the space and not of its axes."""
+    any_way = normal_rows(len(w), len(density.mean), seed) @ density.basis
+    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, any_way), dim=1)

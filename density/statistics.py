@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .embeddings import BEGAN, Embeddings, common
+from .embeddings import Embeddings, common
 from .errors import RarityError
+from .identity import digest_of
 from .keys import FOLDS, fold_of, member, row_keys
 from .moments import CHUNK
 from .shrinkage import RadialMoments
@@ -23,14 +24,15 @@ MAX_ROWS = 20_000  # rows kept one by one: with more of them, "1 in 1,000" would
 class Statistics:
     """Moments by fold of every row seen, and a uniform sample of the rows themselves.
 
-    A row is known by its key, the hash of its bytes. The key decides everything about it: whether it is a repeat, its
-    fold, and whether it is kept, for the MAX_ROWS rows with the smallest keys are (a bottom-k sketch; Cohen & Kaplan
-    2007). So nothing depends on the order the rows came in, and statistics of shards merge, in any order, to those of
-    the whole. While all rows are kept, the moments are computed from them in the order of their keys, and shards and
-    whole agree in every bit; beyond that to the rounding of float32 products.
+    A row is known by its key, which says where it came from (`Embeddings`). The key decides everything about it: whether
+    it is a repeat, its fold, and whether it is kept, for the MAX_ROWS rows with the smallest keys are (a bottom-k sketch;
+    Cohen & Kaplan 2007). So nothing depends on the order the rows came in, nor on how a processor rounds them, and
+    statistics of shards merge, in any order, to those of the whole. While all rows are kept, the moments are computed from
+    them in the order of their keys, and shards and whole agree in every bit; beyond that to the rounding of float32
+    products.
 
-    Two different rows with one key count as a repeat. Among a million rows the chance of that is less than one in a
-    million, and whoever brings it about on purpose has a row dropped.
+    Two rows with one key are a repeat, also where they differ: the sample drawn again, or a row and what it was moved to.
+    Among a million rows the chance that two strangers share a key is less than one in a million.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class Statistics:
 
     Attributes
     ----------
-    count : different rows seen.   dropped : rows that were not finite.   repeats : exact repeats of rows seen before.
+    count : different rows seen.   dropped : rows that were not finite.   repeats : rows whose key was seen before.
     keys : [count] int64, ascending.
     """
 
@@ -55,6 +57,11 @@ class Statistics:
     @property
     def count(self) -> int:
         return len(self.keys)
+
+    @property
+    def name(self) -> str:
+        """A name for the rows seen: a digest of their keys."""
+        return digest_of(self.keys)
 
     @property
     def rows(self) -> Tensor:
@@ -93,20 +100,27 @@ class Statistics:
         with plain():
             return RadialMoments.joined([part for f, part in enumerate(self.folds) if f != fold])
 
-    def update(self, batch: Tensor) -> Statistics:
-        """Take in a batch [b, d] and return self; rows that are not finite and exact repeats are dropped and counted.
+    def update(self, batch: Tensor, keys: Tensor | None = None) -> Statistics:
+        """Take in a batch [b, d] and return self; rows that are not finite and repeats are dropped and counted.
 
         Half precision is widened, double precision rounded: rows are float32.
 
+        Parameters
+        ----------
+        keys : [b] int64, who the rows are; None where nothing is known but their bytes.
+
         Raises
         ------
-        RarityError : a batch of another width.
+        RarityError : a batch of another width, other keys than one a row.
         """
         if batch.dim() != 2 or batch.shape[1] != self.width:
             raise RarityError(f"A batch must have the shape [b, {self.width}], got {tuple(batch.shape)}.")
+        if keys is not None and (keys.dtype != torch.int64 or keys.shape != batch.shape[:1]):
+            raise RarityError(f"Keys of {len(batch):,} rows must be as many int64, got {keys.dtype} {tuple(keys.shape)}.")
         with plain():
-            for rows in batch.detach().split(FOLDS * CHUNK):
-                self._take(rows.to("cpu", torch.float32))
+            for start in range(0, len(batch), FOLDS * CHUNK):
+                rows = batch.detach()[start : start + FOLDS * CHUNK].to("cpu", torch.float32)
+                self._take(rows, row_keys(rows) if keys is None else keys[start : start + len(rows)])
         return self
 
     def merge(self, other: Statistics) -> Statistics:
@@ -122,7 +136,8 @@ class Statistics:
         if shared:
             raise RarityError(
                 f"{shared:,} of {other.count:,} samples are in both sets; different draws were expected. Were both "
-                "drawn with the same seed, or is it the same file twice? Draw each shard with another seed."
+                "drawn with the same seed, or is it the same file twice? Draw each shard with another seed; those of Baseline "
+                "from Model, whose picture i has the seed plus i, at least as far apart as each has pictures."
             )
         with plain():
             both = Statistics(self.width)
@@ -158,6 +173,7 @@ class Statistics:
         with plain():
             tensors = {
                 "rows": self.rows,
+                "row_keys": self.keys[: len(self._row_keys)],
                 "later_keys": self.keys[len(self.rows) :],
                 "fold_means": _stack([part.moments.mean for part in folds], self.width),
                 "fold_scatters": _stack(triangles, upper.shape[1]),
@@ -168,7 +184,7 @@ class Statistics:
 
     @classmethod
     def from_state(cls, width: int, fields, tensors: dict[str, Tensor]) -> Statistics:
-        """The inverse of `state`, checked: a file may hold anything.
+        """The inverse of `state`, checked: a file may hold anything. Without "row_keys" the keys are those of the bytes.
 
         Raises
         ------
@@ -184,11 +200,12 @@ class Statistics:
             and rows.shape[1] == width
             and fields["count"] == len(rows) + len(later)
             and len(rows) == min(fields["count"], MAX_ROWS)
+            and ("row_keys" not in tensors or tensors["row_keys"].shape == rows.shape[:1])
             and later.dim() == 1
             and tensors["fold_fourths"].shape == (folds,)
             and all(tensors[name].shape == (folds, size) for name, size in sizes.items())
         )
-        keys = torch.cat([row_keys(rows), later]) if sound else torch.empty(0)
+        keys = torch.cat([tensors["row_keys"] if "row_keys" in tensors else row_keys(rows), later]) if sound else later
         if not sound or bool((keys[1:] <= keys[:-1]).any()):
             raise _damaged()
         with plain():
@@ -201,12 +218,12 @@ class Statistics:
                 found._folds = [_unpack(width, f, count, tensors) for f, count in enumerate(counts)]
         return found
 
-    def _take(self, rows: Tensor) -> None:
+    def _take(self, rows: Tensor, keys: Tensor) -> None:
         if not all_finite(rows):
             finite = torch.isfinite(rows).all(dim=1)
             self.dropped += int((~finite).sum())
-            rows = rows[finite]
-        keys, places = (torch.from_numpy(part) for part in np.unique(row_keys(rows).numpy(), return_index=True))
+            rows, keys = rows[finite], keys[finite]
+        keys, places = (torch.from_numpy(part) for part in np.unique(keys.numpy(), return_index=True))
         new = ~member(keys, self.keys)
         keys, places = keys[new], places[new]
         self.repeats += len(rows) - len(keys)
@@ -267,13 +284,12 @@ def gather(
             statistics, space, source = Statistics(batch.space.width), batch.space, batch.source
         space.require_same(batch.space, "embeddings to learn from")
         source = common([source, batch.source])
-        statistics.update(batch.vectors)
+        statistics.update(batch.vectors, batch.keys)
         if progress:
             progress(0, 1)
     if statistics is None:
         raise RarityError("There are no embeddings to learn a density from: give at least one batch.")
-    # What is drawn from the density began nowhere, though all that it was learnt from did.
-    return statistics, space, {key: value for key, value in source.items() if key != BEGAN}
+    return statistics, space, source
 
 
 def _settle(radial: RadialMoments, waiting: list[Tensor]) -> None:

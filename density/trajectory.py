@@ -10,8 +10,6 @@ from torch import Tensor
 from .calibration import one_in_from_bits
 from .embeddings import Embeddings
 
-ROUNDING = 1e-4  # float32 of a reading at its limit, as guardrails allow it
-
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
@@ -25,7 +23,7 @@ class Trajectory:
     target_bits : what was asked for.   half_width : the band is target_bits -/+ half_width.
     accepted : [N] bool, every guardrail accepts the result, and the gate says Yes to it.
     extrapolated : the target lies past what the density's samples resolve.
-    allowed : name of a guardrail's reading, or validity -> its lowest and highest value inside.
+    allowed : name of a guardrail's reading, or validity -> the lowest and the highest value that is accepted.
     notes : what the user should know, in sentences.
     """
 
@@ -85,8 +83,8 @@ class Trajectory:
         """How many results lie outside what each guardrail allows, of those that any result breaks."""
         broken = {}
         for name in [name for name in self.allowed if name in self.readings and name != "validity"]:
-            x = self.readings[name][-1]
-            beyond = (x - x.clamp(*self.allowed[name])).abs() > ROUNDING * x.abs()
+            x, (low, high) = self.readings[name][-1], self.allowed[name]
+            beyond = (x < low) | (x > high)
             if beyond.any():
                 broken[name] = int(beyond.sum())
         return broken

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .embeddings import BEGAN, Embeddings, common
+from .embeddings import Embeddings, common
 from .errors import RarityError
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail
+from .identity import sample_keys
 from .optimize import optimize
 from .tensors import normal_rows, plain
 from .trajectory import Trajectory
@@ -36,7 +37,8 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
 
     Returns
     -------
-    N count embeddings, pair by pair; the first and the last of each pair are its ends, exactly.
+    N count embeddings, pair by pair; the first and the last of each pair are its ends, exactly. Each carries the
+    key of the nearer end.
 
     Raises
     ------
@@ -62,7 +64,8 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
         x = torch.stack([density.unwhiten(*pair) for pair in zip(w, r, strict=True)]).float()
         x[0], x[-1] = a.vectors, b.vectors
         vectors = x.transpose(0, 1).flatten(0, 1)
-    return Embeddings(vectors, a.space, (), {**common([a.source, b.source]), "kind": "variations"})
+        keys = torch.where(t[:, :, 0] <= 0.5, a.keys, b.keys).T.flatten()
+    return Embeddings(vectors, a.space, (), {**common([a.source, b.source]), "kind": "variations"}, keys)
 
 
 def variations(
@@ -90,6 +93,9 @@ def variations(
 
     An encoded picture lies off the samples of a prior, with a long residual: that is shortened to what is usual.
 
+    A variation is a sample of its own at every `how_far`, 0 included, also one of a sample that the density has learnt from:
+    turned rows lie where nothing was learnt from, and a dial must not jump where it starts.
+
     Parameters
     ----------
     density : what is usual.   pictures : M embeddings of its space.
@@ -112,13 +118,15 @@ def variations(
             f"the opposite; got {count} and {how_far}."
         )
     with plain():
-        w, r = density.whiten(pictures.select([i % len(pictures) for i in range(count)]).vectors)
-        ways = normal_rows(count, w.shape[1] + r.shape[1], seed)
-        across_w, across_r = ways.split([w.shape[1], r.shape[1]], dim=1)
+        varied = pictures.select([i % len(pictures) for i in range(count)])
+        w, r = density.whiten(varied.vectors)
+        # Drawn in the space itself: axes of nearly equal variance are others on another processor, the space is not.
+        across_w, across_r = normal_rows(count, 2 * r.shape[1], seed).chunk(2, dim=1)
+        across_w = across_w @ density.basis
         turned = density.unwhiten(_turn(w, how_far, across_w), _turn(r, how_far, across_r, density.basis))
     source = {**pictures.source, "kind": "variations", "how_far": float(how_far)}
-    source.pop(BEGAN, None)  # turned, they are where nothing was learnt from
-    starts = Embeddings(turned, density.space, (), source)
+    keys = sample_keys({"kind": "variations", "seed": seed}, range(count), varied.keys)
+    starts = Embeddings(turned, density.space, (), source, keys)
     made = optimize(density, starts, one_in, guardrails, seed=seed, **settings)
     own = normalize(w, dim=1)
     cosines = [(own * normalize(density.whiten(step.vectors)[0], dim=1)).sum(dim=1) for step in made.embeddings]

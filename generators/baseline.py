@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from ..density.convergence import Convergence, until_enough
 from ..density.embeddings import Embeddings
-from ..density.errors import RarityError
+from ..density.errors import RarityError, quoted
 from ..density.files import load_embeddings, save_embeddings
 from ..density.spaces import EmbeddingSpace
 from .kandinsky_prior import Prior, Progress, sampling_source
+from .reading import unread
 
 SHARD = 4096  # samples a file
 
@@ -39,14 +39,16 @@ def draw_baseline(
 
     Returns
     -------
-    At most `count` embeddings; how many they are, and whether they are known to be enough.
+    At most `count` embeddings; how many they are, whether they are known to be enough, and what of the prompts was not read.
 
     Raises
     ------
     RarityError : as `Prior.sample` and `keep`.
     """
     drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
-    return gather(drawn, count, f"samples of {prompt!r}", stop_when_enough=stop_when_enough, folder=folder)
+    what = f"samples of {quoted(prompt)}"
+    embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
+    return embeddings, "\n".join([report, *unread(prior.reads([prompt, settings.get("negative_prompt", "")]))])
 
 
 def keep_samples(
@@ -93,9 +95,9 @@ def gather(
     convergence = Convergence(drawn.space)
     parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
     batches.close()  # which keeps what was drawn beyond the end
-    vectors = torch.cat([part.vectors for part in parts])
-    report = [f"{len(vectors):,} {what}."] + [convergence.report()] * stop_when_enough
-    return Embeddings(vectors, drawn.space, source=drawn.source), "\n".join(report)
+    whole = replace(Embeddings.cat(parts), source=drawn.source)
+    report = [f"{len(whole):,} {what}."] + [convergence.report()] * stop_when_enough
+    return whole, "\n".join(report)
 
 
 def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
@@ -151,7 +153,7 @@ def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 0, pro
 def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
     """Save the parts as one file, named by the index of its first sample, and forget them."""
     if parts:
-        whole = Embeddings(torch.cat([part.vectors for part in parts]), parts[0].space, source=parts[0].source)
+        whole = replace(Embeddings.cat(parts), source=parts[0].source)
         save_embeddings(whole, folder / f"{parts[0].source['first']:09d}.safetensors")
         parts.clear()
 
@@ -159,7 +161,7 @@ def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
 def _check_shard(path: Path, part: Embeddings, drawn: Drawn, first: int) -> None:
     drawn.space.require_same(part.space, f"samples in {path}")
     wrong = [
-        f"{key} {part.source.get(key)!r} (asked for: {value!r})"
+        f"{key} {quoted(part.source.get(key))} (asked for: {quoted(value)})"
         for key, value in drawn.source.items()
         if part.source.get(key) != value
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from ..density.errors import RarityError
 from ..density.gates import Gate, Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
+from ..density.log import get_logger
 from ..density.optimize import check_spaces, with_defaults
 from .concept_checkpoints import Checkpoints
 from .concept_lora import adapted, without
@@ -26,12 +26,13 @@ from .concept_sampling import Chain
 from .concept_steps import Gradients
 from .concept_words import check_length, find_word, meaning
 from .kandinsky_prior import Prior, Progress
+from .reading import unread
 from .runtime.captured import forget
 from .threads import threads_worth
 
 MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def learn_concept(
@@ -136,6 +137,7 @@ def learn_concept(
         sampler = Chain(prior, prompt, negative_prompt, steps, guidance, reread=found is not None)
         kept = Checkpoints(density, chain, wishes, bits, (kind, prompt, word.strip() if found else ""), settings, gate)
         kept.check_settings()
+        kept.notes += unread(prior.reads([prompt, negative_prompt]))
         learnt = [token, *matrices.values()] if found else list(matrices.values())
         optimiser, rate = torch.optim.AdamW(learnt, learning_rate), learning_rate
         pullback, keep_every = (Pullback(gate), gate.every) if gate else (None, keep_every)

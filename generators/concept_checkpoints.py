@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from torch import Tensor
 
-from ..density.concept import Concept
+from ..density.concept import Concept, concept_keys
 from ..density.directions import Wishes
 from ..density.embeddings import Embeddings
 from ..density.gates import Gate
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
-from ..density.readings import read_all, trajectory_of
+from ..density.log import get_logger
+from ..density.readings import read_all, trajectory_of, what_they_say
 from ..density.tensors import ordinary
 from .concept_lora import layout
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Checkpoints:
@@ -40,14 +39,16 @@ class Checkpoints:
         gate: Gate | None,
     ):
         self.density, self.chain, self.wishes, self.bits = density, chain, wishes, bits
-        self.names, self.settings, self.gate, self.notes = names, settings, gate, ()
+        self.names, self.settings, self.gate = names, settings, gate
+        self.notes = what_they_say(*chain, *(wishes.directions if wishes else ()), gate)
         self.source = {"kind": "concept", "prompt": names[1]}
         self.steps, self.embeddings, self.readings, self.losses = [], [], [], []
         self.tokens, self.loras, self.layout = [], [], ()
 
     def rows(self, x: Tensor) -> Embeddings:
         """Samples [n, d] as embeddings."""
-        return Embeddings(x, self.density.space, (), self.source)
+        keys = concept_keys(self.density.space, self.names, self.bits, self.settings, range(len(x)))
+        return Embeddings(x, self.density.space, (), self.source, keys)
 
     def keep(
         self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor], validity: Tensor | None

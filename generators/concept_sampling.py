@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from ..density.concept import Concept
+from ..density.concept import Concept, concept_keys
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from .concept_lora import adapted, layout
@@ -140,7 +140,10 @@ def sample_concept(
     with applied(prior, concept, prompt, checkpoint):
         rows = prior.sample(prompt, count, seed=seed, batch_size=batch_size, progress=progress, **settings)
     learnt = {"kind": "concept", "concept": concept.kind, "word": concept.word, "iteration": concept.steps[checkpoint]}
-    return Embeddings(rows.vectors, rows.space, source={**rows.source, **learnt})
+    names, bits = (concept.kind, concept.prompt, concept.word), concept.trajectory.target_bits
+    sampled = {"prompt": prompt, "seed": seed, **settings, "guidance": float(settings["guidance"])}
+    keys = concept_keys(rows.space, names, bits, concept.settings, range(count), **sampled)
+    return Embeddings(rows.vectors, rows.space, source={**rows.source, **learnt}, keys=keys)
 
 
 def _foreign(why: str) -> RarityError:

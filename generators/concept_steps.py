@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..density.log import get_logger
 from .memory import Placement, attempt, too_little_memory
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Gradients:

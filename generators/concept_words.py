@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..density.errors import RarityError
+from ..density.errors import RarityError, quoted
 from .kandinsky_prior import Prior
 
 
@@ -60,7 +60,7 @@ def find_word(prior: Prior, prompt: str, word: str) -> FoundWord:
     places = (tokens == ids[0]) & torch.tensor(begins)
     if not places.any():
         raise RarityError(
-            f"The word {word!r} is not in the prompt {prompt!r}. The prompt must hold the word that is learnt."
+            f"The word {word!r} is not in the prompt {quoted(prompt)}. The prompt must hold the word that is learnt."
         )
     return FoundWord(tokens, places, ids[0])
 
@@ -89,4 +89,4 @@ def check_length(prior: Prior, prompt: str) -> None:
     """Raise a RarityError for a prompt that the model cannot read to its end."""
     used, most = len(prior.tokenizer(prompt).input_ids), prior.tokenizer.model_max_length
     if used > most:
-        raise RarityError(f"The prompt has {used} tokens, this model reads at most {most}: {prompt!r}. Shorten it.")
+        raise RarityError(f"The prompt has {used} tokens, this model reads at most {most}: {quoted(prompt)}. Shorten it.")

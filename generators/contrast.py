@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from ..density.contrast import ContrastGuardrail
 from ..density.embeddings import Embeddings
-from ..density.errors import RarityError
-from .encoding import Reader
+from ..density.errors import RarityError, quoted
+from .encoding import Reader, check_texts
+from .reading import unread
 
 
 def contrast_guardrail(
@@ -25,7 +26,7 @@ def contrast_guardrail(
     reader : reads the words: a Prior, or an encoder of OpenCLIP.
     baseline : usual samples; they show which margin is usual.
     subject : what the pictures must stay, such as "a letter R".
-    alternatives : texts; empty ones, repeats and the subject itself are skipped.
+    alternatives : texts; see `subject_first`.
     quantile : the threshold is this quantile of the baseline's margins.
     centred : centre texts and pictures first; see `ContrastGuardrail.from_baseline`.
 
@@ -34,25 +35,53 @@ def contrast_guardrail(
     RarityError : no subject, no alternative left, a baseline of another space.
     """
     reader.space.require_same(baseline.space, "baseline of the contrast guardrail")
-    prototypes = reader.encode_text(subject_first(subject, alternatives))
-    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, centred=centred)
+    names, notes = subject_first(reader, subject, alternatives)
+    prototypes = reader.encode_text(names)
+    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, centred=centred, names=names, notes=notes)
 
 
-def subject_first(subject: str, alternatives: Iterable[str]) -> list[str]:
-    """The subject, then the alternatives that are not empty, repeats or the subject itself.
+def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The subject, then the alternatives that the reader can tell from it and from each other.
+
+    Whether two texts are the same is the encoder's to say: most know no capital letters, take any space for one space, and
+    read no further than their length. An alternative that reads as the subject does would be as near to every picture as
+    the subject is: no picture could be refused. So it is left out, as a line that equals the subject is.
+
+    Parameters
+    ----------
+    reader : reads the words.   subject : what the pictures must stay.   alternatives : texts; empty ones are skipped.
+
+    Returns
+    -------
+    The texts, the subject first; and in sentences what was left out though it is written otherwise, and what is not read.
 
     Raises
     ------
     RarityError : no subject, or no alternative left.
     """
     subject = subject.strip()
-    names = dict.fromkeys([subject, *(text.strip() for text in alternatives if text.strip())])
+    names = list(dict.fromkeys([subject, *(text.strip() for text in alternatives if text.strip())]))
     if len(names) < 2:
         raise RarityError(
-            f"The subject {subject!r} needs at least one alternative that it must not turn into, got none. "
+            f"The subject {quoted(subject)} needs at least one alternative that it must not turn into, got none. "
             "Write them one a line, such as 'a letter P'."
         )
-    return list(names)
+    check_texts(names)
+    first, *others = readings = reader.reads(names)
+    same = [one.text for one in others if one.tokens == first.tokens]
+    kept: dict[tuple[int, ...], str] = {}
+    for one in readings:
+        kept.setdefault(one.tokens, one.text)  # of texts that read alike, the one written first
+    if len(kept) < 2:
+        raise RarityError(
+            f"The alternative {quoted(same[0])} reads as the subject {quoted(subject)} does: this encoder sees the same "
+            f"{len(first.tokens)} tokens of both, so no picture can be more like the one than like the other. Name something else."
+        )
+    notes = unread(readings)
+    if same:
+        more = f" and {len(same) - 1} more read" if len(same) > 1 else " reads"
+        notes = (f"The alternative {quoted(same[0])}{more} as the subject {quoted(subject)} does, so it was left out.", *notes)
+    return list(kept.values()), notes
 
 
 def contrast_guardrails(

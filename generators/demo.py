@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..density.calibration import bits_from_one_in
 from ..density.embeddings import Embeddings
-from ..density.errors import RarityError
+from ..density.errors import RarityError, quoted
 from ..density.gaussian import GaussianDensity
 from ..density.optimize import optimize
 from ..density.plots import density_map
@@ -107,5 +107,5 @@ def subject_of(prompt: str) -> str:
     """
     found = re.search(r"\bletter ([A-Za-z])\b", prompt)
     if not found:
-        raise RarityError(f"The miniature draws the letters A to Z. Expected a prompt such as 'a letter R', got {prompt!r}.")
+        raise RarityError(f"The miniature draws the letters A to Z. Expected a prompt such as 'a letter R', got {quoted(prompt)}.")
     return f"a letter {found[1].upper()}"

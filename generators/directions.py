@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..density.directions import Direction
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
 from ..density.gaussian import GaussianDensity
 from .encoding import Reader
+from .reading import unread
 
 
 def text_direction(reader: Reader, towards: str, away_from: str, strength: float = 1.0) -> Direction:
@@ -30,7 +33,8 @@ def text_direction(reader: Reader, towards: str, away_from: str, strength: float
             f"got {towards!r} and {away_from!r}."
         )
     start, end = (reader.encode_text(side) for side in sides)
-    return Direction.between(start, end, reader.space, strength, name=sides[1][0])
+    found = Direction.between(start, end, reader.space, strength, name=sides[1][0])
+    return replace(found, notes=unread(reader.reads(sides[0] + sides[1])))
 
 
 def direction(

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from ..density.embeddings import Embeddings
-from ..density.errors import RarityError
+from ..density.errors import RarityError, quoted
+from ..density.identity import picture_keys
 from ..density.pictures import as_pictures
 from ..density.spaces import EmbeddingSpace
 from .memory import Placement, in_pieces
+from .reading import Reading
 
 Progress = Callable[[int, int], None]
 PIXELS = 1 << 24  # looked at in one go, at most: resizing so many takes a quarter of a second
@@ -25,6 +27,8 @@ class Reader(Protocol):
     space: EmbeddingSpace
 
     def encode_text(self, prompts: list[str]) -> Tensor: ...
+
+    def reads(self, texts: list[str]) -> list[Reading]: ...
 
 
 def the_one(node: str, /, *, needed: bool = True, advice: str = ONE_EYE, **sockets):
@@ -70,7 +74,7 @@ def encode_pictures(
 
     Returns
     -------
-    N embeddings.
+    N embeddings, whose keys are those of the pictures.
 
     Raises
     ------
@@ -87,7 +91,8 @@ def encode_pictures(
             rows.append(found)
             if progress:
                 progress(piece.stop, len(images))
-    return Embeddings(torch.cat(rows), space, source={"kind": "pictures"})
+    keys = picture_keys(images, space.to_dict())
+    return Embeddings(torch.cat(rows), space, source={"kind": "pictures"}, keys=keys)
 
 
 def check_texts(texts: list[str]) -> None:
@@ -96,6 +101,6 @@ def check_texts(texts: list[str]) -> None:
         raise RarityError("There is no text to encode: give at least one prompt.")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise RarityError(f"The prompt must be some text, got {text!r}. Write what to draw, such as 'a letter R'.")
+            raise RarityError(f"The prompt must be some text, got {quoted(text)}. Write what to draw, such as 'a letter R'.")
         if any("\ud800" <= letter <= "\udfff" for letter in text):  # an emoji that was cut in two, as a browser does
-            raise RarityError(f"The prompt {text[:80]!r} holds half a character. Type it again.")
+            raise RarityError(f"The prompt {quoted(text)} holds half a character. Type it again.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -47,3 +48,16 @@ def fingerprint(embedding: Tensor) -> str:
     coefficients = (2 * torch.cos(math.pi * j * places / width) * e).sum(dim=1) * math.sqrt(0.5)
     digits = [width] + torch.round(2 * coefficients).to(torch.int64).tolist()
     return hashlib.sha256(repr(digits).encode()).hexdigest()[:12]
+
+
+def weights_name(weights: Iterable[Tensor]) -> str:
+    """A short digest of a network: sixteen hexadecimal digits of the sizes and the first numbers of all its weights.
+
+    Numbers are rounded to half precision, so that copies in float32 and float16 are one; another precision may be another
+    network. Training changes nearly every number, so a few of each weight tell.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for weight in weights:
+        digest.update(repr(tuple(weight.shape)).encode())
+        digest.update(weight.detach().flatten()[:8].half().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..density.embeddings import Embeddings
-from ..density.errors import RarityError
+from ..density.errors import RarityError, quoted
 from ..density.gates import Gate, Progress
 from .judges import ContrastJudge, Eye, Judge
 from .kandinsky_decoder import Decoder
@@ -22,7 +22,7 @@ class ValidityGate(Gate):
 
     Parameters
     ----------
-    judge : looks at pictures.   decoder : draws embeddings, always with the same noise; not needed where there are pictures.
+    judge : looks at pictures; what its `notes` say, where it has any, is passed on.   decoder : draws embeddings, always with the same noise; not needed where there are pictures.
     every, threshold, on_no : as `Gate`.
 
     Raises
@@ -39,7 +39,7 @@ class ValidityGate(Gate):
         on_no: str = "step back",
     ):
         super().__init__(self._draw_and_ask, judge.subject, every, threshold, on_no)
-        self.judge, self.decoder = judge, decoder
+        self.judge, self.decoder, self.notes = judge, decoder, getattr(judge, "notes", ())
 
     def validity(self, pictures: Tensor, progress: Progress | None = None) -> Tensor:
         """P(yes) of pictures [N, H, W, 3], 0 to 1, [N] float64."""
@@ -48,7 +48,7 @@ class ValidityGate(Gate):
     def _draw_and_ask(self, embeddings: Embeddings, progress: Progress | None) -> Tensor:
         if self.decoder is None:
             raise RarityError(
-                f"The gate of {self.subject!r} has no decoder, so it cannot see what these embeddings look like. "
+                f"The gate of {quoted(self.subject)} has no decoder, so it cannot see what these embeddings look like. "
                 "Give it the decoder that belongs to them."
             )
         return self.validity(self.decoder.decode(embeddings, seed=0, progress=progress), progress)

@@ -22,7 +22,6 @@ class Judge(Protocol):
     """Whoever says of pictures whether they are still the subject."""
 
     subject: str
-
     def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:
         """P(yes) of pictures [N, H, W, 3], [N] float64. What `progress` raises cancels."""
         ...
@@ -46,7 +45,8 @@ class ContrastJudge:
     Parameters
     ----------
     encoder : sees and reads. It reads here and now: what it learns about the subject's words later is not believed.
-    subject : such as "a letter R".   alternatives : what it might be instead; see `subject_first`.
+    subject : such as "a letter R".   alternatives : what it might be instead; see `subject_first`, whose sentences `notes`
+        keeps.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class ContrastJudge:
     """
 
     def __init__(self, encoder: Eye, subject: str, alternatives: Iterable[str]):
-        names = subject_first(subject, alternatives)
+        names, self.notes = subject_first(encoder, subject, alternatives)
         self.subject, self._encoder = names[0], encoder
         self._texts = normalize(ordinary(encoder.encode_text(names)), dim=1)
 

@@ -18,7 +18,7 @@ from ..density.tensors import ordinary
 from .kandinsky_folder import read_json
 from .kandinsky_text import DecoderText
 from .memory import Placement, in_pieces, room
-from .noise import streams
+from .noise import picture_streams
 from .runtime.captured import Captured, forget_large
 from .threads import threads_worth
 
@@ -100,7 +100,8 @@ class Decoder:
         Parameters
         ----------
         embeddings : N rows of this decoder's space.
-        seed : the noise of row i depends on (seed, i) only, not on the batch.
+        seed : the noise of a row depends on its key and the seed only, not on its place: what is selected or joined keeps
+            its picture, and a rare row has the noise of the usual one it began in.
         steps : denoising steps; None is the folder's own default.
         guidance : weight of classifier-free guidance against the embedding of no picture; 1 or less switches it off,
             None is the folder's own default.
@@ -137,7 +138,7 @@ class Decoder:
 
         def draw(piece: range) -> Tensor:
             rows = embeddings.vectors[piece.start:piece.stop]
-            noise = streams(seed, piece.start, len(rows), "decoder")
+            noise = picture_streams(embeddings.keys[piece.start:piece.stop], seed)
             tick = progress and (lambda step: progress(piece.start * steps + step * len(rows), len(embeddings) * steps))
             latents = self._denoise(rows, read, noise, shape, steps, guidance, tick)
             device = self._placement.bring(self.movq)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,19 +14,22 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.identity import sample_keys
+from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .encoding import Progress, check_texts, encode_pictures
-from .fingerprint import clip_name, fingerprint, pattern
+from .fingerprint import clip_name, fingerprint, pattern, weights_name
 from .kandinsky_folder import read_json
 from .memory import Placement, automatic_batch, in_pieces
 from .noise import normals, normals_beside, streams
 from .pictures import preprocess
 from .prior_chain import PriorChain
+from .reading import Reading, unread
 from .runtime.captured import Captured, forget_large
 from .threads import threads_worth
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
@@ -59,6 +62,7 @@ class Prior:
         self._zero = zero
         self.placement = placement or Placement()
         self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
+        self.producer = weights_name([*transformer.parameters(), *text_encoder.parameters()])  # who makes its samples
 
     def zero_embedding(self) -> Tensor:
         """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition.
@@ -159,7 +163,7 @@ class Prior:
             )
         )
         source = {key: value for key, value in batches[0].source.items() if key != "first"}
-        return Embeddings(torch.cat([batch.vectors for batch in batches]), self.space, source=source)
+        return replace(Embeddings.cat(batches), source=source)
 
     def sample_batches(
         self,
@@ -225,11 +229,13 @@ class Prior:
                 largest = rows
                 return x
 
+        origin = {**source, "space": self.space.to_dict(), "producer": self.producer}
+
         def batches() -> Iterator[Embeddings]:
             size = batch_size or self._automatic_batch(count - first, len(read.mask))
             try:
                 for piece, rows in in_pieces(range(first, count), size, draw, self.placement):
-                    yield Embeddings(rows, self.space, source={**source, "first": piece.start})
+                    yield Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
             finally:
                 forget_large(self.transformer)
 
@@ -248,15 +254,18 @@ class Prior:
             prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
 
+    def reads(self, texts: list[str]) -> list[Reading]:
+        """What the text encoder sees of texts, without encoding them; see `Reading`."""
+        rows = self.tokenize(texts).input_ids.tolist()
+        lengths = [len(ids) for ids in self.tokenizer(texts).input_ids]
+        return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
+
     def read(self, prompts: list[str]) -> Texts:
         """Both things the prior wants to know of texts: every token's state, and the text's embedding."""
         device = self.placement.bring(self.text_encoder)
-        length = self.tokenizer.model_max_length
         tokens = self.tokenize(prompts)
-        for prompt in prompts:
-            used = len(self.tokenizer(prompt).input_ids)
-            if used > length:
-                logger.warning("The prompt has %d tokens, the model reads the first %d: %r", used, length, prompt)
+        for note in unread(self.reads(prompts)):
+            logger.warning("%s", note)
         encoded = self.text_encoder(tokens.input_ids.to(device))
         return Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool())
 

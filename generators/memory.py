@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -10,11 +9,12 @@ from typing import TypeVar
 import torch
 
 from ..density.errors import RarityError
+from ..density.log import get_logger
 from .runtime.captured import forget
 
 Result = TypeVar("Result")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # What torch says where it has no OutOfMemoryError: on the processor, and on Apple's GPUs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")

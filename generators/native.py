@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import comfy.model_management
 import torch
 from torch import Tensor
@@ -12,6 +14,9 @@ from ..density.spaces import EmbeddingSpace
 from .encoding import Progress, encode_pictures, the_one
 from .fingerprint import clip_name, fingerprint, pattern
 from .memory import Placement
+
+_SPACES: WeakKeyDictionary = WeakKeyDictionary()  # of the encoders that ComfyUI holds
+OTHER_ENCODER = "SigLIP encoders do that; load a CLIP one, such as clip_vision_h or clip_vision_g."
 
 
 class ClipVisionEncoder:
@@ -60,10 +65,20 @@ def eye(node: str, placement: Placement, **sockets):
 def clip_vision_space(clip_vision) -> EmbeddingSpace:
     """The space of what this encoder makes.
 
+    It takes one look, seconds for a ViT-H on a processor: each loaded encoder has one, however many nodes ask.
+
     Raises
     ------
     RarityError : an encoder that gives no one vector a picture.
     """
+    if clip_vision not in _SPACES:
+        _SPACES[clip_vision] = _space_of(clip_vision)
+    return _SPACES[clip_vision]
+
+
+def _space_of(clip_vision) -> EmbeddingSpace:
+    if clip_vision.image_size < 1:
+        raise RarityError(f"This CLIP_VISION gives tokens of pictures of any size, expected one vector. {OTHER_ENCODER}")
     comfy.model_management.load_model_gpu(clip_vision.patcher)
     shown = pattern(clip_vision.image_size).to(clip_vision.load_device)
     with torch.no_grad():
@@ -80,7 +95,6 @@ def clip_vision_space(clip_vision) -> EmbeddingSpace:
 def _one_vector_each(embeds: Tensor) -> Tensor:
     if embeds.dim() != 2:
         raise RarityError(
-            f"This CLIP_VISION gives {tuple(embeds.shape[1:])} numbers a picture, expected one vector. SigLIP encoders do "
-            "that; load a CLIP one, such as clip_vision_h or clip_vision_g."
+            f"This CLIP_VISION gives {tuple(embeds.shape[1:])} numbers a picture, expected one vector. {OTHER_ENCODER}"
         )
     return embeds.float().cpu()

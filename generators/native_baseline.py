@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.identity import sample_keys
 from .baseline import Drawn, gather
 from .encoding import Progress
 from .memory import Placement, in_pieces
 from .native_misfit import explained
+from .native_names import conditioning_name, model_name
 
 SHARD = 64  # pictures a file: what a crash of the machine can cost
 SHOWN = 8  # pictures that are kept to look at
@@ -103,6 +106,15 @@ class ModelPictures:
         return {"kind": "model", "model": self.name, "seed": self.seed, "steps": self.steps, "cfg": float(self.cfg),
                 "sampler": self.sampler_name, "scheduler": self.scheduler, "width": self.width, "height": self.height}
 
+    @cached_property
+    def origin(self) -> dict:
+        """All that decides about a picture, but for its own seed, in JSON values that are the same on every device."""
+        settings = {name: value for name, value in self.source.items() if name != "seed"}
+        conditions = conditioning_name([self.positive, self.negative])
+        # The noise that unCLIP adds is drawn from the seed of picture 0.
+        first = self.seed if any("unclip_conditioning" in more for _, more in [*self.positive, *self.negative]) else None
+        return {**settings, "weights": model_name(self.model), "conditioning": conditions, "first seed": first}
+
     def draw(self, rows: range, tick: Callable[[int], None] | None = None) -> Tensor:
         """The pictures of these indices, [n, H, W, 3] on the CPU; `tick` is called with the steps done."""
         seeds = [(self.seed + i) % 2**64 for i in rows]
@@ -174,7 +186,8 @@ def draw_model_baseline(
             preview(drawn)
         seen = eye.encode_images(drawn, batch_size=len(drawn))
         shown[:] = [*shown, *drawn][-SHOWN:]
-        return Embeddings(seen.vectors, eye.space, source={**pictures.source, "first": rows.start})
+        keys = sample_keys({**pictures.origin, "space": eye.space.to_dict()}, (pictures.seed + i for i in rows))
+        return Embeddings(seen.vectors, eye.space, source={**pictures.source, "first": rows.start}, keys=keys)
 
     def after(first: int) -> Iterator[Embeddings]:
         total = (count - first) * pictures.steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import comfy.clip_vision
 import comfy.model_management
 import torch
@@ -12,7 +14,7 @@ from ..density.errors import RarityError
 from ..density.spaces import EmbeddingSpace
 from .native import clip_vision_space
 
-TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected")
+TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes")
 READERS = {768: "SD 2.1 unCLIP-l and Stable Cascade (CLIP ViT-L/14)", 1024: "SD 2.1 unCLIP-h (CLIP ViT-H/14)",
            1280: "SDXL (CLIP ViT-bigG/14: clip_vision_g)"}
 
@@ -22,17 +24,18 @@ class NoTokenStates(RarityError, AttributeError):
 
 
 class EmbeddingOutput(comfy.clip_vision.Output):
-    """A CLIP_VISION_OUTPUT made from an embedding: `image_embeds` [1, d], and the space they live in."""
+    """A CLIP_VISION_OUTPUT made from an embedding: `image_embeds` [1, d], the space they live in, and who it is, [1]."""
 
-    def __init__(self, row: Tensor, space: EmbeddingSpace):
+    def __init__(self, row: Tensor, space: EmbeddingSpace, key: Tensor):
         self.image_embeds = row
-        self.space = space
+        self.space, self.key = space, key
 
     def __getattr__(self, name):  # called for what is not there
         if name in TOKEN_STATES:
             raise NoTokenStates(
-                f"This CLIP_VISION_OUTPUT was made from an embedding and has no {name}: Apply Style Model, IP-Adapter plus and "
-                "Wan read the picture's tokens. Use unCLIP Conditioning, or draw the picture first and encode it."
+                f"This CLIP_VISION_OUTPUT was made from an embedding and has no {name}: Apply Style Model, IP-Adapter plus, Wan, "
+                "Hunyuan, Lumina 2 and Z-Image read the picture's tokens. Use unCLIP Conditioning with a model that reads image "
+                "embeddings, or draw the picture first and encode it."
             )
         raise AttributeError(name)
 
@@ -56,7 +59,8 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
     embeddings = from_rows(getattr(output, "image_embeds", None), space, "CLIP_VISION_OUTPUT")
     if isinstance(output, EmbeddingOutput):
         space.require_same(output.space, "CLIP_VISION_OUTPUT")
-    elif clip_vision is not None and (expected := _projected_again(output, clip_vision)) is not None:
+        return replace(embeddings, keys=output.key)
+    if clip_vision is not None and (expected := _projected_again(output, clip_vision)) is not None:
         # Half precision is good to 1e-3; what another encoder makes of these tokens has nothing to do with it.
         if not torch.allclose(expected, embeddings.vectors, rtol=0, atol=0.05 * embeddings.vectors.abs().max().item()):
             raise RarityError(
@@ -127,7 +131,8 @@ def to_clip_vision_outputs(embeddings: Embeddings, *, clip_vision=None, model=No
             f"these are {space.width:,} wide, of {space}. Encode the pictures with the model's own encoder."
         )
     device = comfy.model_management.intermediate_device()
-    return [EmbeddingOutput(row[None].clone().to(device), space) for row in embeddings.vectors]
+    rows = zip(embeddings.vectors.split(1), embeddings.keys.split(1), strict=True)
+    return [EmbeddingOutput(row.clone().to(device), space, key) for row, key in rows]
 
 
 def to_rows(embeddings: Embeddings, *, prior=None, clip_vision=None) -> tuple[list[Tensor], list[Tensor]]:
@@ -191,6 +196,7 @@ def describe_outputs(embeddings: Embeddings, *, clip_vision=None, model=None) ->
     ]
     return "\n".join([
         f"{len(embeddings):,} embeddings of {embeddings.space}, one picture each.",
-        "For unCLIP Conditioning. Apply Style Model, IP-Adapter plus and Wan read a picture's tokens, which these have not.",
+        "For unCLIP Conditioning. Apply Style Model, IP-Adapter plus, Wan, Hunyuan, Lumina 2 and Z-Image read a picture's tokens, "
+        "which these have not.",
         *unchecked,
     ])

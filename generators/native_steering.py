@@ -16,6 +16,7 @@ from ..density.tensors import ordinary
 from .memory import Placement, in_pieces
 from .native import ClipVisionEncoder
 from .native_baseline import ModelPictures
+from .native_gradients import gradients_pass
 from .native_misfit import explained
 from .recomputed import frozen, own, recomputed
 
@@ -111,7 +112,8 @@ class NativePictures:
         vae = self.drawing.vae
         load = loading(vae.patcher, vae.memory_used_decode(latents.shape, vae.vae_dtype))
         decode = frozen(vae.first_stage_model, vae.first_stage_model.decode, load)
-        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents.to(vae.device, vae.vae_dtype))
+        latents = latents.to(vae.device, vae.vae_dtype)
+        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents, within=gradients_pass)
         return shown.movedim(1, -1)
 
     def _see(self, shown: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ class NativePictures:
         eye = self.eye.clip_vision
         encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
         pixels = smooth_preprocess(shown.to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
-        return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels)
+        return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
 
 
 def loading(patcher, memory: float = 0) -> Callable[[], None]:
@@ -138,7 +140,7 @@ def _instead_of(apply: Callable, other: Callable | None) -> Callable:
             now = told | dict(zip(names, moving, strict=True))
             return other(apply, given | {"input": x, "timestep": time, "c": now}) if other else apply(x, time, **now)
 
-        return recomputed(step, given["input"], given["timestep"], *(told[name] for name in names))
+        return recomputed(step, given["input"], given["timestep"], *(told[name] for name in names), within=gradients_pass)
 
     return call
 

@@ -22,6 +22,7 @@ from .concept_export import check_ours, put_ours
 from .conditions import POOLED, Condition
 from .native_baseline import ModelPictures
 from .native_conditioning import steer_condition
+from .native_gradients import gradients_pass
 from .recomputed import frozen, own, recomputed
 
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}  # ComfyUI's key of tokens: its key in an embedding file
@@ -149,7 +150,7 @@ class Word:
 
     def check_name(self, name: str, path: Path) -> None:
         """Raise a RarityError unless `embedding:NAME` in a prompt will load the file at this path, and no other."""
-        if name.split() != [name] or set(name) & set("(),"):
+        if name.split() != [name] or set(name) & set("()[]{}<>,"):
             raise RarityError(f"The name is written in prompts: one word without brackets and commas, such as rare-chair; got {name!r}.")
         check_ours(path)
         folders = getattr(self.clip.tokenizer, ENCODERS[next(iter(self._tables))]).embedding_directory
@@ -167,7 +168,7 @@ class Word:
                 model.set_clip_options({"layer": self.clip.layer_idx})
             return torch.cat([part.flatten() for part in encode(self._tokens(x))[:2]])
 
-        made = recomputed(flat, vector)
+        made = recomputed(flat, vector, within=gradients_pass)
         size = tokens.numel()
         return [[made[:size].view_as(tokens), options | {POOLED: made[size:].view_as(options[POOLED])}]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
-from ..density.pictures import in_range
+from ..density.log import get_logger
+from ..density.pictures import as_pictures
 from ..density.tensors import ordinary
 from .local_score import LocalScore, Progress
 from .local_score_cost import seconds, spoken
 from .patch_schedules import PUBLISHED, from_list, from_pictures, scaled
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 TOGETHER = 1 << 18  # pixels of new pictures that are made at a time: what bounds the memory
 
 
@@ -72,17 +72,17 @@ def new_pictures(
 
     Parameters
     ----------
-    images : [N, H, W, C], values 0 to 1, at least two.   count : how many new ones.   recipe : None is Recipe().
+    images : [N, H, W, 3], values 0 to 1, at least two.   count : how many new ones.   recipe : None is Recipe().
     seed : draws the noise they start from; picture i depends on (seed, i) only.
-    progress : see LocalScore.sample.   preview : called with the pictures expected so far, [B, H, W, C], 0 to 1.
+    progress : see LocalScore.sample.   preview : called with the pictures expected so far, [B, H, W, 3], 0 to 1.
 
     Returns
     -------
-    [count, H, W, C] float32, values 0 to 1, on the CPU.
+    [count, H, W, 3] float32, values 0 to 1, on the CPU.
 
     Raises
     ------
-    RarityError : fewer than two pictures, of several sizes, or not finite; a number out of range; more time than
+    RarityError : fewer than two pictures, of several sizes, of other channels, or not finite; a number out of range; more time than
         allowed.
     """
     sources = as_sources(images)
@@ -110,25 +110,27 @@ def new_latents(
 
 
 def as_sources(images: Tensor | list[Tensor]) -> Tensor:
-    """Pictures [N, H, W, C], 0 to 1, as sources [N, C, H, W], -1 to 1.
+    """Pictures [N, H, W, 3], 0 to 1, as sources [N, 3, H, W], -1 to 1.
 
     Raises
     ------
-    RarityError : pictures of several sizes, of another shape, or with values that are not finite or far outside 0 to 1.
+    RarityError : pictures of several sizes, of other channels, or with values that are not finite or far outside 0 to 1.
     """
-    if isinstance(images, (list, tuple)):
-        shapes = sorted({tuple(one.shape[-3:]) for one in images})
-        if len(shapes) > 1:
-            sizes = ", ".join(f"{width} x {height}" for height, width, _ in shapes[:5])
-            raise RarityError(f"All pictures must be of one size, got {sizes}. Crop or scale them first.")
-        images = torch.cat([one.reshape(-1, *shapes[0]) for one in images])
-    if not isinstance(images, Tensor) or images.dim() != 4 or 0 in images.shape:
-        got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise RarityError(f"Pictures must be a tensor of shape [N, height, width, channels], values 0 to 1, got {got}.")
-    bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
-    if bad:
-        raise RarityError(f"{bad} of {len(images)} pictures hold pixels that are not finite. Leave them out.")
-    return in_range(images).movedim(-1, 1).float().contiguous() * 2 - 1
+    parts = [_sound(one) for one in (images if isinstance(images, (list, tuple)) else [images])]
+    shapes = sorted({tuple(one.shape[1:]) for one in parts})
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{width} x {height}" for height, width, _ in shapes[:5])
+        raise RarityError(f"All pictures must be of one size, got {sizes}. Crop or scale them first.")
+    return torch.cat(parts).movedim(-1, 1).contiguous() * 2 - 1
+
+
+def _sound(images: Tensor) -> Tensor:
+    """Pictures [n, H, W, 3] as `as_pictures` has them; of those that are not finite it is said how many there are."""
+    if isinstance(images, Tensor) and images.dim() == 4 and 0 not in images.shape:
+        bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
+        if bad:
+            raise RarityError(f"{bad} of {len(images)} pictures hold pixels that are not finite. Leave them out.")
+    return as_pictures(images)
 
 
 def _make(sources: Tensor, count: int, recipe: Recipe, seed: int, progress: Progress | None, preview) -> Tensor:

@@ -1,4 +1,4 @@
-"""Noise that belongs to a sample, not to a batch: sample i of a seed is the same whatever is drawn beside it."""
+"""Noise that belongs to a sample, not to a batch: it is the same whatever is drawn beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
     ----------
     seed : any integer; its low 64 bits count.
     start, count : which samples.
-    purpose : "prior", "decoder", "local score" or "concept".
+    purpose : "prior", "local score" or "concept".
 
     Returns
     -------
@@ -36,6 +36,22 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
     """
     offset = _mix64(_mix64(seed & _MASK64) + _PURPOSES[purpose])
     return [torch.Generator("cpu").manual_seed(_mix32((offset + i) & _MASK32)) for i in range(start, start + count)]
+
+
+def picture_streams(keys: Tensor, seed: int) -> list[torch.Generator]:
+    """One CPU random generator for the picture of each row by who it is, wherever it stands in a set.
+
+    Parameters
+    ----------
+    keys : [N] int64, those of `Embeddings`; rows that share one share their noise.
+    seed : any integer; its low 64 bits count.
+
+    Returns
+    -------
+    N generators, freshly seeded: the row of key k gets the low 32 bits of mix64(mix64(mix64(seed) + purpose) + k).
+    """
+    offset = _mix64(_mix64(seed & _MASK64) + _PURPOSES["decoder"])
+    return [torch.Generator("cpu").manual_seed(_mix64((offset + key) & _MASK64) & _MASK32) for key in keys.tolist()]
 
 
 def normals(streams: list[torch.Generator], width: int) -> Iterator[Tensor]:

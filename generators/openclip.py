@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-import logging
 from pathlib import Path
 
 import torch
@@ -13,12 +12,14 @@ from torch import Tensor
 
 from ..density.embeddings import Embeddings
 from ..density.errors import RarityError
+from ..density.log import get_logger
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from .encoding import Progress, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern
 from .memory import Placement
 from .pictures import preprocess
+from .reading import Reading, unread
 from .threads import threads_worth
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # the original CLIP's
@@ -26,7 +27,7 @@ COMMON = "ViT-L-14-quickgelu, ViT-H-14, ViT-bigG-14"
 _FILTERS = {"bilinear": 2, "bicubic": 3}  # PIL's numbers
 _NEEDS_DOWNLOAD = ("hf_tokenizer_name", "hf_model_name")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class OpenClipEncoder:
@@ -47,12 +48,18 @@ class OpenClipEncoder:
         RarityError : no prompts, or an empty one.
         """
         check_texts(prompts)
-        tokens = self.tokenizer(list(prompts))
-        for prompt, row in zip(prompts, tokens, strict=True):
-            if row[-1] != 0:  # the last place is taken: as long as it may be, or cut
-                logger.warning("The model reads at most %d tokens, perhaps not all of %r", len(row), prompt)
+        readings = self.reads(list(prompts))
+        for note in unread(readings):
+            logger.warning("%s", note)
+        tokens = torch.tensor([one.tokens for one in readings])
         with torch.no_grad(), threads_worth(self.model):
             return ordinary(self.model.encode_text(tokens.to(self.placement.bring(self.model))), torch.float32)
+
+    def reads(self, texts: list[str]) -> list[Reading]:
+        """What the text encoder sees of texts, without encoding them; see `Reading`."""
+        rows = self.tokenizer(texts).tolist()
+        lengths = [len(self.tokenizer.encode(text)) + 2 for text in texts]  # a start and an end stand around every text
+        return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
 
     def encode_images(self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None) -> Embeddings:
         """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..density.drawing import FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
 from ..density.errors import RarityError
+from ..density.pictures import as_pictures
 from .patch_origins import Origins
 
 # Eight colours that stay apart under every colour blindness (Okabe and Ito 2008; the last is ours), then grey.
@@ -33,9 +34,10 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
     ------
     RarityError : pictures that are not those of the origins, or not in RGB.
     """
-    if pictures.shape[:3] != origins.source.shape or pictures.shape[-1] != 3 or len(images) != origins.sources:
+    pictures, images = as_pictures(pictures), as_pictures(images, "Sources")
+    if pictures.shape[:3] != origins.source.shape or len(images) != origins.sources:
         raise RarityError(
-            f"The map needs the {len(origins.source)} RGB pictures and {origins.sources} sources that were compared, "
+            f"The map needs the {len(origins.source)} pictures and {origins.sources} sources that were compared, "
             f"got {tuple(pictures.shape)} and {tuple(images.shape)}."
         )
     share = origins.shares().mean(dim=0)
@@ -90,7 +92,7 @@ def _coloured(pictures: Tensor, origins: Origins, named: Tensor) -> Tensor:
     rank = torch.ones(origins.sources + 1, dtype=torch.long)
     rank[-1] = 0  # where source -1 looks
     rank[named] = torch.arange(2, len(named) + 2)
-    light = pictures.cpu().float().mean(dim=-1, keepdim=True)
+    light = pictures.cpu().mean(dim=-1, keepdim=True)
     return colours[rank[origins.source]] * (0.45 + 0.55 * light)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.log import get_logger
 from .local_score import now_and_then
 from .local_score_cost import origins_seconds, spoken
 from .new_pictures import as_sources
@@ -17,7 +17,7 @@ from .patch_schedules import check_patch
 from .patches import WORKING_VALUES, border_regions, corners
 from .score_machines import box_sums, compare
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 TOLERANCE = 0.05  # of half the squared distance between patches: what it takes to confuse patches that look the same
 DUST = 0.005  # shares below this are not named in a table
 PLAIN = 0.02  # a patch whose pixels differ less than this (standard deviation, 0 to 1 scale) is nobody's: paper, sky
@@ -65,7 +65,7 @@ def patch_origins(
 
     Parameters
     ----------
-    pictures : [B, H, W, C], 0 to 1.   images : the sources, [N, H, W, C], 0 to 1.   patch : odd, at most the picture.
+    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3], 0 to 1.   patch : odd, at most the picture.
     moved : whether patches may come from another place; without it only those at the same place are compared.
     minutes : where patches may come from another place, refuse what would take longer than that here.
     progress : called with (done, 100), several times a second; what it raises ends the search.
@@ -76,14 +76,14 @@ def patch_origins(
 
     Raises
     ------
-    RarityError : sizes or channels that differ, an even patch or one that is larger than the picture; more time than
+    RarityError : sizes that differ, no RGB, an even patch or one that is larger than the picture; more time than
         allowed.
     """
     made, sources = as_sources(pictures), as_sources(images)
     if made.shape[1:] != sources.shape[1:]:
         raise RarityError(
             f"Pictures and sources must be of one size, got {made.shape[3]} x {made.shape[2]} and "
-            f"{sources.shape[3]} x {sources.shape[2]} pixels with {made.shape[1]} and {sources.shape[1]} channels. "
+            f"{sources.shape[3]} x {sources.shape[2]} pixels. "
             "Connect the pictures that Local Score was given."
         )
     count, _, height, width = made.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def encode_picture_files(
         raise RarityError(f"{len(problems):,} of {len(paths):,} files cannot be used:\n{listed}{more}")
     rows = []
     for done, path in enumerate(paths, start=1):
-        rows.append(prior.encode_images(read_picture(path)).vectors)
+        rows.append(prior.encode_images(read_picture(path)))
         if progress:
             progress(len(paths) + done, 2 * len(paths))
-    return Embeddings(torch.cat(rows), prior.space, tuple(map(str, paths)), {"kind": "pictures"})
+    return replace(Embeddings.cat(rows), labels=tuple(map(str, paths)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..density.errors import RarityError
+from ..density.pictures import as_pictures
 from ..density.progress import waiting
 
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
@@ -69,7 +71,7 @@ def _crop(x: Tensor, size) -> Tensor:
 
 
 def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] | None = None) -> Tensor:
-    """Batches of pictures as one, [N, H, W, 3], in their order; a single batch is that batch itself.
+    """Batches of pictures as one, [N, H, W, 3], in their order and in the greatest of their precisions; a single batch is that itself.
 
     progress : called with (0, 1) after every batch; what it raises ends the joining.
 
@@ -83,14 +85,18 @@ def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] |
             "pictures themselves, from Decode or Load Image."
         )
     sizes = {tuple(part.shape[1:]) for part in parts}
+    if len({size[-1] for size in sizes}) > 1:  # one of them is not red, green and blue, and is refused with its cure
+        parts = [as_pictures(part) for part in parts]
     if len(sizes) != 1:
         raise RarityError(
-            f"Pictures of different sizes cannot be one batch: {', '.join(' x '.join(map(str, s)) for s in sorted(sizes))}. "
-            "Scale them to one size first, and drop alpha channels (the fourth colour)."
+            f"Pictures of different sizes cannot be one batch: {', '.join(f'{width} x {height}' for height, width, _ in sorted(sizes))}. "
+            "Scale them to one size first."
         )
     if len(parts) == 1:
         return parts[0]
-    joined, start, tick = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:]), 0, waiting(progress)
+    precise = functools.reduce(torch.promote_types, (part.dtype for part in parts))
+    joined = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=precise, device=parts[0].device)
+    start, tick = 0, waiting(progress)
     for part in parts:
         joined[start : start + len(part)] = part
         start += len(part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from ..density.errors import RarityError
 from ..density.gates import Pullback
 from ..density.gaussian import GaussianDensity
 from ..density.guardrails import Guardrail
+from ..density.log import get_logger
 from ..density.optimize import check_spaces, with_defaults
-from ..density.readings import read_all, trajectory_of
+from ..density.readings import read_all, trajectory_of, what_they_say
 from ..density.spaces import EmbeddingSpace
 from ..density.tensors import ordinary
 from ..density.trajectory import Trajectory
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 # near edge: other noise and another density move them by some tenths.
 LED, ARRIVED = 0.25, 0.5
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Steerable(Protocol):
@@ -227,7 +227,8 @@ class _Way:
     def __init__(self, density, chain, wishes, bits: float, draw: _Draw, gate: ValidityGate | None):
         self.density, self.chain, self.wishes, self.bits, self.draw, self.gate = density, chain, wishes, bits, draw, gate
         self.pullback = Pullback(gate) if gate else None
-        self.steps, self.tried, self.kept, self.readings, self.notes = [], [], [], [], ()
+        self.steps, self.tried, self.kept, self.readings = [], [], [], []
+        self.notes = what_they_say(*chain, *(wishes.directions if wishes else ()), gate)
 
     def ask_and_keep(self, iteration: int, best: Tried) -> str:
         """Keep a checkpoint unless the gate refuses it; returns what it says: "keep", "step back" or "stop"."""

@@ -25,6 +25,7 @@ from .files import (
 from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail, RarityValidityGate
 from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
 from .local_score import RarityLocalScore, RarityPatchOrigins
+from .nothing import refuse_nothing
 from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
 from .optimize import RarityDirection, RarityOptimize
 from .sets import RarityDiversity, RarityOriginality
@@ -77,6 +78,9 @@ NODES = [
     RarityOptimizeConditioning,
     RarityOptimizeToken,
 ]
+
+for node in NODES:
+    refuse_nothing(node)
 
 
 class RarityExtension(ComfyExtension):

@@ -172,6 +172,7 @@ class RaritySampleConcept(io.ComfyNode):
                 io.String.Input(
                     "prompt",
                     multiline=True,
+                    dynamic_prompts=True,
                     default="",
                     tooltip="What to make. Empty takes the prompt it was learnt for. Another one must hold the learnt word.",
                 ),
@@ -197,7 +198,11 @@ class RaritySampleConcept(io.ComfyNode):
                     tooltip="How strictly the prior follows the prompt. 0 takes what it was learnt with.",
                 ),
                 io.String.Input(
-                    "negative_prompt", optional=True, default="", tooltip="What to stay away from. Empty takes what it was learnt with."
+                    "negative_prompt",
+                    optional=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip="What to stay away from. Empty takes what it was learnt with.",
                 ),
             ],
             outputs=[

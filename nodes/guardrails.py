@@ -101,7 +101,7 @@ class RarityContrastGuardrail(io.ComfyNode):
                     "alternatives",
                     multiline=True,
                     default=ALTERNATIVES,
-                    tooltip="What they must not turn into, one a line. A line equal to the subject is skipped.",
+                    tooltip="What they must not turn into, one a line. A line that the encoder reads as the subject is left out.",
                 ),
                 io.Float.Input(
                     "quantile",
@@ -201,7 +201,7 @@ class RarityValidityGate(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     default=ALTERNATIVES,
-                    tooltip="For zero-shot: what the pictures might be instead, one a line. A line equal to the subject is skipped.",
+                    tooltip="For zero-shot: what the pictures might be instead, one a line. A line that the encoder reads as the subject is left out.",
                 ),
             ],
             outputs=[

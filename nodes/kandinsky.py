@@ -66,6 +66,7 @@ class RaritySamplePrior(io.ComfyNode):
                 io.String.Input(
                     "prompt",
                     multiline=True,
+                    dynamic_prompts=True,
                     default="a letter R",
                     tooltip='What to make. The miniature knows "a letter R" and "a bold italic serif letter R" '
                     "(A to Z; light, bold, italic, serif, sans, mono).",
@@ -90,7 +91,11 @@ class RaritySamplePrior(io.ComfyNode):
                     tooltip="How strictly the prior follows the prompt. 2 to 4 gives a clean baseline; 1 lets it wander.",
                 ),
                 io.String.Input(
-                    "negative_prompt", optional=True, default="", tooltip="What to stay away from. Empty is fine."
+                    "negative_prompt",
+                    optional=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip="What to stay away from. Empty is fine.",
                 ),
                 io.Boolean.Input(
                     "stop_when_enough",
@@ -114,7 +119,7 @@ class RaritySamplePrior(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="In words: how many samples there are, and whether they are known to be enough.",
+                    tooltip="In words: how many samples there are, whether they are known to be enough, and what of the prompt is not read.",
                 ),
             ],
         )
@@ -164,6 +169,7 @@ class RarityDecode(io.ComfyNode):
                 io.String.Input(
                     "prompt",
                     optional=True,
+                    dynamic_prompts=True,
                     default="",
                     tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
                     "Empty takes the one the embeddings were sampled for.",

@@ -141,7 +141,7 @@ class RarityExposureUpdate(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, keep, exposure=None):
         memory = exposure if exposure is not None else ExposureMemory(embeddings.space)
-        return io.NodeOutput(memory.forget(keep).update(embeddings, progress=node_progress()))
+        return io.NodeOutput(memory.forget(keep).update(embeddings))
 
 
 class RarityContactSheet(io.ComfyNode):

@@ -1,6 +1,37 @@
-"""What several folders of tests share."""
+"""What several folders of tests share; which tests run together; on which ComfyUIs they ran."""
+
+import re
+from collections import Counter
 
 import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Name what runs together in one process: all tests on one ComfyUI, which share its servers; of others, those of one file.
+
+    Those on ComfyUIs take longest and come first, so that no process is left alone with them at the end.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_comfyui_of(item.nodeid) or item.path.name))
+    items.sort(key=lambda item: _comfyui_of(item.nodeid) is None)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many tests ran on each ComfyUI."""
+    ran = Counter(
+        (_comfyui_of(report.nodeid), outcome)
+        for outcome in ("passed", "failed", "error", "skipped") for report in terminalreporter.stats.get(outcome, ())
+    )
+    for comfyui in sorted({name for name, _ in ran if name}):
+        counts = [f"{ran[comfyui, outcome]} {outcome}" for name, outcome in ran if name == comfyui]
+        terminalreporter.write_line(f"{comfyui}: {', '.join(counts)}")
+
+
+def _comfyui_of(nodeid):
+    """The name of the ComfyUI that a test runs on, which is in its id; None for a test without one."""
+    found = re.search(r"\[((no-)?ComfyUI(-[^-\]]+)?)", nodeid)
+    return found and found.group(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -256,3 +258,61 @@ def test_a_missing_argument_says_which(capsys):
         with pytest.raises(SystemExit) as stopped:
             cli.main(arguments)
         assert stopped.value.code == 2 and missing in capsys.readouterr().err
+
+
+FEW_LETTERS = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
+
+
+def redirected(*arguments):
+    """`rarity` as a program whose output goes to a file in cp1252, which Windows gives it; its names are in Unicode."""
+    command = [sys.executable, "-c", "import sys; from rarity.cli import main; sys.exit(main())", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **FEW_LETTERS}, timeout=300)
+    return done.returncode, done.stdout.decode("cp1252").replace("\r\n", "\n"), done.stderr.decode("cp1252")
+
+
+def test_letters_that_the_output_has_not_are_shown_by_their_numbers(pictures, density, tiny_kandinsky_folder, tmp_path):
+    """Names that cp1252 has, Japanese ones, and one that is not text at all, in every command."""
+    names = [pictures[0].with_name(name) for name in ("größe.png", "\u5b57\U0001f600.png", os.fsdecode(b"\xff\xfe.png"))]
+    for name in names:
+        name.write_bytes(pictures[0].read_bytes())
+    table = "score", *names, "--density", density, "--encoder", tiny_kandinsky_folder
+    done, printed, _ = redirected(*table)
+    assert done == 0 and all(name in printed for name in ("größe", r"\u5b57\U0001f600", r"\udcff\udcfe"))
+    done, printed, _ = redirected(*table, "--json")
+    assert done == 0 and [row["label"] for row in json.loads(printed)] == list(map(str, names))
+    files = [tmp_path / f"\u5b57{i}.safetensors" for i in range(2)]
+    for i, file in enumerate(files):
+        save_embeddings(Embeddings(embeddings(300, i).vectors, SPACE, source={"prompt": "\u5b57", "seed": i}), file)
+        fitted = tmp_path / f"\U0001f600{i}.safetensors"
+        done, printed, error = redirected("fit", file, "--out", fitted)
+        assert done == 0 and f"Written to {tmp_path}" in printed and rf"\U0001f600{i}.safetensors" in printed, error
+    done, printed, _ = redirected("inspect", fitted)
+    assert done == 0 and json.loads(printed)["source"]["prompt"] == "\u5b57"
+    both = tmp_path / "\u5b57.safetensors"
+    done, printed, error = redirected("merge", *(tmp_path / f"\U0001f600{i}.safetensors" for i in range(2)), "--out", both)
+    assert done == 0 and r"\u5b57.safetensors" in printed, error
+    done, printed, error = redirected("inspect", tmp_path / "\u5b57" / "none.safetensors")
+    assert (done, printed) == (1, "") and error.startswith("rarity: ") and r"\u5b57" in error and "Traceback" not in error
+
+
+def test_json_is_printed_in_letters_where_the_output_has_them(tmp_path, capsys):
+    save_embeddings(Embeddings(embeddings(3, 0).vectors, SPACE, source={"prompt": "\u5b57"}), tmp_path / "x.safetensors")
+    assert run("inspect", tmp_path / "x.safetensors") == 0
+    assert "\u5b57" in capsys.readouterr().out
+
+
+def test_errors_about_words_that_the_output_has_not(tmp_path):
+    done, printed, error = redirected("demo", "--prompt", "a letter \u5b57", "--out", tmp_path / "out")
+    assert (done, printed) == (1, "") and error.startswith("rarity: ") and r"\u5b57" in error and "Traceback" not in error
+
+
+def test_what_is_logged_needs_no_letters_that_the_console_has_not():
+    """ComfyUI's own console handler knows no way out; Python would print a traceback of it."""
+    script = (
+        "import io, logging, sys; sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding='cp1252')\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "from rarity.density.log import get_logger\n"
+        "[get_logger('rarity.a').warning('The prompt %r and %d', 'gr\\xf6\\xdfe \\u5b57', 3) for _ in range(2)]"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=300)
+    assert done.stderr.decode("cp1252").split() == [*r"WARNING:rarity.a:The prompt 'größe \u5b57' and 3".split()] * 2

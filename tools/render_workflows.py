@@ -3,7 +3,7 @@
     python tools/render_workflows.py              all of them
     python tools/render_workflows.py quickstart   one
 
-ComfyUI is looked for where tests/comfyui look: COMFYUI_PATH, the folder this pack is installed in, ~/comfy/ComfyUI.
+ComfyUI is looked for where tests/comfyui look; of several the oldest is taken.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from comfyui import Server, find_comfyui, messages  # noqa: E402
+from comfyui import Server, messages  # noqa: E402
+from environments import PLACES, find_comfyuis  # noqa: E402
 from graph import next_run, nodes_of, to_api  # noqa: E402
 from graph_picture import draw_graph  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -70,11 +71,11 @@ def main():
     names = [name for name in names if name in SHOWN]
     if not names:
         return
-    comfyui = find_comfyui()
-    if comfyui is None:
-        sys.exit("No ComfyUI found: set COMFYUI_PATH to a checkout.")
+    comfyuis = find_comfyuis()
+    if not comfyuis:
+        sys.exit(f"No ComfyUI found ({PLACES}).")
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(comfyui, Path(folder) / "base")
+        server = Server(comfyuis[0], Path(folder) / "base")
         try:
             server.wait_until_up()
             for name in names:

@@ -1,4 +1,4 @@
-"""A real ComfyUI, where one is found: COMFYUI_PATH, the folder the pack is installed in, ~/comfy/ComfyUI. Else these tests skip."""
+"""Real ComfyUIs: each that tests/support/environments.py finds, or else these tests skip."""
 
 import json
 import subprocess
@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from comfyui import Server, find_comfyui
+from comfyui import Server
+from environments import PLACES, find_comfyuis, python_of, version_of, what_it_lacks
 from graph import to_api
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -14,34 +15,35 @@ MAKE_CHECKPOINTS = Path(__file__).with_name("make_checkpoints.py")
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
 
-@pytest.fixture(scope="session")
-def comfyui():
-    """The checkout, in a Python that can run it."""
-    place = find_comfyui()
-    if place is None:
-        pytest.skip("No ComfyUI found: set COMFYUI_PATH to a checkout to run these tests.")
-    probe = [sys.executable, "-c", "import aiohttp, av, torchvision, comfyui_frontend_package, torchsde"]
-    missing = subprocess.run(probe, capture_output=True, text=True)
-    if missing.returncode:
-        reason = missing.stderr.strip().splitlines()[-1]
-        pytest.skip(f"{place} cannot run in this Python ({reason}): pip install -r {place / 'requirements.txt'}")
-    return place
+def _named(comfyui):
+    return f"ComfyUI-{version_of(comfyui)}" if comfyui else "no-ComfyUI"
+
+
+@pytest.fixture(scope="session", params=find_comfyuis() or [None], ids=_named)
+def comfyui(request):
+    """The folder of a ComfyUI that can run here; each test that needs one runs on every one found."""
+    if request.param is None:
+        pytest.skip(f"No ComfyUI found ({PLACES}).")
+    lacks = what_it_lacks(request.param)
+    if lacks:
+        pytest.skip(f"{request.param} does not run with {python_of(request.param)}, which lacks {lacks}.")
+    return request.param
 
 
 @pytest.fixture(scope="session")
 def on_standin():
     """Run a script of tests/support on the stand-in; returns the JSON it prints."""
-    return _run_script
+    return lambda script, *arguments: _run_script(sys.executable, script, *arguments)
 
 
 @pytest.fixture(scope="session")
 def on_comfyui(comfyui):
     """Run a script of tests/support on the real API; returns the JSON it prints."""
-    return lambda script, *arguments: _run_script(script, *arguments, "--comfyui", str(comfyui))
+    return lambda script, *arguments: _run_script(python_of(comfyui), script, *arguments, "--comfyui", str(comfyui))
 
 
-def _run_script(script, *arguments):
-    command = [sys.executable, str(SUPPORT / script), *arguments]
+def _run_script(python, script, *arguments):
+    command = [python, str(SUPPORT / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -98,7 +100,7 @@ def native_models(comfyui, tmp_path_factory):
     def need(*names):
         missing = [name for name in names if not list(folder.glob(f"*/{name}.safetensors"))]
         if missing:
-            command = [sys.executable, str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
+            command = [python_of(comfyui), str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
             done = subprocess.run(command, capture_output=True, text=True, timeout=600)
             assert done.returncode == 0, done.stderr
         return [next(folder.glob(f"*/{name}.safetensors")) for name in names]

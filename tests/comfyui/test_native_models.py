@@ -55,3 +55,34 @@ def test_an_embedding_travels_through_an_unclip_checkpoint_as_large_as_comfyui_w
     theirs = native_server.run(graph)
     picture = native_server.pictures(ours, "save")
     assert picture.std() > 10 and np.array_equal(picture, native_server.pictures(theirs, "save")), "as without the bridges"
+
+
+def test_what_a_loader_did_not_find_in_its_file_is_named(native_server, native_models):
+    """A checkpoint without image encoder, text encoder and VAE: the loaders give None for them, or a VAE without weights."""
+    from safetensors.torch import load_file, save_file
+
+    (path,) = native_models("sd15_small")
+    bare = path.with_name("bare.safetensors")
+    save_file({name: x for name, x in load_file(path).items() if name.startswith("model.diffusion_model.")}, bare)
+    loaders = {
+        "unclip": {"class_type": "unCLIPCheckpointLoader", "inputs": {"ckpt_name": path.name}},
+        "bare": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": bare.name}},
+        "grey": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 2, "color": 8421504}},
+        "size": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 2}},
+        "show": {"class_type": "PreviewImage", "inputs": {"images": ["asked", 0]}},
+    }
+
+    def said(class_type, **inputs):
+        schema = native_server.get(f"/object_info/{class_type}")[class_type]["input"]
+        usual = {name: spec[1]["default"] for name, spec in schema["required"].items() if "default" in (spec[1:] or ({},))[0]}
+        asked = {"asked": {"class_type": class_type, "inputs": usual | inputs}}
+        if class_type != "RarityLocalScore":
+            asked["show"] = {"class_type": "PreviewAny", "inputs": {"source": ["asked", 0]}}
+        (error,) = messages(native_server.run(loaders | asked), "execution_error")
+        return error["exception_message"]
+
+    assert ("Encode Images got nothing from the node that is connected to clip_vision. An unCLIP checkpoint loader does so for a "
+            "checkpoint without an image encoder: load one with Load CLIP Vision.") in said(
+                "RarityEncodeImages", images=["grey", 0], clip_vision=["unclip", 3])
+    assert "Local Score got nothing from the node that is connected to vae. A checkpoint loader does so" in said(
+        "RarityLocalScore", latent=["size", 0], vae=["bare", 2])

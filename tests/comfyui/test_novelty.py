@@ -82,10 +82,14 @@ def test_three_loaders_of_one_encoder_make_one_space(on_comfyui):
     found = on_comfyui("clip_vision.py")
     assert found["node"] == found["transformers"] == found["OpenCLIP"], "one space, whoever loaded the encoder"
     assert found["other"] != found["node"] and found["other"]["width"] == found["node"]["width"]
+    assert found["looks"] == 3, "two nodes look at pictures, and one of them before at what names the space"
     # All read 8-bit pictures of the encoder's own size; what is left is rounding of float32 through two layers.
     assert max(found["difference"], found["OpenCLIP's difference"]) < 1e-4 * found["scale"]
     # From 207 x 150: both cut out the same pixels, ComfyUI's are rounded to eight bits.
     assert 0 < found["resized"] < 0.01
-    said = {"siglip": "SigLIP encoders do that", "grey": "One channel is greyscale", "alpha": "alpha channel: drop it",
+    said = {"siglip": "SigLIP encoders do that", "any size": "SigLIP encoders do that", "grey": "One channel is greyscale", "alpha": "alpha channel: drop it",
+            "two channels": "Two channels are greyscale and alpha", "five channels": "Split Image with Alpha takes the first three",
             "no area": "got shape (3, 0, 32, 3)"}
     assert all(words in found["refusals"][cause] for cause, words in said.items())
+    assert found["cured"] == {"1": True, "2": True, "4": True, "5": True}, "with the nodes that the errors name"
+    assert found["half precision"], "seen as the same numbers in single precision"

@@ -63,6 +63,10 @@ def test_it_begins_as_a_mean_and_goes_on_from_a_file(found):
     assert found["mean"] < 1e-6 and found["goes on"] == 0
 
 
+def test_every_name_that_is_accepted_is_found_in_a_prompt(found):
+    assert found["names"]["lost"] == "" and {"-", "_", ".", "/", "'", "#"} <= set(found["names"]["accepted"])
+
+
 def test_a_cancel_leaves_no_file(found):
     assert found["cancelled"]
     assert found["files"] == ["broken.safetensors", "rare-chair.safetensors", "sub", "theirs.safetensors"]
@@ -77,6 +81,7 @@ def test_a_cancel_leaves_no_file(found):
     ("leaves", "'..' is not a plain name"),
     ("two words", "one word without brackets and commas"),
     ("brackets", "one word without brackets and commas"),
+    ("square", "one word without brackets and commas"),
     ("theirs", "theirs.safetensors is there already and was not exported by Rarity"),
     ("elsewhere", "already loads another file"),
 ])

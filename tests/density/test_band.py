@@ -88,5 +88,8 @@ def test_the_published_objective_is_the_gaussian_of_the_leading_scores_and_has_n
 
 @pytest.mark.parametrize("bits", [math.nan, math.inf])
 def test_no_such_rarity(density, bits):
+    for wrong in (-3.0, 0.0, math.inf, math.nan):
+        with pytest.raises(RarityError, match="half width must be above 0"):
+            BandLoss(density, 10.0, half_width=wrong)
     with pytest.raises(RarityError, match="Bits must be zero or more and finite"):
         BandLoss(density, bits)

@@ -156,6 +156,17 @@ def test_what_is_no_number_has_no_rarity(calibration):
     assert float(calibration.bits(torch.tensor(math.inf))) == math.inf
 
 
+@pytest.mark.parametrize("bits", [0.1, 0.5, 1.0, 2.0, 3.0])
+def test_a_score_among_equal_ones_is_at_least_as_rare_as_asked(bits):
+    """Scores of half precision, and of few kinds, are often equal."""
+    for scores in (heavy(2000).round(), heavy(2000).round(decimals=-1)):
+        calibration = Calibration.fit(scores + torch.linspace(0, 1e-3, 2000) * (scores > scores.quantile(0.9)))
+        found = calibration.score_at(bits)
+        assert float(calibration.bits(torch.tensor(found, dtype=torch.float64))) >= bits - 1e-9  # the tail is inverted by a formula
+        lower = calibration.scores[calibration.scores < found]
+        assert len(lower) == 0 or float(calibration.bits(lower[-1])) < bits, "the smallest such score"
+
+
 def test_a_light_tail_never_ends():
     """Uniform scores have an end point; a negative shape would put infinite bits there."""
     scores = torch.rand(5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -205,6 +216,7 @@ def test_the_same_seed_is_the_same_calibration():
         (torch.rand(49), "at least 50 held-out scores, got 49"),
         (torch.full((100,), float("nan")), "finite"),
         (torch.ones(100), "no tail"),
+        (torch.linspace(-3, 1, 100), "0 or more"),
     ],
 )
 def test_unusable_scores_are_refused(scores, message):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, RarityError
-from rarity.density.diversity import density_and_coverage, mean_pairwise_distance, rarity_score, rke, vendi_score
+from rarity.density.diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_score
 
 SPACE = EmbeddingSpace("test encoder", "0123456789abcdef", 6)
 
@@ -41,11 +41,6 @@ def test_vendi_counts_what_differs():
         assert vendi_score(of(torch.ones(9, 6)), order) == pytest.approx(1)
         assert vendi_score(of(torch.eye(6)), order) == pytest.approx(6)
         assert vendi_score(of(torch.eye(6)[:3].repeat(50, 1)), order) == pytest.approx(3)
-
-
-def test_rke_is_the_order_2():
-    for count in (3, 50):
-        assert rke(draw(count)) == pytest.approx(vendi_score(draw(count), 2), rel=1e-9)
 
 
 def literal_balls(reference, k):
@@ -96,12 +91,12 @@ def test_half_precision_and_constant_columns_work(dtype):
     x = draw(30, dtype=dtype).vectors
     x[:, 2] = 0.25
     x = of(x)
-    assert all(math.isfinite(v) for v in (vendi_score(x), rke(x), mean_pairwise_distance(x), *density_and_coverage(x, x)))
+    assert all(math.isfinite(v) for v in (vendi_score(x), mean_pairwise_distance(x), *density_and_coverage(x, x)))
 
 
 def test_order_of_the_rows_does_not_matter():
     x, shuffled = draw(60), draw(60).select(torch.randperm(60, generator=torch.Generator().manual_seed(1)))
-    for measure in (vendi_score, rke, mean_pairwise_distance, lambda e: density_and_coverage(e, draw(9, 1))[0]):
+    for measure in (vendi_score, mean_pairwise_distance, lambda e: density_and_coverage(e, draw(9, 1))[0]):
         assert measure(x) == pytest.approx(measure(shuffled), rel=1e-12)
 
 

@@ -322,3 +322,10 @@ def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "d.safetensors")
     with pytest.raises(RarityError, match="it is a pipe, not a file"):
         load_density(tmp_path / "d.safetensors")
+
+
+def test_what_could_not_be_loaded_again_is_not_saved(baseline, tmp_path, monkeypatch):
+    monkeypatch.setitem(container.KINDS, "embeddings", (1000, container.KINDS["embeddings"][1]))
+    with pytest.raises(RarityError, match="at most 1,000 could be loaded again"):
+        save_embeddings(baseline, tmp_path / "much.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -194,7 +194,11 @@ def test_cancelling_a_fit_raises_what_progress_raised(baseline):
 def test_the_description_is_in_plain_words(density):
     text = density.describe(1000)
     assert 'of "a test"' in text and "1 in 1,000 is 10.0 bits" in text and "between 1 in" in text
-    assert "That is extrapolated: learn from at least 100,000 samples" in density.describe(100_000)
+    assert "That is extrapolated: learn from at least 10,000 samples" in density.describe(10_000)
+    assert "20,000 samples are kept one by one, so that beyond 1 in 20,000 every figure is." in density.describe(100_000)
+    for wrong in (0, -1, 100.5, math.nan):
+        with pytest.raises(RarityError, match="above 0 and at most 100"):
+            density.residual_limit(wrong)
     with pytest.raises(RarityError):
         density.describe(100_000_000)
 

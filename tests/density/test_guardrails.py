@@ -37,6 +37,8 @@ def test_a_guardrail_keeps_its_promises(rail, mixture):
     assert penalty.shape == accepts.shape == rail.reading(x).shape == (len(x),)
     assert (penalty >= 0).all() and 0 < int(accepts.sum()) < len(x)
     assert (penalty[accepts] <= 1e-4).all() and (penalty[~accepts] > 0).all()
+    low, high = rail.allowed
+    assert torch.equal((rail.reading(x) >= low) & (rail.reading(x) <= high), accepts), "what is allowed is what is accepted"
 
 
 def test_the_penalty_can_be_descended(rail, mixture):
@@ -53,14 +55,6 @@ def test_the_gradient_is_that_of_finite_differences(rail, mixture):
     x = far(mixture)
     x = x[rail.penalty(x) > 0.05][:4].clone().requires_grad_(True)
     assert torch.autograd.gradcheck(rail.penalty, (x,), eps=1e-7, atol=1e-4)
-
-
-def test_projection_ends_inside_and_leaves_what_is_there(baseline, density, mixture):
-    x = far(mixture)
-    for rail in (AnchorGuardrail.from_baseline(baseline, 0.2), ResidualGuardrail(density, 80), NormGuardrail(density)):
-        projected, accepts = rail.project(x), rail.accepts(x)
-        assert rail.accepts(projected).all() and rail.accepts(projected.float()).all()
-        assert torch.allclose(projected[accepts], x[accepts], atol=1e-3)
 
 
 def test_guardrails_hold_ordinary_tensors(baseline, density):
@@ -109,6 +103,20 @@ def test_centring_takes_away_what_favours_one_alternative_everywhere(space):
     assert (centred.reading(pictures[:200]) > 0).all() and (centred.reading(pictures[200:]) < 0).all()
     again = ContrastGuardrail(texts, 0, 0.0, centre=centred.centre)
     assert torch.equal(again.reading(pictures), centred.reading(pictures))
+
+
+def test_a_contrast_that_keeps_nothing_says_so_and_which_alternative_is_in_the_way(contrast, baseline):
+    assert contrast.notes == ()
+    names = ["a cat", "a shoe", "the subject", "a cat, too"]
+    prototypes = torch.stack([contrast.others[0], contrast.others[1], contrast.subject, contrast.subject])
+    rail = ContrastGuardrail.from_baseline(prototypes, 2, baseline, names=names, notes=("One more thing.",))
+    assert rail.threshold == pytest.approx(0, abs=1e-12) and len(rail.notes) == 2 and rail.notes[0] == "One more thing."
+    assert f"{len(baseline):,} of {len(baseline):,} usual samples are no more like the subject than" in rail.notes[1]
+    assert "Nearest is the alternative 'a cat, too'. Leave that one out" in rail.notes[1]
+    unnamed = ContrastGuardrail.from_baseline(prototypes, 2, baseline)
+    assert "threshold is 0.000, not above 0 (quantile 0.5). Nearest is alternative 3." in unnamed.notes[0]
+    same = ContrastGuardrail.from_pictures(baseline, Embeddings(baseline.vectors, baseline.space, ("twin",) * len(baseline)))
+    assert "Nearest is the alternative 'twin'" in same.notes[0]
 
 
 def test_pictures_of_alternatives_are_prototypes_by_label(baseline, mixture):

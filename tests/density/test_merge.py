@@ -8,6 +8,7 @@ from rarity.density import (
     Embeddings,
     EmbeddingSpace,
     GaussianDensity,
+    MixtureDensity,
     RarityError,
     fit_density,
     load_density,
@@ -51,6 +52,20 @@ def test_beyond_the_rows_that_are_kept_they_merge_to_rounding(shards, mixture, m
         assert torch.allclose(merged.bits(x), whole.bits(x), rtol=1e-3)
 
 
+def test_mixtures_keep_their_number_of_modes(shards, mixture):
+    parts, whole = ([MixtureDensity.fit(shard, modes=3) for shard in some] for some in (shards, [Embeddings.cat(shards)]))
+    merged = merge_densities(parts)
+    assert len(merged.modes.weights) == 3
+    assert torch.equal(merged.bits(mixture(50, 9).vectors), whole[0].bits(mixture(50, 9).vectors))
+
+
+def test_of_several_estimators_all_samples_choose(shards, mixture):
+    merged = merge_densities([fit_density(shard, kind) for shard, kind in zip(shards, ("ppca", "oas", "mixture"), strict=True)])
+    whole = fit_density(Embeddings.cat(shards), "auto")
+    assert merged.estimator == whole.estimator
+    assert torch.equal(merged.bits(mixture(50, 9).vectors), whole.bits(mixture(50, 9).vectors))
+
+
 def test_one_density_merges_to_itself(density, mixture):
     again = merge_densities([density], components=9, seed=3)
     assert torch.equal(again.bits(mixture(20).vectors), density.bits(mixture(20).vectors))
@@ -58,8 +73,8 @@ def test_one_density_merges_to_itself(density, mixture):
 
 def test_what_cannot_be_merged_says_why(shards, density):
     ppca, oas = GaussianDensity.fit(shards[0]), GaussianDensity.fit(shards[1], estimator="oas")
-    with pytest.raises(RarityError, match="one estimator, got ppca and oas"):
-        merge_densities([ppca, oas])
+    with pytest.raises(RarityError, match="of the estimators neighbours, oas"):
+        merge_densities([fit_density(shards[0], "neighbours"), oas])
     with pytest.raises(RarityError, match="300 of 300 samples are in both sets"):
         merge_densities([ppca, ppca])
     with pytest.raises(RarityError, match="no densities to merge"):

@@ -187,7 +187,7 @@ def test_samples_have_the_moments_of_the_mixture(found, two):
 def test_the_description_names_the_kinds(found):
     text = found.describe(1000)
     assert "They fall into kinds that make up " in text and "1 in 1,000 is 10.0 bits" in text
-    assert "times as far out" not in text and "extrapolated: learn from at least 100,000" in found.describe(100_000)
+    assert "times as far out" not in text and "extrapolated: learn from at least 10,000" in found.describe(10_000)
 
 
 def test_damaged_modes_are_refused(found):

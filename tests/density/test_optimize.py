@@ -149,9 +149,41 @@ def test_inside_is_what_every_guardrail_accepts_and_allowed_is_where_their_readi
     assert within(1e-3)[inside].all() and not within(-1e-3)[~inside].any()
 
 
+def test_the_report_counts_the_same_results_inside_and_outside(density, starts, contrast, baseline):
+    """Also where a margin is 0 at its limit, so that no share of it is a tolerance: an alternative that is the subject."""
+    from rarity.density import ContrastGuardrail
+
+    blind = ContrastGuardrail.from_baseline(torch.stack([contrast.subject, contrast.subject]), 0, baseline)
+    nearly = ContrastGuardrail.from_baseline(torch.stack([contrast.subject, contrast.subject + 1e-7 * contrast.others[0]]), 0, baseline)
+    for rail in (blind, nearly, contrast):
+        trajectory = optimize(density, starts, 1000, (rail,), steps=3)
+        outside = int((~trajectory.accepted).sum())
+        assert f"{len(starts) - outside} inside every guardrail." in trajectory.report()
+        assert max(trajectory.outside().values(), default=0) <= outside <= sum(trajectory.outside().values())
+    assert outside and blind.notes[0] in optimize(density, starts, 1000, (blind,), steps=1).report()
+
+
 def test_several_limits_on_one_number_leave_what_all_allow(density, starts):
     loose, tight = ResidualGuardrail(density, 99), ResidualGuardrail(density, 50)
-    assert optimize(density, starts, 100, (tight, loose), steps=2).allowed["residual"] == (0.0, tight.limit)
+    assert optimize(density, starts, 100, (tight, loose), steps=2).allowed["residual"] == tight.allowed
+
+
+@pytest.mark.parametrize("kind", [ResidualGuardrail, NormGuardrail])
+def test_a_guardrail_of_another_density_holds_as_any_other(kind, density, baseline, mixture):
+    """Its subspace or its range is another one: what holds by construction here does not hold there."""
+    starts = choose_starts(baseline, density, 16, seed=1)
+    shifted = mixture(800, 5).vectors * torch.linspace(1.5, 0.6, 16)
+    other = GaussianDensity.fit(Embeddings(shifted, density.space), components=2)
+    rail = kind(other, 99.9) if kind is ResidualGuardrail else kind(other)
+
+    class Wrapped:
+        name, space, allowed = "wrapped", rail.space, rail.allowed
+        reading, penalty, accepts = rail.reading, rail.penalty, rail.accepts
+
+    alone, plain, wrapped = (optimize(density, starts, 200, chain) for chain in ((), (rail,), (Wrapped(),)))
+    assert torch.equal(plain.final.vectors, wrapped.final.vectors)
+    assert int(plain.accepted.sum()) == int(rail.accepts(plain.final.vectors).sum()) >= int(rail.accepts(alone.final.vectors).sum())
+    assert plain.readings["residual"].equal(wrapped.readings["residual"]), "the residual that is read is this density's"
 
 
 def test_two_guardrails_of_a_kind_are_both_read(density, starts, contrast):

@@ -125,6 +125,36 @@ def test_repeats_in_the_reference_do_not_pass_for_the_usual(reference, gaussian)
     assert float((found.copy_probability > 0.5).double().mean()) < 0.05
 
 
+def beside(reference, apart, seed=8):
+    """The reference with a near repeat of every item, as a picture kept as PNG and as JPEG."""
+    way = torch.randn(reference.vectors.shape, generator=torch.Generator().manual_seed(seed))
+    twins = reference.vectors + apart * torch.nn.functional.normalize(way, dim=1)
+    return Embeddings.cat([reference, Embeddings(twins, reference.space)])
+
+
+@pytest.mark.parametrize("apart", [0.02, 1e-3, 1e-5])
+@pytest.mark.parametrize("some", [slice(None), slice(0, 40)], ids=["all", "a tenth"])
+def test_near_repeats_in_the_reference_change_no_probability(apart, some, reference, gaussian):
+    pairs = beside(reference.select(range(400)[some]), apart)
+    doubled = Embeddings.cat([pairs, reference.select([i for i in range(400) if i not in range(400)[some]])]) if some.stop else pairs
+    fresh, made = gaussian(300, 9), copies(reference, 1.0)
+    for items in (fresh, made, reference):
+        alone, beside_twins = (originality(items, one, 1).copy_probability[:, 0] for one in (reference, doubled))
+        assert float((alone - beside_twins).abs().max()) < 0.05
+    assert (originality(reference, doubled, 1).copy_probability == 1).all()
+
+
+@pytest.mark.parametrize("apart", [None, 0.02])
+def test_the_probability_falls_with_the_distance(apart, reference):
+    known = reference if apart is None else beside(reference, apart)
+    way = torch.nn.functional.normalize(torch.randn(1, 16, generator=torch.Generator().manual_seed(2)), dim=1)
+    steps = torch.cat([torch.zeros(1), torch.logspace(-4, 0.3, 40)])
+    moved = Embeddings(reference.vectors[7] + steps[:, None] * way, reference.space)
+    found = originality(moved, known, 1)
+    p = found.copy_probability[found.indices[:, 0] % len(reference) == 7, 0]
+    assert p[0] == 1 and (p.diff() <= 1e-12).all() and len(p) > 20
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_finite(dtype, reference, space):
     found = originality(Embeddings(reference.vectors.to(dtype), space), reference, 1)

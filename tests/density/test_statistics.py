@@ -182,13 +182,43 @@ def test_the_state_makes_the_same_statistics_again(few):
         assert (len(tensors["fold_scatters"]) > 0) == (count > few)
 
 
+def test_rows_are_known_by_the_keys_they_are_given():
+    rows, keys = draw(60), torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    seen = Statistics(WIDTH).update(rows, keys)
+    assert torch.equal(seen.keys, torch.arange(60)) and torch.equal(seen.rows, rows[keys.argsort()])
+    again = rows * (1 + 1e-7)
+    seen.update(again, keys)
+    assert (seen.count, seen.repeats) == (60, 60) and torch.equal(seen.rows, rows[keys.argsort()]), "drawn again, elsewhere"
+    bad = again.clone()
+    bad[3] = float("nan")
+    fresh = Statistics(WIDTH).update(bad, keys)
+    assert (fresh.count, fresh.dropped) == (59, 1) and int(keys[3]) not in fresh.keys.tolist()
+    for wrong in (keys[:-1], keys.double(), keys[:, None]):
+        with pytest.raises(RarityError, match="Keys of 60 rows must be as many int64"):
+            seen.update(rows, wrong)
+
+
+def test_a_state_of_the_first_format_is_known_by_its_bytes(few):
+    for count in (30, 90):
+        one = Statistics(WIDTH).update(draw(count))
+        fields, tensors = one.state()
+        tensors.pop("row_keys")
+        same(Statistics.from_state(WIDTH, fields, tensors), one)
+
+
+OLD_DAMAGE = {  # a row's key is that of its bytes: each change of a row shows
+    "rows out of order": lambda f, t: t.update(rows=t["rows"].flip(0)),
+    "a row twice": lambda f, t: t.update(rows=torch.cat([t["rows"][:1], t["rows"][:-1]])),
+    "another row": lambda f, t: t["rows"][3].add_(1),
+}
 DAMAGE = {
     "count": lambda f, t: f.update(count=f["count"] + 1),
     "count text": lambda f, t: f.update(count="90"),
     "repeats": lambda f, t: f.update(repeats=-1),
-    "rows out of order": lambda f, t: t.update(rows=t["rows"].flip(0)),
-    "a row twice": lambda f, t: t.update(rows=torch.cat([t["rows"][:1], t["rows"][:-1]])),
-    "another row": lambda f, t: t["rows"][3].add_(1),
+    "keys out of order": lambda f, t: t.update(row_keys=t["row_keys"].flip(0)),
+    "a key twice": lambda f, t: t["row_keys"][4].copy_(t["row_keys"][3]),
+    "few keys": lambda f, t: t.update(row_keys=t["row_keys"][1:]),
+    "late keys": lambda f, t: t["row_keys"][-1].fill_(2**63 - 1),
     "narrow rows": lambda f, t: t.update(rows=t["rows"][:, :4].contiguous()),
     "later keys out of order": lambda f, t: t.update(later_keys=t["later_keys"].flip(0)),
     "early later keys": lambda f, t: t["later_keys"].fill_(-(2**63)),
@@ -200,11 +230,11 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.parametrize("name", [*DAMAGE, *OLD_DAMAGE])
 def test_a_damaged_state_is_refused(few, name):
     fields, tensors = Statistics(WIDTH).update(draw(90)).state()
-    tensors = {key: tensor.clone() for key, tensor in tensors.items()}
-    DAMAGE[name](fields, tensors)
+    tensors = {key: tensor.clone() for key, tensor in tensors.items() if key != "row_keys" or name in DAMAGE}
+    (DAMAGE | OLD_DAMAGE)[name](fields, tensors)
     with pytest.raises(RarityError, match="statistics in this file are damaged"):
         Statistics.from_state(WIDTH, fields, tensors)
 

@@ -220,7 +220,7 @@ def test_the_map_is_a_picture_with_a_legend(images):
     found = patch_origins(images[:3], images, 3)
     drawn = origins_map(images[:3], images, found)
     assert drawn.dim() == 4 and drawn.shape[0] == 1 and drawn.shape[3] == 3 and 0 <= drawn.min() and drawn.max() <= 1
-    with pytest.raises(RarityError, match="3 RGB pictures and 6 sources"):
+    with pytest.raises(RarityError, match="3 pictures and 6 sources"):
         origins_map(images[:2], images, found)
     with pytest.raises(RarityError, match="one size"):
         patch_origins(images[:2], images[:, :8], 3)

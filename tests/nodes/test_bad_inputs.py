@@ -4,7 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -76,6 +79,28 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density
     for word, (node, inputs) in causes.items():
         with pytest.raises(RarityError, match=word):
             run(node, **inputs)
+
+
+class NoWeights:
+    """The VAE that ComfyUI makes of a checkpoint without one."""
+
+    first_stage_model = None
+
+
+@pytest.mark.parametrize("node", nodes.NODES)
+def test_a_connected_socket_that_brings_nothing_is_named_with_what_to_do(node):
+    """Loaders give None for what a file does not hold; ComfyUI hands it on, and leaves out what is not connected."""
+    cures = {"CLIP_VISION": "Load CLIP Vision", "CLIP": "Load CLIP", "VAE": "Load VAE"}
+    schema = node.define_schema()
+    for socket in schema.inputs:
+        if socket.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+            continue
+        for nothing in [None, [object(), None]] + [NoWeights()] * (socket.io_type == "VAE"):
+            with pytest.raises(RarityError) as refused:
+                node.execute(**{socket.id: nothing})
+            said = str(refused.value)
+            assert said.startswith(f"{schema.display_name} got nothing from the node that is connected to {socket.id}. ")
+            assert said.endswith(f"{cures.get(socket.io_type, 'connect another one')}.")
 
 
 def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
@@ -242,3 +267,19 @@ def test_a_file_where_a_folder_is_needed_is_one_clear_error(run, model, folders)
     with pytest.raises(RarityError, match="taken.* could not be written"):
         run(nodes.RaritySamplePrior, prior=model[0], count=2, steps=2, keep_as="taken")
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("taken", "mine")]
+
+
+def test_names_that_the_file_system_has_no_letters_for(tiny_root, tmp_path):
+    """A container without a locale: Python keeps file names in ASCII there."""
+    script = Path(__file__).parents[1] / "support" / "ascii_names.py"
+    few = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, str(script), str(tiny_root / "tiny"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **few})
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    if said.pop("encoding") != "ascii":
+        pytest.skip("This system's file names are never in ASCII.")
+    assert said.pop("files") == [] and len(said) == 12
+    for what, error in said.items():
+        assert error.startswith("RarityError: ") and "größe" in error, (what, error)
+        assert "Python keeps file names in ascii here" in error and "plain letters, or set PYTHONUTF8=1" in error, (what, error)

@@ -68,7 +68,9 @@ def test_a_list_of_pictures_of_different_sizes_becomes_one_set(run, model):
 
 
 @pytest.mark.parametrize("shape, words", [
-    ((1, 32, 32, 1), "greyscale: repeat it three times, with Convert Mask to Image"),
+    ((1, 32, 32, 1), r"One channel is greyscale: make it RGB, with Convert Image to Mask \(channel red\) and then Convert Mask to Image"),
+    ((1, 32, 32, 2), r"Two channels are greyscale and alpha: make it RGB, with Convert Image to Mask \(channel red\) and then"),
+    ((1, 32, 32, 5), "Split Image with Alpha takes the first three"),
     ((1, 32, 32, 4), "alpha channel: drop it, with Split Image with Alpha"),
     ((1, 0, 32, 3), r"got shape \(1, 0, 32, 3\)"),
     ((0, 32, 32, 3), r"got shape \(0, 32, 32, 3\)"),

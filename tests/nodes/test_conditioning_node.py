@@ -8,6 +8,6 @@ from rarity.density.errors import RarityError
 @pytest.mark.parametrize("eyes, got", [({}, "none"), ({"clip_vision": object(), "prior": object()}, "clip_vision and prior")])
 def test_exactly_one_eye_is_connected(run, density, eyes, got):
     with pytest.raises(RarityError, match=f"Optimize Conditioning needs exactly one of .*, got {got}"):
-        run(nodes.RarityOptimizeConditioning, model=None, positive=[], negative=[], vae=None, density=density, **eyes)
+        run(nodes.RarityOptimizeConditioning, model=object(), positive=[], negative=[], vae=object(), density=density, **eyes)
     with pytest.raises(RarityError, match=f"Optimize Token needs exactly one of .*, got {got}"):
-        run(nodes.RarityOptimizeToken, model=None, clip=None, negative=[], vae=None, density=density, **eyes)
+        run(nodes.RarityOptimizeToken, model=object(), clip=object(), negative=[], vae=object(), density=density, **eyes)

@@ -9,9 +9,14 @@ from rarity.nodes.folders import ZERO_SHOT
 
 @pytest.fixture
 def gate_of(run, model):
-    return lambda **given: run(
-        nodes.RarityValidityGate, decoder=model[1], **{"subject": "a letter r", "every": 5, "prior": model[0], **given}
-    )[0]
+    """A Validity Gate; without the prior where that is None."""
+
+    def make(**given):
+        given = {"subject": "a letter r", "every": 5, "prior": model[0], **given}
+        connected = {name: value for name, value in given.items() if value is not None}
+        return run(nodes.RarityValidityGate, decoder=model[1], **connected)[0]
+
+    return make
 
 
 def test_the_gate_in_optimize(run, gate_of, baseline, density):

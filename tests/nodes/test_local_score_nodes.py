@@ -95,7 +95,7 @@ def test_origins_can_be_cancelled_long_before_they_are_found(run, images, where,
 ])
 def test_what_users_get_wrong(run, images, change, word):
     with pytest.raises(RarityError, match=word):
-        run(nodes.RarityLocalScore, **({"images": images} | QUICK | change))
+        run(nodes.RarityLocalScore, **{name: value for name, value in ({"images": images} | QUICK | change).items() if value is not None})
 
 
 def test_one_picture_and_bad_pixels(run, images):

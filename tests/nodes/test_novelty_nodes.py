@@ -124,7 +124,7 @@ def test_rank_says_what_is_wrong(run, candidates, pictures):
         with pytest.raises(RarityError, match=words):
             rank(run, *arguments)
     sizes = [pictures[:4], pictures[4:, :4]]
-    with pytest.raises(RarityError, match="4 x 8 x 3, 8 x 8 x 3"):
+    with pytest.raises(RarityError, match="8 x 4, 8 x 8"):
         run(nodes.RarityRankImages, images=sizes, embeddings=[candidates], scores=scores, keep=[1], floor=[0.0])
     with pytest.raises(RarityError, match="at least one picture, got an empty list.*connect pictures"):
         run(nodes.RarityRankImages, images=[], embeddings=[candidates], scores=scores, keep=[1], floor=[0.0])

@@ -33,13 +33,23 @@ def main():
     models = transformers_models(0)
     theirs, ours = models[0], _native(models[0])
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        looks = []
+        ours.model.register_forward_hook(lambda *_: looks.append("one"))
         embeddings = RarityEncodeImages.execute(images=pictures, clip_vision=ours).args[0]
+        RarityEncodeImages.execute(images=pictures, clip_vision=ours)
+        before = len(looks)
+        half = [RarityEncodeImages.execute(images=some, clip_vision=ours).args[0].vectors
+                for some in (large.half(), large.half().float())]
+        cured = {channels: RarityEncodeImages.execute(images=_cured(pictures, channels), clip_vision=ours).args[0].vectors
+                 for channels in (1, 2, 4, 5)}
         other = RarityEncodeImages.execute(images=pictures, clip_vision=_native(transformers_models(1)[0])).args[0]
         encoder = load_open_clip(NAME, build_tiny_open_clip(folder, models=models))
         words = RarityEncodeImages.execute(images=pictures, encoder=encoder).args[0]
         sizes = [RarityEncodeImages.execute(images=large, **eye).args[0].vectors for eye in ({"clip_vision": ours}, {"encoder": encoder})]
+        grey = RarityEncodeImages.execute(images=pictures[..., :1].expand(-1, -1, -1, 3), clip_vision=ours).args[0]
         refusals = {}
-        for name, images, eye in (("siglip", pictures, _siglip()), ("grey", pictures[..., :1], ours),
+        for name, images, eye in (("siglip", pictures, _siglip()), ("any size", pictures, _naflex()), ("grey", pictures[..., :1], ours),
+                                  ("two channels", pictures[..., :2], ours), ("five channels", pictures[..., [0, 1, 2, 0, 0]], ours),
                                   ("alpha", torch.cat([pictures, pictures[..., :1]], dim=-1), ours), ("no area", pictures[:, :0], ours)):
             try:
                 RarityEncodeImages.execute(images=images, clip_vision=eye)
@@ -50,15 +60,31 @@ def main():
     space = {"encoder": encoder_name(theirs.config), "fingerprint": encoder_fingerprint(theirs), "width": 32, "kind": "raw"}
     json.dump({
         "node": embeddings.space.to_dict(),
+        "looks": before,
         "transformers": space,
         "OpenCLIP": words.space.to_dict(),
         "other": other.space.to_dict(),
         "refusals": refusals,
+        "half precision": bool(torch.equal(*half)),
+        "cured": {channels: bool(torch.equal(cured[channels], (grey if channels < 3 else embeddings).vectors)) for channels in cured},
         "OpenCLIP's difference": float((words.vectors - expected).abs().max()),
         "resized": float(((sizes[0] - sizes[1]).norm(dim=1) / sizes[0].norm(dim=1)).max()),
         "difference": float((embeddings.vectors - expected).abs().max()),
         "scale": float(expected.abs().max()),
     }, sys.stdout)
+
+
+def _cured(pictures, channels):
+    """Pictures of another number of channels, led through the nodes of ComfyUI that the error names."""
+    from comfy_extras.nodes_compositing import SplitImageWithAlpha
+    from comfy_extras.nodes_mask import ImageToMask, MaskToImage
+
+    given = pictures[..., [0, 1, 2, 0, 1][:channels]]
+    if channels > 3:
+        return SplitImageWithAlpha.execute(given).args[0]
+    mask = ImageToMask().image_to_mask(given, "red")
+    made = MaskToImage().mask_to_image(getattr(mask, "args", mask)[0])
+    return getattr(made, "args", made)[0]
 
 
 def _native(model):
@@ -74,6 +100,19 @@ def _siglip():
     return _loaded({"model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
                     "num_attention_heads": 4, "image_size": SIZE, "patch_size": 8, "num_channels": 3,
                     "hidden_act": "gelu_pytorch_tanh"})
+
+
+def _naflex():
+    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; an older ComfyUI knows none, and gets its sizes alone."""
+    import comfy.clip_vision
+
+    config = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": -1,
+              "patch_size": 8, "num_patches": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh"}
+    if "siglip2_vision_model" in comfy.clip_vision.IMAGE_ENCODERS:
+        return _loaded(config | {"model_type": "siglip2_vision_model"})
+    known = _siglip()
+    known.image_size = -1
+    return known
 
 
 def _loaded(config):

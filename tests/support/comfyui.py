@@ -1,37 +1,19 @@
-"""Find a ComfyUI checkout, start its server on the CPU with this pack linked in, and talk to it."""
+"""Start the server of a ComfyUI on the CPU with this pack linked in, and talk to it."""
 
 import contextlib
 import io
 import json
-import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import numpy as np
+from environments import ROOT, python_of
 
-ROOT = Path(__file__).resolve().parents[2]
 PACK = "Some-Name"  # the folder name inside custom_nodes; any name must do
-
-
-def find_comfyui():
-    """The checkout to test on: COMFYUI_PATH, the folder this pack is installed in, or comfy-cli's default; else None."""
-    if os.environ.get("COMFYUI_PATH"):
-        place = Path(os.environ["COMFYUI_PATH"])
-        if not _is_comfyui(place):
-            raise FileNotFoundError(f"COMFYUI_PATH is {place}, which holds no ComfyUI (main.py, comfy_api).")
-        return place
-    installed_in = [ROOT.parent.parent] if ROOT.parent.name == "custom_nodes" else []
-    return next(filter(_is_comfyui, [*installed_in, Path.home() / "comfy" / "ComfyUI"]), None)
-
-
-def _is_comfyui(place):
-    return (place / "main.py").is_file() and (place / "comfy_api").is_dir()
 
 
 class Server:
@@ -39,7 +21,7 @@ class Server:
 
     Parameters
     ----------
-    comfyui : the checkout; nothing is written into it.
+    comfyui : its folder; nothing is written into it.
     base : an empty folder for its models, inputs, outputs and custom_nodes.
     """
 
@@ -51,7 +33,7 @@ class Server:
             port = free.getsockname()[1]
         self.base, self.url = base, f"http://127.0.0.1:{port}"
         self.log = base / "server.log"
-        command = [sys.executable, "main.py", "--cpu", "--port", str(port), "--disable-api-nodes", "--disable-auto-launch"]
+        command = [python_of(comfyui), "main.py", "--cpu", "--port", str(port), "--disable-api-nodes", "--disable-auto-launch"]
         command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT)

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import string
 import sys
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def findings(checkpoint, vision, folder, density):
                 "narrow": complaint(negative=[[tokens[..., :768], {"pooled_output": seven}]], cfg=2.0),
             }
         return found | {"kept": path.read_bytes() == before, "unchanged": unchanged()}, density
-    found["slope"] = slopes(start)
+    found["slope"], found["names"] = slopes(start), names(clip, start, folder)
     goes_on = Word(clip, PROMPT, "*", f"embedding:{NAME}")
     saved = load_file(path)["clip_l"][0]
     found["goes on"] = float((goes_on.vector - saved).abs().max())
@@ -129,6 +130,7 @@ def findings(checkpoint, vision, folder, density):
         "leaves": complaint(name="../rare"),
         "two words": complaint(name="rare chair"),
         "brackets": complaint(name="rare(chair)"),
+        "square": complaint(name="rare[chair"),
         "theirs": complaint(name="theirs"),
         "elsewhere": complaint(name="hidden"),
     }
@@ -139,6 +141,30 @@ def findings(checkpoint, vision, folder, density):
         found["cancelled"] = True
     found |= {"kept": path.read_bytes() == before, "files": sorted(x.name for x in folder.iterdir()), "unchanged": unchanged()}
     return found, density
+
+
+def names(clip, word, folder):
+    """Which signs a name may hold, and which of these names ComfyUI then does not find in a prompt."""
+    from rarity.density.errors import RarityError
+    from rarity.density.files import safe_path
+    from safetensors.torch import save_file
+
+    accepted, lost = "", ""
+    for sign in string.punctuation:
+        try:
+            path = safe_path(folder, name := f"a{sign}b")
+            word.check_name(name, path)
+        except RarityError:
+            continue
+        path.parent.mkdir(exist_ok=True)
+        save_file({"clip_l": torch.zeros(1, 768)}, path)
+        read = clip.tokenize(f"a photo of embedding:{name}, and (embedding:{name}:1.2) more")["l"]
+        accepted += sign
+        lost += sign * (sum(isinstance(one, torch.Tensor) for part in read for one, _ in part) != 2)
+        path.unlink()
+        if path.parent != folder:
+            path.parent.rmdir()
+    return {"accepted": accepted, "lost": lost}
 
 
 def slopes(word):

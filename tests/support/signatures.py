@@ -52,6 +52,8 @@ def describe(name):
     home, _, path = name.partition(":")
     value = module(home)
     for key in path.split("."):
+        if key in getattr(value, "__dataclass_fields__", {}):
+            return {"is": "value"}  # its class has it as an attribute, or not, as its default happens to be written
         try:
             value = getattr(value, key)
         except AttributeError:

@@ -42,10 +42,10 @@ def teach():
         small = stage and first.shape[0] == CASCADE[stage]["c_hidden"][0]
         return config | CASCADE[stage] if small else config
 
-    def clip(self, target=None, embedding_directory=None, no_init=False, tokenizer_data={}, parameters=0, model_options={}):
+    def clip(self, *given, tokenizer_data={}, model_options={}, **told):
         layers = {name: _layers(tokenizer_data, name) for name in ("clip_l", "clip_g", "clip_h")}
         shallow = {f"{name}_model_config": {"num_hidden_layers": n} for name, n in layers.items() if 0 < n < KNOWN_LAYERS}
-        ours[2](self, target, embedding_directory, no_init, tokenizer_data, parameters, {**model_options, **shallow})
+        ours[2](self, *given, tokenizer_data=tokenizer_data, model_options={**model_options, **shallow}, **told)
 
     comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
     comfy.model_detection.detect_unet_config = detect_unet_config
