@@ -18,7 +18,7 @@ from rarity.density import Embeddings
 from rarity.density.spaces import EmbeddingSpace
 from rarity.generators.kandinsky import load_kandinsky, miniature_folder
 from rarity.generators.kandinsky_decoder import Decoder, DecoderDefaults
-from rarity.generators.noise import streams
+from rarity.generators.noise import picture_streams
 from targets import add_devices, show_targets, write_json
 from tqdm import tqdm
 
@@ -77,7 +77,7 @@ def theirs(pipeline, decoder: Decoder, rows: Embeddings, steps: int) -> torch.Te
     other = decoder._zero.expand(len(rows), -1).to(device, dtype)
     found = pipeline(
         rows.vectors.to(device, dtype), other, height=decoder.size, width=decoder.size, num_inference_steps=steps,
-        guidance_scale=GUIDANCE, generator=streams(0, 0, len(rows), "decoder"), output_type="pt",
+        guidance_scale=GUIDANCE, generator=picture_streams(rows.keys, 0), output_type="pt",
     ).images
     return (found.permute(0, 2, 3, 1).float() * 0.5 + 0.5).clamp(0, 1).cpu()  # as this type comes, -1 to 1
 
