@@ -17,7 +17,7 @@ from environments import PLACES, environment_of, find_comfyuis, python_in, requi
 ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
-    "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling",
+    "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
     "concepts", "learning_cost", "conditioning", "rounds", "starts",
 ]
 

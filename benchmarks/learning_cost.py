@@ -5,7 +5,7 @@
 A prior as large as Kandinsky 2.2's (20 layers, width 2048, 32 heads, 1280-d embeddings) with random weights learns a LoRA of rank 10 through
 5 prior steps, guided, with gradients through all of them: `learn_concept` as it is. A batch of 1 is the published setting, 8 the
 node's. The text encoder is a small one, for a LoRA reads its prompt once, before the first iteration. On the CPU one iteration in float32,
-on a GPU 50 in bfloat16; the first two, which are slower and counted, are not timed.
+on a GPU 50 in bfloat16; the first two, one of which is captured and one counted, are not timed.
 """
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 EMBEDDING, LAYERS, STEPS, GUIDANCE, RANK = 1280, 20, 5, 4.0, 10
-GPU_ITERATIONS, ASKED, PUBLISHED = 50, 20, 120  # seconds of those: asked for on an H200; the paper's on an A100
+GPU_ITERATIONS, ASKED, PUBLISHED = 50, 5, 120  # seconds of those: asked for; the paper's on an A100
+MOST_GB = 3.5  # of memory at its peak, asked for on a GPU with a batch of 1
 SAMPLES, COMPONENTS = 4000, 50
 
 
@@ -114,9 +115,13 @@ def measure(prior: Prior, density: GaussianDensity, batch: int, iterations: int,
 def reached(rows: list[dict]) -> list[dict]:
     """The figures that were asked for; those that need a GPU say so where there is none."""
     found = [row for row in rows if row["device"] == "cuda" and row["batch"] == 1 and row["layers"] == LAYERS]
-    value = found[0]["seconds an iteration"] * GPU_ITERATIONS if found else "not measured"
-    return [{"name": f"seconds for {GPU_ITERATIONS} iterations of 1, full size, GPU, bfloat16 (published, on an A100: {PUBLISHED})",
-             "value": value, "reach": ASKED, "ok": value <= ASKED if found else None}]
+    seconds = found[0]["seconds an iteration"] * GPU_ITERATIONS if found else "not measured"
+    memory = found[0]["peak GB"] if found else "not measured"
+    return [
+        {"name": f"seconds for {GPU_ITERATIONS} iterations of 1, full size, GPU, bfloat16 (published, on an A100: {PUBLISHED})",
+         "value": seconds, "reach": ASKED, "ok": seconds <= ASKED if found else None},
+        {"name": "peak GB of those", "value": memory, "reach": MOST_GB, "ok": memory <= MOST_GB if found else None},
+    ]
 
 
 def show(rows: list[dict], targets: list[dict]) -> None:

@@ -92,7 +92,7 @@ class CachedPrior:
         self._transformer = transformer
         self._memory, self._times = self._read(embedding, hidden, prefix)
         heads = transformer.config.num_attention_heads
-        self._padding = prefix.padding.to(embedding.dtype).repeat_interleave(heads, dim=0)
+        self._padding = prefix.padding.to(self._memory.dtype).repeat_interleave(heads, dim=0)
 
     def predict(self, x: Tensor, step: int) -> Tensor:
         """The clean embeddings [n, b, d] that the transformer sees behind noisy ones [b, d] at the time of a step."""

@@ -3,9 +3,11 @@
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 
 from ..generators.kandinsky import MINIATURE
 from ..generators.memory import Placement
+from ..generators.runtime.captured import forget
 
 HALF_FIRST = (torch.float16, torch.bfloat16, torch.float32)
 WIDE_FIRST = (torch.bfloat16, torch.float16, torch.float32)  # language models outgrow the range of float16
@@ -24,6 +26,8 @@ class ComfyPlacement(Placement):
                 load_device=comfy.model_management.get_torch_device(),
                 offload_device=comfy.model_management.unet_offload_device(),
             )
+            # Whoever needs the model's room needs that of its captured graphs, too.
+            self._patchers[model].add_callback(CallbacksMP.ON_DETACH, lambda *_: forget(model))
         patcher = self._patchers[model]
         # Weights moved under ComfyUI's inference mode could never be learned from later. In full: these models are not
         # made of ComfyUI's own layers, which can run with their weights elsewhere.

@@ -36,10 +36,8 @@ def test_one_iteration_is_counted_there_and_back(cost, tiny_kandinsky, monkeypat
 
 
 def test_no_gpu_is_told(cost):
-    row = {"device": "cpu", "batch": 1, "layers": cost.LAYERS, "seconds an iteration": 1.0}
-    (target,) = cost.reached([row])
-    assert target["value"] == "not measured" and target["ok"] is None
-    (target,) = cost.reached([row, row | {"device": "cuda"}])
-    assert target["value"] == 50 and target["ok"] is False
-    (target,) = cost.reached([row | {"device": "cuda", "seconds an iteration": 0.1}])
-    assert target["ok"] is True
+    row = {"device": "cpu", "batch": 1, "layers": cost.LAYERS, "seconds an iteration": 1.0, "peak GB": 3.6}
+    assert [(target["value"], target["ok"]) for target in cost.reached([row])] == [("not measured", None)] * 2
+    seconds, memory = cost.reached([row, row | {"device": "cuda"}])
+    assert (seconds["value"], seconds["ok"]) == (50, False) and (memory["value"], memory["ok"]) == (3.6, False)
+    assert [target["ok"] for target in cost.reached([row | {"device": "cuda", "seconds an iteration": 0.1, "peak GB": 3.4}])] == [True] * 2

@@ -58,8 +58,9 @@ def by_diffusers(prior, transformer, text_encoder, rows, seed, guidance=4.0, pur
 
 
 def test_the_chain_draws_what_the_prior_samples(prior):
-    got = Chain(prior, PROMPT, "", STEPS, 4.0, reread=True).draw(5, range(2, 7))
-    assert relative_error(got, prior.sample(PROMPT, 7, seed=5, steps=STEPS).vectors[2:]) <= 1e-6
+    chain, expected = Chain(prior, PROMPT, "", STEPS, 4.0, reread=True), prior.sample(PROMPT, 7, seed=5, steps=STEPS).vectors
+    assert relative_error(chain.draw(5, range(7)), expected) <= 1e-6
+    assert relative_error(chain.draw(5, range(2, 7)), expected[2:]) <= 1e-5  # fewer rows are summed in another order
 
 
 def test_token_samples_and_gradients_equal_diffusers(prior):

@@ -6,6 +6,7 @@ from rarity import nodes
 from rarity.density.errors import RarityError
 from rarity.density.files import load_embeddings
 from rarity.generators.kandinsky import load_kandinsky
+from recorder import record_everything
 
 
 @pytest.fixture
@@ -68,6 +69,22 @@ def test_what_another_model_pushed_out_comes_back(run, managed, model):
     model_management.unload_all_models()
     assert managed() == []
     assert torch.equal(run(nodes.RaritySamplePrior, prior=model[0], count=3, steps=2)[0].vectors, before.vectors)
+
+
+def test_what_is_pushed_out_takes_its_captured_graphs_along(run, managed, model, monkeypatch):
+    from comfy import model_management
+    from rarity.generators.runtime import captured
+
+    recorder = record_everything(monkeypatch)
+    prior, decoder = model
+    baseline = run(nodes.RaritySamplePrior, prior=prior, count=3, steps=2)[0]
+    run(nodes.RarityDecode, decoder=decoder, embeddings=baseline, steps=2)
+    assert recorder.captures == 2 and [len(captured._kept[one]) for one in (prior.transformer, decoder.unet)] == [1, 1]
+    model_management.unload_all_models()
+    assert not any(captured._kept.values())
+    again = run(nodes.RaritySamplePrior, prior=prior, count=3, steps=2)[0]
+    assert torch.equal(again.vectors, baseline.vectors) and recorder.captures == 3
+    captured.forget()
 
 
 def test_out_of_memory_makes_room_and_goes_on(run, managed, model):

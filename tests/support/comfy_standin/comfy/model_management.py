@@ -50,6 +50,8 @@ def load_models_gpu(models, memory_required=0, force_patch_weights=False, minimu
 
 
 def unload_all_models():
+    for patcher in current_loaded_models:
+        patcher.detach()
     current_loaded_models.clear()
 
 
