@@ -78,3 +78,12 @@ def test_a_list_of_pictures_of_different_sizes_becomes_one_set(run, model):
 def test_pictures_that_are_none_are_refused_with_what_to_do(run, model, shape, words):
     with pytest.raises(RarityError, match=words):
         run(nodes.RarityEncodeImages, images=torch.zeros(shape), prior=model[0])
+
+
+@pytest.mark.parametrize("name", ["last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes"])
+def test_what_reads_a_picture_s_tokens_is_told_that_there_are_none(run, rare, name):
+    """image_sizes is what Lumina 2 and Z-Image ask for first, on newer ComfyUIs."""
+    (outputs,) = run(nodes.RarityToClipVisionOutput, embeddings=rare[0])
+    with pytest.raises(RarityError, match=f"has no {name}: .*Lumina 2 and Z-Image read the picture's tokens"):
+        getattr(outputs[0], name)
+    assert not hasattr(outputs[0], name)
