@@ -259,7 +259,7 @@ def test_rows_that_are_not_finite_and_repeats_are_dropped_counted_and_said(kind,
     statistics = Statistics(16).update(torch.cat([bad, few.vectors]))
     assert (statistics.count, statistics.dropped, statistics.repeats) == (400, 3, 2)
     density = type(small).from_statistics(statistics, few.space, source=few.source, **estimator(kind))
-    assert "2 of 405 samples were exact repeats" in density.notes[0]
+    assert "2 of 405 samples were repeats" in density.notes[0]
     assert "3 of 405 samples were not finite" in density.notes[1]
     x = few.vectors[:50]
     assert torch.equal(density.score(x), small.score(x)) and torch.equal(density.bits(x), small.bits(x))

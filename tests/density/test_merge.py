@@ -16,6 +16,7 @@ from rarity.density import (
     save_density,
     statistics,
 )
+from rarity.density.identity import sample_keys
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,26 @@ def test_of_several_estimators_all_samples_choose(shards, mixture):
     whole = fit_density(Embeddings.cat(shards), "auto")
     assert merged.estimator == whole.estimator
     assert torch.equal(merged.bits(mixture(50, 9).vectors), whole.bits(mixture(50, 9).vectors))
+
+
+@pytest.mark.parametrize("shared", [399, 0])
+def test_pictures_that_two_machines_drew_are_not_counted_twice(mixture, shared):
+    """Picture i of a model has the seed plus i; whoever draws it in another batch rounds it otherwise."""
+    rows, first = mixture(801, 1), 400 - shared
+    origin = {"kind": "model", "model": "BaseModel", "cfg": 7.0}
+    one = Embeddings(rows.vectors[:400], rows.space, keys=sample_keys(origin, range(5, 405)))
+    g = torch.Generator().manual_seed(3)
+    off = 1 + 1e-7 * torch.randn(400, 16, generator=g, dtype=torch.float64)
+    again = rows.vectors[first : first + 400] * off
+    two = Embeddings(again, rows.space, keys=sample_keys(origin, range(5 + first, 405 + first)))
+    parts = [GaussianDensity.fit(part) for part in (one, two)]
+    if not shared:
+        assert merge_densities(parts).count == 800
+        return
+    with pytest.raises(RarityError, match="399 of 400 samples are in both sets.*seed plus i"):
+        merge_densities(parts)
+    at_once = GaussianDensity.fit([one, two])
+    assert at_once.count == 401 and any("399 of 800 samples were repeats" in note for note in at_once.notes)
 
 
 def test_one_density_merges_to_itself(density, mixture):
