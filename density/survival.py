@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .errors import RarityError
+from .tensors import here
 
 MAX_DEGREES = 1e6  # both expansions need about 6 sqrt(degrees) terms beside the median
 PRECISION = 1e-15
@@ -34,19 +35,19 @@ def log_survival(x: Tensor, degrees: float | Tensor) -> Tensor:
 
     Returns
     -------
-    log Q, float64 of the broadcast shape, at most 0; -inf at infinity, NaN where x is NaN.
+    log Q, float64 of the broadcast shape, on the CPU, at most 0; -inf at infinity, NaN where x is NaN.
 
     Raises
     ------
     RarityError : degrees that are not positive, or beyond a million.
     """
-    degrees = torch.as_tensor(degrees, dtype=torch.float64).detach()
+    degrees = here(degrees).detach()
     if not bool(((degrees > 0) & (degrees <= MAX_DEGREES)).all()):
         raise RarityError(
             f"Degrees of freedom must be above 0 and at most {MAX_DEGREES:,.0f}, got {degrees.flatten().tolist()[:5]}. "
             "Expected the number of independent directions that the score sums over."
         )
-    return _LogSurvival.apply(x.double(), degrees.to(x.device))
+    return _LogSurvival.apply(here(x), degrees)
 
 
 def wilson_hilferty(x: Tensor, degrees: float | Tensor) -> Tensor:
@@ -60,9 +61,9 @@ def wilson_hilferty(x: Tensor, degrees: float | Tensor) -> Tensor:
     ----------
     x : scores.   degrees : k, a number or a tensor that broadcasts with x.
     """
-    degrees = torch.as_tensor(degrees, dtype=torch.float64, device=x.device)
+    degrees = here(degrees)
     spread = 2 / (9 * degrees)
-    root = (x.double() / degrees).clamp_min(1e-30).pow(1 / 3)
+    root = (here(x) / degrees).clamp_min(1e-30).pow(1 / 3)
     return (root - (1 - spread)) / spread.sqrt()
 
 

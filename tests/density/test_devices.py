@@ -27,9 +27,9 @@ from rarity.density import (
 )
 
 
-@pytest.fixture
-def device():
-    with elsewhere() as device:
+@pytest.fixture(params=[True, False], ids=["with float64", "without float64"])
+def device(request):
+    with elsewhere(doubles=request.param) as device:
         yield device
 
 
@@ -46,14 +46,18 @@ def test_densities_and_their_gradients(estimator, baseline, mixture, device):
         same(read(x.to(device)), read(x))
     for there, here in zip(density.whiten(x.to(device)), density.whiten(x), strict=True):
         same(there, here)
-    same(density.unwhiten(*(part.to(device) for part in density.whiten(x))), density.unwhiten(*density.whiten(x)))
+    parts = [part.float() for part in density.whiten(x)]
+    same(density.unwhiten(*(part.to(device) for part in parts)), density.unwhiten(*parts))
     same(log_gaussian(density, x.to(device)), log_gaussian(density, x))
     leaf = x.to(device).requires_grad_(True)
     (slope,) = torch.autograd.grad(density.score(leaf).sum(), leaf)
     assert slope.device == device and float(slope.abs().sum()) > 0
-    scores = density.score(x).to(device)
-    same(density.calibration.bits(scores), density.bits(x))
-    same(Calibration.fit(density.calibration.scores.to(device)).scores, density.calibration.scores)
+    scores, held_out = (one.float() for one in (density.score(x), density.calibration.scores))
+    for read in (density.calibration.bits, density.calibration.deviations):
+        same(read(scores.to(device)), read(scores))
+    for there, here in zip(density.calibration.interval(scores.to(device)), density.calibration.interval(scores), strict=True):
+        same(there, here)
+    same(Calibration.fit(held_out.to(device)).scores, held_out.double())
 
 
 def test_guardrails_and_directions(density, baseline, mixture, device):
@@ -97,6 +101,6 @@ def test_sums_sets_and_scores(density, baseline, device):
     weights = torch.linspace(0, 1, 200)
     same(*(ExposureMemory(baseline.space).update(baseline.select(range(200)), w).mean for w in (weights.to(device), weights)))
     same(rank(baseline.select(range(200)), rows[:, 0].to(device), 9), rank(baseline.select(range(200)), rows[:, 0], 9))
-    x, degrees = density.score(rows), torch.full((200,), 9.0)
+    x, degrees = density.score(rows).float(), torch.full((200,), 9.0)
     for read in (log_survival, wilson_hilferty):
-        torch.testing.assert_close(read(x.to(device), degrees).cpu(), read(x, degrees), rtol=1e-12, atol=1e-12)
+        same(read(x.to(device), degrees.to(device)), read(x, degrees))

@@ -92,6 +92,7 @@ def findings(checkpoint, clip_vision):
         "another encoder": complaint(density=GaussianDensity.fit(foreign(baseline), components=6)),
         "memory": complaint(memory=1e-6),
         "no number": complaint(memory=float("nan")),
+        "hooks": complaint(negative=[[empty[0][0], {**empty[0][1], "hooks": object()}]]),
         "ControlNet": complaint(positive=[[cat[0][0], {**cat[0][1], "control": object()}]]),
         "out of every step": complaint(positive=[[cat[0][0], {**cat[0][1], "start_percent": 0.5, "end_percent": 0.2}]]),
         "not finite": complaint(positive=[[torch.full_like(cat[0][0], float("nan")), {}]]),
