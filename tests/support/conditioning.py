@@ -109,8 +109,8 @@ def findings(checkpoint, clip_vision):
     return found | {"unchanged": unchanged}
 
 
-def gradient_and_difference(pictures):
-    """A random projection of the embedding, its slope along the gradient, and the slope by central differences."""
+def gradient_and_difference(pictures, apart=0.03):
+    """A random projection of the embedding, its slope along the gradient, and the slope by central differences, so far apart."""
     with torch.inference_mode(False):
         weights = torch.randn(pictures.space.width, generator=torch.Generator().manual_seed(0))
         at = 0.05 * torch.randn(pictures.size, generator=torch.Generator().manual_seed(1))
@@ -123,9 +123,9 @@ def gradient_and_difference(pictures):
         made = value(offset)
         (slope,) = torch.autograd.grad(made, offset)
         length = float(slope.norm())
-        step = 0.03 * slope / length
+        step = apart * slope / length
         ordinary = float((pictures.embed(at, range(1))[0] * weights).sum())
-        difference = float((value(at + step) - value(at - step)).detach()) / 0.06
+        difference = float((value(at + step) - value(at - step)).detach()) / (2 * apart)
     return {"slope": length, "difference": difference, "value": float(made.detach()), "ordinary": ordinary, "scale": float(weights.norm())}
 
 
