@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import RarityError
 from .tail import fit_tail, reference, reference_nats, reference_score, tail_bits
-from .tensors import ordinary
+from .tensors import here, ordinary
 
 MAX_ONE_IN = 10_000_000
 MIN_SCORES = 50
@@ -123,11 +123,11 @@ class Calibration:
         Infinitely steep at 0; there, and below, the slope is 0 instead.
         """
         a, b = self.reference
-        return (torch.as_tensor(score, dtype=torch.float64).clamp_min(1e-30).pow(1 / 3) - a) / b
+        return (here(score).clamp_min(1e-30).pow(1 / 3) - a) / b
 
     def bits(self, score: Tensor) -> Tensor:
         """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with it, NaN where it is NaN."""
-        score = torch.as_tensor(score, dtype=torch.float64)
+        score = here(score)
         tail = tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
         return torch.where(score <= self.threshold, 0.0 - self._body(score).log2(), tail)
 
@@ -163,7 +163,7 @@ class Calibration:
         -------
         low, high : float64, the shape of `score`, with low <= bits(score) <= high.
         """
-        score = torch.as_tensor(score, dtype=torch.float64)
+        score = here(score)
         bits, n = self.bits(score), len(self.scores)
         p = self._body(score)
         centre, spread = p + Z90**2 / (2 * n), Z90 * (p * (1 - p) / n + Z90**2 / (4 * n**2)).sqrt()

@@ -70,7 +70,7 @@ def _draw_bars(axes, values: Tensor, colour: str) -> None:
     """A bar from 0 to each value, all as one object: matplotlib takes a millisecond for each."""
     from matplotlib.collections import PolyCollection
 
-    middle, top = torch.arange(len(values), dtype=torch.float64), values.double().cpu()
+    middle, top = torch.arange(len(values), dtype=torch.float64), values.cpu().double()
     left, right, foot = middle - 0.28, middle + 0.28, torch.zeros_like(top)
     corners = [(left, foot), (left, top), (right, top), (right, foot)]
     shapes = torch.stack([torch.stack(corner, dim=1) for corner in corners], dim=1)

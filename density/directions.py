@@ -70,7 +70,7 @@ class Direction:
                 f"The direction {self.name!r} must be {self.space.width} finite numbers that are not all zero, "
                 f"got {got}. Its two ends must differ: give other words or other pictures for one of them."
             )
-        object.__setattr__(self, "vector", ordinary(normalize(v.double(), dim=0)))
+        object.__setattr__(self, "vector", ordinary(normalize(here(v), dim=0)))
 
     @classmethod
     def between(
@@ -87,7 +87,7 @@ class Direction:
                 raise RarityError(
                     f"Both ends of the direction {name!r} must be of shape [N, {space.width}], got {tuple(rows.shape)}."
                 )
-        means = [normalize(rows.double(), dim=1).mean(dim=0) for rows in (start, end)]
+        means = [normalize(here(rows), dim=1).mean(dim=0) for rows in (start, end)]
         apart = means[1] - means[0]
         # Identical sets differ by rounding, which is no direction.
         return cls(name, strength, space, apart if apart.norm() > 1e-6 else torch.zeros_like(apart))

@@ -74,7 +74,7 @@ class AnchorGuardrail(Watch):
             raise RarityError(f"An anchor must be one finite vector that is not zero, got shape {tuple(anchor.shape)}.")
         if not -1 <= min_cosine < 1:
             raise RarityError(f"An anchor's lowest cosine must be from -1 to below 1, got {min_cosine}.")
-        self.anchor = ordinary(normalize(anchor.double(), dim=0))
+        self.anchor = ordinary(normalize(here(anchor), dim=0))
         self.min_cosine, self.scale, self.space = float(min_cosine), max(float(scale), 1e-6), space
 
     @classmethod

@@ -152,5 +152,5 @@ def centre(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = rows.double()
     shift = rows.mean(dim=0)
     centred = rows - shift
-    rest = centred.mean(dim=0).double().cpu()
-    return shift.double().cpu() + rest, centred, rest
+    rest = centred.mean(dim=0).cpu().double()
+    return shift.cpu().double() + rest, centred, rest

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from .calibration import one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
 from .progress import waiting
+from .tensors import here
 
 
 def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0) -> Tensor:
@@ -30,7 +30,7 @@ def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_
     ------
     RarityError : another number of scores than items; a score that is no number; `keep` below 1; none reaches the floor.
     """
-    bits = torch.as_tensor(novelty, dtype=torch.float64).detach().cpu()
+    bits = here(novelty).detach()
     if bits.shape != (len(items),):
         got = f"{len(bits):,}" if bits.dim() == 1 else f"shape {tuple(bits.shape)}"
         raise RarityError(f"Expected {len(items):,} scores, one for each picture, got {got}. Score these very pictures.")
@@ -76,7 +76,7 @@ def most_novel(
             "Give the embeddings that these very pictures were drawn from, or encode these pictures."
         )
     kept = rank(items, novelty, keep, floor_bits)
-    scores = torch.as_tensor(novelty, dtype=torch.float64)[kept]
+    scores = here(novelty)[kept]
     tick, pictures = waiting(progress), images.new_empty(len(kept), *images.shape[1:])
     for picture, i in zip(pictures, kept.tolist(), strict=True):
         picture.copy_(images[i])

@@ -73,10 +73,10 @@ class RadialMoments:
         """Take in rows as `centre` returns them: S d from the rows themselves, for their scatter is never formed."""
         b, n = len(centred), self.moments.count
         point = self.moments.mean + (mean - self.moments.mean) * (b / (n + b))
-        lengths = torch.linalg.vector_norm(centred, dim=1).double().square()
-        third = (centred.T @ lengths.to(centred.dtype)).double().cpu()
+        lengths = torch.linalg.vector_norm(centred, dim=1).cpu().double().square()
+        third = (centred.T @ lengths.to(centred.dtype).to(centred.device)).cpu().double()
         d = mean - point
-        pushed = (centred.T @ (centred @ d.to(centred))).double().cpu()
+        pushed = (centred.T @ (centred @ d.to(centred.dtype).to(centred.device))).cpu().double()
         moved = _moved(third, float(lengths.square().sum()), pushed, float(lengths.sum()), b, d)
         own = self._about(point)
         self.third, self.fourth = own[0] + moved[0], own[1] + moved[1]

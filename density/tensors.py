@@ -27,12 +27,12 @@ def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """
     with plain():
         copy = torch.empty(tensor.shape, dtype=dtype)
-        return copy.copy_(tensor.detach())
+        return copy.copy_(tensor.detach().cpu())  # not every device can hold float64
 
 
-def here(x: Tensor) -> Tensor:
+def here(x: Tensor | float) -> Tensor:
     """x where densities and guardrails live, on the CPU in float64; gradients flow back to where it came from."""
-    return x.to("cpu", torch.float64)
+    return x.cpu().double() if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
 def all_finite(rows: Tensor) -> bool:

@@ -40,7 +40,7 @@ def fingerprint(embedding: Tensor) -> str:
     changes a digit; half-precision copies of the same weights (1e-3) agree in nineteen cases of twenty. Another encoder
     agrees by chance in one of more than a million.
     """
-    e = embedding.double().cpu()
+    e = embedding.cpu().double()
     width = e.numel()
     e = e / e.norm()
     j = torch.arange(1, min(16, width - 1) + 1, dtype=torch.float64)[:, None]

@@ -147,7 +147,8 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
     each = max(peak.bytes - before, 2**20)
     if memory_gib and each > memory_gib * GIB:
         raise RarityError(f"The gradient of one picture takes {each / GIB:.3g} GiB, and may take {memory_gib:g}. {ADVICE}")
-    room = memory_gib * GIB if memory_gib else comfy.model_management.get_free_memory(device)
+    free = getattr(generator.drawing.model, "get_free_memory", comfy.model_management.get_free_memory)  # counts dynamic VRAM, too
+    room = memory_gib * GIB if memory_gib else free(device)
     return max(1, min(pictures, int(room / each)))
 
 

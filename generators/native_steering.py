@@ -49,8 +49,14 @@ class NativePictures:
             )
         if not isinstance(self.eye, ClipVisionEncoder):
             raise RarityError("Gradients pass a CLIP_VISION only. Connect clip_vision, or choose the engine evolution.")
-        if any("control" in options for _, options in (*self.drawing.positive, *self.drawing.negative)):
+        told = {key for _, options in (*self.drawing.positive, *self.drawing.negative) for key in options}
+        if "control" in told:
             raise RarityError("Gradients cannot pass a ControlNet. Choose the engine evolution, or add the hints behind this node.")
+        if "hooks" in told:  # their weights are gone again when the way back asks for them
+            raise RarityError(
+                "Gradients cannot pass hooks, such as a LoRA for some of the steps. Choose the engine evolution, or set the hooks "
+                "behind this node."
+            )
         if len(self.drawing.latent_shape) != 3:
             raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 

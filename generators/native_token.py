@@ -166,6 +166,7 @@ class Word:
             model.reset_clip_options()
             if self.clip.layer_idx is not None:
                 model.set_clip_options({"layer": self.clip.layer_idx})
+            model.set_clip_options({"execution_device": self.clip.patcher.load_device})  # weights may lie elsewhere
             return torch.cat([part.flatten() for part in encode(self._tokens(x))[:2]])
 
         made = recomputed(flat, vector, within=gradients_pass)

@@ -132,7 +132,7 @@ def _spectrum(pictures: Tensor) -> Tensor:
     mean = pictures.mean(dim=(0, 2, 3), keepdim=True)
     power = torch.zeros(height, width, dtype=torch.float64)
     for block in pictures.split(max(1, 4_000_000 // math.prod(pictures.shape[1:]))):
-        power += torch.fft.fft2((block - mean) * window.to(block)).abs().square().sum(dim=(0, 1)).double().cpu()
+        power += torch.fft.fft2((block - mean) * window.to(block)).abs().square().sum(dim=(0, 1)).cpu().double()
     return power / (pictures.shape[0] * pictures.shape[1] * float(window.square().sum()))
 
 

@@ -33,7 +33,7 @@ class ComfyPlacement(Placement):
         # made of ComfyUI's own layers, which can run with their weights elsewhere.
         with torch.inference_mode(False):
             comfy.model_management.load_models_gpu([patcher], force_full_load=True)
-        return patcher.load_device
+        return super().bring(model)  # with --novram ComfyUI leaves it where it was
 
     def make_room(self):
         comfy.model_management.unload_all_models()  # what is needed comes back before the next try

@@ -60,7 +60,7 @@ def test_whatever_happens_nothing_that_is_connected_changes(found):
     ("another encoder", "different embedding spaces"),
     ("memory", "GiB, and may take 1e-06"),
     ("no number", "Gradients may take 0 GiB or more, got nan"),
-    ("ControlNet", "Gradients cannot pass a ControlNet"),
+    ("ControlNet", "Gradients cannot pass a ControlNet"), ("hooks", "Gradients cannot pass hooks"),
     ("out of every step", "no part in these pictures"),
     ("not finite", "not finite"),
     ("another model", "The positive CONDITIONING is of another model than the one that draws. SD15 reads tokens 768 wide (Stable "

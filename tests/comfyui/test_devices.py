@@ -14,6 +14,10 @@ def test_models_run_there_as_comfyui_places_them(found):
     assert found["unchanged"]
 
 
+def test_other_networks_are_said_to_be_where_they_are(found):
+    assert found["stays"] == {"NORMAL_VRAM": ["lazy:0"] * 2, "NO_VRAM": ["cpu"] * 2}
+
+
 def test_what_comes_out_is_on_the_processor(found):
     assert found["devices"] == ["cpu"]
 

@@ -25,9 +25,9 @@ from rarity.density import (
 )
 
 
-@pytest.fixture
-def device():
-    with elsewhere() as device:
+@pytest.fixture(params=[True, False], ids=["with float64", "without float64"])
+def device(request):
+    with elsewhere(doubles=request.param) as device:
         yield device
 
 
@@ -44,14 +44,18 @@ def test_densities_and_their_gradients(estimator, baseline, mixture, device):
         same(read(x.to(device)), read(x))
     for there, here in zip(density.whiten(x.to(device)), density.whiten(x), strict=True):
         same(there, here)
-    same(density.unwhiten(*(part.to(device) for part in density.whiten(x))), density.unwhiten(*density.whiten(x)))
+    parts = [part.float() for part in density.whiten(x)]
+    same(density.unwhiten(*(part.to(device) for part in parts)), density.unwhiten(*parts))
     same(log_gaussian(density, x.to(device)), log_gaussian(density, x))
     leaf = x.to(device).requires_grad_(True)
     (slope,) = torch.autograd.grad(density.score(leaf).sum(), leaf)
     assert slope.device == device and float(slope.abs().sum()) > 0
-    scores = density.score(x).to(device)
-    same(density.calibration.bits(scores), density.bits(x))
-    same(Calibration.fit(density.calibration.scores.to(device)).scores, density.calibration.scores)
+    scores, held_out = (one.float() for one in (density.score(x), density.calibration.scores))
+    for read in (density.calibration.bits, density.calibration.deviations):
+        same(read(scores.to(device)), read(scores))
+    for there, here in zip(density.calibration.interval(scores.to(device)), density.calibration.interval(scores), strict=True):
+        same(there, here)
+    same(Calibration.fit(held_out.to(device)).scores, held_out.double())
 
 
 def test_guardrails_and_directions(density, baseline, mixture, device):

@@ -14,6 +14,8 @@ from rarity.generators.gate import ValidityGate
 from rarity.generators.judges import ContrastJudge
 from rarity.generators.kandinsky import load_kandinsky
 from rarity.generators.kandinsky_decoder import DecoderDefaults
+from rarity.generators.local_score import KINDS as KINDS_OF_SCORES
+from rarity.generators.new_pictures import Recipe, new_latents, new_pictures
 from rarity.generators.openclip import load_open_clip
 from rarity.generators.vlm import VlmJudge
 from tiny_open_clip import NAME, build_tiny_open_clip
@@ -24,9 +26,9 @@ CLOSE = {"atol": 1e-3, "rtol": 1e-3}
 pictures = torch.rand(3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def device():
-    with elsewhere() as device:
+@pytest.fixture(params=[True, False], ids=["with float64", "without float64"])
+def device(request):
+    with elsewhere(doubles=request.param) as device:
         yield device
 
 
@@ -105,6 +107,15 @@ def test_half_precision(tiny_kandinsky, tiny_kandinsky_folder, device):
     assert torch.isfinite(decoder.decode(usual.select(torch.arange(2)), seed=0, steps=2)).all()
     learnt = learn(prior, GaussianDensity.fit(usual), "token + lora", iterations=1)
     assert torch.isfinite(sample_concept(prior, learnt, 2, seed=0).vectors).all()
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SCORES)
+def test_local_score(kind, device):
+    for recipe in (Recipe(kind, steps=3), Recipe(kind, "list", sizes="3 5", steps=3)):
+        here, there = (new_pictures(pictures.to(where), 2, recipe, seed=1) for where in ("cpu", device))
+        torch.testing.assert_close(there, here, **CLOSE)
+    here, there = (new_latents(pictures.movedim(-1, 1).to(where), 2, recipe, seed=1) for where in ("cpu", device))
+    torch.testing.assert_close(there, here, **CLOSE)
 
 
 def test_judges(both):

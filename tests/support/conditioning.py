@@ -92,6 +92,7 @@ def findings(checkpoint, clip_vision):
         "another encoder": complaint(density=GaussianDensity.fit(foreign(baseline), components=6)),
         "memory": complaint(memory=1e-6),
         "no number": complaint(memory=float("nan")),
+        "hooks": complaint(negative=[[empty[0][0], {**empty[0][1], "hooks": object()}]]),
         "ControlNet": complaint(positive=[[cat[0][0], {**cat[0][1], "control": object()}]]),
         "out of every step": complaint(positive=[[cat[0][0], {**cat[0][1], "start_percent": 0.5, "end_percent": 0.2}]]),
         "not finite": complaint(positive=[[torch.full_like(cat[0][0], float("nan")), {}]]),
@@ -108,8 +109,8 @@ def findings(checkpoint, clip_vision):
     return found | {"unchanged": unchanged}
 
 
-def gradient_and_difference(pictures):
-    """A random projection of the embedding, its slope along the gradient, and the slope by central differences."""
+def gradient_and_difference(pictures, apart=0.03):
+    """A random projection of the embedding, its slope along the gradient, and the slope by central differences, so far apart."""
     with torch.inference_mode(False):
         weights = torch.randn(pictures.space.width, generator=torch.Generator().manual_seed(0))
         at = 0.05 * torch.randn(pictures.size, generator=torch.Generator().manual_seed(1))
@@ -122,9 +123,9 @@ def gradient_and_difference(pictures):
         made = value(offset)
         (slope,) = torch.autograd.grad(made, offset)
         length = float(slope.norm())
-        step = 0.03 * slope / length
+        step = apart * slope / length
         ordinary = float((pictures.embed(at, range(1))[0] * weights).sum())
-        difference = float((value(at + step) - value(at - step)).detach()) / 0.06
+        difference = float((value(at + step) - value(at - step)).detach()) / (2 * apart)
     return {"slope": length, "difference": difference, "value": float(made.detach()), "ordinary": ordinary, "scale": float(weights.norm())}
 
 

@@ -2,7 +2,8 @@
 
 Tensors there lie in ordinary memory. They say that they are elsewhere, under a name that torch keeps for devices without
 hardware; its operators refuse to mix them with tensors of the processor, to draw them from the processor's generators, and
-to hand them to NumPy, as they do with a graphics card's.
+to hand them to NumPy, as they do with a graphics card's. On demand they also refuse float64, as Apple's devices do: to make
+it there, to bring it there, and to fetch something from there as float64, which would be made there first.
 """
 
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ MIXES = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_im
 
 
 @contextmanager
-def elsewhere():
-    """Gives the device; inside, tensors and modules may be sent to it."""
+def elsewhere(doubles=True):
+    """Gives the device; inside, tensors and modules may be sent to it, without `doubles` only those that are not float64."""
     parameter, makers = torch.nn.Parameter.__new__, {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
 
@@ -30,6 +31,7 @@ def elsewhere():
 
     def first_here(make):  # what these do inside never comes to a dispatch mode
         def made(data, *given, device=None, **told):
+            device = data.device if isinstance(data, Elsewhere) and device is None else device
             data = tree_map(_here, data)
             return make(data, *given, **told) if device is None else make(data, *given, **told).to(device)
 
@@ -40,7 +42,7 @@ def elsewhere():
     for name, make in makers.items():
         setattr(torch, name, first_here(make))
     try:
-        with _Mode():
+        with _Mode(), _doubles(doubles):
             yield DEVICE
     finally:
         torch.nn.Parameter.__new__ = parameter
@@ -95,6 +97,26 @@ class _Mode(TorchDispatchMode):
         return _run(operator, given, told or {})
 
 
+DOUBLES = True
+
+
+@contextmanager
+def _doubles(there):
+    global DOUBLES
+    DOUBLES, held = there, DOUBLES
+    try:
+        yield
+    finally:
+        DOUBLES = held
+
+
+def _refuse_doubles(name, away, tensors, made, leaves):
+    results = [one for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
+    there = results if leaves else tensors if name == "copy_" else results if name == "_to_copy" and away else ()
+    if any(one.dtype == torch.float64 for one in (*there, *away)):
+        raise TypeError(f"{name}: this device does not hold float64")
+
+
 def _run(operator, given, told):
     name = operator._schema.name.split("::")[1]
     tensors = [one for one in tree_leaves((given, told)) if isinstance(one, torch.Tensor)]
@@ -108,6 +130,8 @@ def _run(operator, given, told):
     if leaves and told.get("generator") is not None:
         raise RuntimeError(f"{operator}: expected a generator of the device, found the processor's")
     made = operator(*tree_map(_here, given), **tree_map(_here, told))
+    if not DOUBLES and (away or leaves):
+        _refuse_doubles(name, away, tensors, made, leaves)
     if any(made is _here(one) for one in tensors) and leaves != bool(away):
         made = made.detach().clone()  # on the way from one device to another
     if name.endswith("_") and not name.startswith("_"):

@@ -32,10 +32,12 @@ def main():
         with elsewhere() as device:
             partly = send_models_to(device)
             there = findings(arguments.checkpoint, arguments.clip_vision)
+            stays = without_room(device)
     json.dump({
         "apart": {name: apart(there["made"][name], here["made"][name]) for name in here["made"]},
         "devices": sorted({str(made.device) for made in there["made"].values()}),
         "in part": sorted(partly),
+        "stays": stays,
         **{name: there[name] for name in ("runs on", "unchanged", "reports")},
     }, sys.stdout)
 
@@ -102,6 +104,19 @@ def findings(checkpoint, clip_vision):
         reports.append(report)
     return {"made": made, "runs on": str(model.load_device), "reports": reports,
             "unchanged": digest(model, vae, clip, vision, cat, empty) == held}
+
+
+def without_room(device):
+    """Where `--novram` leaves a network that is not made of ComfyUI's layers, and where it is said to be; and in ordinary use."""
+    import comfy.model_management as management
+    from rarity.nodes.placement import ComfyPlacement
+
+    found = {}
+    for name in ("NORMAL_VRAM", "NO_VRAM"):
+        management.vram_state, network = management.VRAMState[name], torch.nn.Linear(2, 2)
+        said = ComfyPlacement().bring(network)
+        found[name] = [str(said), str(network.weight.device)]
+    return found
 
 
 def slope(pictures):
