@@ -25,6 +25,13 @@ def test_the_gradient_is_that_of_finite_differences(found):
     assert abs(gradient["value"] - gradient["ordinary"]) < 0.01 * gradient["scale"]
 
 
+def test_gradients_see_wide_pictures_as_encode_images_does(found):
+    """By their middle square and whole."""
+    middle, whole = found["framings"].values()
+    assert max(middle["apart"], whole["apart"]) < 0.02, "an 8-bit step of a pixel may flip"
+    assert max(abs(a - b) for a, b in zip(middle["seen"], whole["seen"], strict=True)) > 0.05
+
+
 @pytest.mark.parametrize("engine, arrived", [("gradient", 2), ("evolution", 1)])
 def test_an_engine_brings_the_pictures_to_the_dialled_rarity(found, engine, arrived):
     run = found[engine]

@@ -32,8 +32,11 @@ def findings(checkpoint, clip_vision):
     import comfy.sd
     from rarity.density import GaussianDensity
     from rarity.density.errors import RarityError
+    from rarity.density.framing import FRAMINGS
     from rarity.generators.conditions import Condition
+    from rarity.generators.memory import Placement
     from rarity.generators.native import ClipVisionEncoder
+    from rarity.generators.native import eye as looks_at
     from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.native_steering import NativePictures
     from rarity.nodes import RarityOptimizeConditioning
@@ -50,6 +53,10 @@ def findings(checkpoint, clip_vision):
     density = GaussianDensity.fit(baseline, components=6)
     held = digest(model, vae, clip, vision, cat, house, empty)
     found = {"gradient": gradient_and_difference(NativePictures(drawing, eye, Condition(cat), Condition(cat).spread))}
+    found["framings"] = {
+        framing: seen_both_ways(NativePictures(drawing, looks_at("A test", Placement(), framing, clip_vision=vision), Condition(cat), Condition(cat).spread))
+        for framing in FRAMINGS
+    }
 
     def run(**changed):
         given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 2,
@@ -127,6 +134,15 @@ def gradient_and_difference(pictures, apart=0.03):
         ordinary = float((pictures.embed(at, range(1))[0] * weights).sum())
         difference = float((value(at + step) - value(at - step)).detach()) / (2 * apart)
     return {"slope": length, "difference": difference, "value": float(made.detach()), "ordinary": ordinary, "scale": float(weights.norm())}
+
+
+def seen_both_ways(pictures):
+    """A wide picture as gradients see it and as Encode Images does: how far apart, and the latter."""
+    shown = torch.rand(1, 64, 160, 3, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode(False), torch.enable_grad():
+        there = pictures._see(shown.clone()).detach()
+    ordinary = pictures.eye.encode_images(shown).vectors
+    return {"apart": float((there.cpu() - ordinary).abs().max()), "seen": ordinary[0].tolist()}
 
 
 def alike(one, other):
