@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from .eigen import principal_axes
 from .errors import RarityError
 from .held_out import extrapolate, leave_one_out
 from .moments import CHUNK, Moments
+from .sample_space import SampleSpace
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
-from .statistics import FOLDS, Statistics
+from .statistics import FOLDS, Statistics, joined
 
 ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full")
 
@@ -57,16 +58,21 @@ class Fit:
     spread: Tensor | None = None
 
     @classmethod
-    def of(cls, radial: RadialMoments, left_out: Moments | None = None) -> Fit:
-        """The fit of these moments, and the spread in it of samples that it has not seen."""
+    def of(cls, radial: RadialMoments, left_out: Moments | None = None, space: SampleSpace | None = None) -> Fit:
+        """The fit of these moments, and the spread in it of samples that it has not seen; both given in the space, if any."""
         moments, spread = radial.moments, None
         spectrum, axes = principal_axes(moments)
-        intensities = {"ledoit-wolf": ledoit_wolf(radial), "oas": oas(moments)}
+        d = len(space.padded(spectrum)) if space else len(spectrum)
+        intensities = {"ledoit-wolf": ledoit_wolf(radial, d), "oas": oas(moments, d)}
         if left_out is not None and left_out.count:
             # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
             offset = left_out.mean - moments.mean
             spread = ((left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
-        return cls(moments.count, moments.mean, axes, spectrum, intensities, spread)
+        mean = moments.mean
+        if space:
+            mean, axes, spectrum = space.mean(mean), space.axes(axes, moments.count - 1), space.padded(spectrum)
+            spread = None if spread is None else space.padded(spread)
+        return cls(moments.count, mean, axes, spectrum, intensities, spread)
 
 
 class CrossFit:
@@ -95,11 +101,13 @@ class CrossFit:
         if n < MIN_SCORES:
             raise _too_few("at all", MIN_SCORES, n)
         self._tick = tick or (lambda *_: None)
-        self.statistics, whole = statistics, statistics.whole()
+        self.statistics, self._space = statistics, SampleSpace.of(statistics)
+        self._folds = self._space.folds(statistics.row_folds) if self._space else statistics.folds
+        whole = joined(self._folds)
         self._tick(0)
         if not (torch.isfinite(whole.moments.scatter).all() and math.isfinite(whole.fourth)):
             raise RarityError("The embeddings hold values too large to learn from: expected the numbers an encoder gives.")
-        self.whole = Fit.of(whole)
+        self.whole = Fit.of(whole, space=self._space)
         self._tick(0)
         spectrum = self.whole.spectrum
         self.floor = 1e-12 * float(spectrum.sum() + self.whole.mean.square().sum()) / d
@@ -111,21 +119,20 @@ class CrossFit:
             )
         self.others = []
         for f in range(FOLDS):
-            self.others.append(Fit.of(statistics.without(f), statistics.folds[f].moments))
+            self.others.append(Fit.of(joined(self._folds, [f]), self._folds[f].moments, self._space))
             self._tick()
 
     @cached_property
     def fewer(self) -> list[Fit]:
         fits = []
         for f in range(FOLDS):
-            kept = [part for g, part in enumerate(self.statistics.folds) if g not in (f, (f + 1) % FOLDS)]
-            fits.append(Fit.of(reduce(RadialMoments.merge, kept)))
+            fits.append(Fit.of(joined(self._folds, [f, (f + 1) % FOLDS]), space=self._space))
             self._tick()
         return fits
 
     def fewest(self, left_out: int = 1) -> int:
         """The samples that the poorest of the fits has seen that leave out so many folds: 1 as `others`, 2 as `fewer`."""
-        sizes = [part.moments.count for part in self.statistics.folds]
+        sizes = [part.moments.count for part in self._folds]
         return self.statistics.count - max(sum((sizes + sizes)[f : f + left_out]) for f in range(FOLDS))
 
     def variances(self, fit: Fit, estimator: str) -> Tensor:
@@ -139,7 +146,7 @@ class CrossFit:
         """
         most = components or max(1, min(self.statistics.count // 10, self.rank - 1))
         total = 0.0
-        for fit, fold in zip(self.others, self.statistics.folds, strict=True):
+        for fit, fold in zip(self.others, self._folds, strict=True):
             if fit.spread is None:
                 continue
             values = _log_likelihoods(self.variances(fit, estimator), fit.spread, most, estimator == "ppca")

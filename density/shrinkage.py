@@ -96,13 +96,17 @@ def _moved(third: Tensor, fourth: float, pushed: Tensor, trace: float, n: int, d
     return third + 2 * pushed + (trace + n * far) * d, moved
 
 
-def ledoit_wolf(radial: RadialMoments) -> float:
+def ledoit_wolf(radial: RadialMoments, width: int = 0) -> float:
     """The Ledoit-Wolf intensity, 0 to 1: the least expected squared error of the shrunk covariance.
 
         beta = (F / n - |S|^2) / (d n),   delta = |S - m I|^2 / d,   rho = min(beta, delta) / delta,   m = tr S / d
 
     S is the covariance here and |.| its Frobenius norm. beta is what chance alone puts into S, delta what S differs
     from a sphere. Ledoit & Wolf (2004), lemmas 3.2 to 3.4.
+
+    Parameters
+    ----------
+    radial : of n rows.   width : d, where the rows are given in the fewer directions that they span; 0 is their width.
 
     Returns
     -------
@@ -113,18 +117,19 @@ def ledoit_wolf(radial: RadialMoments) -> float:
     RarityError : no rows.
     """
     covariance, n = radial.moments.covariance(), radial.moments.count
-    d = len(covariance)
-    delta = _from_sphere(covariance) / d
+    d = width or len(covariance)
+    delta = _from_sphere(covariance, d) / d
     beta = max(0.0, (radial.fourth / n - float(covariance.square().sum())) / (d * n))
     return min(beta, delta) / delta if delta > 0 else 0.0
 
 
-def oas(moments: Moments) -> float:
+def oas(moments: Moments, width: int = 0) -> float:
     """The oracle approximating shrinkage intensity, 0 to 1: for Gaussian samples, better than Ledoit-Wolf when few.
 
         rho = min(1, (a + m^2) / ((n + 1) (a - m^2 / d))),   a = |S|^2 / d^2,   m = tr S / d
 
-    Chen, Wiesel, Eldar & Hero (2010), equation 23 without its terms in 2 / d, as scikit-learn has it.
+    Chen, Wiesel, Eldar & Hero (2010), equation 23 without its terms in 2 / d, as scikit-learn has it. Parameters as
+    `ledoit_wolf`.
 
     Returns
     -------
@@ -135,11 +140,11 @@ def oas(moments: Moments) -> float:
     RarityError : no rows.
     """
     covariance = moments.covariance()
-    d = len(covariance)
+    d = width or len(covariance)
     if d == 1:
         return 0.0
     size, m = float(covariance.square().sum()) / d**2, float(covariance.trace()) / d
-    beyond = (moments.count + 1) * _from_sphere(covariance) / d**2
+    beyond = (moments.count + 1) * _from_sphere(covariance, d) / d**2
     return min(1.0, (size + m**2) / beyond) if beyond > 0 else 1.0
 
 
@@ -158,8 +163,10 @@ def shrink(spectrum: Tensor, intensity: float) -> Tensor:
     return (1 - intensity) * spectrum + intensity * spectrum.mean()
 
 
-def _from_sphere(covariance: Tensor) -> float:
-    """|S - m I|^2: as a sum of squares, for |S|^2 - d m^2 would cancel where S is nearly a sphere."""
+def _from_sphere(covariance: Tensor, d: int) -> float:
+    """|S - m I|^2 in d dimensions, of which S may be given in some: as a sum of squares, for |S|^2 - d m^2 would cancel
+    where S is nearly a sphere."""
+    m = covariance.trace() / d
     off = covariance.clone()
-    off.diagonal().sub_(covariance.diagonal().mean())
-    return float(off.square().sum())
+    off.diagonal().sub_(m)
+    return float(off.square().sum() + (d - len(covariance)) * m**2)

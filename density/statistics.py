@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -89,16 +89,6 @@ class Statistics:
             for radial, waiting in zip(self._folds, self._waiting, strict=True):
                 _settle(radial, waiting)
             return self._folds
-
-    def whole(self) -> RadialMoments:
-        """The moments of all rows."""
-        with plain():
-            return RadialMoments.joined(self.folds)
-
-    def without(self, fold: int) -> RadialMoments:
-        """The moments of all rows but those of one fold."""
-        with plain():
-            return RadialMoments.joined([part for f, part in enumerate(self.folds) if f != fold])
 
     def update(self, batch: Tensor, keys: Tensor | None = None) -> Statistics:
         """Take in a batch [b, d] and return self; rows that are not finite and repeats are dropped and counted.
@@ -261,6 +251,12 @@ class Statistics:
             larger[: len(self._store)] = self._store
             self._store = larger
         self._store[torch.cat([free, behind])] = rows
+
+
+def joined(folds: Sequence[RadialMoments], without: Sequence[int] = ()) -> RadialMoments:
+    """The moments of all folds, or of all but some."""
+    with plain():
+        return RadialMoments.joined([part for f, part in enumerate(folds) if f not in without])
 
 
 def gather(

@@ -1,4 +1,4 @@
-"""Principal axes where samples are few: the same as the whole covariance's."""
+"""Principal axes, also where samples are few: those of the literal decomposition."""
 
 import pytest
 import torch

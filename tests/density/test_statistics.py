@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, RarityError, Statistics, statistics
 from rarity.density.keys import FOLDS, fold_of, row_keys
-from rarity.density.statistics import gather
+from rarity.density.statistics import gather, joined
 
 WIDTH = 5
 
@@ -74,10 +74,10 @@ def test_rows_are_told_to_folds_and_all_are_there():
     seen = Statistics(WIDTH).update(rows)
     assert seen.count == 200 and sorted(map(tuple, seen.rows.tolist())) == sorted(map(tuple, rows.tolist()))
     whole = rows.double()
-    assert torch.allclose(seen.whole().moments.covariance(), torch.cov(whole.T, correction=0), rtol=1e-5)
+    assert torch.allclose(joined(seen.folds).moments.covariance(), torch.cov(whole.T, correction=0), rtol=1e-5)
     for f in range(FOLDS):
         others = seen.rows[seen.row_folds != f].double()
-        assert torch.allclose(seen.without(f).moments.covariance(), torch.cov(others.T, correction=0), rtol=1e-5)
+        assert torch.allclose(joined(seen.folds, [f]).moments.covariance(), torch.cov(others.T, correction=0), rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -114,7 +114,7 @@ def test_beyond_the_limit_the_rows_with_the_smallest_keys_are_kept_in_any_order(
     shards = [Statistics(WIDTH).update(part) for part in (rows[:third], rows[third : third + 5], rows[third + 5 :])]
     for a, b, c in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
         same(shards[a].merge(shards[b]).merge(shards[c]), streamed, exact=False)
-    covariance = streamed.whole().moments.covariance()
+    covariance = joined(streamed.folds).moments.covariance()
     assert torch.allclose(covariance, torch.cov(rows.double().T, correction=0), rtol=1e-5, atol=1e-5)
 
 
@@ -151,13 +151,13 @@ def test_shards_with_common_rows_are_refused():
 def test_copies_and_merges_leave_their_sources_alone(few):
     for count in (30, 70):
         one = Statistics(WIDTH).update(draw(count))
-        before, rows, whole = one.rows, one.rows.clone(), one.whole().moments.scatter.clone()
+        before, rows, whole = one.rows, one.rows.clone(), joined(one.folds).moments.scatter.clone()
         twin = one.copy().update(draw(200, 9))
         merged = one.merge(Statistics(WIDTH).update(draw(20, 8)))
         assert (one.count, twin.count, merged.count) == (count, count + 200, count + 20)
         one.copy().update(draw(5, 7))
         assert torch.equal(one.rows, rows) and torch.equal(before, rows)
-        assert torch.equal(one.whole().moments.scatter, whole)
+        assert torch.equal(joined(one.folds).moments.scatter, whole)
         one.update(draw(200, 9))
         same(one, twin, exact=False)
         assert torch.equal(before, rows)
@@ -166,7 +166,7 @@ def test_copies_and_merges_leave_their_sources_alone(few):
 def test_under_inference_mode_all_is_ordinary():
     with torch.inference_mode():
         seen = Statistics(WIDTH).update(draw(30)).update(draw(30, 1))
-        assert not seen.rows.is_inference() and not seen.whole().moments.scatter.is_inference()
+        assert not seen.rows.is_inference() and not joined(seen.folds).moments.scatter.is_inference()
     seen.update(draw(30, 2))
     same(seen, Statistics(WIDTH).update(torch.cat([draw(30, s) for s in range(3)])))
 

@@ -125,3 +125,15 @@ def test_no_rows_at_a_time_is_an_error_and_not_for_ever(size):
 def test_pictures_in_batches_of_none(tiny_kandinsky):
     with pytest.raises(RarityError, match="batch size must be at least 1, got 0"):
         tiny_kandinsky[0].encode_images(torch.rand(2, 16, 16, 3), batch_size=0)
+
+
+def test_an_automatic_batch_follows_the_room_in_pieces_of_one_size(monkeypatch):
+    from rarity.generators import memory
+
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    assert memory.automatic_batch(5000, 10**6, cpu) == 256
+    for room, expected in ((80e9, 2500), (5e9, 2500), (4e9, 1667), (100e6, 50), (1.0, 1)):
+        monkeypatch.setattr(memory, "room", lambda device, room=room: room)
+        assert memory.automatic_batch(5000, 10**6, card) == expected
+    monkeypatch.setattr(memory, "room", lambda device: 80e9)
+    assert [memory.automatic_batch(count, 10**6, card) for count in (1, 2500, 2501, 6000)] == [1, 2500, 1251, 2000]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UnCLIPScheduler
 from rarity.density.errors import RarityError
-from rarity.generators.noise import normals, streams
+from rarity.generators.noise import normals, normals_beside, streams
 from rarity.generators.posterior import steps_back
 
 
@@ -46,3 +46,10 @@ def test_noise_is_what_each_stream_gives_row_by_row(width):
         torch.cat([torch.randn(1, width, generator=one) for one in one_by_one]) for _ in range(40)
     ])
     assert torch.equal(rows, expected)
+
+
+@pytest.mark.parametrize("rows, width, count", [(1, 16, 1), (3, 24, 6), (5, 32, 26), (2, 64, 4)])
+def test_noise_that_is_drawn_beside_a_card_is_the_same(rows, width, count):
+    expected, got = normals(streams(4, 0, rows, "prior"), width), normals_beside(streams(4, 0, rows, "prior"), width, count)
+    found = list(got)
+    assert len(found) == count and all(torch.equal(one, next(expected)) for one in found)
