@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+PLAIN = (Tensor, torch.nn.Parameter)  # torch sees the memory of these; others may be made of several tensors
+
 
 class Saved:
     """A context for a function and its gradient: inside, what is saved for the way back is as it was when it was saved.
@@ -44,7 +46,7 @@ class Saved:
         again : a context that gives the same weight once more. Where the way back needs the weight, it is fetched with this,
             copied, and given back at once, so that only one weight at a time takes memory of its own.
         """
-        lent = passable(weight)
+        lent = passable(weight) if type(weight) in PLAIN else weight.detach().clone()
         self._lent.append(_Lent(lent, again))
         return lent
 
@@ -65,7 +67,7 @@ class Saved:
 def passable(tensor: Tensor) -> Tensor:
     """The same memory as a tensor that gradients may pass, with what the host has written on it; a copy where torch cannot see
     the memory."""
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
+    if type(tensor) not in PLAIN:
         tensor = tensor.detach()
         return tensor.clone() if tensor.is_inference() else tensor
     if tensor.is_inference():
@@ -100,7 +102,7 @@ class _Lent:
         weight = self._weight()
         if (type(tensor), tensor.dtype) != self._kind:
             return False
-        if type(tensor) is not Tensor:  # such as a quantised one, whose memory is not as large as it says: in `lend` it was copied
+        if type(tensor) is not Tensor:  # such as a quantised one, whose memory is not as large as it says; its parts are copies
             return (tensor.data_ptr(), tensor.shape, tensor.stride()) == (self.start, weight.shape, weight.stride())
         return 0 <= tensor.data_ptr() - self.start < weight.numel() * weight.element_size()
 
