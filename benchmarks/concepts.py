@@ -139,7 +139,8 @@ def main() -> None:
             began = time.perf_counter()
             vectors = make(q, settings, options.count)
             seconds = time.perf_counter() - began
-            made.append((name, q, vectors, decoder.decode(Embeddings(vectors, prior.space), seed=1), seconds))
+            rows = Embeddings(vectors, prior.space, keys=torch.arange(len(vectors)))  # row i of every method has the same noise
+            made.append((name, q, vectors, decoder.decode(rows, seed=1), seconds))
     from judges import letter_judge  # only now: nothing above can have looked at it
 
     judge, accuracy = letter_judge()

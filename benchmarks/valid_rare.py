@@ -275,7 +275,8 @@ def main() -> None:
             began = time.perf_counter()
             vectors = method.make(subject)
             made = time.perf_counter()
-            embeddings = Embeddings(vectors, subject.baseline.space)
+            # Row i of every method has the same noise, so that pictures differ by their embeddings.
+            embeddings = Embeddings(vectors, subject.baseline.space, keys=torch.arange(len(vectors)))
             method.pictures[subject.letter] = decoder.decode(embeddings, seed=1)
             method.seconds += made - began
             method.decoding += time.perf_counter() - made

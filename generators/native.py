@@ -41,7 +41,7 @@ class ClipVisionEncoder(Looks):
         self.clip_vision = clip_vision
         self.placement = placement or Placement()
         self.space = clip_vision_space(clip_vision)
-        self.mean = clip_vision.image_mean
+        self.mean = [round(255 * value) / 255 for value in clip_vision.image_mean]  # ComfyUI rounds pixels to 8 bits
 
     def encode_images(self, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None) -> Embeddings:
         """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from .saved import Saved, passable
+from .saved import PLAIN, Saved, passable
 
 
 def recomputed(function: Callable[..., Tensor], *tensors: Tensor, within: Callable[[Saved], AbstractContextManager] = nullcontext):
@@ -69,7 +69,7 @@ def frozen(module: torch.nn.Module, function: Callable, load: Callable[[], objec
 def _weights(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     casts = {name for name, layer in module.named_modules() if getattr(layer, "comfy_cast_weights", False)}
     for name, x in (*module.named_parameters(), *module.named_buffers()):
-        if type(x) in (Tensor, torch.nn.Parameter) or name.rpartition(".")[0] not in casts:
+        if type(x) in PLAIN or name.rpartition(".")[0] not in casts:
             yield name, x
 
 

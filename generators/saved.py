@@ -11,13 +11,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+PLAIN = (Tensor, torch.nn.Parameter)  # torch sees the memory of these; others may be made of several tensors
+
 
 class Saved:
     """A context for a function and its gradient: inside, what is saved for the way back is as it was when it was saved.
 
-    It does what `torch.autograd.graph.allow_mutation_on_saved_tensors` does, and two things that this one does not: tensors
-    of inference mode may be changed in place inside (torch's version reads their version counter, which they have none of),
-    and weights may be lent, see `lend`. Both the function and its gradient run inside the same context.
+    It does what `torch.autograd.graph.allow_mutation_on_saved_tensors` does, and three things that this one does not: it also
+    sees what is written through a view that begins further on (where torch's gives a wrong gradient, without a word); tensors of
+    inference mode may be changed in place inside (torch's reads their version counter, which they have none of); and weights
+    may be lent, see `lend`. Both the function and its gradient run inside the same context.
     """
 
     def __init__(self):
@@ -43,9 +46,8 @@ class Saved:
         again : a context that gives the same weight once more. Where the way back needs the weight, it is fetched with this,
             copied, and given back at once, so that only one weight at a time takes memory of its own.
         """
-        lent = passable(weight)
-        if lent.data_ptr():  # a tensor made of several has no memory of its own: such a one is kept as it is
-            self._lent.append(_Lent(lent, again))
+        lent = passable(weight) if type(weight) in PLAIN else weight.detach().clone()
+        self._lent.append(_Lent(lent, again))
         return lent
 
     def _keep(self, tensor: Tensor) -> _Kept | _Part:
@@ -65,7 +67,7 @@ class Saved:
 def passable(tensor: Tensor) -> Tensor:
     """The same memory as a tensor that gradients may pass, with what the host has written on it; a copy where torch cannot see
     the memory."""
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
+    if type(tensor) not in PLAIN:
         tensor = tensor.detach()
         return tensor.clone() if tensor.is_inference() else tensor
     if tensor.is_inference():
@@ -89,33 +91,36 @@ class _Lent:
 
     def __init__(self, weight: Tensor, again: Callable[[], AbstractContextManager[Tensor]]):
         self.again, self._weight = again, weakref.ref(weight)
-        self.start, self.dtype = weight.data_ptr(), weight.dtype
-        self.shape, self.strides = weight.shape, weight.stride()
+        self.start, self._kind = weight.data_ptr(), (type(weight), weight.dtype)
 
     def in_use(self) -> bool:
         """Afterwards something else may lie there."""
         return self._weight() is not None
 
     def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the weight, or a part or a transpose of it."""
         weight = self._weight()
-        return tensor.dtype == self.dtype and 0 <= tensor.data_ptr() - self.start < weight.numel() * weight.element_size()
+        if (type(tensor), tensor.dtype) != self._kind:
+            return False
+        if type(tensor) is not Tensor:  # such as a quantised one, whose memory is not as large as it says; its parts are copies
+            return (tensor.data_ptr(), tensor.shape, tensor.stride()) == (self.start, weight.shape, weight.stride())
+        return 0 <= tensor.data_ptr() - self.start < weight.numel() * weight.element_size()
 
     def copy(self) -> Tensor:
         with self.again() as weight:
-            copy = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=weight.device)
-            return copy.copy_(weight)
+            return weight.clone()
 
 
 class _Part:
     """What is needed of a lent weight, such as its transpose: fetched when it is asked for."""
 
     def __init__(self, lent: _Lent, tensor: Tensor):
-        self._lent, self._shape, self._strides = lent, tensor.shape, tensor.stride()
-        self._start = (tensor.data_ptr() - lent.start) // tensor.element_size()
+        self._lent, self._place = lent, (tensor.shape, tensor.stride(), (tensor.data_ptr() - lent.start) // tensor.element_size())
 
     @property
     def tensor(self) -> Tensor:
-        return self._lent.copy().as_strided(self._shape, self._strides, self._start)
+        weight = self._lent.copy()
+        return weight.as_strided(*self._place) if type(weight) is Tensor else weight
 
 
 class _BeforeWriting(TorchDispatchMode):

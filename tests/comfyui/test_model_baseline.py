@@ -42,6 +42,15 @@ def test_what_was_stopped_goes_on(found):
     assert found["more"] == 9 and found["stopped while comparing"] == "0 of 14"
 
 
+def test_a_picture_is_the_same_one_in_every_batch_and_under_every_seed_that_counts_to_it(found):
+    keys = found["keys"]
+    assert keys["batches of one"] and keys["resumed"]
+    assert keys["next seed"], "picture i has the seed plus i: seed 6 begins with picture 1 of seed 5"
+    assert keys["apart"] == 4 * 3, "another prompt, setting or LoRA, or its strength, makes other pictures"
+    assert keys["model"] and keys["text"], "rounding changes no name"
+    assert keys["unclip"], "its noise is that of the first seed"
+
+
 @pytest.mark.parametrize("cause, message", [
     ("another prompt", "of another model, conditioning or VAE: picture 0, drawn again"),
     ("another cfg", "another baseline: cfg 3.0 (asked for: 4.0)"),

@@ -16,6 +16,7 @@ from rarity.density import (
     optimize,
     save_concept,
 )
+from rarity.density.own_samples import are_own
 from rarity.generators import concept_objectives
 from rarity.generators.concept import learn_concept
 from rarity.generators.concept_lora import adapted, without
@@ -290,6 +291,20 @@ def test_saved_and_loaded(prior, density, kind, tmp_path):
         got, expected = (sample_concept(prior, one, 3, seed=4, checkpoint=checkpoint) for one in (loaded, concept))
         assert torch.equal(got.vectors, expected.vectors) and got.source == expected.source
     assert got.source["kind"] == "concept" and got.source["iteration"] == 4
+
+
+def test_samples_of_a_concept_are_its_own_and_the_same_ones_at_every_checkpoint(prior, density, baseline, tmp_path):
+    concept = learn(prior, density)
+    made = [sample_concept(prior, concept, 5, checkpoint=checkpoint, seed=11) for checkpoint in (0, -1)]
+    assert torch.equal(made[0].keys, made[1].keys) and not torch.equal(made[0].vectors, made[1].vectors)
+    assert not are_own(density, made[0]).any(), "not even those of the model as it was"
+    save_concept(concept, tmp_path / "c.safetensors")
+    loaded = load_concept(tmp_path / "c.safetensors")
+    probes = [step.keys for one in (concept, loaded) for step in one.trajectory.embeddings]
+    assert all(torch.equal(keys, probes[0]) for keys in probes)
+    assert torch.equal(sample_concept(prior, loaded, 5).keys, probes[0]), "the probes are the seed's first samples"
+    others = [sample_concept(prior, one, 5, seed=seed).keys for one, seed in ((learn(prior, density, batch=2), 11), (concept, 12))]
+    assert len(torch.cat([made[0].keys, *others, baseline.keys[:5]]).unique()) == 20
 
 
 def test_another_prompt_reads_the_word_anew(prior, density):

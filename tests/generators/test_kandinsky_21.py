@@ -8,7 +8,7 @@ import torch
 from rarity.density.errors import RarityError
 from rarity.generators.kandinsky import load_kandinsky
 from rarity.generators.kandinsky_folder import find_parts
-from rarity.generators.noise import streams
+from rarity.generators.noise import picture_streams, streams
 from tiny_kandinsky import build_tiny_kandinsky_21
 
 PADDED, FULL = "a letter r", "a b c d e f g h i j"  # of the tokenizer's 12 tokens the second uses each
@@ -87,7 +87,7 @@ def test_the_embedding_of_no_picture_and_the_statistics_equal_diffusers(prior, p
 def test_pictures_equal_diffusers(decoder, embeddings, pipeline, prompt, guidance, negative):
     expected = pipeline(
         [prompt] * 3, embeddings.vectors, decoder._zero.expand(3, -1), negative_prompt=[negative] * 3, height=16, width=16,
-        num_inference_steps=4, guidance_scale=guidance, generator=streams(2, 0, 3, "decoder"), output_type="np",
+        num_inference_steps=4, guidance_scale=guidance, generator=picture_streams(embeddings.keys, 2), output_type="np",
     ).images
     got = decoder.decode(embeddings, seed=2, steps=4, guidance=guidance, prompt=prompt, negative_prompt=negative)
     close(got, torch.from_numpy(expected))
@@ -104,7 +104,7 @@ def test_another_scheduler_equals_diffusers(tiny_kandinsky_21_folder, embeddings
     monkeypatch.setattr(pipeline, "scheduler", scheduler)
     expected = pipeline(
         [PADDED] * 2, embeddings.vectors[:2], decoder._zero.expand(2, -1), height=24, width=16, num_inference_steps=4,
-        generator=streams(0, 0, 2, "decoder"), output_type="np",
+        generator=picture_streams(embeddings.keys[:2], 0), output_type="np",
     ).images
     close(decoder.decode(embeddings.select(range(2)), steps=4, height=24, width=16, negative_prompt=""), torch.from_numpy(expected))
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from rarity.density.embeddings import Embeddings
 from rarity.density.errors import RarityError
+from rarity.density.gaussian import GaussianDensity
+from rarity.density.optimize import optimize
 from rarity.generators.kandinsky_decoder import DecoderDefaults, read_defaults
-from rarity.generators.noise import streams
+from rarity.generators.noise import picture_streams
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def test_pictures_equal_diffusers(decoder, embeddings, tiny_kandinsky, tiny_kand
     rows = embeddings.vectors[:3]
     expected = pipeline(
         rows, tiny_kandinsky[0].zero_embedding().expand(3, -1), height=16, width=16, num_inference_steps=4,
-        guidance_scale=guidance, generator=streams(2, 0, 3, "decoder"), output_type="np",
+        guidance_scale=guidance, generator=picture_streams(embeddings.keys[:3], 2), output_type="np",
     ).images
     ours = type(decoder)(space=decoder.space, zero=decoder._zero, unet=decoder.unet, movq=decoder.movq,
                          scheduler=pipeline.scheduler, defaults=decoder.defaults)
@@ -55,7 +57,7 @@ def test_another_scheduler_equals_diffusers(decoder, embeddings, tiny_kandinsky_
                          scheduler=pipeline.scheduler, defaults=decoder.defaults)
     expected = pipeline(
         embeddings.vectors[:2], decoder._zero.expand(2, -1), height=24, width=16, num_inference_steps=4,
-        generator=streams(0, 0, 2, "decoder"), output_type="np",
+        generator=picture_streams(embeddings.keys[:2], 0), output_type="np",
     ).images
     got = ours.decode(embeddings.select(range(2)), steps=4, height=24, width=16)
     assert got.shape == (2, 24, 16, 3)
@@ -69,6 +71,34 @@ def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(decoder, embedding
     torch.testing.assert_close(decoder.decode(embeddings, steps=3, batch_size=2), whole, rtol=1e-4, atol=1e-4)
     assert torch.equal(whole, decoder.decode(embeddings, steps=3))
     assert not torch.allclose(whole, decoder.decode(embeddings, steps=3, seed=1), atol=1e-2)
+
+
+def test_a_picture_stays_what_it_is_when_its_row_is_selected_moved_or_joined(decoder, embeddings):
+    """Select Embeddings, then Decode: the liked picture, whatever its place in either set."""
+    whole = decoder.decode(embeddings, steps=3)
+
+    def close(rows, expected):
+        torch.testing.assert_close(decoder.decode(rows, steps=3), expected, rtol=1e-4, atol=1e-4)
+
+    close(embeddings.select([3]), whole[3:4])
+    close(embeddings.select([4, 0, 2]), whole[[4, 0, 2]])
+    close(Embeddings.cat([embeddings.select([2]), embeddings]), torch.cat([whole[2:3], whole]))
+    close(replace(embeddings, vectors=embeddings.vectors * (1 + 1e-7)).select([1]), whole[1:2])
+    strangers = replace(embeddings, keys=embeddings.keys + 1)
+    assert (decoder.decode(strangers, steps=3) - whole).abs().amax(dim=(1, 2, 3)).min() > 1e-2
+
+
+def test_a_rare_row_has_the_noise_of_the_usual_one_it_began_in(decoder, embeddings, tiny_kandinsky):
+    density = GaussianDensity.fit(tiny_kandinsky[0].sample("a letter r", 200, steps=2))
+    rare = optimize(density, embeddings, 100, steps=2).final
+    assert torch.equal(rare.keys, embeddings.keys)
+    one, other = (torch.stack([torch.randn(4, generator=g) for g in picture_streams(rows.keys, 3)]) for rows in (rare, embeddings))
+    assert torch.equal(one, other) and len(one.unique()) == 20
+    assert not torch.equal(picture_streams(rare.keys, 4)[0].get_state(), picture_streams(rare.keys, 3)[0].get_state())
+    # Where one row was moved twice, the pictures differ as the embeddings do.
+    twice = Embeddings.cat([rare.select([0]), optimize(density, embeddings.select([0]), 2, steps=2).final])
+    pictures = decoder.decode(twice, steps=3)
+    assert twice.keys[0] == twice.keys[1] and not torch.equal(pictures[0], pictures[1])
 
 
 def test_pictures_are_ordinary_tensors_under_inference_mode(decoder, embeddings):

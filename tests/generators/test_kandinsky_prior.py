@@ -3,8 +3,10 @@
 import pytest
 import torch
 from rarity.density.errors import RarityError
+from rarity.density.gaussian import GaussianDensity
+from rarity.density.own_samples import are_own
 from rarity.generators.kandinsky import load_kandinsky
-from rarity.generators.kandinsky_prior import encoder_fingerprint, encoder_name
+from rarity.generators.kandinsky_prior import Prior, encoder_fingerprint, encoder_name
 from rarity.generators.noise import streams
 
 
@@ -68,6 +70,42 @@ def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(prior):
     whole = prior.sample("a", 7, seed=3, steps=4).vectors
     close(prior.sample("a", 7, seed=3, steps=4, batch_size=3).vectors, whole)
     close(prior.sample("a", 2, seed=3, steps=4, batch_size=1).vectors, whole[:2])
+
+
+def test_a_sample_is_the_same_one_in_every_batch_precision_and_count(prior, tiny_kandinsky_folder):
+    """Its numbers are rounded otherwise each time; who it is hangs on where it comes from alone."""
+    whole = prior.sample("a", 7, seed=3, steps=4)
+    assert len(whole.keys.unique()) == 7
+    assert torch.equal(prior.sample("a", 7, seed=3, steps=4, batch_size=3).keys, whole.keys)
+    later = list(prior.sample_batches("a", 7, first=2, seed=3, steps=4, batch_size=2))
+    assert torch.equal(torch.cat([batch.keys for batch in later]), whole.keys[2:])
+    half = load_kandinsky(tiny_kandinsky_folder, dtype=torch.float16)[0]
+    assert half.producer == prior.producer
+    density = GaussianDensity.fit(prior.sample("a", 60, seed=3, steps=4))
+    again = prior.sample("a", 60, seed=3, steps=4, batch_size=7)
+    assert are_own(density, again).all() and are_own(density, again.select([5, 1])).all()
+
+
+def test_another_model_prompt_or_setting_makes_other_samples(prior, tiny_kandinsky_folder):
+    asked = {"seed": 3, "steps": 4, "guidance": 4.0, "negative_prompt": ""}
+    changed = [{"seed": 4}, {"steps": 5}, {"guidance": 3.0}, {"negative_prompt": "b"}, {"prompt": "b"}]
+    sets = [prior.sample(**{"prompt": "a", "count": 4} | asked | more).keys for more in [{}, *changed]]
+    tuned = load_kandinsky(tiny_kandinsky_folder)[0]
+    with torch.no_grad():
+        tuned.transformer.proj_in.weight.mul_(1.01)
+    other = Prior(**{name: getattr(tuned, name) for name in (
+        "space", "transformer", "text_encoder", "tokenizer", "image_encoder", "image_processor", "scheduler")}, zero=None)
+    assert other.space == prior.space, "another prior with the same eye"
+    sets.append(other.sample("a", 4, **asked).keys)
+    assert len(torch.cat(sets).unique()) == 28
+
+
+def test_pictures_are_known_by_their_pixels(prior):
+    pictures = torch.rand(3, 20, 20, 3, generator=torch.Generator().manual_seed(0))
+    seen = prior.encode_images(pictures)
+    assert torch.equal(prior.encode_images(pictures.flip(0), batch_size=1).keys, seen.keys.flip(0))
+    saved = (255 * pictures).to(torch.uint8)  # as ComfyUI's Save Image cuts them
+    assert torch.equal(prior.encode_images(saved / 255).keys, seen.keys)
 
 
 def test_the_seed_decides(prior):

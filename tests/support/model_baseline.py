@@ -28,6 +28,36 @@ def main():
         json.dump(findings(arguments.checkpoint, Path(folder)), sys.stdout)
 
 
+def keys_of(model, vae, pictures, draw, whole, resumed, texts):
+    """Who pictures are, drawn in other ways; and how many share a key with those of another model, text or setting."""
+    from rarity.generators.native_names import conditioning_name, model_name
+
+    def same(one, other):
+        return torch.equal(one, other)
+
+    patched, weaker = model.clone(), model.clone()
+    name = "diffusion_model.input_blocks.0.0.weight"
+    by = torch.ones_like(model.model.state_dict()[name])
+    for one, strength in ((patched, 1.0), (weaker, 0.5)):
+        assert one.add_patches({name: ("diff", (by,))}, strength) == [name]
+    cat, house = texts
+    others = {"prompt": pictures(house), "cfg": pictures(cfg=4.0), "lora": pictures(model=patched), "strength": pictures(model=weaker)}
+    drawn = {what: draw(count=3, of=one)[0].keys for what, one in others.items()}
+    named = model_name(model)
+    rounded = [[tensor * (1 + 1e-6 * torch.randn_like(tensor)), more] for tensor, more in cat]
+    unclip = {"unclip_conditioning": [{"noise_augmentation": 0.1, "strength": 1.0}]}
+    first = [pictures([[cat[0][0], {**cat[0][1], **unclip}]], seed=seed).origin for seed in (5, 6)]
+    return {
+        "batches of one": same(draw(batch_size=1)[0].keys, whole.keys),
+        "resumed": same(resumed.keys, whole.keys),
+        "next seed": same(draw(count=6, of=pictures(seed=6))[0].keys, whole.keys[1:]),
+        "apart": len(torch.cat([whole.keys, *drawn.values()]).unique()) - len(whole.keys),
+        "model": named == model_name(model.clone()) and len({named, model_name(patched), model_name(weaker)}) == 3,
+        "text": conditioning_name(rounded) == conditioning_name(cat) != conditioning_name(house),
+        "unclip": first[0] != first[1],
+    }
+
+
 def findings(checkpoint, folder):
     import comfy.latent_formats
     import comfy.sd
@@ -100,6 +130,7 @@ def findings(checkpoint, folder):
     found["resumed ticks"], found["resumed report"], found["resumed source"] = ticks[-1], again == report, resumed.source == whole.source
     found["nothing more to draw"] = list(draw(folder=folder / "kept")[2].shape)
     found["more"] = len(draw(count=9, folder=folder / "kept")[0])
+    found["keys"] = keys_of(model, vae, pictures, draw, whole, resumed, (cat, house))
     found["errors"] = {
         "another prompt": complaint(lambda: draw(of=pictures(house), folder=folder / "kept")),
         "another cfg": complaint(lambda: draw(of=pictures(cfg=4.0), folder=folder / "kept")),

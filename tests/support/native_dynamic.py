@@ -84,7 +84,10 @@ def made(checkpoint, clip_vision, dtype):
 
     import nodes as core
 
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), model_options={"dtype": dtype} if dtype else {})
+    there = {"load_device": comfy.model_management.get_torch_device(), "offload_device": torch.device("cpu")}
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+        str(checkpoint), model_options={"dtype": dtype} if dtype else {}, te_model_options=there
+    )
     vision, slopes, alike = comfy.clip_vision.load(str(clip_vision)), {}, []
     eye = ClipVisionEncoder(vision)
     comfy.model_management.unload_all_models()
