@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..density.errors import RarityError
+from .prior_attention import attention_of
 
 # What a PriorTransformer's configuration must say for the order of tokens above to hold.
 _UNDERSTOOD = {
@@ -140,22 +141,20 @@ def predict(model, x: Tensor, memory: Tensor, time: Tensor, padding: Tensor) -> 
     -------
     [n, b, d] in x's type: one prediction for each text.
 
-    In every layer, with K, V the keys and values of the text and of the time, and k, v the tokens' own,
-        noisy    sees  K, its k_noisy
-        readout  sees  K, its k_noisy, its k_readout.
+    What the two tokens of a sample see: `prior_attention`.
     """
     b, dtype = len(x), model.positional_embedding.dtype
     noisy, readout = model.positional_embedding[0, -2:].split(1)
     noisy = noisy + model.proj_in(x.to(dtype))
     readout = (readout + model.prd_embedding[0].to(dtype)).expand(b, -1)
-    # The texts differ in their memories only: up to the first attention one set of tokens serves all of them.
-    tokens = _enter(model, torch.cat([noisy, readout]))[:, None]
-    for block, keys, values in zip(model.transformer_blocks, *torch.cat([memory, time], dim=-2), strict=True):
-        seen = _attend(*_heads(block, tokens), keys, values, padding)
+    way = attention_of(b, model.config.num_attention_heads, memory, time, padding)
+    tokens = _enter(model, way.lay(noisy, readout))
+    for block, layer in zip(model.transformer_blocks, way.layers, strict=True):
+        seen = way.attend(*_heads(block, tokens), layer)
         if block is model.transformer_blocks[-1]:  # only the readout is looked at from here on
-            tokens, seen = tokens[b:], seen[b:]
+            tokens, seen = way.readouts(tokens), way.readouts(seen)
         tokens = _leave(block, tokens, seen)
-    return model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype).transpose(0, 1)
+    return way.by_text(model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype))
 
 
 def check_configuration(transformer) -> None:
@@ -192,25 +191,3 @@ def _leave(block, tokens: Tensor, seen: Tensor) -> Tensor:
         seen = part(seen)
     tokens = tokens + seen
     return tokens + block.ff(block.norm3(tokens))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
-    """softmax(q [K, k]' / sqrt(e)) [V, v] for the rows b noisy, b readouts: [2b, n or 1, heads, e] to [2b, n, inner].
-
-    The keys that all rows of a text see, [n heads, s, e], go through one matrix product for each head; only a sample's own
-    two are taken row by row. Keys come before rows in `weights`: few keys, many rows, and a softmax over a last, short
-    dimension is slow. Heads come last in the rows' own products, as the projections leave them: nothing is copied.
-    """
-    heads, e = q.shape[-2:]
-    n, b, scale = len(keys) // heads, len(q) // 2, 1 / math.sqrt(e)
-    q, k, v = (part.expand(-1, n, -1, -1).reshape(2, b, n * heads, e) for part in (q, k, v))
-    own = ((q * k[0]).sum(-1), (q[1] * k[1]).sum(-1))  # with its noisy one: of both rows; with its readout: of the readout
-    to_noisy = scale * own[0].permute(2, 0, 1).flatten(1)
-    to_readout = F.pad(scale * own[1].mT, (b, 0), value=-math.inf)
-    shared = torch.baddbmm(padding, keys, q.flatten(0, 1).permute(1, 2, 0), alpha=scale)
-    weights = torch.cat([shared, to_noisy[:, None], to_readout[:, None]], dim=1).softmax(dim=1)
-    to_noisy, to_readout = weights[:, -2].mT.reshape(2, b, n * heads, 1), weights[:, -1, b:].mT[..., None]
-    seen = v[0] * to_noisy.contiguous()
-    seen[1].addcmul_(to_readout, v[1])
-    seen.view(2 * b, n * heads, e).transpose(0, 1).baddbmm_(weights[:, :-2].mT, values)
-    return seen.view(2 * b, n, heads * e)

@@ -19,6 +19,7 @@ from .kandinsky_folder import read_json
 from .kandinsky_text import DecoderText
 from .memory import Placement, in_pieces, room
 from .noise import picture_streams
+from .picture_steps import picture_steps, step_back
 from .runtime.captured import Captured, forget_large
 from .threads import threads_worth
 
@@ -170,8 +171,8 @@ class Decoder:
         given = [value.to(device, dtype) for value in told.values()]
         channels = shape[0]
 
-        def predict(x: Tensor, t: Tensor, *given: Tensor) -> Tensor:
-            """The noise in x, and behind it, where the scheduler reads it, its variance; a function of tensors of fixed sizes."""
+        def predict(x: Tensor, t: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+            """The noise in x, and, where the U-Net tells it, its variance; a function of tensors of fixed sizes."""
             known = dict(zip(told, given, strict=True))
             states = known.pop("states", None)
             x = (x.repeat(2, 1, 1, 1) if guided else x).to(dtype)
@@ -182,17 +183,31 @@ class Decoder:
                 unconditional, conditional = found.chunk(2)
                 found = unconditional + guidance * (conditional - unconditional)
                 variance = variance.chunk(2)[1]
-            return torch.cat([found, variance], dim=1)
+            return found, variance
+
+        def back(x: Tensor, noise: Tensor, factors: Tensor, t: Tensor, *given: Tensor) -> Tensor:
+            return step_back(x, *predict(x, t, *given), noise, factors, ours.limit)
+
+        def drawn() -> Tensor:
+            rows = torch.cat([torch.randn(1, *shape, generator=one) for one in noise])
+            # The card reads what is pinned while the processor goes on.
+            return (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
 
         held = HELD * (2 if guided else 1) * len(rows) * shape[1] * shape[2]
         call = Captured(self.unet, "Decoding") if held < room(device) / 4 else lambda function, *given, depends: function(*given)
-        x = torch.cat([torch.randn(1, *shape, generator=one) for one in noise]).to(device)
-        x = x * scheduler.init_noise_sigma
-        times = scheduler.timesteps.to(device)
+        x = drawn() * scheduler.init_noise_sigma
+        ours = picture_steps(scheduler)
+        depends = (guidance, ours and ours.limit, *told)
+        factors, times = ours and ours.factors.to(device), scheduler.timesteps.to(device)
         with_variance = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
         for i, t in enumerate(scheduler.timesteps):
-            predicted = call(predict, x, times[i], *given, depends=(guidance, *told))
-            x = scheduler.step(predicted if with_variance else predicted[:, :channels], t, x, generator=noise).prev_sample
+            if ours:
+                added = drawn() if t > 0 else torch.zeros_like(x)
+                x = call(back, x, added, factors[i], times[i], *given, depends=depends)
+            else:
+                found, variance = call(predict, x, times[i], *given, depends=depends)
+                found = torch.cat([found, variance], dim=1) if with_variance else found
+                x = scheduler.step(found, t, x, generator=noise).prev_sample
             if tick:
                 tick(i + 1)
         return x

@@ -35,11 +35,13 @@ class Graph:
     Parameters
     ----------
     recorder : captures.
+    state : what it depends on besides its inputs.
     functions : of `inputs`; each gives a tensor, or several. The second may use what the first left behind, as gradients do.
     inputs : what the functions read; their values now are what warms up.
     """
 
-    def __init__(self, recorder, functions: list[Callable], inputs: list[Tensor]):
+    def __init__(self, recorder, state: tuple, functions: list[Callable], inputs: list[Tensor]):
+        self.state = state
         # Tensors of inference mode could not be written to outside of it. Leaving it switches gradients on.
         with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled()):
             self._inputs = [torch.empty_like(given, requires_grad=given.requires_grad) for given in inputs]
@@ -81,7 +83,9 @@ class Captured:
         self._recorder = recorder_of(next(model.parameters()).device) if _fits(model) else None
         self._state = self._recorder and state(model)
         self._marks: deque = deque()
-        _drop(model, lambda state, graph: state != self._state)  # the model has moved, or has other weights
+        _drop(model, lambda graph: graph.state != self._state)  # the model has moved, or has other weights
+        for graph in _kept.get(model, {}).values():
+            graph.state = self._state  # the same values; one tuple is soon compared with itself, and it has thousands
 
     @property
     def replays(self) -> bool:
@@ -135,11 +139,12 @@ class Captured:
     def _graph(self, functions: list[Callable], inputs: tuple[Tensor, ...], depends: Hashable) -> Graph | None:
         if not self.replays or _watched():
             return None
-        key = (self._state, self._kind, depends, *((one.shape, one.dtype) for one in inputs))
+        key = (self._kind, depends, *((one.shape, one.dtype) for one in inputs))
         graphs = _kept.setdefault(self._model, OrderedDict())
-        if key not in graphs:
+        if key not in graphs or graphs[key].state != self._state:
+            graphs.pop(key, None)
             with refusing(self._kind):
-                graphs[key] = Graph(self._recorder, functions, list(inputs))
+                graphs[key] = Graph(self._recorder, self._state, functions, list(inputs))
             if key not in graphs:
                 return None
             while len(graphs) > FEW:
@@ -192,12 +197,12 @@ def refusing(kind: str):
 def forget(model: torch.nn.Module | None = None) -> None:
     """Let go of all graphs of a model, or of all models, and of the memory that they held."""
     for one in [model] if model is not None else list(_kept):
-        _drop(one, lambda state, graph: True)
+        _drop(one, lambda graph: True)
 
 
 def forget_large(model: torch.nn.Module) -> None:
     """Let go of the graphs of a model that hold much: its work is done, and others may need the room."""
-    _drop(model, lambda state, graph: graph.held > LITTLE)
+    _drop(model, lambda graph: graph.held > LITTLE)
 
 
 def state(model: torch.nn.Module) -> tuple:
@@ -274,9 +279,9 @@ def _side_stream(device: torch.device):
     return torch.cuda.Stream(device)  # one for all: libraries keep workspaces for each stream
 
 
-def _drop(model: torch.nn.Module, which: Callable[[tuple | None, Graph], bool]) -> None:
+def _drop(model: torch.nn.Module, which: Callable[[Graph], bool]) -> None:
     graphs = _kept.get(model, {})
-    gone = [key for key, graph in graphs.items() if which(key[0], graph)]
+    gone = [key for key, graph in graphs.items() if which(graph)]
     for key in gone:
         del graphs[key]
     if gone and torch.cuda.is_available():

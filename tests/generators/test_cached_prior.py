@@ -5,9 +5,17 @@ import torch
 from diffusers import PriorTransformer
 from diffusers.models.attention_processor import SlicedAttnProcessor
 from rarity.density.errors import RarityError
+from rarity.generators import cached_prior
 from rarity.generators.cached_prior import CachedPrior, Prefix
+from rarity.generators.prior_attention import GROUP, InGroups, RowByRow, attention_of
 
 TOKENS, WIDTH = 11, 24
+
+
+@pytest.fixture(params=[RowByRow, InGroups])
+def way(request, monkeypatch):
+    """Both ways of attention, whatever the device."""
+    monkeypatch.setattr(cached_prior, "attention_of", request.param)
 
 
 def make_prior(**options):
@@ -56,7 +64,7 @@ def relative_error(got, expected):
     dict(norm_in_type="layer", embedding_proj_norm_type="layer"),
     dict(num_layers=1, num_attention_heads=1, time_embed_dim=20, clip_embed_dim=10),
 ], ids=["kandinsky", "norms", "one layer"])
-def test_predictions_equal_diffusers(lengths, options):
+def test_predictions_equal_diffusers(way, lengths, options):
     prior, texts, x = make_prior(**options), make_texts(lengths), make_noisy(5)
     with torch.no_grad():
         times = (999, 480, 0)
@@ -69,7 +77,7 @@ def test_predictions_equal_diffusers(lengths, options):
                 assert relative_error(one, other) <= 1e-5
 
 
-def test_padding_anywhere():
+def test_padding_anywhere(way):
     prior, (embedding, hidden, _), x = make_prior(), make_texts((TOKENS,)), make_noisy(2)
     mask = torch.tensor([[True, False, True, True, False, True, False, False, True, True, False]])
     with torch.no_grad():
@@ -78,7 +86,7 @@ def test_padding_anywhere():
 
 
 @pytest.mark.parametrize("lengths", [(6,), (TOKENS, 2)], ids=str)
-def test_half_precision(lengths):
+def test_half_precision(way, lengths):
     prior, texts, x = make_prior().bfloat16(), make_texts(lengths, dtype=torch.bfloat16), make_noisy(32)
     with torch.no_grad():
         got = cached_of(prior, texts, 500).predict(x, 0)
@@ -88,14 +96,30 @@ def test_half_precision(lengths):
         assert relative_error(got, exact) <= 2e-2
 
 
-def test_a_sample_does_not_depend_on_what_is_drawn_beside_it():
+def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(way):
     prior, x = make_prior(), make_noisy(9)
     with torch.no_grad():
         cached = cached_of(prior, make_texts((7, 2)), 80)
         assert relative_error(torch.cat([cached.predict(part, 0) for part in x.split(4)], dim=1), cached.predict(x, 0)) < 1e-5
 
 
-def test_gradients_equal_diffusers():
+@pytest.mark.parametrize("b", [1, GROUP, GROUP + 1, 2 * GROUP + 3])
+def test_groups_that_are_not_full_and_several_of_them(way, b):
+    prior, texts, x = make_prior(), make_texts((7, 2)), make_noisy(b)
+    with torch.no_grad():
+        got = cached_of(prior, texts, 80).predict(x, 0)
+        assert got.shape == (2, b, WIDTH)
+        assert relative_error(got, plain(prior, x, 80, texts)) <= 1e-5
+
+
+def test_a_processor_attends_row_by_row_and_a_graphics_card_in_groups():
+    memory, time, padding = torch.zeros(2, 3, 8, 5, 8), torch.zeros(2, 3, 8, 1, 8), torch.zeros(8, 6, 1)
+    assert type(attention_of(2, 4, memory, time, padding)) is RowByRow
+    if torch.cuda.is_available():
+        assert type(attention_of(2, 4, memory.cuda(), time.cuda(), padding.cuda())) is InGroups
+
+
+def test_gradients_equal_diffusers(way):
     prior, x = make_prior(), make_noisy(3)
     embedding, hidden, mask = make_texts((7, 2))
     wanted = [embedding.requires_grad_(), hidden.requires_grad_(), x.requires_grad_(),
