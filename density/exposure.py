@@ -66,10 +66,11 @@ class ExposureMemory:
             raise RarityError(
                 f"Weights must be {len(seen):,} numbers from 0 to {MOST_WEIGHT:,.0f}, one for each picture; got {got}."
             )
+        w = ordinary(w)
         shown = w > 0
         labels = seen.labels or ("",) * len(seen)
         shown_labels = tuple(text for text, there in zip(labels, shown.tolist(), strict=True) if there)
-        return self._with(seen.vectors[shown], ordinary(w)[shown], shown_labels)
+        return self._with(seen.vectors[shown], w[shown], shown_labels)
 
     def merge(self, other: ExposureMemory) -> ExposureMemory:
         """What two memories hold together.

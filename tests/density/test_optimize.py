@@ -180,7 +180,7 @@ def test_a_guardrail_of_another_density_holds_as_any_other(kind, density, baseli
     rail = kind(other, 99.9) if kind is ResidualGuardrail else kind(other)
 
     class Wrapped:
-        name, space, allowed = "wrapped", rail.space, rail.allowed
+        name, space, allowed, notes = "wrapped", rail.space, rail.allowed, ()
         reading, penalty, accepts = rail.reading, rail.penalty, rail.accepts
 
     alone, plain, wrapped = (optimize(density, starts, 200, chain) for chain in ((), (rail,), (Wrapped(),)))

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("lazy:0")
 # With these a graphics card's tensors may be mixed with the processor's: copies, and indices.
@@ -32,7 +31,7 @@ def elsewhere(doubles=True):
     def first_here(make):  # what these do inside never comes to a dispatch mode
         def made(data, *given, device=None, **told):
             device = data.device if isinstance(data, Elsewhere) and device is None else device
-            data = tree_map(_here, data)
+            data = _each(_here, data)
             return make(data, *given, **told) if device is None else make(data, *given, **told).to(device)
 
         return made
@@ -111,7 +110,7 @@ def _doubles(there):
 
 
 def _refuse_doubles(name, away, tensors, made, leaves):
-    results = [one for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
+    results = _tensors(made)
     there = results if leaves else tensors if name == "copy_" else results if name == "_to_copy" and away else ()
     if any(one.dtype == torch.float64 for one in (*there, *away)):
         raise TypeError(f"{name}: this device does not hold float64")
@@ -119,7 +118,7 @@ def _refuse_doubles(name, away, tensors, made, leaves):
 
 def _run(operator, given, told):
     name = operator._schema.name.split("::")[1]
-    tensors = [one for one in tree_leaves((given, told)) if isinstance(one, torch.Tensor)]
+    tensors = _tensors((given, told))
     away = [one for one in tensors if isinstance(one, Elsewhere)]
     if name == "_has_compatible_shallow_copy_type":
         return not away
@@ -129,7 +128,7 @@ def _run(operator, given, told):
     leaves = asked[0] == DEVICE.type if asked else bool(away)
     if leaves and told.get("generator") is not None:
         raise RuntimeError(f"{operator}: expected a generator of the device, found the processor's")
-    made = operator(*tree_map(_here, given), **tree_map(_here, told))
+    made = operator(*_each(_here, given), **_each(_here, told))
     if not DOUBLES and (away or leaves):
         _refuse_doubles(name, away, tensors, made, leaves)
     if any(made is _here(one) for one in tensors) and leaves != bool(away):
@@ -141,7 +140,22 @@ def _run(operator, given, told):
     # A view of an ordinary tensor is an ordinary one also under inference mode.
     ordinary = operator.is_view and away and not away[0].is_inference()
     with torch.inference_mode(torch.is_inference_mode_enabled() and not ordinary):
-        return tree_map(lambda one: Elsewhere(one) if leaves and isinstance(one, torch.Tensor) else one, made)
+        return _each(lambda one: Elsewhere(one) if leaves and isinstance(one, torch.Tensor) else one, made)
+
+
+def _tensors(things):
+    found = []
+    _each(lambda one: found.append(one) if isinstance(one, torch.Tensor) else None, things)
+    return found
+
+
+def _each(do, things):
+    """Apply `do` to what is in lists, tuples and dictionaries. torch's own tree_map knows more kinds, and takes most of the time."""
+    if type(things) in (list, tuple):
+        return type(things)(_each(do, one) for one in things)
+    if type(things) is dict:
+        return {key: _each(do, one) for key, one in things.items()}
+    return do(things)
 
 
 def _here(one):
