@@ -104,7 +104,8 @@ def originality(
     distances, indices, b = find(items.vectors, min(k, len(reference)))
     t = separation(distances, b[:, None])
     notes = partly_seen(items.source, reference.source)
-    return Originality(indices, distances, torch.sigmoid(-(intercept + slope * _log(t))), notes)
+    probability = torch.sigmoid(-(intercept + slope * _log(t)))
+    return Originality(indices, distances, torch.where(t > 0, probability, 1.0), notes)  # certainty has no logarithm
 
 
 class _Twins:

@@ -200,6 +200,8 @@ def wrong_requests(files, tmp_path):
     save_embeddings(embeddings(20, 6), few)
     density = tmp_path / "density.safetensors"
     save_density(fit_density(embeddings(300, 8)), density)
+    neighbours = tmp_path / "neighbours.safetensors"
+    save_density(fit_density(embeddings(300, 7), "neighbours"), neighbours)
     oas = tmp_path / "oas.safetensors"
     save_density(fit_density(embeddings(300, 9), "oas"), oas)
     out = ["--out", tmp_path / "out.safetensors"]
@@ -216,7 +218,7 @@ def wrong_requests(files, tmp_path):
         "merged into its input": (["merge", density, oas, "--out", oas], "is one of the files to read"),
         "merging embeddings": (["merge", files[0], density, *out], "holds embeddings, expected density"),
         "the same samples": (["merge", density, density, *out], "same seed"),
-        "two estimators": (["merge", density, oas, *out], "oas"),
+        "neighbours and another": (["merge", neighbours, oas, *out], "of the estimators neighbours, oas"),
         "no density": (["score", files[0], "--density", files[0]], "holds embeddings, expected density"),
     }
 

@@ -79,7 +79,7 @@ def test_what_the_registry_reads(project):
 def test_the_readme_has_the_two_commands(readme):
     for command in COMMANDS:
         assert f"\n    {command}\n" in readme
-    assert {"demo", "tests", "lint", "bench", "comfy"} == sessions()
+    assert {"demo", "tests", "numerics", "lint", "bench", "comfy"} == sessions()
 
 
 def test_every_session_that_a_text_names_exists(readme):

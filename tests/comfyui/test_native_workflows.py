@@ -115,10 +115,13 @@ def test_it_runs_twice_with_equal_pictures_and_once_more_after_a_cancel(native_s
 
 
 def check_each_is_its_own(pictures):
-    """The list fans out: one picture an embedding. Noise and prompt are the same, so only the embedding can differ."""
+    """The list fans out: one picture an embedding. Noise and prompt are the same, so only the embedding can differ.
+
+    With equal embeddings pictures are equal to the last bit, as two runs are; random weights make little of an embedding.
+    """
     assert len(pictures) == LESS["RarityOptimize"]["count"]
     for i, one in enumerate(pictures):
-        assert all(np.abs(one - other).mean() > 0.3 for other in pictures[:i])
+        assert all(np.abs(one - other).mean() > 0.1 for other in pictures[:i])
 
 
 @pytest.fixture

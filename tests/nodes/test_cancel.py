@@ -24,7 +24,6 @@ def jobs(run, baseline, density, pictures):
         "novelty, its sheet": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "images": pictures}),
         "rank": (nodes.RarityRankImages, {"images": [pictures], **scored}),
         "rank, a list": (nodes.RarityRankImages, {"images": list(pictures.split(2)), **scored}),
-        "exposure": (nodes.RarityExposureUpdate, {"embeddings": seen, "keep": 0.5, "exposure": memory}),
         "diversity": (nodes.RarityDiversity, {"embeddings": items}),
         "diversity, a reference": (nodes.RarityDiversity, {"embeddings": items, "reference": seen}),
         "originality": (nodes.RarityOriginality, {"embeddings": items, "reference": seen}),
@@ -39,7 +38,7 @@ def jobs(run, baseline, density, pictures):
 
 # How often each asks at the least on these few rows: once in every part, and once for every picture.
 POINTS = {
-    "novelty": 11, "novelty, its sheet": 10, "rank": 3, "rank, a list": 6, "exposure": 1, "diversity": 2,
+    "novelty": 9, "novelty, its sheet": 9, "rank": 3, "rank, a list": 6, "diversity": 2,
     "diversity, a reference": 6, "originality": 3, "originality, unrelated": 6, "contact sheet": 12, "optimize": 4, "density map": 8,
 }
 

@@ -53,6 +53,7 @@ def test_merge_refuses_what_does_not_belong_together(run, parts):
     shrunk = run(nodes.RarityFitDensity, embeddings=parts[1], estimator="oas")[0]
     with pytest.raises(RarityError, match="same seed"):
         run(nodes.RarityMergeDensities, density_1=one, density_2=one)
-    with pytest.raises(RarityError, match="ppca and oas"):
-        run(nodes.RarityMergeDensities, density_1=one, density_2=shrunk)
+    near = run(nodes.RarityFitDensity, embeddings=parts[0], estimator="neighbours")[0]
+    with pytest.raises(RarityError, match="of the estimators neighbours, oas"):
+        run(nodes.RarityMergeDensities, density_1=near, density_2=shrunk)
     assert run(nodes.RarityMergeDensities, density_1=one, density_2=other)[0].count == 130

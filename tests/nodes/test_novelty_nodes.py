@@ -26,7 +26,8 @@ def rank(run, images, embeddings, scores, keep=4, floor=0.0):
 
 
 def show(run, embeddings, memory=None, **options):
-    return run(nodes.RarityExposureUpdate, embeddings=embeddings, exposure=memory, **options)[0]
+    connected = {} if memory is None else {"exposure": memory}
+    return run(nodes.RarityExposureUpdate, embeddings=embeddings, **connected, **options)[0]
 
 
 def foreign(embeddings):
@@ -66,11 +67,11 @@ def test_scoring_against_a_large_memory_can_be_cancelled_after_every_picture(run
 
 
 def test_what_was_shown_is_not_new_again_and_an_empty_memory_changes_nothing(run, density, baseline, candidates):
-    def scores(memory):
-        given = {"density": density, "exposure": memory, "baseline": baseline}
+    def scores(memory=None):
+        given = {"density": density, "baseline": baseline} | ({"exposure": memory} if memory is not None else {})
         return torch.tensor(run(nodes.RarityScoreNovelty, embeddings=candidates, **given)[0])
 
-    first = scores(None)
+    first = scores()
     assert torch.equal(scores(ExposureMemory(candidates.space)), first)
     again = scores(show(run, candidates))
     assert (again < 0.1).all() and first.max() > 1, "a repeat is as near as nothing unseen is"

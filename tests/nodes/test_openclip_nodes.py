@@ -79,7 +79,7 @@ def test_what_does_not_belong_together(run, encoder, model, baseline, density):
 
 @pytest.mark.parametrize("shape, message", [
     ((1, 0, 8, 3), r"got shape \(1, 0, 8, 3\)"),
-    ((2, 8, 8, 1), "greyscale: repeat it three times"),
+    ((2, 8, 8, 1), "One channel is greyscale: make it RGB"),
     ((2, 8, 8, 4), "alpha channel: drop it"),
     ((8, 8, 3), r"got shape \(8, 8, 3\)"),
 ])

@@ -34,6 +34,7 @@ class Server:
         self.base, self.url = base, f"http://127.0.0.1:{port}"
         self.log = base / "server.log"
         command = [python_of(comfyui), "main.py", "--cpu", "--port", str(port), "--disable-api-nodes", "--disable-auto-launch"]
+        command += ["--cache-classic"]  # newer servers drop results while memory is short, and what runs again would depend on that
         command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT)
