@@ -35,7 +35,7 @@ def fit_density(
     Parameters
     ----------
     embeddings : N samples of one prompt, at once or batch by batch.
-    estimator : "ppca", "ledoit-wolf", "oas", "full", "mixture" or "neighbours"; "auto" takes, of all but the last, the
+    estimator : "ppca", "ledoit-wolf", "oas", "full", "qis", "mixture" or "neighbours"; "auto" takes, of all but the last, the
         one with the highest held-out log-likelihood per dimension, and says so in a note. What neighbours give is no
         normalised density and cannot be compared.
     components : k of ppca, mixture and neighbours; 0 chooses it.

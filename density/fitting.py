@@ -10,16 +10,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .calibration import MIN_SCORES, Calibration
+from .calibration import MIN_SCORES, REFITTED, Calibration
 from .eigen import principal_axes
 from .errors import RarityError
-from .held_out import extrapolate, leave_one_out
+from .farthest import farthest
+from .held_out import extrapolate, independent, leave_one_out
 from .moments import CHUNK, Moments
+from .quadratic_shrinkage import quadratic_inverse
 from .sample_space import SampleSpace
 from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from .statistics import FOLDS, Statistics, joined
 
-ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full")
+ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full", "qis")
+BY_FOLDS = ("ppca", "qis")  # held-out scores need fits without some folds; the others' follow from the fit of all
 
 
 def split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +140,8 @@ class CrossFit:
 
     def variances(self, fit: Fit, estimator: str) -> Tensor:
         """The variance along each axis, [d], as the estimator has it; above the floor."""
+        if estimator == "qis":
+            return quadratic_inverse(fit.spectrum, fit.count, self.floor).clamp_min(self.floor)
         return shrink(fit.spectrum, fit.intensities.get(estimator, 0.0)).clamp_min(self.floor)
 
     def log_likelihoods(self, estimator: str, components: int = 0) -> Tensor:
@@ -189,8 +194,9 @@ class CrossFit:
 def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     """Everything `GaussianDensity` holds but its space and source, by name.
 
-    Every row that was kept is scored as a fit of all samples that has not seen it would: a density of all directions by
-    the others exactly, ppca by fits of some of the folds, from which `extrapolate` goes on to all of them.
+    Every row that was kept is scored as a fit of all samples that has not seen it would: by those of BY_FOLDS with fits of
+    some of the folds, from which `extrapolate` goes on to all of them, by the others exactly. What a fit of a fold says
+    along single directions is changed as much as the whole score is.
 
     Raises
     ------
@@ -205,11 +211,14 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     else:
         k = components or int(cross.log_likelihoods(estimator).argmax()) + 1
     scores, residuals = _by_folds(cross, cross.others, estimator, k)
-    if estimator == "ppca":
+    worth = REFITTED
+    if estimator in BY_FOLDS:
         fewer = _by_folds(cross, cross.fewer, estimator, k)
+        worth *= independent(fewer[0], scores)
         scores, residuals = extrapolate(fewer[0], scores), extrapolate(fewer[1], residuals)
     else:
-        scores = _one_by_one(cross, estimator)
+        exact = _one_by_one(cross, estimator)
+        scores, residuals = exact, residuals * (exact / scores.clamp_min(1e-300))
     lengths = torch.cat([rows.double().norm(dim=1) for rows in statistics.rows.split(CHUNK)])
     norms = torch.quantile(lengths, torch.tensor([0.001, 0.999], dtype=torch.float64))
     variances = cross.variances(cross.whole, estimator)
@@ -221,7 +230,7 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
         "variances": variances[:k],
         "residual_variance": float(variances[k:].mean()),
         "spectrum": cross.whole.spectrum,
-        "calibration": Calibration.fit(scores, seed),
+        "calibration": Calibration.fit(scores, seed, worth),
         "norm_range": (float(norms[0]), float(norms[1])),
         "residual_calibration": residuals.sort().values,
         "notes": _notes(statistics, estimator, k),
@@ -229,14 +238,15 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
 
 
 def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple[Tensor, Tensor]:
-    """D2 and Q of every row kept, [r] each, under its fold's own fit."""
+    """D2 and Q of every row kept, [r] each, under its fold's own fit; where nothing is left over, `farthest` for Q."""
     rows, fold_of = cross.statistics.rows, cross.statistics.row_folds
     scores = torch.empty(len(rows), dtype=torch.float64)
     residuals = torch.empty_like(scores)
     for f, fit in enumerate(fits):
         variances, mine = cross.variances(fit, estimator), fold_of == f
         t2, q = held_out_distances(rows[mine], fit, variances, k)
-        scores[mine], residuals[mine] = t2 + q / variances[k:].mean(), q
+        scores[mine] = t2 + q / variances[k:].mean()
+        residuals[mine] = q if k < len(variances) - 1 else farthest(rows[mine], fit.mean, fit.axes, variances)
         cross._tick(0)
     return scores, residuals
 

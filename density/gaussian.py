@@ -12,7 +12,7 @@ from torch import Tensor
 from .calibration import Calibration, bits_from_one_in, one_in_from_bits
 from .embeddings import Embeddings
 from .errors import RarityError
-from .fitting import ESTIMATORS, CrossFit, distances, learn, log_volume, split
+from .fitting import BY_FOLDS, ESTIMATORS, CrossFit, distances, learn, log_volume, split
 from .identity import sample_keys
 from .log import get_logger
 from .progress import in_parts, steps
@@ -29,6 +29,7 @@ LEARNT = {
     "full": "All {d} directions have a variance of their own, as the samples show it.",
     "ledoit-wolf": "All {d} directions have a variance of their own, drawn together as Ledoit and Wolf advise.",
     "oas": "All {d} directions have a variance of their own, drawn together by the oracle approximation (OAS).",
+    "qis": "All {d} directions have a variance of their own, each drawn to those near it (quadratic-inverse shrinkage).",
 }
 
 
@@ -43,8 +44,9 @@ class GaussianDensity:
     lambda are the k leading eigenvalues of the covariance, sigma2 the mean of the others. Tipping & Bishop (1999).
     A density of the k leading scores alone does not see the other d - k directions at all; this one does.
 
-    A covariance of all d directions ("full", or shrunk by "ledoit-wolf" or "oas") is the same with k = d - 1: sigma2 is
-    then the last variance, and Q what lies in the last direction.
+    A covariance of all d directions ("full", or shrunk by "ledoit-wolf", "oas" or "qis") is the same with k = d - 1: sigma2
+    is then the last variance, and Q what lies in the last direction. Nothing is left over, so that `residual` is the largest
+    deviation along any one direction instead.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class GaussianDensity:
     mean [d], basis [d, k] (orthonormal U), variances [k] (lambda, descending), residual_variance (sigma2): float64.
     spectrum : [d], all eigenvalues, unshrunk.
     calibration : bits of a D2, from cross-fitted held-out scores.
-    residual_calibration : [n], held-out Q, ascending.   norm_range : 0.1 % and 99.9 % quantiles of |e|.
+    residual_calibration : [n], held-out `residual`, ascending.   norm_range : 0.1 % and 99.9 % quantiles of |e|.
     source : prompt, seed ... of the samples.   notes : what the user should know, in sentences.
     """
 
@@ -88,6 +90,11 @@ class GaussianDensity:
     def components(self) -> int:
         """k, the number of directions with a variance of their own."""
         return len(self.variances)
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether the k directions leave more than one over, in which a residual is as long as wished."""
+        return self.components < len(self.mean) - 1
 
     @property
     def frame_calibration(self) -> Calibration:
@@ -145,7 +152,7 @@ class GaussianDensity:
         Parameters
         ----------
         statistics : of N samples.   space, source : of the samples.
-        estimator : "ppca", "ledoit-wolf", "oas" or "full" (needs more samples than dimensions).
+        estimator : "ppca", "qis", "ledoit-wolf", "oas" or "full" (needs more samples than dimensions).
         components : k of ppca; 0 chooses the k with the highest held-out log-likelihood, at most a tenth of the samples.
             A k of one's own needs at least k + 2 in three fifths of the samples, and is read well from 10 k on.
         seed : of the calibration's draws.   progress : called with (done, total).
@@ -156,7 +163,7 @@ class GaussianDensity:
         """
         statistics = statistics.copy()
         with plain():
-            tick = steps(progress, 2 * FOLDS if estimator == "ppca" else FOLDS)
+            tick = steps(progress, 2 * FOLDS if estimator in BY_FOLDS else FOLDS)
             fields = learn(CrossFit(statistics, tick), estimator, int(components), int(seed))
         for note in fields["notes"]:
             log.warning("%s", note)
@@ -181,8 +188,15 @@ class GaussianDensity:
         return distances(self._rows(x), self.mean, self.basis, self.variances)[0]
 
     def residual(self, x: Tensor) -> Tensor:
-        """Q = |r|^2, [N], in squared units of the embedding: the part the subspace does not explain."""
-        return distances(self._rows(x), self.mean, self.basis, self.variances)[1]
+        """Q = |r|^2, [N], in squared units of the embedding: the part the subspace does not explain.
+
+        Where nothing is left over (`has_rest`), max_i z_i^2 / lambda_i: the largest deviation along any one direction, in
+        squared standard deviations.
+        """
+        if self.has_rest:
+            return distances(self._rows(x), self.mean, self.basis, self.variances)[1]
+        w, r = self.whiten(x)
+        return torch.maximum(w.square().amax(dim=1), r.square().sum(dim=1) / self.residual_variance)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density in nats, [N]."""
@@ -207,7 +221,7 @@ class GaussianDensity:
         return self.calibration.interval(torch.tensor(self.score_at(float(x)), dtype=torch.float64))
 
     def residual_limit(self, percentile: float) -> float:
-        """The Q that this percentage of held-out samples stays below; above 0, at most 100."""
+        """The `residual` that this percentage of held-out samples stays below; above 0, at most 100."""
         if not 0 < percentile <= 100:
             raise RarityError(f"A residual's percentile must be above 0 and at most 100, got {percentile}.")
         return float(torch.quantile(self.residual_calibration, percentile / 100))

@@ -99,6 +99,9 @@ class ResidualGuardrail(Watch):
 
         penalty = (Q / limit - 1)+
 
+    A density with a variance for every direction leaves nothing over; its `residual`, which is watched, is then the largest
+    deviation along any one direction.
+
     Parameters
     ----------
     density : has the subspace.   max_percentile : above 0 to 100; the limit is the Q that so many percent stay below.

@@ -7,12 +7,15 @@ dimensions and 150 components, a calibration on such scores calls 1 in 100 what 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .statistics import FOLDS
+from .tensors import generator
 
 # 1/n is as 5/3, 5/4 and 1 for fits of three fifths, four fifths and all: how far to go on from the first two, 0.6.
 STEP = (FOLDS / (FOLDS - 1) - 1) / (FOLDS / (FOLDS - 2) - FOLDS / (FOLDS - 1))
+RESAMPLES, RESAMPLED = 200, 1000  # how often, and how many of the rows, for `independent`
 ROUNDING = 1e-6  # what a covariance of float32 products leaves of a difference that is 0
 
 
@@ -26,16 +29,39 @@ def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
 
     Parameters
     ----------
-    fewer, more : [n], of the same samples, by fits of three fifths and of four fifths of them.
+    fewer, more : [..., n], of the same samples, by fits of three fifths and of four fifths of them.
 
     Returns
     -------
-    [n], ascending.
+    [..., n], ascending.
     """
-    fewer, more = fewer.sort().values, more.sort().values
+    fewer, more = fewer.sort(dim=-1).values, more.sort(dim=-1).values
     # A fit of more samples is hardly ever the worse one; what looks so is chance, and must not grow.
     ratio = (more / fewer.clamp_min(1e-300)).clamp_max(1.25)
-    return (more / (1 + STEP * (1 - ratio))).sort().values
+    return (more / (1 + STEP * (1 - ratio))).sort(dim=-1).values
+
+
+def independent(fewer: Tensor, more: Tensor) -> float:
+    """How many independent scores each of `extrapolate` is worth, 0 to 1: a bootstrap of both fits' scores together.
+
+    Two fits see a row from two sides, and going on from one beyond the other makes the difference larger: quantiles of
+    extrapolated scores vary more than those of as many independent ones. With e the extrapolation, Q a quantile and * a
+    resample of the rows (Efron 1979), the mean over the median and two quantiles above it of
+
+        var Q(e(fewer, more)*) / var Q(e(fewer*, more*)),   at most 1
+
+    Parameters
+    ----------
+    fewer, more : [n], of the same samples in one order, as for `extrapolate`.
+    """
+    some = torch.linspace(0, len(more) - 1, min(RESAMPLED, len(more))).long()
+    some = some[more[some].argsort(stable=True)]  # in the order of what is extrapolated: each resample is one of both
+    fewer, more = fewer[some], more[some]
+    picks = torch.randint(len(some), (RESAMPLES, len(some)), generator=generator(0))
+    levels = torch.tensor([0.5, 0.9, 0.95], dtype=torch.float64)
+    known = torch.quantile(extrapolate(fewer, more)[picks], levels, dim=1).var(dim=1)
+    found = torch.quantile(extrapolate(fewer[picks], more[picks]), levels, dim=1).var(dim=1)
+    return float((known / found.clamp_min(1e-300)).mean().clamp(0.1, 1))
 
 
 def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> Tensor:

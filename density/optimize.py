@@ -129,7 +129,9 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
 
 
 def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
-    tightest = min(rail.limit for rail in chain if watches(rail, ResidualGuardrail, density))
+    # The residual of this density holds by construction and costs no gradient: a shell can shorten what is left over.
+    held = [rail for rail in chain if density.has_rest and watches(rail, ResidualGuardrail, density)]
+    tightest = min((rail.limit for rail in held), default=math.inf)
     calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
     own = are_own(density, starts)
     source = {**starts.source, "kind": "rare", "bits": bits}
@@ -137,8 +139,7 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     wishes = Wishes(density, directions) if directions else None
     wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
 
-    # The residual of this density holds by construction: it costs no gradient.
-    moving = tuple(rail for rail in chain if not watches(rail, ResidualGuardrail, density))
+    moving = tuple(rail for rail in chain if rail not in held)
     start = shell.start
     u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
     velocity = torch.zeros_like(u)

@@ -16,8 +16,8 @@ from rarity.density import (
 )
 from rarity.density.statistics import Statistics
 
-KINDS = ("ppca", "ledoit-wolf", "oas", "full", "mixture", "neighbours")
-SHRUNK = ("ledoit-wolf", "oas", "full")  # they have a variance for every direction, so that no components are chosen
+KINDS = ("ppca", "ledoit-wolf", "oas", "full", "qis", "mixture", "neighbours")
+SHRUNK = ("ledoit-wolf", "oas", "full", "qis")  # they have a variance for every direction, so that no components are chosen
 METHODS = ("score", "log_prob", "bits", "t2", "residual")
 
 

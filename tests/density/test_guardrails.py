@@ -10,6 +10,9 @@ from rarity.density import (
     NormGuardrail,
     RarityError,
     ResidualGuardrail,
+    bits_from_one_in,
+    fit_density,
+    optimize,
 )
 
 
@@ -160,3 +163,35 @@ def test_a_baseline_that_is_all_one_direction_still_makes_an_anchor(space):
     same = Embeddings(torch.ones(60, 16) * torch.arange(1, 61)[:, None], space)
     rail = AnchorGuardrail.from_baseline(same)
     assert rail.accepts(same.vectors).all()
+
+
+@pytest.mark.parametrize("estimator", ["ledoit-wolf", "oas", "full", "qis", "ppca"])
+@pytest.mark.parametrize("count", [150, 1500])
+def test_where_nothing_is_left_over_no_single_direction_is_far_out(estimator, count, space):
+    """A row 50 standard deviations out along one direction was accepted unless that was the last; usual rows stay."""
+
+    def draw(rows, seed):
+        g = torch.Generator().manual_seed(seed)
+        return 1 + torch.randn(rows, 16, generator=g) * torch.arange(1, 17).rsqrt()
+
+    accepted = []
+    for seed in range(8):  # a percentile of 150 samples is off by a percentage point or two
+        components = {"components": 15} if estimator == "ppca" else {}
+        density = fit_density(Embeddings(draw(count, seed), space), estimator, **components)
+        rail = ResidualGuardrail(density, 95)
+        accepted.append(float(rail.accepts(draw(4000, 999)).double().mean()))
+        spread = torch.cat([density.variances, torch.tensor([density.residual_variance])]).sqrt()
+        axes = torch.linalg.qr(density.basis, mode="complete").Q
+        out = density.mean + 50 * spread[:, None] * axes.T
+        assert not rail.accepts(out).any() and (rail.penalty(out) > 10).all()
+    assert sum(accepted) / 8 == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("estimator", ["full", "qis"])
+def test_what_is_steered_stays_inside_where_nothing_is_left_over(estimator, space, mixture):
+    baseline = mixture(1000, 3)
+    density = fit_density(baseline, estimator)
+    rail = ResidualGuardrail(density, 99)
+    rare = optimize(density, baseline.select(range(40)), 300, (rail,))
+    assert rail.accepts(rare.final.vectors).double().mean() >= 0.95
+    assert torch.allclose(rare.readings["bits"][-1], torch.full((40,), bits_from_one_in(300)).double(), atol=1e-3)
