@@ -35,7 +35,8 @@ class RarityFitDensity(io.ComfyNode):
                     tooltip="How what is usual is described. ppca: main directions and an even rest; right for most prompts. "
                     "auto tries the others and takes what predicts unseen samples best. mixture: several kinds of usual, as for "
                     "a prompt that means two things. neighbours: nearness to samples; it scores any shape, but cannot be "
-                    "optimised. ledoit-wolf, oas, full: every direction by itself, for many samples.",
+                    "optimised. qis: every direction by itself, for a few hundred samples of long embeddings. ledoit-wolf, oas, full: "
+                    "the same in simpler ways, for many samples.",
                 ),
             ],
             outputs=[
