@@ -215,7 +215,9 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     if estimator in BY_FOLDS:
         fewer = _by_folds(cross, cross.fewer, estimator, k)
         worth *= independent(fewer[0], scores)
-        scores, residuals = extrapolate(fewer[0], scores), extrapolate(fewer[1], residuals)
+        scores = extrapolate(fewer[0], scores)
+        if k < d - 1:  # the largest of many deviations does not follow the rule that `extrapolate` goes by
+            residuals = extrapolate(fewer[1], residuals)
     else:
         exact = _one_by_one(cross, estimator)
         scores, residuals = exact, residuals * (exact / scores.clamp_min(1e-300))

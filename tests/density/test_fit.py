@@ -82,7 +82,7 @@ def test_a_constant_column_is_refused_in_full_and_shrunk_otherwise():
 def test_auto_takes_the_highest_and_says_so():
     density = fit_density(draw(80, width=60), "auto")
     note = density.notes[-1]
-    assert density.estimator in ("ledoit-wolf", "oas", "ppca") and note.startswith("Chosen: ")
+    assert density.estimator in ("ledoit-wolf", "oas", "ppca", "qis") and note.startswith("Chosen: ")
     figures = {
         name: float(value) for name, value in (part.rsplit(" ", 1) for part in note[:-1].split(": ")[-1].split(", "))
     }

@@ -184,7 +184,8 @@ def test_where_nothing_is_left_over_no_single_direction_is_far_out(estimator, co
         axes = torch.linalg.qr(density.basis, mode="complete").Q
         out = density.mean + 50 * spread[:, None] * axes.T
         assert not rail.accepts(out).any() and (rail.penalty(out) > 10).all()
-    assert sum(accepted) / 8 == pytest.approx(0.95, abs=0.015)
+    # Three standard errors of 8 baselines, whose 5 % are 7 and 75 samples each, with as much again from the fits.
+    assert sum(accepted) / 8 == pytest.approx(0.95, abs=0.03 if count == 150 else 0.015)
 
 
 @pytest.mark.parametrize("estimator", ["full", "qis"])
