@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 # Where samples are as many as dimensions the least eigenvalue is nearly 0, and with it delta of that direction or, one sample
 # fewer, of all that no sample spans: D2 of new samples was 2 to 60 times too large. From NEAR d samples to d / NEAR the
 # formula is told of NEAR d, and of as many eigenvalues.
