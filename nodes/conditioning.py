@@ -10,7 +10,7 @@ from ..generators.native_conditioning import optimize_conditioning
 from ..generators.native_token import Word, optimize_token
 from ..generators.steering_engines import ENGINES
 from . import sockets
-from .folders import TOKENS, file_to_write
+from .folders import TOKENS, embeddings_in, file_to_write, times_lost, written
 from .found_by import found_by
 from .placement import ComfyPlacement
 from .progress import node_preview
@@ -269,6 +269,10 @@ class RarityOptimizeToken(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name="", start_word="", **others):
+        return [times_lost(file_to_write(TOKENS, name)), *embeddings_in(start_word)]
+
+    @classmethod
     def execute(cls, model, clip, prompt, placeholder, start_word, name, negative, vae, density, one_in, engine, pictures, iterations,
                 seed, steps, cfg, sampler_name, scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(),
                 direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0):
@@ -278,8 +282,10 @@ class RarityOptimizeToken(io.ComfyNode):
         word = Word(clip, prompt, placeholder, start_word)
         drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()
-        return io.NodeOutput(*optimize_token(
+        found = optimize_token(
             word, drawing, looks, density, one_in, guardrail, path=path, name=name, engine=engine, directions=direction,
             pictures=pictures, iterations=iterations, gate=gate, dimensions=dimensions, step_size=step_size,
             memory_gib=memory, placement=placement, progress=progress, preview=preview,
-        ))
+        )
+        written(path)
+        return io.NodeOutput(*found)

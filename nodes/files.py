@@ -312,6 +312,10 @@ class RarityExportConcept(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name, concept=None, checkpoint=None):
+        return digest(file_to_write(TOKENS, name[0])) + digest(file_to_write(LORAS, name[0])) or float("nan")
+
+    @classmethod
     def execute(cls, concept, name, checkpoint):
         paths = file_to_write(TOKENS, name[0]), file_to_write(LORAS, name[0])
         return io.NodeOutput(ui=ui.PreviewText(export_concepts(concept, *paths, checkpoint[0])))
