@@ -22,8 +22,8 @@ def merge_densities(
     """The density of all samples together: their statistics are merged, and the same estimator learns again from them.
 
     It is the density that the samples would have given at once, whatever the order. Where the densities are of several
-    estimators, as "auto" may choose for each by itself, "auto" chooses anew from all samples. Mixtures of one number of
-    modes merge to one of that number.
+    estimators, as "auto" may choose for each by itself, "auto" chooses anew from all samples. Mixtures for which
+    one number of modes was asked merge to one of that number.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def merge_densities(
             f"Densities to merge are of the estimators {', '.join(sorted(estimators))}. Distances to neighbours cannot be "
             "compared with the others: learn all of them with one estimator."
         )
-    modes = {len(density.modes.weights) if density.estimator == "mixture" else 0 for density in densities}
+    modes = {density.asked_modes if density.estimator == "mixture" else 0 for density in densities}
     return learn_density(
         reduce(Statistics.merge, (density.statistics for density in densities)),
         first.space,

@@ -6,6 +6,7 @@ from ..density.fit import CHOICES, fit_density
 from ..density.merge import merge_densities
 from ..density.plots import density_map
 from . import sockets
+from .found_by import found_by
 from .progress import node_progress
 
 
@@ -18,6 +19,7 @@ class RarityFitDensity(io.ComfyNode):
             category="Rarity/density",
             description="Learns what is usual from a baseline, and calibrates it on samples it was not fitted to, "
             "so that 1 in 1,000 means 1 in 1,000 whatever the prompt or model.",
+            **found_by("learn usual", "distribution", "statistics", "train", "rarity"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline, from Sample Prior: at least a few hundred."),
                 io.Int.Input(
@@ -61,6 +63,7 @@ class RarityMergeDensities(io.ComfyNode):
             category="Rarity/density",
             description="Makes one density of several that were learnt apart, on other machines or other days: the same as "
             "learning from all their samples at once.",
+            **found_by("combine", "join", "add baselines", "shards"),
             inputs=[
                 sockets.Density.Input("density_1", tooltip="A density: Fit Density or Load Density."),
                 sockets.Density.Input(
@@ -93,6 +96,7 @@ class RarityDensityMap(io.ComfyNode):
             category="Rarity/density",
             description="A picture of the density: where the usual samples lie, where 1 in 1,000 begins, "
             "and the way the rare ones took.",
+            **found_by("plot", "visualize", "explore", "scatter"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to show."),
                 sockets.Embeddings.Input(
@@ -118,6 +122,7 @@ class RarityDescribeDensity(io.ComfyNode):
             display_name="Describe Density",
             category="Rarity/density",
             description="Says in words what a density learned, and whether its samples can resolve the rarity you want.",
+            **found_by("explain", "report", "statistics", "usual"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to describe."),
                 io.Int.Input(
