@@ -45,7 +45,8 @@ def test_every_import_is_a_dependency(project):
 
     known = {"sklearn": "scikit-learn", "open_clip": "open_clip_torch", "PIL": "pillow"}
     ours = {"comfy", "comfy_api", "folder_paths"}  # of ComfyUI itself
-    declared = {re.split(r"[<>=~!\[]", line)[0] for line in project["project"]["dependencies"]}
+    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["cluster"]]
+    declared = {re.split(r"[<>=~!\[]", line)[0] for line in wanted}
     files = [ROOT / "__init__.py", ROOT / "cli.py"]
     files += [path for part in ("density", "generators", "nodes") for path in (ROOT / part).rglob("*.py")]
     for path in files:
@@ -112,7 +113,7 @@ def test_links_of_the_readme_lead_somewhere(readme):
 
 def test_what_is_not_for_artists_stays_out_of_the_archive():
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
-    assert {"tests/", "tools/", "benchmarks/", ".ci/", "noxfile.py"} <= set(ignored)
+    assert {"tests/", "tools/", "benchmarks/", ".ci/", "/docs/", "generators/cluster/", "noxfile.py"} <= set(ignored)
     kept = {"requirements.txt", "LICENSE", "README.md", "web/", "locales/", "workflows/", "density/", "generators/", "nodes/"}
     assert not kept & set(ignored)
 

@@ -10,7 +10,7 @@ from standin import STANDIN
 
 ROOT = Path(__file__).parents[2]
 COMFYUI = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
-HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib", "cma"}
+HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib", "cma", "distributed"}
 DENSITY = {"torch", "numpy", "sklearn", "scipy", "safetensors", "matplotlib"}
 NATIVE = "generators/native"  # the files outside nodes/ that drive ComfyUI's own models: native.py, native_....py
 
