@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "merge",
         help="make one density of several",
         description="The density of all samples that several were learnt from, as if learnt from at once. Each must have "
-        "been made with the same estimator, from samples of another seed.",
+        "been made with the same estimator, from samples of another seed, or of other numbers of one seed.",
     )
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="densities that Rarity saved")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
@@ -252,11 +252,11 @@ def _fit(options: argparse.Namespace) -> int | None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    from .density.files import load_density, save_density
+    from .density.files import load_densities, save_density
     from .density.merge import merge_densities
 
     _keep_inputs(options)
-    density = merge_densities([load_density(file) for file in options.files])
+    density = merge_densities(load_densities(options.files))
     save_density(density, options.out)
     sys.stdout.write(f"{density.describe()}\nWritten to {options.out}\n")
 
