@@ -32,8 +32,8 @@ SHOWN = {
     "kandinsky_variations": ("rarity_near", 0),
     "kandinsky_concept": ("rarity_concept_elsewhere", 0),
 }
-# Their models are downloads of many gigabytes: instead of what they would draw, their graph.
-GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "sd_conditioning_rarity", "rank_any_graph")
+# Their models are downloads of many gigabytes, or they need several machines: instead of what they would draw, their graph.
+GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "sd_conditioning_rarity", "rank_any_graph", "many_machines")
 
 
 def render(server, name):

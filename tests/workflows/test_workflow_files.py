@@ -41,7 +41,13 @@ CORE = {
         "latent_image": ["LATENT", {}], "denoise": ["FLOAT", {}]}}, "output": ["LATENT"]},
     "VAEDecode": {"input": {"required": {"samples": ["LATENT", {}], "vae": ["VAE", {}]}}, "output": ["IMAGE"]},
 }
-INFO = OURS | CORE
+# Of ComfyUI-Distributed 1.4.1, which cannot be installed here: as its source declares them.
+DISTRIBUTED = {
+    "DistributedValue": {"input": {"required": {"default_value": ["STRING", {}], "worker_values": ["STRING", {}]}}, "output": ["*"]},
+    "DistributedCollector": {"input": {"required": {"images": ["IMAGE", {}], "load_balance": ["BOOLEAN", {}]},
+                                       "optional": {"audio": ["AUDIO", {}]}}, "output": ["IMAGE", "AUDIO"]},
+}
+INFO = OURS | CORE | DISTRIBUTED
 
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
@@ -75,6 +81,8 @@ def test_nodes_say_where_they_come_from(path):
         assert properties["Node name for S&R"] == node["type"]
         if node["type"] in OURS:
             assert f'\nname = "{properties["cnr_id"]}"\n' in project and properties["ver"]
+        elif node["type"] in DISTRIBUTED:
+            assert properties["aux_id"] == "robertvoy/ComfyUI-Distributed"
         else:
             assert properties["cnr_id"] == "comfy-core"
 
@@ -111,7 +119,7 @@ def test_links(path):
     for link, source, slot, target, place, kind in workflow["links"]:
         output, item = nodes[source]["outputs"][slot], nodes[target]["inputs"][place]
         assert link in output["links"] and item["link"] == link
-        assert output["type"] == kind and item["type"] in (kind, "*")
+        assert output["type"] == kind and (item["type"] in (kind, "*") or kind == "*")
         used[target, place] += 1
     assert set(used.values()) <= {1}
     for node in workflow["nodes"]:
@@ -163,3 +171,22 @@ def test_the_quickstart_is_the_demo():
     assert [item["seed"] for item in (sample, optimize, *decoders)] == [defaults["seed"]] * 4
     assert [(item["steps"], item["guidance"]) for item in decoders] == [(0, 0), (0, 0)]
     assert len(inputs("RarityContactSheet")) == len(inputs("RarityDensityMap")) == 1 and len(inputs("SaveImage")) == 2
+
+
+def test_each_machine_s_part_of_many_machines_is_its_own_and_is_saved_before_it_is_collected():
+    """ComfyUI-Distributed sends a worker only what the collector needs, so Save Density must stand on the way to it."""
+    prompt = to_api(read(ROOT / "workflows" / "many_machines.json"), INFO)
+
+    def upstream(key):
+        links = [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list)]
+        return {key}.union(*map(upstream, links))
+
+    (collector,), (save,), (sample,) = (
+        nodes_of(prompt, kind) for kind in ("DistributedCollector", "RaritySaveDensity", "RaritySamplePrior"))
+    assert save in upstream(collector)
+    first, name = (prompt[prompt[key]["inputs"][item][0]]["inputs"] for key, item in ((sample, "first"), (save, "name")))
+    firsts, names = ({"0": values["default_value"], **json.loads(values["worker_values"])} for values in (first, name))
+    assert (firsts.pop("_type"), names.pop("_type")) == ("INT", "STRING") and firsts.keys() == names.keys()
+    count = prompt[sample]["inputs"]["count"]
+    assert [int(value) for value in firsts.values()] == [count * i for i in range(4)]
+    assert [names[key] for key in firsts] == [f"usual/{value}" for value in firsts.values()]
