@@ -18,7 +18,7 @@ ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
     "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
-    "concepts", "learning_cost", "conditioning", "rounds", "starts",
+    "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster",
 ]
 
 # Each starts ComfyUIs of its own, some with models of gigabytes: no more than two, however many cores there are.

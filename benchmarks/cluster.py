@@ -21,9 +21,9 @@ from pathlib import Path
 
 from rarity.density.files import load_density
 from rarity.generators.cluster import connect, draw_baseline, shard_folder
-from rarity.generators.cluster.merging import FAN
 from rarity.generators.cluster.shards import cut_samples
-from rarity.generators.cluster.worker import Job, describe, learn, merge_parts, merge_shards
+from rarity.generators.cluster.tasks import Job, describe, learn, merge_parts, merge_shards
+from rarity.generators.cluster.tree import FAN
 from rarity.generators.kandinsky import MINIATURE
 from targets import show_targets, write_json
 

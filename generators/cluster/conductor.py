@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...density.errors import RarityError
 from ...density.fit import check_estimator
+from ...density.progress import steps
 from ..baseline import check_range
 from ..kandinsky import MINIATURE
-from . import worker
-from .merging import Merging
+from . import tasks
 from .shards import Pictures, Samples, check_folder, cut_pictures, cut_samples
+from .tree import MergeTree
 
 SHARD = 4096  # samples: seconds of a graphics card's work, and 21 MB at 1,280 dimensions
 PICTURES = 1024  # picture files of a shard, about: they take longer
@@ -68,7 +70,7 @@ def draw_baseline(
     """
     check_range(count, first, "samples")
     settings = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
-    job = worker.Job(str(model), settings)
+    job = tasks.Job(str(model), settings)
     return _work(client, job, cut_samples(first, count, shard), out, estimator, components, progress)
 
 
@@ -101,7 +103,7 @@ def fit_pictures(
     shards = cut_pictures(paths, shard)
     if not shards:
         raise RarityError("There are no pictures to learn from: give picture files, or a folder that holds some.")
-    return _work(client, worker.Job(str(encoder)), shards, out, estimator, components, progress)
+    return _work(client, tasks.Job(str(encoder)), shards, out, estimator, components, progress)
 
 
 def shard_folder(out: str | os.PathLike) -> Path:
@@ -110,46 +112,66 @@ def shard_folder(out: str | os.PathLike) -> Path:
 
 
 def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, components: int, progress) -> str:
-    from distributed import KilledWorker, as_completed
-
     check_estimator(estimator)
     out = Path(out).resolve()
     folder = shard_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
-    origin, notes = client.submit(worker.describe, job, pure=False).result()
-    check_folder(folder, origin)
-    paths = [folder / shard.name(origin) for shard in shards]
-    merging = Merging(client, origin, list(zip(shards, paths, strict=True)))
-    draws = {
-        client.submit(worker.make_shard, job, shard, path, origin, pure=False, retries=RETRIES): place
-        for place, (shard, path) in enumerate(zip(shards, paths, strict=True))
-    }
-    total, stopped = len(draws) + 1, False
-    try:
-        if progress:
-            progress(0, total)
-        for done, future in enumerate(as_completed(list(draws), loop=client.loop), start=1):
-            merging.take(draws[future], future.result())
-            future.release()
-            if progress:
-                progress(done, total)
-    except KeyboardInterrupt:
-        stopped = True
-    except KilledWorker as error:
-        raise RarityError(
-            f"A piece of work was given up: {error}. Look into the workers' own output; mostly their memory is too small for the "
-            f"model. What was finished is kept in {folder}: start again to go on."
-        ) from error
-    finally:
-        client.cancel([future for future in draws if not future.done()], force=True)
-    merging.take_the_rest()
-    counted = merging.rows
-    note = f"Stopped after {counted:,} samples, before all that were asked for." if stopped else ""
-    if not counted:
-        raise KeyboardInterrupt
-    report = merging.learn(out, estimator, components, note).result()
-    if progress:
-        progress(total, total)
+    with _in_words(folder):
+        origin, notes = client.submit(tasks.describe, job, pure=False).result()
+        check_folder(folder, origin)
+        files = [(shard, folder / shard.name(origin)) for shard in shards]
+        tree, tick = MergeTree(client, origin, files), steps(progress, len(files) + 1)
+        stopped = _make(client, job, files, origin, tree, tick)
+        tree.take_the_rest()
+        if not tree.rows:
+            raise KeyboardInterrupt
+        note = f"Stopped after {tree.rows:,} samples, before all that were asked for." if stopped else ""
+        report = tree.learn(out, estimator, components, note).result()
     if stopped:
         raise KeyboardInterrupt(report)
+    tick()
     return "\n".join([report, *notes])
+
+
+def _make(client, job, files: list[tuple[Samples | Pictures, Path]], origin, tree: MergeTree, tick) -> bool:
+    """Have all shards made, and merged as they come; returns whether Ctrl+C ended it before all were there."""
+    from distributed import as_completed
+
+    places = {
+        client.submit(tasks.make_shard, job, shard, path, origin, pure=False, retries=RETRIES): place
+        for place, (shard, path) in enumerate(files)
+    }
+    try:
+        tick(0)
+        for future in as_completed(list(places), loop=client.loop):
+            tree.take(places[future], future.result())
+            future.release()
+            tick()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        client.cancel([future for future in places if not future.done()], force=True)
+    return False
+
+
+@contextmanager
+def _in_words(folder: Path) -> Iterator[None]:
+    """Say what an error of the engine means; what was finished is kept whatever it is."""
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+
+    kept = f"What was finished is kept in {folder}: start again to go on."
+    try:
+        yield
+    except KilledWorker as error:
+        raise RarityError(
+            f"A piece of work was given up, as its workers died: {error}. Look into their own output; mostly their memory is too "
+            f"small for the model. {kept}"
+        ) from error
+    except FutureCancelledError as error:
+        reason = str(error).rstrip(".")
+        raise RarityError(f"The scheduler ended, or dropped the work: {reason}. {kept}") from error
+    except ImportError as error:
+        raise RarityError(
+            f'The workers or their scheduler lack something: {error}. Install the same "rarity-nodes[cluster]" on all. {kept}'
+        ) from error

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import worker
+from . import tasks
 from .shards import Origin, Pictures, Samples
 
 FAN = 16  # shards or parts that are merged in one piece of work
 SOON = 1  # before shards that were not begun: what is merged needs no memory of its own
 
 
-class Merging:
+class MergeTree:
     """Lets the workers merge finished shards, FAN at a time, then FAN of what comes out, and so on.
 
     Which are merged together depends on their places only, so the result does not depend, in any bit, on how many workers there
@@ -60,7 +60,7 @@ class Merging:
     def learn(self, out: Path, estimator: str, components: int, note: str):
         """A future of the description of the density of all that was taken, which is then written to `out`."""
         parts = [part for level in reversed(self._levels) for part in level]
-        return self._client.submit(worker.learn, parts, self._origin, out, estimator, components, note, pure=False)
+        return self._client.submit(tasks.learn, parts, self._origin, out, estimator, components, note, pure=False)
 
     def _add(self, place: int) -> None:
         self._group.append(place)
@@ -76,7 +76,7 @@ class Merging:
         again = np.zeros(len(keys), dtype=bool)
         again[at < len(self._seen)] = self._seen[at[at < len(self._seen)]] == keys[at < len(self._seen)]
         shards = [self._shards[place] for place in self._group]
-        self._rise(0, worker.merge_shards, shards, self._origin, torch.from_numpy(keys[again]))
+        self._rise(0, tasks.merge_shards, shards, self._origin, torch.from_numpy(keys[again]))
         self._seen = np.insert(self._seen, at[~again], keys[~again])
         self._group, self._group_keys = [], []
 
@@ -87,4 +87,4 @@ class Merging:
         self._levels[level].append(self._client.submit(merge, *given, pure=False, priority=SOON))
         if len(self._levels[level]) == FAN:
             parts, self._levels[level] = self._levels[level], []
-            self._rise(level + 1, worker.merge_parts, parts)
+            self._rise(level + 1, tasks.merge_parts, parts)
