@@ -70,7 +70,7 @@ def draw_baseline(
     """
     check_range(count, first, "samples")
     settings = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
-    job = tasks.Job(str(model), settings)
+    job = tasks.Job(_everywhere(model), settings)
     return _work(client, job, cut_samples(first, count, shard), out, estimator, components, progress)
 
 
@@ -103,7 +103,7 @@ def fit_pictures(
     shards = cut_pictures(paths, shard)
     if not shards:
         raise RarityError("There are no pictures to learn from: give picture files, or a folder that holds some.")
-    return _work(client, tasks.Job(str(encoder)), shards, out, estimator, components, progress)
+    return _work(client, tasks.Job(_everywhere(encoder)), shards, out, estimator, components, progress)
 
 
 def shard_folder(out: str | os.PathLike) -> Path:
@@ -111,9 +111,14 @@ def shard_folder(out: str | os.PathLike) -> Path:
     return Path(out).with_suffix(".shards")
 
 
+def _everywhere(model: str | os.PathLike) -> str:
+    """The name of a model for workers, who have a working folder of their own."""
+    return MINIATURE if str(model) == MINIATURE else os.path.abspath(model)
+
+
 def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, components: int, progress) -> str:
     check_estimator(estimator)
-    out = Path(out).resolve()
+    out = Path(os.path.abspath(out))  # links are left as they are: others may reach the place they lead to in another way
     folder = shard_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     with _in_words(folder):

@@ -19,7 +19,7 @@ from ...density.fit import learn_density
 from ...density.keys import member
 from ...density.statistics import Statistics
 from ..encoding import check_texts
-from ..kandinsky import load_kandinsky
+from ..kandinsky import MINIATURE, load_kandinsky
 from ..kandinsky_prior import Prior, sampling_source
 from ..picture_files import encode_picture_files
 from ..reading import unread
@@ -110,10 +110,14 @@ def learn(parts: list[Part], origin: Origin, out: Path, estimator: str, componen
 
 @lru_cache(maxsize=1)
 def load(model: str) -> Prior:
-    """The prior of a folder, on the graphics card where the worker has one."""
+    """The prior of a folder, on the graphics card where the worker has one.
+
+    There in float16, as in ComfyUI: samples carry the name of their weights, which is the same in float16 and in float32.
+    """
     card = torch.cuda.is_available()
+    half = torch.float16 if card and model != MINIATURE else None
     try:
-        prior, _ = load_kandinsky(model, device="cuda" if card else "cpu", dtype=torch.bfloat16 if card else None)
+        prior, _ = load_kandinsky(model, device="cuda" if card else "cpu", dtype=half)
     except RarityError as error:
         raise RarityError(f"On {socket.gethostname()}: {error}") from error
     return prior
