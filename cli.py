@@ -203,7 +203,7 @@ def _on_cluster(options: argparse.Namespace, stage: str, work) -> int:
         from .generators import cluster
     except ImportError as error:  # ComfyUI's registry has the pack without what opens connections
         raise RarityError('This needs the package from PyPI: pip install "rarity-nodes[cluster]"') from error
-    with cluster.connect(options.scheduler, workers=options.workers or 1) as client, _Bars() as bars:
+    with cluster.connect(options.scheduler, workers=1 if options.workers is None else options.workers) as client, _Bars() as bars:
         sys.stderr.write(f"Dask's dashboard: {client.dashboard_link}\n")
         try:
             report, status = work(cluster, client, bars(stage)), 0
@@ -224,7 +224,7 @@ def _fit(options: argparse.Namespace) -> int | None:
 
     _keep_inputs(options)
     options.files = [file for given in options.files for file in picture_files(given)]
-    if options.scheduler or options.workers:
+    if options.scheduler or options.workers is not None:
         return _fit_on_cluster(options)
     pictures = [file for file in options.files if file.suffix.lower() != ".safetensors"]
     streams = [(file, *stream_embeddings(file)) for file in options.files if file not in pictures]

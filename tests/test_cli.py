@@ -247,7 +247,7 @@ def test_stopping_leaves_what_was_there(files, tmp_path, monkeypatch, capsys, wh
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "out.safetensors"]
 
 
-@pytest.mark.parametrize("command", ["score", "fit", "merge"])
+@pytest.mark.parametrize("command", ["score", "fit", "baseline", "merge"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])

@@ -111,6 +111,18 @@ def test_links_of_the_readme_lead_somewhere(readme):
         assert target[1:] in anchors if target.startswith("#") else (ROOT / target).is_file(), target
 
 
+def test_the_page_on_many_machines_names_options_that_exist(readme):
+    from rarity import cli
+
+    page = (ROOT / "docs" / "many_machines.md").read_text(encoding="utf-8")
+    assert "`docs/many_machines.md`" in readme
+    commands = re.findall(r"^ +rarity (\w+)(.*)$", page, flags=re.MULTILINE)
+    assert {"baseline", "fit", "merge"} == {command for command, _ in commands}
+    (parsers,) = (action.choices for action in cli._parser()._actions if action.choices)
+    for command, rest in commands:
+        assert set(re.findall(r"--[\w-]+", rest)) <= set(parsers[command]._option_string_actions), rest
+
+
 def test_what_is_not_for_artists_stays_out_of_the_archive():
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
     assert {"tests/", "tools/", "benchmarks/", ".ci/", "/docs/", "generators/cluster/", "noxfile.py"} <= set(ignored)

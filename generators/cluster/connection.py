@@ -11,7 +11,7 @@ from ...density.log import get_logger
 
 log = get_logger(__name__)
 
-PATIENCE = 6  # seconds for a scheduler to answer
+PATIENCE = 4  # seconds for a scheduler to answer
 
 
 @contextmanager

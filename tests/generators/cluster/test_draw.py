@@ -259,7 +259,9 @@ def test_a_scheduler_that_is_not_there_is_a_clear_error(tmp_path, capsys):
     assert "rarity: No scheduler answers at tcp://127.0.0.1:9" in error and "`dask scheduler`" in error and "Traceback" not in error
 
 
-def test_connections_that_make_no_sense():
+def test_connections_that_make_no_sense(tmp_path, capsys):
+    assert cli.main(["baseline", "--prompt", "a", "--out", str(tmp_path / "x.safetensors"), "--workers", "0"]) == 1
+    assert "at least 1 worker, got 0" in capsys.readouterr().err
     with pytest.raises(RarityError, match="at least 1 worker, got 0"), connect(workers=0):
         pass
     with pytest.raises(RarityError, match="No scheduler answers at nonsense"), connect("nonsense"):
