@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...density.errors import RarityError
 from ...density.fit import check_estimator
-from ...density.progress import steps
+from ...density.progress import steps as counted
 from ..baseline import check_range
 from ..kandinsky import MINIATURE
 from . import tasks
@@ -100,10 +100,7 @@ def fit_pictures(
     ------
     RarityError : as `draw_baseline`; no pictures, or some that cannot be read (named).
     """
-    shards = cut_pictures(paths, shard)
-    if not shards:
-        raise RarityError("There are no pictures to learn from: give picture files, or a folder that holds some.")
-    return _work(client, tasks.Job(_everywhere(encoder)), shards, out, estimator, components, progress)
+    return _work(client, tasks.Job(_everywhere(encoder)), cut_pictures(paths, shard), out, estimator, components, progress)
 
 
 def shard_folder(out: str | os.PathLike) -> Path:
@@ -118,6 +115,8 @@ def _everywhere(model: str | os.PathLike) -> str:
 
 def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, components: int, progress) -> str:
     check_estimator(estimator)
+    if not shards:
+        raise RarityError("There are no pictures to learn from: give picture files, or a folder that holds some.")
     out = Path(os.path.abspath(out))  # links are left as they are: others may reach the place they lead to in another way
     folder = shard_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +124,7 @@ def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, co
         origin, notes = client.submit(tasks.describe, job, pure=False).result()
         check_folder(folder, origin)
         files = [(shard, folder / shard.name(origin)) for shard in shards]
-        tree, tick = MergeTree(client, origin, files), steps(progress, len(files) + 1)
+        tree, tick = MergeTree(client, origin, files), counted(progress, len(files) + 1)
         stopped = _make(client, job, files, origin, tree, tick)
         tree.take_the_rest()
         if not tree.rows:

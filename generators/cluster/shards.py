@@ -86,6 +86,7 @@ class Pictures:
 def cut_samples(first: int, count: int, size: int) -> list[Samples]:
     """Shards of samples first ... first + count - 1; but for the two ends each begins at a multiple of `size`, so that a longer
     run finds those of a shorter one."""
+    _check_size(size)
     starts = [first, *range(first - first % size + size, first + count, size)]
     return [Samples(range(a, b)) for a, b in zip(starts, [*starts[1:], first + count], strict=True)]
 
@@ -96,6 +97,7 @@ def cut_pictures(paths: Iterable[str | os.PathLike], size: int) -> list[Pictures
     A shard ends where the digest of a name says so, not after so many files: a picture that is added or removed changes
     the shard it is in, and all others stay.
     """
+    _check_size(size)
     shards, group = [], []
     for path in sorted({os.path.abspath(path) for path in paths}):
         group.append(path)
@@ -103,6 +105,11 @@ def cut_pictures(paths: Iterable[str | os.PathLike], size: int) -> list[Pictures
             shards.append(group)
             group = []
     return [_pictures(group) for group in [*shards, group] if group]
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise RarityError(f"A shard must hold at least 1, got {size}.")
 
 
 def _pictures(paths: list[str]) -> Pictures:
@@ -132,7 +139,7 @@ def read_shard(path: Path, shard: Samples | Pictures, origin: Origin) -> Embeddi
 def check_folder(folder: Path, origin: Origin) -> None:
     """Raise RarityError for a file in the folder that is not whole, or of another model, prompt or setting; names it.
 
-    Only the heads of files are read here: their content is checked where they are merged.
+    Only the heads of files are read here: the workers check their content.
     """
     for path in sorted(folder.glob("*.safetensors")):
         space, source, *_ = stream_embeddings(path)

@@ -177,6 +177,7 @@ def test_files_that_are_not_whole_or_say_something_else_are_refused_by_name(clie
     ({"steps": 1}, "The steps must be at least 2"),
     ({"count": 0}, "The count must be at least 1"),
     ({"first": -1}, "first must be 0 or more"),
+    ({"shard": 0}, "A shard must hold at least 1, got 0"),
     ({"estimator": "magic"}, "An estimator is one of"),
     ({"model": "nowhere"}, "On .*: .*nowhere"),
 ])

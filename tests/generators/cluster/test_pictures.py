@@ -55,6 +55,8 @@ def test_a_shard_of_another_eye_is_refused_and_so_is_what_is_no_picture(client, 
     fit_pictures(picture_files(archive), out, client=client, encoder=tiny_kandinsky_folder, shard=100)
     with pytest.raises(RarityError, match=r"pictures-[\w-]+.safetensors is of another job: space"):
         fit_pictures(picture_files(archive), out, client=client)
+    with pytest.raises(RarityError, match="no pictures to learn from"):
+        fit_pictures([], out, client=client, encoder=tiny_kandinsky_folder)
     (tmp_path / "text.png").write_text("no picture")
     given = [str(tmp_path / "text.png"), str(archive), "--encoder", str(tiny_kandinsky_folder), "--scheduler", client.scheduler.address]
     assert cli.main(["fit", *given, "--out", str(tmp_path / "other.safetensors")]) == 1
