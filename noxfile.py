@@ -29,13 +29,6 @@ OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
 ONE_THREAD_EACH = {"OMP_NUM_THREADS": "1"}  # two at a time are quicker so
 NO_NUMBERS = ["density/test_plots.py", "density/test_curves.py", "density/test_sheets.py", "generators/test_kandinsky_hub.py"]
 
-# The number of modes that the EM algorithm settles on, and what a gate turns a sample to, still differ with the kernels.
-DIFFER = [
-    "density/test_mixture.py::test_the_held_out_likelihood_is_that_of_fits_that_did_not_see_the_row",
-    "density/test_mixture.py::test_two_kinds_are_found",
-    "density/test_gates.py::test_samples_that_are_refused_find_another_way",
-]
-
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 
@@ -98,7 +91,7 @@ def numerics(session):
 
 def as_other_processors(session):
     """Run the tests of numbers with the kernels of other processors."""
-    tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NO_NUMBERS), *(f"--deselect=tests/{name}" for name in DIFFER)]
+    tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NO_NUMBERS)]
     for processor in OTHER_PROCESSORS:
         python(session, "-m", "pytest", "--quiet", *tests, *TWO_AT_A_TIME, environment=processor | ONE_THREAD_EACH)
 

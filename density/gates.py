@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from .embeddings import Embeddings
 from .errors import RarityError, quoted
-from .tensors import generator, ordinary
+from .tensors import ordinary
 
 ON_NO = ("step back", "stop", "go on")
 MOST_BACK = 3  # a way that was refused so often, one after the other, is given up
-# How far a sample that was nowhere valid yet is turned away from where it was refused, in radians along the shell.
-TURN = 0.8
 
 Progress = Callable[[int, int], None]
 
@@ -122,48 +117,3 @@ class Pullback:
         ended = self.gate.on_no == "stop" or self.in_a_row == MOST_BACK
         went = "" if self.gate.on_no == "stop" else ", each time back to what was valid, with half the steps"
         return f"{said}{went}. What is kept ends with iteration {last}{', where it was stopped' if ended else ''}."
-
-
-class Answers:
-    """What a gate has said of N samples that each go their own way over a shell, and where each is to go on.
-
-    Of the points of a sample that it was asked about, the one that counts is the best-ranked inside every guardrail with
-    a Yes; before there is one, that with the highest P(yes) inside; before there is any inside, the best-ranked.
-
-    Parameters
-    ----------
-    gate : a Gate.   start : [N, k] unit directions of the samples.   seed : of the ways to turn.
-    basis : [d, k], the axes that directions count along: ways are drawn in the space, which no processor turns.
-    """
-
-    def __init__(self, gate: Gate, start: Tensor, seed: int, basis: Tensor):
-        self.gate, self._random, self._basis = gate, generator(seed), basis
-        self.place, self.rank, self.validity = start, *torch.full((2, len(start)), math.nan, dtype=torch.float64)
-        self._merit = torch.full((len(start),), -math.inf, dtype=torch.float64)
-
-    @property
-    def valid(self) -> Tensor:
-        """[N] bool: there was a Yes inside every guardrail."""
-        return self._merit >= 2
-
-    def hear(self, u: Tensor, rank: Tensor, validity: Tensor) -> Tensor:
-        """Take in what was said of points u [N, k] of these ranks, at most 1 inside; returns who is refused, [N] bool.
-
-        A No outside the guardrails is none yet: the way inside goes on.
-        """
-        yes, inside = validity >= self.gate.threshold, rank <= 1
-        merit = torch.where(inside, torch.where(yes, 3 - rank, 1 + validity), -rank)
-        better = merit > self._merit
-        self.place = torch.where(better[:, None], u, self.place)
-        self.rank, self.validity = torch.where(better, rank, self.rank), torch.where(better, validity, self.validity)
-        self._merit = torch.where(better, merit, self._merit)
-        return ~yes & inside
-
-    def another(self, u: Tensor) -> Tensor:
-        """Where refused samples go on, [N, k]: at what was valid last, else turned by TURN from u, or at u where they stop."""
-        turned = u
-        if self.gate.on_no != "stop":
-            across = torch.randn(len(u), len(self._basis), generator=self._random, dtype=u.dtype) @ self._basis
-            across = normalize(across - (across * u).sum(dim=1, keepdim=True) * u, dim=1)
-            turned = math.cos(TURN) * u + math.sin(TURN) * across
-        return torch.where(self.valid[:, None], self.place, turned)

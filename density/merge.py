@@ -23,8 +23,8 @@ def merge_densities(
     """The density of all samples together: their statistics are merged, and the same estimator learns again from them.
 
     It is the density that the samples would have given at once, whatever the order. Where the densities are of several
-    estimators, as "auto" may choose for each by itself, "auto" chooses anew from all samples. Mixtures of one number of
-    modes merge to one of that number.
+    estimators, as "auto" may choose for each by itself, "auto" chooses anew from all samples. Mixtures for which
+    one number of modes was asked merge to one of that number.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def merge_densities(
     for item in densities:
         path, density = item if isinstance(item, tuple) else (None, item)
         estimators.add(density.estimator)
-        modes.add(len(density.modes.weights) if density.estimator == "mixture" else 0)
+        modes.add(density.asked_modes if density.estimator == "mixture" else 0)
         sources.append(density.source)
         try:
             space = space or density.space

@@ -38,11 +38,12 @@ class MixtureDensity(GaussianDensity):
 
     Attributes
     ----------
-    All of `GaussianDensity`, and modes : the mixture.
+    All of `GaussianDensity`; modes : the mixture; asked_modes : K as it was asked for, 0 where held-out samples chose it.
     """
 
-    def __init__(self, *, modes: Modes, **fields):
+    def __init__(self, *, modes: Modes, asked_modes: int = 0, **fields):
         super().__init__(**fields)
+        self.asked_modes = int(asked_modes)
         self.modes = Modes(ordinary(modes.weights), ordinary(modes.means), ordinary(modes.factors))
 
     @classmethod
@@ -62,7 +63,7 @@ class MixtureDensity(GaussianDensity):
         Parameters
         ----------
         components : k, as for the Gaussian.
-        modes : K; 0 chooses among 1, 2, 4, 8 and 16 the one with the highest held-out likelihood, as m always is.
+        modes : K; 0 chooses among 1, 2, 4, 8 and 16 by held-out likelihood, as m always is.
         seed : of the modes' first guess, and of the calibration's draws.   The others : as for the Gaussian.
 
         Raises
@@ -75,7 +76,7 @@ class MixtureDensity(GaussianDensity):
             fields, _ = learn_mixture(CrossFit(statistics, tick), int(components), int(modes), int(seed), tick)
         for note in fields["notes"]:
             log.warning("%s", note)
-        return cls(space=space, source=source, statistics=statistics, **fields)
+        return cls(space=space, source=source, statistics=statistics, asked_modes=modes, **fields)
 
     def score(self, x: Tensor) -> Tensor:
         """2 (bound - log p), [N] float64, from 0: how far from everything usual, differentiable."""
@@ -110,7 +111,7 @@ class MixtureDensity(GaussianDensity):
         """JSON values and tensors that `from_state` makes the same density of."""
         fields, tensors = super().state()
         mixture = {f"mode_{name}": getattr(self.modes, name) for name in ("weights", "means", "factors")}
-        return {**fields, "estimator": "mixture"}, {**tensors, **mixture}
+        return {**fields, "estimator": "mixture", "asked_modes": self.asked_modes}, {**tensors, **mixture}
 
     @classmethod
     def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> MixtureDensity:
@@ -123,9 +124,12 @@ class MixtureDensity(GaussianDensity):
         base = GaussianDensity.from_state(fields, tensors)
         weights, means, factors = (tensors[f"mode_{name}"] for name in ("weights", "means", "factors"))
         modes, mixed = weights.numel(), means.shape[-1] if means.dim() else 0
+        asked = fields.get("asked_modes", 0)  # older files do not say
         sound = (
             fields.get("estimator") == "mixture"
             and 1 <= modes <= MOST_MODES
+            and type(asked) is int
+            and asked in (0, modes)
             and 1 <= mixed <= min(base.components, MIXED[-1])
             and weights.shape == (modes,)
             and means.shape == (modes, mixed)
@@ -137,7 +141,7 @@ class MixtureDensity(GaussianDensity):
         )
         if not sound:
             raise RarityError("The modes of the mixture in this file are damaged. Learn the density again and save it.")
-        return cls(modes=Modes(weights, means, factors), **vars(base))
+        return cls(modes=Modes(weights, means, factors), asked_modes=asked, **vars(base))
 
     def _how_far(self, bits: float) -> str:
         return ""  # there is no one centre to be far from

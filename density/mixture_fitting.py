@@ -103,44 +103,63 @@ def _gain(mixture: Modes, w: Tensor) -> Tensor:
 
 
 def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int, tick: Callable[..., None]) -> tuple[int, int]:
-    """(K, m) with the highest gain over one Gaussian on held-out rows; K is given, or 0 for the best.
+    """(K, m) by the gain over one Gaussian on held-out rows; K is given, or 0 for the best.
+
+    The smallest mixture is chosen whose mean gain is within one standard error of the highest (of the difference,
+    row by row; Breiman et al., 1984, Classification and Regression Trees). The highest alone would often be
+    a larger mixture that is better by nothing but chance, and another one on another processor.
 
     Folds are used until CHOICE_ROWS held-out rows have spoken, and modes are learnt from COARSE rows for them. Doubling
     K ends after two sizes in a row that did not help. `tick` is called CHOICES times, however many there were to try, and with
     0 in between.
     """
     narrow = min(MIXED[0], leading[0].shape[1])
-    best, left = (-math.inf, modes, narrow) if modes else (0.0, 1, narrow), CHOICES
+    tried, left = [], CHOICES
     for mixed in dict.fromkeys(min(m, leading[0].shape[1]) for m in MIXED):
         highest, worse = -math.inf, 0
         for count in (modes,) if modes else CHOSEN_FROM:
-            gain = _held_out_gain(leading, fold_of, count, mixed, seed, tick)
+            gains = _held_out_gains(leading, fold_of, count, mixed, seed, tick)
             tick()
             left -= 1
-            best = max(best, (gain, count, mixed), key=lambda found: found[0])
-            highest, worse = (gain, 0) if gain > highest else (highest, worse + 1)
+            if gains is not None:
+                tried.append((gains, count, mixed))
+            mean = -math.inf if gains is None else float(gains.mean())
+            highest, worse = (mean, 0) if mean > highest else (highest, worse + 1)
             if worse == 2:
                 break
     for _ in range(left):
         tick()
-    return best[1:]
+    if not tried:
+        return modes or 1, narrow
+    if not modes:
+        tried.append((torch.zeros_like(tried[0][0]), 1, narrow))
+    best = max((gains for gains, _, _ in tried), key=lambda gains: float(gains.mean()))
+    close = [found for found in tried if _as_good(found[0], best)]
+    return min(close, key=lambda found: found[1] * found[2] ** 2)[1:]
 
 
-def _held_out_gain(
+def _as_good(gains: Tensor, best: Tensor) -> bool:
+    """Whether the mean of `gains` is within one standard error of the mean of `best`, on the same rows."""
+    behind = best - gains
+    return float(behind.mean()) <= float(behind.std()) / math.sqrt(len(behind))
+
+
+def _held_out_gains(
     leading: list[Tensor], fold_of: Tensor, count: int, mixed: int, seed: int, tick: Callable[..., None]
-) -> float:
+) -> Tensor | None:
+    """The gain of every held-out row, or None where modes would hold too few rows."""
     gains = []
     for f, w in enumerate(leading):
         others = w[fold_of != f, :mixed][:COARSE]
         if len(others) < 2 * count:
-            return -math.inf
+            return None
         mixture, _ = learn_modes(others, count, seed, tick=lambda: tick(0))
         if mixture.thin(len(others)):
-            return -math.inf
+            return None
         gains.append(_gain(mixture, w[fold_of == f, :mixed]))
         if sum(map(len, gains)) >= CHOICE_ROWS:
             break
-    return float(torch.cat(gains).mean())
+    return torch.cat(gains)
 
 
 def _check_modes(modes: int, n: int) -> None:

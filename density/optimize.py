@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from .calibration import bits_from_one_in
 from .directions import Direction, Wishes
 from .embeddings import Embeddings
 from .errors import RarityError
-from .gates import Answers, Gate
+from .gates import Gate
 from .gaussian import GaussianDensity
 from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail, watches
 from .log import get_logger
@@ -22,14 +21,9 @@ from .readings import read_all, trajectory_of, what_they_say
 from .shells import shell as shell_of
 from .tensors import ordinary
 from .trajectory import Trajectory
+from .walk import Answers, Walk
 
 logger = get_logger(__name__)
-
-# How strongly a sample inside every guardrail is drawn back to its start, against the full step of one outside: results
-# stay near their own starts, and so as varied as these.
-PULL = 0.5
-# Share of the last direction that is kept: the best alternative changes from step to step, and steps would zigzag.
-MOMENTUM = 0.9
 
 
 def optimize(
@@ -101,7 +95,7 @@ def optimize(
         )
     chain = with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():
-        return _walk(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress, gate)
+        return _steer(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress, gate)
 
 
 def check_spaces(
@@ -128,21 +122,30 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
     return chain
 
 
-def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every, seed, progress, gate) -> Trajectory:
-    tightest = min(rail.limit for rail in chain if watches(rail, ResidualGuardrail, density))
-    calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
-    own = are_own(density, starts)
-    source = {**starts.source, "kind": "rare", "bits": bits}
-    shell = shell_of(density, ordinary(starts.vectors), tightest, calibration.score_at(bits), seed)
-    wishes = Wishes(density, directions) if directions else None
-    wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
-
+def _steer(
+    density: GaussianDensity,
+    starts: Embeddings,
+    bits: float,
+    chain: tuple[Guardrail, ...],
+    directions: tuple[Direction, ...],
+    steps: int,
+    step_size: float,
+    keep_every: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+    gate: Gate | None,
+) -> Trajectory:
     # The residual of this density holds by construction: it costs no gradient.
+    tightest = min(rail.limit for rail in chain if watches(rail, ResidualGuardrail, density))
     moving = tuple(rail for rail in chain if not watches(rail, ResidualGuardrail, density))
-    start = shell.start
-    u, best, best_rank = start, start, torch.full((len(start),), math.inf, dtype=torch.float64)
-    velocity = torch.zeros_like(u)
-    stride, begun = torch.ones(len(u), 1, dtype=torch.float64), torch.zeros(len(u), 1, dtype=torch.float64)
+    calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
+    source = {**starts.source, "kind": "rare", "bits": bits}
+    target = calibration.score_at(bits)
+    shell = shell_of(density, ordinary(starts.vectors), tightest, target, seed)
+    wishes = Wishes(density, directions) if directions else None
+    walk = Walk(shell, moving, wishes, steps, step_size)
+    answers = Answers(gate, shell.start, seed, density.basis) if gate and gate.on_no != "go on" else None
+    every = gate.every if gate else keep_every
     kept_steps, kept, readings = [], [], []
 
     def keep(step: int, rows: Embeddings, validity: Tensor | None) -> None:
@@ -157,53 +160,26 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     def placed(u: Tensor) -> Embeddings:
         return Embeddings(shell.place(u), starts.space, starts.labels, source, starts.keys)
 
-    answers = Answers(gate, start, seed, density.basis) if gate and gate.on_no != "go on" else None
-    every = gate.every if gate else keep_every
     keep(0, starts, ask(0, starts))
     for step in range(steps + 1):
-        x = shell.place(u)
-        penalties, gradient = _penalties(moving, x)
-        penalty = penalties.sum(dim=0)
-        # A broken guardrail counts more than any size of penalty; with none broken, the nearest to its start is best.
-        broken = (penalties > 0).sum(dim=0)
-        away = (1 - (u * start).sum(dim=1)) / 2
-        home = PULL * _tangent(start, u)
-        if wishes:
-            home, missed = wishes.step(x, wanted, home, lambda g, u=u: _tangent(shell.pull_back(g, u), u))
-            away = (away + missed) / (1 + away + missed)
-        rank = torch.where(broken > 0, broken + penalty / (1 + penalty), away)
-        better = rank < best_rank
-        best = torch.where(better[:, None], u, best)
-        best_rank = torch.where(better, rank, best_rank)
+        walk.look()
         refused = None
         if step > 0 and (step % every == 0 or step == steps):
-            rows = placed(best)
+            rows = placed(walk.best)
             validity = ask(step, rows)
             if answers:
-                refused = answers.hear(best, best_rank, validity)
+                refused = answers.hear(walk.best, walk.rank, validity)
                 if step == steps:
                     rows, validity = placed(answers.place), answers.validity
             keep(step, rows, validity)
         if progress:
             progress(step, steps)
         if step < steps:
-            # Outside, down the penalties; inside, to what is wished for and home towards the start.
-            downhill = -shell.pull_back(gradient, u)
-            wish = torch.where(broken[:, None] > 0, normalize(_tangent(downhill, u), dim=1), home)
-            velocity = MOMENTUM * _tangent(velocity, u) + (1 - MOMENTUM) * wish
-            speed = velocity.norm(dim=1, keepdim=True)
-            angle = stride * step_size * (1 - (step - begun) / (steps - begun)) * speed
-            u = normalize(angle.cos() * u + angle.sin() * velocity / speed.clamp_min(1e-300), dim=1)
+            walk.go(step)
             if refused is not None and refused.any():
-                no, back, again = refused[:, None], answers.valid[:, None], answers.another(best)
-                u, best = torch.where(no, again, u), torch.where(no, again, best)
-                best_rank = torch.where(refused, torch.where(answers.valid, answers.rank, math.inf), best_rank)
-                velocity = torch.where(no, 0.0, velocity)
-                stride = torch.where(no, 0.0 if gate.on_no == "stop" else torch.where(back, stride / 2, 1.0), stride)
-                # Turned samples set out anew, from where they are then.
-                start, begun = torch.where(no & ~back, again, start), torch.where(no & ~back, step + 1.0, begun)
+                walk.turn(refused, answers, step)
 
-    notes = (*what_they_say(*chain, *directions, gate), *doubts(density, own))
+    notes = (*what_they_say(*chain, *directions, gate), *doubts(density, are_own(density, starts)))
     if gate:
         said = torch.stack([each["validity"] for each in readings[1:]])
         if said.max() < gate.threshold:
@@ -211,17 +187,3 @@ def _walk(density, starts, bits, chain, directions, steps, step_size, keep_every
     for note in notes:
         logger.warning("%s", note)
     return trajectory_of(density, chain, gate, bits, kept_steps, kept, readings, notes)
-
-
-def _tangent(v: Tensor, u: Tensor) -> Tensor:
-    """The part of v that lies along the sphere at u."""
-    return v - (v * u).sum(dim=1, keepdim=True) * u
-
-
-def _penalties(chain: tuple[Guardrail, ...], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Penalties [G, N] and the gradient of their sum [N, d]."""
-    with torch.enable_grad():
-        x = x.clone().requires_grad_(True)
-        penalties = torch.stack([rail.penalty(x) for rail in chain])
-        (gradient,) = torch.autograd.grad(penalties.sum(), x)
-    return penalties.detach(), gradient

@@ -13,6 +13,7 @@ from ..generators.native_bridges import (
     to_rows,
 )
 from . import sockets
+from .found_by import found_by
 from .placement import ComfyPlacement
 
 ONE_SOURCE = "Connect one here: a second source takes a second of these nodes, and Join Embeddings makes one set of both."
@@ -27,6 +28,7 @@ class RarityFromClipVisionOutput(io.ComfyNode):
             category="Rarity/embeddings",
             description="Takes the embeddings out of what CLIP Vision Encode made, and makes sure that they are this "
             "encoder's: then they can be scored, remembered and steered like any other.",
+            **found_by("convert", "image embeds"),
             inputs=[
                 io.ClipVisionOutput.Input("clip_vision_output", tooltip="What CLIP Vision Encode gives: of one picture or of a batch."),
                 io.ClipVision.Input("clip_vision", tooltip="The encoder that made it. Another one is an error that names both."),
@@ -49,6 +51,7 @@ class RarityToClipVisionOutput(io.ComfyNode):
             category="Rarity/embeddings",
             description="Hands rare embeddings to Stable Diffusion: unCLIP Conditioning takes them as if they were pictures "
             "that were looked at. One output an embedding, and everything behind it runs once for each.",
+            **found_by("convert", "unclip", "revision", "stable cascade"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize Rarity, for instance."),
                 io.ClipVision.Input(
@@ -89,6 +92,7 @@ class RarityFromOtherPacks(io.ComfyNode):
             category="Rarity/embeddings",
             description="Takes the embeddings out of what the Kandinsky 2.2 nodes or the IP-Adapter nodes carry. Connect one of "
             "prior_latent and ip_adapter_embeds, and the eye that made it.",
+            **found_by("convert", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
                 sockets.PriorLatent.Input(
                     "prior_latent", optional=True, tooltip="What comfyui-kandinsky22 makes of a prompt or a picture."
@@ -121,6 +125,7 @@ class RarityToOtherPacks(io.ComfyNode):
             category="Rarity/embeddings",
             description="Hands rare embeddings to the Kandinsky 2.2 nodes or to the IP-Adapter nodes. One entry an embedding, "
             "and everything behind it runs once for each.",
+            **found_by("convert", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize Rarity, for instance."),
                 sockets.Prior.Input(

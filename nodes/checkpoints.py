@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..density.checkpoints import MODES, pick_checkpoints
 from ..density.curves import arousal_curve
 from . import sockets
+from .found_by import found_by
 
 
 class RarityArousalCurve(io.ComfyNode):
@@ -16,6 +17,7 @@ class RarityArousalCurve(io.ComfyNode):
             category="Rarity/optimize",
             description="Draws everything that was read on the way to rare, step by step, with pictures along the way: "
             "where the subject still holds, and where it is lost.",
+            **found_by("plot", "explore", "wundt", "steps", "trajectory"),
             inputs=[
                 sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Optimize Rarity, Learn Concept or Load Concept."),
                 io.Image.Input(
@@ -50,6 +52,7 @@ class RarityPickCheckpoint(io.ComfyNode):
             description="Goes back on the way to rare: to a step you liked on the curve, or to the last one at which "
             "a vision-language model still said Yes.",
             is_input_list=True,
+            **found_by("step back", "choose step", "undo", "less rare", "explore"),
             inputs=[
                 sockets.Trajectory.Input(
                     "trajectory", tooltip="The trajectory of Optimize Rarity or Learn Concept. Of several, each is picked from."

@@ -8,6 +8,7 @@ from ..generators.concept_sampling import sample_concept
 from ..generators.concept_seeds import columns, learn_concepts
 from . import sockets
 from .folders import CONCEPTS, file_to_keep
+from .found_by import found_by
 from .progress import node_preview, node_progress
 
 
@@ -20,6 +21,7 @@ class RarityLearnConcept(io.ComfyNode):
             category="Rarity/concepts",
             description="Teaches the model itself: a word of your prompt, or the model's habits, change until whatever it makes "
             "is as rare as you dial. What was learnt works with every seed and other prompts. Takes minutes.",
+            **found_by("creative", "creativity", "train", "lora", "textual inversion", "unusual", "weird", "rare"),
             inputs=[
                 sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky. It is left as it was."),
                 sockets.Density.Input(
@@ -48,12 +50,14 @@ class RarityLearnConcept(io.ComfyNode):
                     max=1000000,
                     tooltip="The dial: how rarely the model would have made this before it learnt. 1,000 is rare.",
                 ),
-                io.Combo.Input(
-                    "objective",
-                    options=list(OBJECTIVES),
-                    default="band",
-                    tooltip="band: the rarity you dial, by the shortest way; for a token. places: each sample goes to a place of its own at "
-                    "that rarity, so that it shows and they stay varied; for a lora. paper: the published one, which never stops.",
+                sockets.advanced(
+                    io.Combo.Input(
+                        "objective",
+                        options=list(OBJECTIVES),
+                        default="band",
+                        tooltip="band: the rarity you dial, by the shortest way; for a token. places: each sample goes to a place of its own at "
+                        "that rarity, so that it shows and they stay varied; for a lora. paper: the published one, which never stops.",
+                    )
                 ),
                 io.Int.Input(
                     "iterations",
@@ -62,24 +66,36 @@ class RarityLearnConcept(io.ComfyNode):
                     max=100000,
                     tooltip="How often it tries and corrects itself. 50 to 300 is usual: watch the preview.",
                 ),
-                io.Float.Input(
-                    "learning_rate",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.00001,
-                    round=0.000001,
-                    tooltip="How much it changes at every try. 0 takes the model's own: 0.0001 for a full Kandinsky, "
-                    "0.001 for the miniature. Lower it when the report says that learning went astray.",
+                sockets.advanced(
+                    io.Float.Input(
+                        "learning_rate",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.00001,
+                        round=0.000001,
+                        tooltip="How much it changes at every try. 0 takes the model's own: 0.0001 for a full Kandinsky, "
+                        "0.001 for the miniature. Lower it when the report says that learning went astray.",
+                    )
                 ),
-                io.Int.Input(
-                    "batch",
-                    default=8,
-                    min=1,
-                    max=1024,
-                    tooltip="Samples at every try. More is steadier and slower. What does not fit in memory at once is taken in parts.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "batch",
+                        default=8,
+                        min=1,
+                        max=1024,
+                        tooltip="Samples at every try. More is steadier and slower. What does not fit in memory at once is taken in parts.",
+                    )
                 ),
-                io.Int.Input("rank", default=10, min=1, max=1024, tooltip="For a lora: how much it can hold. 10 is plenty."),
+                sockets.advanced(
+                    io.Int.Input(
+                        "rank",
+                        default=10,
+                        min=1,
+                        max=1024,
+                        tooltip="For a lora: how much it can hold. 10 is plenty.",
+                    )
+                ),
                 io.Int.Input(
                     "steps",
                     default=5,
@@ -95,16 +111,24 @@ class RarityLearnConcept(io.ComfyNode):
                     step=0.1,
                     tooltip="How strictly the prior follows the prompt. The same as in Sample Prior.",
                 ),
-                io.Int.Input(
-                    "keep_every", default=25, min=1, max=10000, tooltip="Iterations between two checkpoints to look at and go back to."
+                sockets.advanced(
+                    io.Int.Input(
+                        "keep_every",
+                        default=25,
+                        min=1,
+                        max=10000,
+                        tooltip="Iterations between two checkpoints to look at and go back to.",
+                    )
                 ),
                 sockets.seed_input("Draws all noise. How far learning comes differs from seed to seed: try some."),
-                io.Int.Input(
-                    "seeds",
-                    default=1,
-                    min=1,
-                    max=64,
-                    tooltip="How many concepts to learn, one after the other: seed, seed + 1, ... What follows runs once for each.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "seeds",
+                        default=1,
+                        min=1,
+                        max=64,
+                        tooltip="How many concepts to learn, one after the other: seed, seed + 1, ... What follows runs once for each.",
+                    )
                 ),
                 sockets.Guardrail.Input(
                     "guardrail", optional=True, tooltip="The chain of guardrails: what the pictures must stay while it learns."
@@ -119,15 +143,22 @@ class RarityLearnConcept(io.ComfyNode):
                 sockets.Decoder.Input(
                     "decoder", optional=True, tooltip="Draws a preview of four samples at every checkpoint. Learning does without it."
                 ),
-                io.String.Input(
-                    "keep_as",
-                    optional=True,
-                    default="",
-                    tooltip="Saves what was learnt so far under this name at every checkpoint: press cancel when you like what you "
-                    "see, and Load Concept has it. Empty keeps nothing.",
+                sockets.advanced(
+                    io.String.Input(
+                        "keep_as",
+                        optional=True,
+                        default="",
+                        tooltip="Saves what was learnt so far under this name at every checkpoint: press cancel when you like what you "
+                        "see, and Load Concept has it. Empty keeps nothing.",
+                    )
                 ),
-                io.String.Input(
-                    "negative_prompt", optional=True, default="", tooltip="What to stay away from. Empty is fine."
+                sockets.advanced(
+                    io.String.Input(
+                        "negative_prompt",
+                        optional=True,
+                        default="",
+                        tooltip="What to stay away from. Empty is fine.",
+                    )
                 ),
             ],
             outputs=[
@@ -166,6 +197,7 @@ class RaritySampleConcept(io.ComfyNode):
             display_name="Sample Concept",
             category="Rarity/concepts",
             description="Makes new samples with what was learnt: any checkpoint, any seed, and other prompts.",
+            **found_by("use concept", "lora", "textual inversion"),
             inputs=[
                 sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky: the model that the concept was learnt with."),
                 sockets.Concept.Input("concept", tooltip="What was learnt, from Learn Concept or Load Concept."),

@@ -10,7 +10,8 @@ from ..generators.native_conditioning import optimize_conditioning
 from ..generators.native_token import Word, optimize_token
 from ..generators.steering_engines import ENGINES
 from . import sockets
-from .folders import TOKENS, file_to_write
+from .folders import TOKENS, embeddings_in, file_to_write, times_lost, written
+from .found_by import found_by
 from .placement import ComfyPlacement
 from .progress import node_preview
 
@@ -95,14 +96,16 @@ def _watching_inputs():
 
 def _memory_input():
     """What gradients may take."""
-    return io.Float.Input(
-        "memory",
-        optional=True,
-        default=0.0,
-        min=0.0,
-        max=1000.0,
-        step=0.1,
-        tooltip="For gradient: the most GiB it may take beside the loaded models. 0 takes what is free.",
+    return sockets.advanced(
+        io.Float.Input(
+            "memory",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=1000.0,
+            step=0.1,
+            tooltip="For gradient: the most GiB it may take beside the loaded models. 0 takes what is free.",
+        )
     )
 
 
@@ -130,6 +133,9 @@ class RarityOptimizeConditioning(io.ComfyNode):
             description="Changes what a prompt means to your model, until the pictures it draws are as rare as you dial: for Stable "
             "Diffusion and every other model that takes words and no image embedding. Takes minutes, not milliseconds. "
             "Connect exactly one eye: clip_vision, encoder or prior.",
+            **found_by(
+                "rare", "creative", "creativity", "different", "unusual", "weird", "surprise", "prompt variation", "stable diffusion", "flux",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),
                 io.Conditioning.Input(
@@ -145,23 +151,27 @@ class RarityOptimizeConditioning(io.ComfyNode):
                     tooltip="For evolution: other wordings of the prompt, joined by Conditioning (Combine). It searches what lies "
                     "between and beyond them. Without any: the main directions of the prompt's own words.",
                 ),
-                io.Int.Input(
-                    "dimensions",
-                    optional=True,
-                    default=8,
-                    min=1,
-                    max=200,
-                    tooltip="For evolution: how many of these directions it may use. More reach further and take longer.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "dimensions",
+                        optional=True,
+                        default=8,
+                        min=1,
+                        max=200,
+                        tooltip="For evolution: how many of these directions it may use. More reach further and take longer.",
+                    )
                 ),
-                io.Float.Input(
-                    "step_size",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.001,
-                    tooltip="How boldly it goes, in units of the prompt's own spread. 0 is the engine's own: 0.02 for gradient, 0.3 for "
-                    "evolution.",
+                sockets.advanced(
+                    io.Float.Input(
+                        "step_size",
+                        optional=True,
+                        default=0.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.001,
+                        tooltip="How boldly it goes, in units of the prompt's own spread. 0 is the engine's own: 0.02 for gradient, 0.3 for "
+                        "evolution.",
+                    )
                 ),
                 _memory_input(),
             ],
@@ -199,6 +209,7 @@ class RarityOptimizeToken(io.ComfyNode):
             description="Invents a word for your model: it begins as a word you know, and changes until pictures of a prompt with it are "
             "as rare as you dial. Saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
             "Diffusion 1.5, 2 and XL. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
+            **found_by("rare", "creative", "textual inversion", "embedding", "new word", "unusual", "unique", "weird"),
             inputs=[
                 io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),
                 io.Clip.Input("clip", tooltip="The model's own text encoders. They are not changed."),
@@ -223,24 +234,28 @@ class RarityOptimizeToken(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's own VAE."),
                 *_drawing_inputs(),
                 *_watching_inputs(),
-                io.Int.Input(
-                    "dimensions",
-                    optional=True,
-                    default=8,
-                    min=1,
-                    max=64,
-                    tooltip="For evolution: how many directions it may use, those that similar words vary in. More reach further and "
-                    "take longer.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "dimensions",
+                        optional=True,
+                        default=8,
+                        min=1,
+                        max=64,
+                        tooltip="For evolution: how many directions it may use, those that similar words vary in. More reach further and "
+                        "take longer.",
+                    )
                 ),
-                io.Float.Input(
-                    "step_size",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.001,
-                    tooltip="How boldly it goes, in units of what tells words apart. 0 is the engine's own: 0.05 for gradient, 0.5 for "
-                    "evolution.",
+                sockets.advanced(
+                    io.Float.Input(
+                        "step_size",
+                        optional=True,
+                        default=0.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.001,
+                        tooltip="How boldly it goes, in units of what tells words apart. 0 is the engine's own: 0.05 for gradient, 0.5 for "
+                        "evolution.",
+                    )
                 ),
                 _memory_input(),
             ],
@@ -254,6 +269,10 @@ class RarityOptimizeToken(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name="", start_word="", **others):
+        return [times_lost(file_to_write(TOKENS, name)), *embeddings_in(start_word)]
+
+    @classmethod
     def execute(cls, model, clip, prompt, placeholder, start_word, name, negative, vae, density, one_in, engine, pictures, iterations,
                 seed, steps, cfg, sampler_name, scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(),
                 direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0):
@@ -263,8 +282,10 @@ class RarityOptimizeToken(io.ComfyNode):
         word = Word(clip, prompt, placeholder, start_word)
         drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()
-        return io.NodeOutput(*optimize_token(
+        found = optimize_token(
             word, drawing, looks, density, one_in, guardrail, path=path, name=name, engine=engine, directions=direction,
             pictures=pictures, iterations=iterations, gate=gate, dimensions=dimensions, step_size=step_size,
             memory_gib=memory, placement=placement, progress=progress, preview=preview,
-        ))
+        )
+        written(path)
+        return io.NodeOutput(*found)

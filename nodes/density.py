@@ -10,6 +10,7 @@ from ..density.merge import merge_densities
 from ..density.plots import density_map
 from . import sockets
 from .folders import DENSITIES, digests, files_in
+from .found_by import found_by
 from .progress import node_progress
 
 
@@ -22,6 +23,7 @@ class RarityFitDensity(io.ComfyNode):
             category="Rarity/density",
             description="Learns what is usual from a baseline, and calibrates it on samples it was not fitted to, "
             "so that 1 in 1,000 means 1 in 1,000 whatever the prompt or model.",
+            **found_by("learn usual", "distribution", "statistics", "train", "rarity"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline, from Sample Prior: at least a few hundred."),
                 io.Int.Input(
@@ -64,6 +66,7 @@ class RarityMergeDensities(io.ComfyNode):
             category="Rarity/density",
             description="Makes one density of several that were learnt apart, on other machines or other days: the same as "
             "learning from all their samples at once. Connect them, or name the folder they were saved in.",
+            **found_by("combine", "join", "add baselines", "shards"),
             inputs=[
                 sockets.Density.Input("density_1", optional=True, tooltip="A density: Fit Density or Load Density."),
                 sockets.Density.Input(
@@ -110,6 +113,7 @@ class RarityDensityMap(io.ComfyNode):
             category="Rarity/density",
             description="A picture of the density: where the usual samples lie, where 1 in 1,000 begins, "
             "and the way the rare ones took.",
+            **found_by("plot", "visualize", "explore", "scatter"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to show."),
                 sockets.Embeddings.Input(
@@ -135,6 +139,7 @@ class RarityDescribeDensity(io.ComfyNode):
             display_name="Describe Density",
             category="Rarity/density",
             description="Says in words what a density learned, and whether its samples can resolve the rarity you want.",
+            **found_by("explain", "report", "statistics", "usual"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to describe."),
                 io.Int.Input(

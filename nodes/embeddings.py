@@ -9,6 +9,7 @@ from ..generators.native import eye
 from ..generators.openclip import architectures, load_open_clip
 from . import sockets
 from .folders import clip_checkpoint, clip_checkpoints
+from .found_by import found_by
 from .placement import ComfyPlacement, model_dtype
 from .progress import node_progress
 
@@ -22,6 +23,7 @@ class RarityEncodeImages(io.ComfyNode):
             category="Rarity/embeddings",
             description="Looks at pictures with a model's eye: one embedding for each, so that pictures of any origin "
             "can be scored, compared and remembered. Connect exactly one eye: prior, clip_vision or encoder.",
+            **found_by("clip vision", "image to embedding", "look at pictures"),
             inputs=[
                 io.Image.Input("images", tooltip="The pictures. Eyes look at a square: see framing."),
                 sockets.Prior.Input(
@@ -63,6 +65,7 @@ class RaritySelectEmbeddings(io.ComfyNode):
             category="Rarity/embeddings",
             description="Takes some embeddings out of many, by their numbers: those you liked on a sheet, or those that "
             "Rank Images kept.",
+            **found_by("pick", "choose", "index", "filter"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The embeddings to choose from."),
                 io.String.Input(
@@ -92,6 +95,7 @@ class RarityJoinEmbeddings(io.ComfyNode):
             category="Rarity/embeddings",
             description="Makes one set of a list: pictures of different sizes come as a list and are encoded one by one; behind "
             "this node they are one set again.",
+            **found_by("concat", "batch", "combine", "merge"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="A list of embeddings, all by the same encoder.")
             ],
@@ -115,6 +119,7 @@ class RarityLoadOpenCLIP(io.ComfyNode):
             category="Rarity/embeddings",
             description="Loads an encoder of pictures and of words, so that contrasts and directions in words work for the pictures "
             "of any model. Nothing is downloaded: the checkpoint lies on your disk.",
+            **found_by("clip", "siglip", "eye", "encoder"),
             inputs=[
                 io.Combo.Input(
                     "architecture",

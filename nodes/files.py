@@ -28,6 +28,7 @@ from .folders import (
     name_inside,
     saved_names,
 )
+from .found_by import found_by
 
 NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
 
@@ -54,6 +55,7 @@ class RaritySaveDensity(io.ComfyNode):
             category="Rarity/files",
             description="Saves a density as a .safetensors file in ComfyUI's models/rarity_densities, to use it "
             "again without sampling, or to share it. A file of the same name is replaced.",
+            **found_by("save baseline", "keep", "export"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to save."),
                 io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP + " As folder/name it lies in a folder of its own."),
@@ -85,6 +87,7 @@ class RarityLoadDensity(io.ComfyNode):
             display_name="Load Density",
             category="Rarity/files",
             description="Loads a saved density. It only fits embeddings of the model it was made with, and says so if not.",
+            **found_by("load baseline", "reuse"),
             inputs=[
                 io.Combo.Input(
                     "name",
@@ -113,6 +116,7 @@ class RaritySaveEmbeddings(io.ComfyNode):
             category="Rarity/files",
             description="Saves embeddings as a .safetensors file in ComfyUI's models/rarity_embeddings: a baseline that "
             "took long to sample, or pictures you liked. A file of the same name is replaced.",
+            **found_by("keep", "export"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The embeddings to save."),
                 io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP),
@@ -138,6 +142,7 @@ class RarityLoadEmbeddings(io.ComfyNode):
             display_name="Load Embeddings",
             category="Rarity/files",
             description="Loads saved embeddings. They only fit the model they were made with, and say so if not.",
+            **found_by("reuse", "import"),
             inputs=[
                 io.Combo.Input(
                     "name",
@@ -166,6 +171,7 @@ class RaritySaveExposure(io.ComfyNode):
             category="Rarity/files",
             description="Saves what was seen as a .safetensors file in ComfyUI's models/rarity_exposures, so that the next "
             "run knows it. A file of the same name is replaced.",
+            **found_by("save memory", "already seen", "remember"),
             inputs=[
                 sockets.Exposure.Input("exposure", tooltip="The memory to save, from Update Exposure."),
                 io.String.Input("name", default="seen", tooltip=NAME_TOOLTIP + " Load Exposure takes the same one."),
@@ -191,6 +197,7 @@ class RarityLoadExposure(io.ComfyNode):
             display_name="Load Exposure",
             category="Rarity/files",
             description="Loads what was seen in earlier runs. When Save Exposure has changed the file, the next run notices.",
+            **found_by("load memory", "already seen", "history"),
             inputs=[
                 io.String.Input(  # no menu: the file of a first run does not exist yet
                     "name",
@@ -229,6 +236,7 @@ class RaritySaveConcept(io.ComfyNode):
             description="Saves a learnt concept with all its checkpoints as a .safetensors file in ComfyUI's "
             "models/rarity_concepts. A file of the same name is replaced.",
             is_input_list=True,
+            **found_by("keep", "lora", "textual inversion"),
             inputs=[
                 sockets.Concept.Input(
                     "concept", tooltip="The concept to save, from Learn Concept. Those of several seeds are numbered: name_1, name_2."
@@ -257,6 +265,7 @@ class RarityLoadConcept(io.ComfyNode):
             category="Rarity/files",
             description="Loads a learnt concept, also one that Learn Concept kept while it learnt. It only fits the model it was "
             "learnt with, and says so if not.",
+            **found_by("reuse", "lora", "textual inversion"),
             inputs=[
                 io.Combo.Input(
                     "name",
@@ -294,6 +303,7 @@ class RarityExportConcept(io.ComfyNode):
             "ComfyUI's models/embeddings, its LoRA in models/loras, which ComfyUI's own LoRA loaders cannot use: it is of Kandinsky's "
             "prior. Only what was exported here before is replaced.",
             is_input_list=True,
+            **found_by("diffusers", "lora", "textual inversion", "share"),
             inputs=[
                 sockets.Concept.Input(
                     "concept", tooltip="The concept, from Learn Concept or Load Concept. Several are numbered: name_1, name_2."
@@ -308,6 +318,10 @@ class RarityExportConcept(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, name, concept=None, checkpoint=None):
+        return digest(file_to_write(TOKENS, name[0])) + digest(file_to_write(LORAS, name[0])) or float("nan")
 
     @classmethod
     def execute(cls, concept, name, checkpoint):

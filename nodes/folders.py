@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from pathlib import Path
 
 import folder_paths
@@ -16,6 +18,7 @@ DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
     "rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts"
 )
 TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own, for what other programs read
+_WRITTEN, _LOST = set(), Counter()  # files, and how often each was found gone
 WITH_PRIOR = (
     "KandinskyV22PriorPipeline",
     "KandinskyV22CombinedPipeline",
@@ -233,3 +236,29 @@ def digest(path):
         while piece := file.read(2**20):  # in pieces: somebody else's file may be of any size
             content.update(piece)
     return content.hexdigest()
+
+
+def written(path):
+    """Take note of a file that a slow node has written."""
+    _WRITTEN.add(path)
+
+
+def times_lost(path):
+    """Count how often a file that `written` has heard of was found gone: the slow node writes it again, and only then."""
+    if path in _WRITTEN and not path.is_file():
+        _WRITTEN.discard(path)
+        _LOST[path] += 1
+    return _LOST[path]
+
+
+def embeddings_in(text):
+    """The digests of the files that a text names as `embedding:NAME`, as ComfyUI's text encoders find them.
+
+    Returns
+    -------
+    list[str]
+        "" for a name that no file has.
+    """
+    names = re.findall(r"embedding:([^\s,\[\](){}<>]+)", text)
+    paths = ([folder_paths.get_full_path(TOKENS, name + suffix) for suffix in ("", ".safetensors", ".pt", ".bin")] for name in names)
+    return ["".join(digest(Path(path)) for path in found if path) for found in paths]

@@ -10,6 +10,7 @@ from ..generators.encoding import the_one
 from ..generators.gate import ValidityGate, choose_judge
 from . import sockets
 from .folders import ZERO_SHOT, judge_folder, judges
+from .found_by import found_by
 from .placement import WIDE_FIRST, ComfyPlacement, model_dtype
 
 ALTERNATIVES = "\n".join(LETTERS)
@@ -34,6 +35,7 @@ class RarityAnchorGuardrail(io.ComfyNode):
             category="Rarity/guardrails",
             description="Keeps rare embeddings pointing the same way as the baseline: "
             "within the cone that nearly all usual samples lie in.",
+            **found_by("stay close", "keep subject", "similar", "limit"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: its average is the anchor."),
                 io.Float.Input(
@@ -63,6 +65,7 @@ class RarityResidualGuardrail(io.ComfyNode):
             category="Rarity/guardrails",
             description="Keeps rare embeddings inside the directions the model really uses: "
             "what the density's main directions leave over may not be larger than usual samples have it.",
+            **found_by("avoid artifacts", "stay natural", "limit"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density whose left-over is watched."),
                 io.Float.Input(
@@ -92,6 +95,7 @@ class RarityContrastGuardrail(io.ComfyNode):
             category="Rarity/guardrails",
             description="Keeps rare embeddings the thing that was asked for: the model's own eye must still prefer "
             "your subject to every alternative. This is what keeps a rare R an R.",
+            **found_by("keep subject", "still a", "not a", "negative", "limit"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
                 io.String.Input(
@@ -158,6 +162,7 @@ class RarityValidityGate(io.ComfyNode):
             category="Rarity/guardrails",
             description="Looks at the pictures while they become rare and asks: is this still the subject? After a No it goes back "
             "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
+            **found_by("judge", "check subject", "ask", "vlm", "is it still"),
             inputs=[
                 io.String.Input("subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."),
                 io.Int.Input(

@@ -7,6 +7,7 @@ from ..generators.baseline import draw_baseline
 from ..generators.kandinsky import MINIATURE, load_kandinsky
 from . import sockets
 from .folders import folder_to_keep, kandinsky_model, kandinsky_models
+from .found_by import found_by
 from .placement import ComfyPlacement, model_dtype
 from .progress import node_progress
 
@@ -20,6 +21,7 @@ class RarityLoadKandinsky(io.ComfyNode):
             category="Rarity/model",
             description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, "
             "the decoder draws it. The miniature is built in and draws capital letters; nothing to download.",
+            **found_by("kandinsky loader", "load model", "miniature", "letters"),
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -62,6 +64,7 @@ class RaritySamplePrior(io.ComfyNode):
             category="Rarity/model",
             description="Asks the model many times what it would make for a prompt, without drawing anything. "
             "The answers (image embeddings) are the baseline that rarity is measured against.",
+            **found_by("kandinsky prior", "baseline", "usual", "what a model makes", "random samples"),
             inputs=[
                 sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky."),
                 io.String.Input(
@@ -81,7 +84,11 @@ class RaritySamplePrior(io.ComfyNode):
                 ),
                 sockets.seed_input("Draws the samples. The same seed and prompt always give the same baseline."),
                 io.Int.Input(
-                    "steps", default=25, min=2, max=1000, tooltip="Denoising steps of the prior. 25 is its usual number."
+                    "steps",
+                    default=25,
+                    min=2,
+                    max=1000,
+                    tooltip="Denoising steps of the prior. 25 is its usual number.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -91,26 +98,32 @@ class RaritySamplePrior(io.ComfyNode):
                     step=0.1,
                     tooltip="How strictly the prior follows the prompt. 2 to 4 gives a clean baseline; 1 lets it wander.",
                 ),
-                io.String.Input(
-                    "negative_prompt",
-                    optional=True,
-                    dynamic_prompts=True,
-                    default="",
-                    tooltip="What to stay away from. Empty is fine.",
+                sockets.advanced(
+                    io.String.Input(
+                        "negative_prompt",
+                        optional=True,
+                        dynamic_prompts=True,
+                        default="",
+                        tooltip="What to stay away from. Empty is fine.",
+                    )
                 ),
-                io.Boolean.Input(
-                    "stop_when_enough",
-                    optional=True,
-                    default=False,
-                    tooltip="Ends before count when twice as many samples would say the same. "
-                    "The report says how many it took.",
+                sockets.advanced(
+                    io.Boolean.Input(
+                        "stop_when_enough",
+                        optional=True,
+                        default=False,
+                        tooltip="Ends before count when twice as many samples would say the same. "
+                        "The report says how many it took.",
+                    )
                 ),
-                io.String.Input(
-                    "keep_as",
-                    optional=True,
-                    default="",
-                    tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: "
-                    "a run that was stopped goes on where it was. Empty keeps nothing.",
+                sockets.advanced(
+                    io.String.Input(
+                        "keep_as",
+                        optional=True,
+                        default="",
+                        tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: "
+                        "a run that was stopped goes on where it was. Empty keeps nothing.",
+                    )
                 ),
                 sockets.first_input("samples"),
             ],
@@ -152,6 +165,7 @@ class RarityDecode(io.ComfyNode):
             display_name="Decode",
             category="Rarity/model",
             description="Draws image embeddings: one picture for each.",
+            **found_by("kandinsky decoder", "draw", "embeddings to image", "unclip"),
             inputs=[
                 sockets.Decoder.Input("decoder", tooltip="The decoder of Load Kandinsky."),
                 sockets.Embeddings.Input(

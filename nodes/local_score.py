@@ -8,6 +8,7 @@ from ..generators.new_pictures import Recipe, new_latents, new_pictures
 from ..generators.origins_map import origins_map
 from ..generators.patch_origins import patch_origins
 from . import sockets
+from .found_by import found_by
 from .progress import node_preview, node_progress
 
 PLACES = {
@@ -34,6 +35,7 @@ class RarityLocalScore(io.ComfyNode):
             category="Rarity/model",
             description="Makes new pictures from your pictures, with no model at all: every small piece looks like a piece "
             "of them, the whole like none of them. Connect images, or latent and vae.",
+            **found_by("texture", "patches", "no model", "collage", "creative", "random", "new from folder", "variation"),
             inputs=[
                 io.Int.Input("count", default=4, min=1, max=256, tooltip="How many new pictures."),
                 sockets.seed_input(
@@ -145,6 +147,7 @@ class RarityPatchOrigins(io.ComfyNode):
             category="Rarity/novelty",
             description="Shows which of your pictures each piece of a new picture came from, so that its sources can be "
             "credited: a map in colours with a legend, and the shares as text.",
+            **found_by("credit", "attribution", "sources", "where from"),
             inputs=[
                 io.Image.Input("images", tooltip="The new pictures, from Local Score."),
                 io.Image.Input("sources", tooltip="The pictures they were made from, of the same size."),

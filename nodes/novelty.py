@@ -10,6 +10,7 @@ from ..density.score_sheets import novelty_sheet
 from ..density.sheets import HEADINGS, contact_sheet, headings_of
 from ..generators.pictures import join_pictures
 from . import sockets
+from .found_by import found_by
 from .progress import node_progress
 
 
@@ -22,6 +23,7 @@ class RarityScoreNovelty(io.ComfyNode):
             category="Rarity/novelty",
             description="Says how new each picture is: rare for the model, and unlike anything already seen. "
             "One figure in bits: 1 bit is every second picture, 10 bits is 1 in 1,024.",
+            **found_by("creative", "creativity", "unusual", "surprise", "how new", "how rare", "different", "similar", "unique"),
             inputs=[
                 sockets.Embeddings.Input(
                     "embeddings", tooltip="The pictures to score, as Encode Images or Sample Prior give them."
@@ -74,6 +76,7 @@ class RarityRankImages(io.ComfyNode):
             category="Rarity/novelty",
             description="Keeps the newest pictures, newest first. Pictures, embeddings and scores stay together.",
             is_input_list=True,
+            **found_by("best", "sort", "keep", "select", "newest", "unique", "different", "filter"),
             inputs=[
                 io.Image.Input("images", tooltip="The pictures, in the order they were scored in."),
                 sockets.Embeddings.Input("embeddings", tooltip="Their embeddings, from Score Novelty."),
@@ -116,6 +119,7 @@ class RarityExposureUpdate(io.ComfyNode):
             display_name="Update Exposure",
             category="Rarity/novelty",
             description="Adds pictures to what was seen. Connect what you show, not what you throw away.",
+            **found_by("memory", "already seen", "remember", "history", "similar"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The pictures that are shown now, as embeddings."),
                 io.Float.Input(
@@ -153,6 +157,7 @@ class RarityContactSheet(io.ComfyNode):
             category="Rarity/novelty",
             description="One picture with the usual pictures on the left and the rare ones on the right, "
             "each rare one with how rare it is. Any two sets can stand there: write their titles.",
+            **found_by("grid", "compare", "before after", "overview", "collage"),
             inputs=[
                 io.Image.Input("rare", tooltip="The rare pictures, from Decode."),
                 io.Image.Input("usual", optional=True, tooltip="The usual pictures to set beside them."),

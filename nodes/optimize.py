@@ -7,6 +7,7 @@ from ..density.starts import choose_starts
 from ..density.variation import variations
 from ..generators.directions import direction as make_direction
 from . import sockets
+from .found_by import found_by
 from .progress import node_progress
 
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
@@ -20,6 +21,9 @@ class RarityOptimize(io.ComfyNode):
             display_name="Optimize Rarity",
             category="Rarity/optimize",
             description="Moves usual samples to the rarity you dial, 1 in N, and keeps them inside the guardrails.",
+            **found_by(
+                "rare", "creative", "creativity", "different", "unusual", "unique", "weird", "surprise", "variation", "novel", "random",
+            ),
             inputs=[
                 sockets.Density.Input("density", tooltip="What is usual, from Fit Density."),
                 sockets.Embeddings.Input(
@@ -119,6 +123,7 @@ class RarityDirection(io.ComfyNode):
             category="Rarity/optimize",
             description="Says which way to be rare: bolder rather than lighter, more like these pictures, less like those. "
             "Connect one source: a prior for words, embeddings for pictures, or a density.",
+            **found_by("steer", "more like", "less like", "style", "slider", "explore", "towards"),
             inputs=[
                 io.Float.Input(
                     "strength",

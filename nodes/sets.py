@@ -6,6 +6,7 @@ from ..density.originality import originality
 from ..density.score_sheets import originality_sheet, originality_table
 from ..density.variety import measure_variety
 from . import sockets
+from .found_by import found_by
 from .progress import node_progress
 
 
@@ -18,6 +19,7 @@ class RarityDiversity(io.ComfyNode):
             category="Rarity/novelty",
             description="Says how varied a set of pictures is: how many different ones it holds in effect, and how much of "
             "a reference it reaches.",
+            **found_by("variety", "variation", "different", "same image", "similar", "vendi", "seed"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The set, as Encode Images or Sample Prior give it."),
                 sockets.Embeddings.Input(
@@ -51,6 +53,7 @@ class RarityOriginality(io.ComfyNode):
             category="Rarity/novelty",
             description="Finds for each picture the one of a reference that it resembles most, and says how probable it is "
             "that it was copied.",
+            **found_by("copy", "plagiarism", "nearest", "similar", "duplicate", "unique"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The pictures in question."),
                 sockets.Embeddings.Input(

@@ -21,6 +21,18 @@ PriorLatent = io.Custom("PRIOR_LATENT")  # of comfyui-kandinsky22: a bare tensor
 IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tensor [N, d], of its standard models
 
 
+def advanced(input):
+    """Make a newer ComfyUI fold an input away until it is asked for; ComfyUI before 0.10 shows it as any other.
+
+    Parameters
+    ----------
+    input : io.Input
+        Is changed, and returned.
+    """
+    input.extra_dict["advanced"] = True
+    return input
+
+
 def seed_input(tooltip):
     """Make the `seed` input: any 64-bit number, with ComfyUI's "control after generate" widget behind it.
 
@@ -55,24 +67,28 @@ def first_input(what):
 
 def framing_input():
     """Make the `framing` input: how much of a picture that is not square an eye is shown."""
-    return io.Combo.Input(
-        "framing",
-        options=list(FRAMINGS),
-        default=MIDDLE,
-        optional=True,
-        tooltip="Of pictures that are not square: their middle, as encoders usually look, or all of them, with bars that make them "
-        "square. Choose the same for all pictures that you compare.",
+    return advanced(
+        io.Combo.Input(
+            "framing",
+            options=list(FRAMINGS),
+            default=MIDDLE,
+            optional=True,
+            tooltip="Of pictures that are not square: their middle, as encoders usually look, or all of them, with bars that make them "
+            "square. Choose the same for all pictures that you compare.",
+        )
     )
 
 
 def at_most_input():
     """Make the `at_most` input of a node behind which every embedding becomes a picture."""
-    return io.Int.Input(
-        "at_most",
-        default=AT_MOST,
-        min=1,
-        max=1000000,
-        optional=True,
-        tooltip="More embeddings than this are an error: a bypassed node can let a whole baseline through, thousands of pictures. "
-        "Raise it to draw more.",
+    return advanced(
+        io.Int.Input(
+            "at_most",
+            default=AT_MOST,
+            min=1,
+            max=1000000,
+            optional=True,
+            tooltip="More embeddings than this are an error: a bypassed node can let a whole baseline through, thousands of pictures. "
+            "Raise it to draw more.",
+        )
     )

@@ -8,6 +8,7 @@ from ..generators.native import eye
 from ..generators.native_baseline import ModelPictures, draw_model_baseline
 from . import sockets
 from .folders import folder_to_keep
+from .found_by import found_by
 from .placement import ComfyPlacement
 from .progress import node_preview
 
@@ -21,6 +22,7 @@ class RarityBaselineFromModel(io.ComfyNode):
             category="Rarity/model",
             description="Draws many small, quick pictures with any model and prompt, and looks at each: what this model usually "
             "makes. The answers are the baseline that rarity is measured against. Connect exactly one eye: clip_vision, encoder or prior.",
+            **found_by("usual", "sample model", "what a model makes", "seed", "random", "baseline"),
             inputs=[
                 io.Model.Input("model", tooltip="Any model that KSampler takes, with its LoRAs. It is not changed."),
                 io.Conditioning.Input("positive", tooltip="The prompt, as KSampler takes it; masks and ControlNet hints included."),
@@ -59,12 +61,14 @@ class RarityBaselineFromModel(io.ComfyNode):
                     tooltip="In pixels. Small is quick; stay near what the model was trained for.",
                 ),
                 io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
-                io.Int.Input(
-                    "batch",
-                    default=4,
-                    min=1,
-                    max=4096,
-                    tooltip="Pictures at a time. Speed and memory depend on it, the pictures do not; halved where memory is short.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "batch",
+                        default=4,
+                        min=1,
+                        max=4096,
+                        tooltip="Pictures at a time. Speed and memory depend on it, the pictures do not; halved where memory is short.",
+                    )
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -75,12 +79,14 @@ class RarityBaselineFromModel(io.ComfyNode):
                     "encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."
                 ),
                 sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
-                io.Boolean.Input(
-                    "stop_when_enough",
-                    optional=True,
-                    default=False,
-                    tooltip="Ends before count when twice as many pictures would say the same, at 2,000 at the earliest. "
-                    "The report says how many it took.",
+                sockets.advanced(
+                    io.Boolean.Input(
+                        "stop_when_enough",
+                        optional=True,
+                        default=False,
+                        tooltip="Ends before count when twice as many pictures would say the same, at 2,000 at the earliest. "
+                        "The report says how many it took.",
+                    )
                 ),
                 io.String.Input(
                     "keep_as",

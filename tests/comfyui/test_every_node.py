@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from comfyui import ROOT, messages
 
 SECONDS = 900  # for one run; twenty on a quiet machine, the rest is room for a busy one
@@ -104,3 +105,17 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     # These need files of their own: test_native_models.py, test_model_baseline.py, test_token.py.
     used |= {"RarityFromClipVisionOutput", "RarityLoadOpenCLIP", "RarityOptimizeToken"}
     assert ours <= used, ours - used
+
+
+# What people type who want pictures they have not seen before, and do not know this pack.
+TYPED = ["creative", "creativity", "different", "random", "similar", "seed", "explore", "variation", "surprise", "unusual", "unique",
+         "weird", "rare"]
+
+
+@pytest.mark.parametrize("word", TYPED)
+def test_the_search_knows_the_words_that_artists_type(server, word):
+    """The search of nodes reads names and these words, not descriptions; ComfyUI before 0.11 reads names alone."""
+    ours = [info for name, info in server.get("/object_info").items() if name.startswith("Rarity")]
+    if not any("search_aliases" in info for info in ours):
+        pytest.skip("This ComfyUI has no words to find nodes by.")
+    assert any(word in info["search_aliases"] for info in ours)

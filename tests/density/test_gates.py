@@ -41,13 +41,13 @@ def test_samples_that_are_refused_find_another_way(density, starts, contrast):
         return torch.sigmoid(4 * (0.5 - density.whiten(embeddings.vectors)[0][:, 3]))
 
     gate = Gate(ask, "a thing", every=10)
-    without, got = (optimize(density, starts, 1000, (contrast,), steps=200, gate=g) for g in (None, gate))
+    without, got = (optimize(density, starts, 1000, (contrast,), steps=400, gate=g) for g in (None, gate))
     before, after = (valid(gate, made.final).double().mean() for made in (without, got))
-    assert before < 0.5 and after > 0.8
+    assert before < 0.5 and after > 0.85, "every tenth step is another chance, and 40 of them are enough for nearly all"
     assert got.in_band.all() and got.readings["inside"][-1].all()
     assert torch.equal(got.accepted, valid(gate, got.final)), "what is accepted is valid, too"
     torch.testing.assert_close(got.readings["validity"][-1], gate.validity_of(got.final), rtol=0, atol=0)
-    assert torch.equal(got.final.vectors, optimize(density, starts, 1000, (contrast,), steps=200, gate=gate).final.vectors)
+    assert torch.equal(got.final.vectors, optimize(density, starts, 1000, (contrast,), steps=400, gate=gate).final.vectors)
     same = (got.readings["validity"][1:] >= gate.threshold).all(dim=0)
     assert same.any() and torch.equal(got.final.vectors[same], without.final.vectors[same]), "no No, no other way"
 

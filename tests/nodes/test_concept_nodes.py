@@ -10,6 +10,7 @@ from rarity import nodes
 from rarity.density import BandLoss, GaussianDensity, RarityError, load_concept
 from rarity.generators.concept_sampling import sample_concept
 from rarity.generators.kandinsky import load_kandinsky
+from rarity.nodes import folders as places
 
 PROMPT = "a letter r"
 SMALL = dict(prompt=PROMPT, word="r", one_in=50, iterations=4, keep_every=2, batch=3, steps=3, rank=4, learning_rate=0.01)
@@ -274,3 +275,37 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, density, learn, t
             run(nodes.RaritySampleConcept, **({"prior": prior, "concept": concept} | options))
     assert digest(prior) == before
     assert torch.isfinite(sample_concept(prior, concept, 2).vectors).all()
+
+
+def test_an_export_is_written_again_where_its_file_is_gone(run, learn, concepts_folder):
+    """ComfyUI runs a node again when its fingerprint is another one; NaN always is."""
+    (concept,), _, _ = learn()
+    given = {"name": ["again"], "checkpoint": [-1]}
+    before = nodes.RarityExportConcept.fingerprint_inputs(**given)
+    run(nodes.RarityExportConcept, concept=[concept], **given)
+    there = nodes.RarityExportConcept.fingerprint_inputs(**given)
+    assert before != before and there == nodes.RarityExportConcept.fingerprint_inputs(**given)
+    (concepts_folder.with_name("embeddings") / "again.safetensors").unlink()
+    gone = nodes.RarityExportConcept.fingerprint_inputs(**given)
+    assert gone != gone
+
+
+def test_a_slow_node_runs_again_only_where_what_it_wrote_is_gone(concepts_folder):
+    """Optimize Token takes minutes: that its file is there after the first run must not make a second one."""
+    def now(start_word="chair"):
+        return nodes.RarityOptimizeToken.fingerprint_inputs(name="slow", start_word=start_word)
+
+    path = places.file_to_write(places.TOKENS, "slow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first = now()
+    path.write_bytes(b"a word")
+    places.written(path)
+    assert now() == first == now()
+    begun_there = now("embedding:slow")
+    path.unlink()
+    lost = now()
+    assert lost != first and lost == now()
+    path.write_bytes(b"another word")
+    places.written(path)
+    assert now() == lost and now("embedding:slow") not in (begun_there, lost), "a start word is read anew when its file changes"
+    assert places.embeddings_in("embedding:../../etc/passwd embedding:none") == ["", ""]
