@@ -14,8 +14,8 @@ from pathlib import Path
 # busy with something else as well that makes small models more than ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .density.errors import RarityError
-from .density.fit import CHOICES
+from .density.base.errors import RarityError
+from .density.estimators.choose import CHOICES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -149,11 +149,11 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from .density.exposure import ExposureMemory
-    from .density.files import load_density, load_exposure
-    from .density.novelty import score_novelty
-    from .generators.kandinsky import MINIATURE, load_kandinsky
-    from .generators.picture_files import encode_picture_files
+    from .density.files.store import load_density, load_exposure
+    from .density.novelty.exposure import ExposureMemory
+    from .density.novelty.scores import score_novelty
+    from .generators.eyes.picture_files import encode_picture_files
+    from .generators.kandinsky.load import MINIATURE, load_kandinsky
 
     density = load_density(options.density)
     memory = load_exposure(options.exposure) if options.exposure else ExposureMemory(density.space)
@@ -178,7 +178,7 @@ def _baseline(options: argparse.Namespace) -> int:
             estimator=options.estimator, components=options.components, progress=progress,
         )
 
-    from .generators.kandinsky import MINIATURE
+    from .generators.kandinsky.load import MINIATURE
 
     return _on_cluster(options, "drawing samples", draw)
 
@@ -190,7 +190,7 @@ def _fit_on_cluster(options: argparse.Namespace) -> int:
             components=options.components, progress=progress,
         )
 
-    from .generators.kandinsky import MINIATURE
+    from .generators.kandinsky.load import MINIATURE
 
     if any(file.suffix.lower() == ".safetensors" for file in options.files):
         raise RarityError("--scheduler and --workers are for pictures. Files of embeddings are read here: leave the two out.")
@@ -217,10 +217,10 @@ def _on_cluster(options: argparse.Namespace, stage: str, work) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int | None:
-    from .density.files import save_density, stream_embeddings
-    from .density.fit import fit_density
-    from .generators.kandinsky import MINIATURE, load_kandinsky
-    from .generators.picture_files import encode_picture_files, picture_files
+    from .density.estimators.choose import fit_density
+    from .density.files.store import save_density, stream_embeddings
+    from .generators.eyes.picture_files import encode_picture_files, picture_files
+    from .generators.kandinsky.load import MINIATURE, load_kandinsky
 
     _keep_inputs(options)
     options.files = [file for given in options.files for file in picture_files(given)]
@@ -252,8 +252,8 @@ def _fit(options: argparse.Namespace) -> int | None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    from .density.files import load_densities, save_density
-    from .density.merge import merge_densities
+    from .density.estimators.merge import merge_densities
+    from .density.files.store import load_densities, save_density
 
     _keep_inputs(options)
     density = merge_densities(load_densities(options.files))
@@ -262,7 +262,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .density.files import inspect_file
+    from .density.files.store import inspect_file
 
     _print_json(inspect_file(options.file))
 

@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from rarity.density.files import load_density
+from rarity.density.files.store import load_density
 from rarity.generators.cluster import connect, draw_baseline, shard_folder
 from rarity.generators.cluster.shards import cut_samples
 from rarity.generators.cluster.tasks import Job, describe, learn, merge_parts, merge_shards
 from rarity.generators.cluster.tree import FAN
-from rarity.generators.kandinsky import MINIATURE
+from rarity.generators.kandinsky.load import MINIATURE
 from targets import show_targets, write_json
 
 WIDTH, ROWS = 1280, 1024  # of the shards that the client's memory is measured with

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...density.errors import RarityError
-from ...density.fit import check_estimator
-from ...density.progress import steps as counted
-from ..baseline import check_range
-from ..kandinsky import MINIATURE
+from ...density.base.errors import RarityError
+from ...density.base.progress import steps as counted
+from ...density.estimators.choose import check_estimator
+from ..kandinsky.load import MINIATURE
+from ..runtime.kept_baselines import check_range
 from . import tasks
 from .shards import Pictures, Samples, check_folder, cut_pictures, cut_samples
 from .tree import MergeTree

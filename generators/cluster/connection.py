@@ -6,8 +6,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...density.errors import RarityError
-from ...density.log import get_logger
+from ...density.base.errors import RarityError
+from ...density.base.log import get_logger
 
 log = get_logger(__name__)
 

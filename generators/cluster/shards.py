@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from ...density.embeddings import Embeddings
-from ...density.errors import RarityError, quoted
-from ...density.files import load_embeddings, save_embeddings, stream_embeddings
-from ...density.identity import sample_keys
-from ...density.spaces import EmbeddingSpace
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError, quoted
+from ...density.base.identity import sample_keys
+from ...density.base.spaces import EmbeddingSpace
+from ...density.files.store import load_embeddings, save_embeddings, stream_embeddings
 
 OF_ONE_SHARD = ("first", "producer")  # what the source of a shard says beside what all have alike
 

@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...density.embeddings import Embeddings, common
-from ...density.errors import RarityError
-from ...density.files import save_density
-from ...density.fit import learn_density
-from ...density.keys import member
-from ...density.statistics import Statistics
-from ..encoding import check_texts
-from ..kandinsky import MINIATURE, load_kandinsky
-from ..kandinsky_prior import Prior, sampling_source
-from ..picture_files import encode_picture_files
-from ..reading import unread
+from ...density.base.embeddings import Embeddings, common
+from ...density.base.errors import RarityError
+from ...density.base.keys import member
+from ...density.estimators.choose import learn_density
+from ...density.files.store import save_density
+from ...density.statistics.sufficient_statistics import Statistics
+from ..eyes.encoding import check_texts
+from ..eyes.picture_files import encode_picture_files
+from ..eyes.prompt_tokens import unread
+from ..kandinsky.load import MINIATURE, load_kandinsky
+from ..kandinsky.prior import Prior, sampling_source
 from .shards import Origin, Pictures, Samples, read_shard, write_shard
 
 ONE_AT_A_TIME = threading.Lock()  # a worker may have several threads; a model serves one

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from comfyui import messages
-from rarity.density.files import load_density
-from rarity.density.fit import fit_density
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.density.estimators.choose import fit_density
+from rarity.density.files.store import load_density
+from rarity.generators.kandinsky.load import load_kandinsky
 
 PAGE = Path(__file__).parents[2] / "docs" / "many_machines.md"
 

@@ -57,8 +57,8 @@ def test_arrows(name):
 
 def test_the_check_sees_imports():
     found = dict(imports("generators/demo.py"))
-    assert found["rarity.density.plots"] and found["rarity.generators.kandinsky"]
-    assert any(not at_once for _, at_once in imports("generators/kandinsky.py"))
+    assert found["rarity.density.drawing.density_map"] and found["rarity.generators.kandinsky.load"]
+    assert any(not at_once for _, at_once in imports("generators/kandinsky/load.py"))
 
 
 def python(code, *path):

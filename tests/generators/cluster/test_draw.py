@@ -11,9 +11,9 @@ import time
 import pytest
 import torch
 from rarity import cli
-from rarity.density.errors import RarityError
-from rarity.density.files import load_density, load_embeddings
-from rarity.density.fit import fit_density
+from rarity.density.base.errors import RarityError
+from rarity.density.estimators.choose import fit_density
+from rarity.density.files.store import load_density, load_embeddings
 from rarity.generators import cluster
 from rarity.generators.cluster import connect, draw_baseline, shard_folder
 from rarity.generators.cluster.shards import Samples, cut_samples

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 from rarity import cli
-from rarity.density.errors import RarityError
-from rarity.density.files import load_density
-from rarity.density.fit import fit_density
+from rarity.density.base.errors import RarityError
+from rarity.density.estimators.choose import fit_density
+from rarity.density.files.store import load_density
 from rarity.generators.cluster import fit_pictures, shard_folder
-from rarity.generators.picture_files import encode_picture_files, picture_files
+from rarity.generators.eyes.picture_files import encode_picture_files, picture_files
 
 
 @pytest.fixture(scope="module")
