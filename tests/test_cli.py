@@ -16,13 +16,13 @@ from rarity.density import (
     ExposureMemory,
     fit_density,
     load_density,
-    save_concept,
     save_density,
     save_embeddings,
     save_exposure,
     score_novelty,
 )
 from rarity.density.statistics.sufficient_statistics import Statistics
+from rarity.generators.concepts.concept_files import save_concept
 from rarity.generators.eyes.picture_files import read_picture
 from rarity.generators.kandinsky.load import load_kandinsky
 
