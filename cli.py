@@ -14,8 +14,8 @@ from pathlib import Path
 # busy with something else as well that makes small models more than ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .density.errors import RarityError
-from .density.fit import CHOICES
+from .density.base.errors import RarityError
+from .density.estimators.choose import CHOICES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,11 +119,11 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from .density.exposure import ExposureMemory
-    from .density.files import load_density, load_exposure
-    from .density.novelty import score_novelty
-    from .generators.kandinsky import MINIATURE, load_kandinsky
-    from .generators.picture_files import encode_picture_files
+    from .density.files.store import load_density, load_exposure
+    from .density.novelty.exposure import ExposureMemory
+    from .density.novelty.scores import score_novelty
+    from .generators.eyes.picture_files import encode_picture_files
+    from .generators.kandinsky.load import MINIATURE, load_kandinsky
 
     density = load_density(options.density)
     memory = load_exposure(options.exposure) if options.exposure else ExposureMemory(density.space)
@@ -141,10 +141,10 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from .density.files import save_density, stream_embeddings
-    from .density.fit import fit_density
-    from .generators.kandinsky import MINIATURE, load_kandinsky
-    from .generators.picture_files import encode_picture_files
+    from .density.estimators.choose import fit_density
+    from .density.files.store import save_density, stream_embeddings
+    from .generators.eyes.picture_files import encode_picture_files
+    from .generators.kandinsky.load import MINIATURE, load_kandinsky
 
     _keep_inputs(options)
     pictures = [file for file in options.files if file.suffix.lower() != ".safetensors"]
@@ -173,8 +173,8 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    from .density.files import load_density, save_density
-    from .density.merge import merge_densities
+    from .density.estimators.merge import merge_densities
+    from .density.files.store import load_density, save_density
 
     _keep_inputs(options)
     density = merge_densities([load_density(file) for file in options.files])
@@ -183,7 +183,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .density.files import inspect_file
+    from .density.files.store import inspect_file
 
     _print_json(inspect_file(options.file))
 

@@ -27,7 +27,7 @@ TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
 # torch and MKL pick other kernels on other processors, which sum in another order. These make them do so on this one.
 OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
 ONE_THREAD_EACH = {"OMP_NUM_THREADS": "1"}  # two at a time are quicker so
-NO_NUMBERS = ["density/test_plots.py", "density/test_curves.py", "density/test_sheets.py", "generators/test_kandinsky_hub.py"]
+NO_NUMBERS = ["density/drawing/test_plots.py", "density/drawing/test_curves.py", "density/drawing/test_sheets.py", "generators/kandinsky/test_hub.py"]
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"

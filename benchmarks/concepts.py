@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity
-from rarity.generators.concept import learn_concept
-from rarity.generators.concept_sampling import sample_concept
-from rarity.generators.contrast import contrast_guardrail
+from rarity.generators.concepts.learn import learn_concept
+from rarity.generators.concepts.sampling import sample_concept
 from rarity.generators.demo import LETTERS
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.eyes.contrast_sources import contrast_guardrail
+from rarity.generators.kandinsky.load import load_kandinsky
 from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import normalize

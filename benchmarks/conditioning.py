@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from concepts import measure
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity
-from rarity.density.files import load_embeddings, save_embeddings
-from rarity.generators.contrast import contrast_guardrail
+from rarity.density.files.store import load_embeddings, save_embeddings
 from rarity.generators.demo import LETTERS
-from rarity.generators.kandinsky import load_kandinsky
-from rarity.generators.memory import Placement
-from rarity.generators.noise import streams
-from rarity.generators.pictures import preprocess
-from rarity.generators.steering import steer
+from rarity.generators.eyes.contrast_sources import contrast_guardrail
+from rarity.generators.eyes.preprocessing import preprocess
+from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.runtime.memory import Placement
+from rarity.generators.runtime.noise import streams
+from rarity.generators.steering.loop import steer
 from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm

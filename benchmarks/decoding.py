@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from prior_sampling import timed
 from rarity.density import Embeddings
-from rarity.density.spaces import EmbeddingSpace
-from rarity.generators.kandinsky import load_kandinsky, miniature_folder
-from rarity.generators.kandinsky_decoder import Decoder, DecoderDefaults
-from rarity.generators.noise import picture_streams
+from rarity.density.base.spaces import EmbeddingSpace
+from rarity.generators.kandinsky.decoder import Decoder, DecoderDefaults
+from rarity.generators.kandinsky.load import load_kandinsky, miniature_folder
+from rarity.generators.runtime.noise import picture_streams
 from targets import add_devices, show_targets, write_json
 from tqdm import tqdm
 

@@ -32,7 +32,7 @@ from rarity.density import (
     save_embeddings,
     shrink,
 )
-from rarity.density.files import stream_embeddings
+from rarity.density.files.store import stream_embeddings
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from targets import show_targets, write_json

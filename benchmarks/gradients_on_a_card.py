@@ -178,11 +178,11 @@ def steps(models: dict, work: Path, mode: str, file: str, lora: bool) -> dict:
     import folder_paths
     from conditioning import digest
     from rarity.density import Embeddings, GaussianDensity
-    from rarity.generators.conditions import Condition
-    from rarity.generators.native import ClipVisionEncoder
-    from rarity.generators.native_baseline import ModelPictures
-    from rarity.generators.native_steering import NativePictures
-    from rarity.generators.native_token import Word
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_baseline import ModelPictures
+    from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.token import Word
     from rarity.nodes import RarityOptimizeConditioning, RarityOptimizeToken
     from safetensors.torch import load_file, save_file
 

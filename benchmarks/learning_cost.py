@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from prior_sampling import HEADS, PROMPT, WIDTH, gemm_peak, real_width
 from rarity.density import Embeddings, GaussianDensity
-from rarity.generators.concept import learn_concept
-from rarity.generators.kandinsky_prior import Prior
+from rarity.generators.concepts.learn import learn_concept
+from rarity.generators.kandinsky.prior import Prior
 from targets import add_devices, show_targets, write_json
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 import torch
-from rarity.generators.kandinsky import load_kandinsky
-from rarity.generators.local_score import LocalScore
-from rarity.generators.local_score_cost import work
-from rarity.generators.noise_levels import ddim_step, signal_share, times
-from rarity.generators.patch_schedules import scaled
+from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.local_score.cost import work
+from rarity.generators.local_score.machine import LocalScore
+from rarity.generators.local_score.noise_levels import ddim_step, signal_share, times
+from rarity.generators.local_score.patch_schedules import scaled
 from targets import show_targets, write_json
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, unfold
@@ -284,8 +284,8 @@ def speed(counts, sides, peak: float) -> list[dict]:
 
 def against_literal() -> list[dict]:
     """Seconds of the formula written out, and of two other fast forms, beside ours: one step of 4 sources at three noise levels."""
-    from rarity.generators.patches import interior
-    from rarity.generators.score_machines import _mix
+    from rarity.generators.local_score.patches import interior
+    from rarity.generators.local_score.score_machines import _mix
 
     rows, sources = [], photographs(20, 64)
     for t, patch in ((0.9, 33), (0.5, 15), (0.2, 7)):

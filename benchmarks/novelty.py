@@ -23,7 +23,7 @@ from rarity.density import (
     score_novelty,
     session_gains,
 )
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.kandinsky.load import load_kandinsky
 from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -17,11 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from rarity.density.spaces import EmbeddingSpace
-from rarity.generators.kandinsky import load_kandinsky, miniature_folder
-from rarity.generators.kandinsky_prior import Prior
-from rarity.generators.loading import dtype_option
-from rarity.generators.noise import streams
+from rarity.density.base.spaces import EmbeddingSpace
+from rarity.generators.kandinsky.load import load_kandinsky, miniature_folder
+from rarity.generators.kandinsky.prior import Prior
+from rarity.generators.runtime.loading import dtype_option
+from rarity.generators.runtime.noise import streams
 from targets import add_devices, show_targets, write_json
 from tqdm import tqdm
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from judges import letter_judge, style_judge
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.kandinsky.load import load_kandinsky
 from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 from rarity.density import Direction, Embeddings, GaussianDensity, choose_starts, optimize, vendi_score
-from rarity.generators.contrast import contrast_guardrail
 from rarity.generators.demo import LETTERS
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.eyes.contrast_sources import contrast_guardrail
+from rarity.generators.kandinsky.load import load_kandinsky
 from targets import show_targets, write_json
 from tqdm import tqdm
 from valid_rare import ALL, vendi

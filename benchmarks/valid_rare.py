@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, choose_starts, optimize
-from rarity.density.files import load_embeddings, save_embeddings
-from rarity.generators.contrast import contrast_guardrail
+from rarity.density.files.store import load_embeddings, save_embeddings
 from rarity.generators.demo import LETTERS
-from rarity.generators.kandinsky import load_kandinsky, miniature_folder
+from rarity.generators.eyes.contrast_sources import contrast_guardrail
+from rarity.generators.kandinsky.load import load_kandinsky, miniature_folder
 from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cosine_similarity, normalize

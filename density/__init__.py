@@ -6,20 +6,22 @@ teaches after those before it, `vendi_score` counts what is different in a set, 
 they are `Embeddings`.
 """
 
-from .band import BandLoss, log_gaussian
-from .belief import Belief
-from .calibration import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
-from .charts import bar_chart
-from .checkpoints import all_checkpoints, pick_checkpoint
-from .concept import Concept
-from .contrast import ContrastGuardrail
-from .curves import arousal_curve
-from .directions import Direction
-from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_score
-from .embeddings import Embeddings, drop_unusable
-from .errors import RarityError
-from .exposure import ExposureMemory
-from .files import (
+from ..generators.concepts.concept import Concept
+from .base.embeddings import Embeddings, drop_unusable
+from .base.errors import RarityError
+from .base.spaces import EmbeddingSpace
+from .calibration.surprisal import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
+from .drawing.arousal_curve import arousal_curve
+from .drawing.bar_chart import bar_chart
+from .drawing.contact_sheet import annotated, beside_nearest, contact_sheet
+from .drawing.density_map import density_map
+from .estimators.choose import CHOICES, fit_density
+from .estimators.gaussian import ESTIMATORS, GaussianDensity
+from .estimators.merge import merge_densities
+from .estimators.mixture import MixtureDensity
+from .estimators.nearest import kth_radii, nearest
+from .estimators.neighbour_density import NeighbourDensity
+from .files.store import (
     inspect_file,
     load_concept,
     load_density,
@@ -32,29 +34,27 @@ from .files import (
     save_exposure,
     stream_embeddings,
 )
-from .fit import CHOICES, fit_density
-from .gates import ON_NO, Gate, Pullback
-from .gaussian import ESTIMATORS, GaussianDensity
-from .guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
-from .information import information_gain, session_gains
-from .merge import merge_densities
-from .mixture import MixtureDensity
-from .moments import Moments
-from .neighbour_density import NeighbourDensity
-from .neighbours import kth_radii, nearest
-from .novelty import Novelty, conformity, score_novelty
-from .optimize import optimize
-from .originality import Originality, originality
-from .plots import density_map
-from .ranking import most_novel, rank
-from .repel import RepelGuardrail
-from .sheets import annotated, beside_nearest, contact_sheet
-from .shrinkage import RadialMoments, ledoit_wolf, oas, shrink
-from .spaces import EmbeddingSpace
-from .starts import choose_starts
-from .statistics import Statistics
-from .trajectory import Trajectory
-from .variation import slerp_on_shell, variations
+from .novelty.belief import Belief
+from .novelty.diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_score
+from .novelty.exposure import ExposureMemory
+from .novelty.information import information_gain, session_gains
+from .novelty.originality import Originality, originality
+from .novelty.ranking import most_novel, rank
+from .novelty.scores import Novelty, conformity, score_novelty
+from .statistics.moments import Moments
+from .statistics.shrinkage import RadialMoments, ledoit_wolf, oas, shrink
+from .statistics.sufficient_statistics import Statistics
+from .steering.band import BandLoss, log_gaussian
+from .steering.checkpoints import all_checkpoints, pick_checkpoint
+from .steering.contrast import ContrastGuardrail
+from .steering.directions import Direction
+from .steering.gates import ON_NO, Gate, Pullback
+from .steering.guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
+from .steering.optimize import optimize
+from .steering.repel import RepelGuardrail
+from .steering.starts import choose_starts
+from .steering.trajectory import Trajectory
+from .steering.variation import slerp_on_shell, variations
 
 __all__ = [
     "CHOICES",

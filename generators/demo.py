@@ -11,18 +11,18 @@ from string import ascii_uppercase
 
 from torch import Tensor
 
-from ..density.calibration import bits_from_one_in
-from ..density.embeddings import Embeddings
-from ..density.errors import RarityError, quoted
-from ..density.gaussian import GaussianDensity
-from ..density.optimize import optimize
-from ..density.plots import density_map
-from ..density.sheets import contact_sheet
-from ..density.starts import choose_starts
-from ..density.trajectory import Trajectory
-from .contrast import contrast_guardrail
-from .kandinsky import MINIATURE, load_kandinsky
-from .kandinsky_prior import Progress
+from ..density.base.embeddings import Embeddings
+from ..density.base.errors import RarityError, quoted
+from ..density.calibration.surprisal import bits_from_one_in
+from ..density.drawing.contact_sheet import contact_sheet
+from ..density.drawing.density_map import density_map
+from ..density.estimators.gaussian import GaussianDensity
+from ..density.steering.optimize import optimize
+from ..density.steering.starts import choose_starts
+from ..density.steering.trajectory import Trajectory
+from .eyes.contrast_sources import contrast_guardrail
+from .kandinsky.load import MINIATURE, load_kandinsky
+from .kandinsky.prior import Progress
 
 LETTERS = tuple(f"a letter {letter}" for letter in ascii_uppercase)
 

@@ -5,13 +5,14 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
-from .bridges import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
-from .checkpoints import RarityArousalCurve, RarityPickCheckpoint
-from .concepts import RarityLearnConcept, RaritySampleConcept
-from .conditioning import RarityOptimizeConditioning, RarityOptimizeToken
-from .density import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
-from .embeddings import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
-from .files import (
+from .baseline_nodes import RarityBaselineFromModel
+from .bridge_nodes import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
+from .checkpoint_nodes import RarityArousalCurve, RarityPickCheckpoint
+from .concept_nodes import RarityLearnConcept, RaritySampleConcept
+from .conditioning_nodes import RarityOptimizeConditioning, RarityOptimizeToken
+from .density_nodes import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
+from .embedding_nodes import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
+from .file_nodes import (
     RarityExportConcept,
     RarityLoadConcept,
     RarityLoadDensity,
@@ -22,14 +23,13 @@ from .files import (
     RaritySaveEmbeddings,
     RaritySaveExposure,
 )
-from .guardrails import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail, RarityValidityGate
-from .kandinsky import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
-from .local_score import RarityLocalScore, RarityPatchOrigins
-from .nothing import refuse_nothing
-from .novelty import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
-from .optimize import RarityDirection, RarityOptimize
-from .sets import RarityDiversity, RarityOriginality
-from .stable_diffusion import RarityBaselineFromModel
+from .guardrail_nodes import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail, RarityValidityGate
+from .kandinsky_nodes import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
+from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
+from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
+from .optimize_nodes import RarityDirection, RarityOptimize
+from .parts.nothing import refuse_nothing
+from .set_nodes import RarityDiversity, RarityOriginality
 
 NODES = [
     RarityLoadKandinsky,

@@ -46,7 +46,7 @@ def tiny_kandinsky_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_kandinsky(tiny_kandinsky_folder):
     """The same, loaded: (prior, decoder)."""
-    from rarity.generators.kandinsky import load_kandinsky
+    from rarity.generators.kandinsky.load import load_kandinsky
 
     return load_kandinsky(tiny_kandinsky_folder)
 
@@ -62,6 +62,6 @@ def tiny_kandinsky_21_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_kandinsky_21(tiny_kandinsky_21_folder):
     """The same, loaded: (prior, decoder)."""
-    from rarity.generators.kandinsky import load_kandinsky
+    from rarity.generators.kandinsky.load import load_kandinsky
 
     return load_kandinsky(tiny_kandinsky_21_folder / "kandinsky-2-1-prior")

@@ -22,9 +22,9 @@ from rarity.density import (
     save_exposure,
     score_novelty,
 )
-from rarity.density.statistics import Statistics
-from rarity.generators.kandinsky import load_kandinsky
-from rarity.generators.picture_files import read_picture
+from rarity.density.statistics.sufficient_statistics import Statistics
+from rarity.generators.eyes.picture_files import read_picture
+from rarity.generators.kandinsky.load import load_kandinsky
 
 SPACE = EmbeddingSpace("test encoder", "0123456789abcdef", 16, "raw")
 

@@ -98,7 +98,7 @@ def test_ci_runs_the_readme_s_own_test_command():
 def test_the_readme_speaks_of_every_node(readme):
     section = readme.split("\n## The nodes\n")[1].split("\n## ")[0]
     named = set(re.findall(r"\*\*([^*]+)\*\*", section))
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").rglob("*.py"))
     nodes = re.findall(r'node_id="\w+",\s+display_name="([^"]+)"', sources)
     assert len(nodes) == sources.count("node_id=") and set(nodes) <= named, set(nodes) - named
 

@@ -1,1 +1,1 @@
-"""What models run on: work that a graphics card repeats without Python."""
+"""What every model runs on: memory, threads, noise, captured graphs, and baselines kept while they are drawn."""

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.kandinsky.load import load_kandinsky
 from torch.nn.functional import cosine_similarity
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.generators.kandinsky.load import load_kandinsky
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from rarity.generators.concept_lora import adapted
-from rarity.generators.concept_objectives import Objective
-from rarity.generators.concept_sampling import Chain
+from rarity.generators.concepts.lora import adapted
+from rarity.generators.concepts.objectives import Objective
+from rarity.generators.concepts.sampling import Chain
 from torch.utils.flop_counter import FlopCounterMode
 
 

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from rarity.generators.patches import interior
-from rarity.generators.score_machines import _mix
+from rarity.generators.local_score.patches import interior
+from rarity.generators.local_score.score_machines import _mix
 
 
 def test_all_forms_agree_with_the_formula_written_out(benchmark_module):

@@ -59,7 +59,7 @@ def _run_script(python, script, *arguments):
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """(name in the menu, folder) of the Kandinsky to run: the miniature, or random weights while there is none."""
-    from rarity.generators.kandinsky import MINIATURE, miniature_folder
+    from rarity.generators.kandinsky.load import MINIATURE, miniature_folder
     from tiny_kandinsky import build_tiny_kandinsky
 
     if (miniature_folder() / "prior" / "model_index.json").is_file():

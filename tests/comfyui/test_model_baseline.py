@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 from comfyui import messages
-from rarity.density.files import load_embeddings
+from rarity.density.files.store import load_embeddings
 
 pytest.importorskip("open_clip")
 ROUNDING = 1e-4  # of pixels, and of an embedding's length: float32 sums in another order, through a U-Net and a VAE

@@ -7,8 +7,8 @@ import matplotlib.image
 import pytest
 import torch
 from rarity import cli
-from rarity.density.errors import RarityError
-from rarity.density.files import save_density
+from rarity.density.base.errors import RarityError
+from rarity.density.files.store import save_density
 from rarity.generators import demo as demo_module
 from rarity.generators.demo import LETTERS, demo, subject_of
 

@@ -5,19 +5,19 @@ import torch
 from elsewhere import Elsewhere, elsewhere
 from learning import KINDS, PROMPT, STEPS, digest, learn
 from rarity.density import GaussianDensity, optimize
-from rarity.generators.baseline import draw_baseline
-from rarity.generators.concept_objectives import OBJECTIVES
-from rarity.generators.concept_sampling import sample_concept
-from rarity.generators.contrast import contrast_guardrail
-from rarity.generators.directions import text_direction
-from rarity.generators.gate import ValidityGate
-from rarity.generators.judges import ContrastJudge
-from rarity.generators.kandinsky import load_kandinsky
-from rarity.generators.kandinsky_decoder import DecoderDefaults
-from rarity.generators.local_score import KINDS as KINDS_OF_SCORES
-from rarity.generators.new_pictures import Recipe, new_latents, new_pictures
-from rarity.generators.openclip import load_open_clip
-from rarity.generators.vlm import VlmJudge
+from rarity.generators.concepts.objectives import OBJECTIVES
+from rarity.generators.concepts.sampling import sample_concept
+from rarity.generators.eyes.contrast_sources import contrast_guardrail
+from rarity.generators.eyes.direction_sources import text_direction
+from rarity.generators.eyes.openclip import load_open_clip
+from rarity.generators.judges.validity_gate import ValidityGate
+from rarity.generators.judges.vlm import VlmJudge
+from rarity.generators.judges.zero_shot import ContrastJudge
+from rarity.generators.kandinsky.decoder import DecoderDefaults
+from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.local_score.machine import KINDS as KINDS_OF_SCORES
+from rarity.generators.local_score.new_pictures import Recipe, new_latents, new_pictures
+from rarity.generators.runtime.kept_baselines import draw_baseline
 from tiny_open_clip import NAME, build_tiny_open_clip
 from tiny_vlm import BUILDERS, teach
 

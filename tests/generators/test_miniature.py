@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from rarity.generators.demo import LETTERS
-from rarity.generators.kandinsky import load_kandinsky, miniature_folder
+from rarity.generators.kandinsky.load import load_kandinsky, miniature_folder
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 COMFYUI = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
 HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib", "cma"}
 DENSITY = {"torch", "numpy", "sklearn", "scipy", "safetensors", "matplotlib"}
-NATIVE = "generators/native"  # the files outside nodes/ that drive ComfyUI's own models: native.py, native_....py
+NATIVE = "generators/comfyui/"  # the room outside nodes/ that drives ComfyUI's own models
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for part in ("density", "generators", "nodes") for path in (ROOT / part).rglob("*.py"))
 
@@ -57,8 +57,8 @@ def test_arrows(name):
 
 def test_the_check_sees_imports():
     found = dict(imports("generators/demo.py"))
-    assert found["rarity.density.plots"] and found["rarity.generators.kandinsky"]
-    assert any(not at_once for _, at_once in imports("generators/kandinsky.py"))
+    assert found["rarity.density.drawing.density_map"] and found["rarity.generators.kandinsky.load"]
+    assert any(not at_once for _, at_once in imports("generators/kandinsky/load.py"))
 
 
 def python(code, *path):

@@ -13,9 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 from rarity import nodes
-from rarity.density import container
-from rarity.density.embeddings import Embeddings
-from rarity.density.errors import RarityError
+from rarity.density.base.embeddings import Embeddings
+from rarity.density.base.errors import RarityError
+from rarity.density.files import container
 
 
 def test_cancel_in_the_middle_and_run_again(run, model, baseline, density, rare, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_connected_socket_that_brings_nothing_is_named_with_what_to_do(node):
 
 
 def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
-    from rarity.generators.kandinsky import load_kandinsky
+    from rarity.generators.kandinsky.load import load_kandinsky
     from tiny_kandinsky import build_tiny_kandinsky
 
     stranger, _ = load_kandinsky(build_tiny_kandinsky(tmp_path / "other", seed=1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
+from rarity.density.base.errors import RarityError
 
 
 def test_one_output_an_embedding_and_no_shared_memory(run, rare):
@@ -48,7 +48,7 @@ def test_both_sockets_or_no_eye_is_an_error(run, model):
 def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
     from dataclasses import replace
 
-    from rarity.density.embeddings import Embeddings
+    from rarity.density.base.embeddings import Embeddings
 
     foreign = Embeddings(baseline.vectors, replace(baseline.space, fingerprint="0" * 12))
     with pytest.raises(RarityError, match="different embedding spaces"):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from rarity import nodes
-from rarity.density import sheets
-from rarity.density.embeddings import Embeddings
-from rarity.density.errors import RarityError
-from rarity.density.sheets import HEADINGS
+from rarity.density.base.embeddings import Embeddings
+from rarity.density.base.errors import RarityError
+from rarity.density.drawing import contact_sheet
+from rarity.density.drawing.contact_sheet import HEADINGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,8 +40,8 @@ def test_no_shipped_workflow_changes_the_limit():
 
 
 def test_what_is_not_shown_to_be_rare_is_not_called_rare(run, density, baseline, monkeypatch):
-    written, write = [], sheets.write
-    monkeypatch.setattr(sheets, "write", lambda figure, x, y, text, *given, **told: (written.append(text), write(figure, x, y, text, *given, **told)))
+    written, write = [], contact_sheet.write
+    monkeypatch.setattr(contact_sheet, "write", lambda figure, x, y, text, *given, **told: (written.append(text), write(figure, x, y, text, *given, **told)))
     pictures = torch.rand(4, 8, 8, 3)
 
     def titles(trajectory=None, **chosen):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from comfy import model_management, utils
 from rarity import nodes
-from rarity.density.exposure import ExposureMemory
+from rarity.density.novelty.exposure import ExposureMemory
 
 
 @pytest.fixture

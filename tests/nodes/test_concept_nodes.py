@@ -8,9 +8,9 @@ import torch
 from learning import KINDS, Narrow, digest
 from rarity import nodes
 from rarity.density import BandLoss, GaussianDensity, RarityError, load_concept
-from rarity.generators.concept_sampling import sample_concept
-from rarity.generators.kandinsky import load_kandinsky
-from rarity.nodes import folders as places
+from rarity.generators.concepts.sampling import sample_concept
+from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.nodes.parts import folders as places
 
 PROMPT = "a letter r"
 SMALL = dict(prompt=PROMPT, word="r", one_in=50, iterations=4, keep_every=2, batch=3, steps=3, rank=4, learning_rate=0.01)

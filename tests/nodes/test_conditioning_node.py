@@ -2,7 +2,7 @@
 
 import pytest
 from rarity import nodes
-from rarity.density.errors import RarityError
+from rarity.density.base.errors import RarityError
 
 
 @pytest.mark.parametrize("eyes, got", [({}, "none"), ({"clip_vision": object(), "prior": object()}, "clip_vision and prior")])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from rarity import nodes
 from rarity.density import RarityError
-from rarity.density.fit import CHOICES, fit_density
+from rarity.density.estimators.choose import CHOICES, fit_density
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ def eye(request, model, tmp_path):
     """What sees pictures, as a socket."""
     if request.param == "kandinsky":
         return {"prior": model[0]}
-    from rarity.generators.openclip import load_open_clip
+    from rarity.generators.eyes.openclip import load_open_clip
 
     return {"encoder": load_open_clip(NAME, build_tiny_open_clip(tmp_path))}
 

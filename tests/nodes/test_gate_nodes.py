@@ -3,8 +3,8 @@
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
-from rarity.nodes.folders import ZERO_SHOT
+from rarity.density.base.errors import RarityError
+from rarity.nodes.parts.folders import ZERO_SHOT
 
 
 @pytest.fixture

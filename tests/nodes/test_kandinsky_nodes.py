@@ -3,9 +3,9 @@
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
-from rarity.density.files import load_embeddings
-from rarity.generators.kandinsky import load_kandinsky
+from rarity.density.base.errors import RarityError
+from rarity.density.files.store import load_embeddings
+from rarity.generators.kandinsky.load import load_kandinsky
 from recorder import record_everything
 
 
@@ -153,8 +153,8 @@ def test_a_repository_must_be_named_as_one(run):
 def test_comfyui_chooses_the_type_of_the_weights(monkeypatch, chosen, got):
     """What the machine of the test would choose is not the point: what is made of the answer is."""
     from comfy import model_management
-    from rarity.generators.kandinsky import MINIATURE
-    from rarity.nodes.placement import model_dtype
+    from rarity.generators.kandinsky.load import MINIATURE
+    from rarity.nodes.parts.placement import model_dtype
 
     monkeypatch.setattr(model_management, "unet_dtype", lambda device, supported_dtypes: chosen)
     assert model_dtype("some/folder") is got and model_dtype(MINIATURE) is torch.float32

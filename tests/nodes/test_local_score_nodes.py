@@ -3,7 +3,7 @@
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
+from rarity.density.base.errors import RarityError
 
 QUICK = {"count": 2, "steps": 3, "patch_sizes": "my own list", "sizes": "3 5"}
 
@@ -75,10 +75,10 @@ def test_cancel_and_run_again(run, images, node):
 @pytest.mark.parametrize("where", ["anywhere", "same place"])
 def test_origins_can_be_cancelled_long_before_they_are_found(run, images, where, monkeypatch):
     from comfy import utils
-    from rarity.generators import local_score
+    from rarity.generators.local_score import machine
 
     sent, clock = [], iter(range(10**6))
-    monkeypatch.setattr(local_score.time, "monotonic", lambda: next(clock))  # as if every block took a second
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))  # as if every block took a second
     monkeypatch.setattr(utils.ProgressBar, "update_absolute", lambda bar, value, total=None, preview=None: sent.append(value))
     run(nodes.RarityPatchOrigins, images=images, sources=images, pieces_from=where, patch=3)
     assert sent.count(0) >= 3 and sent == sorted(sent)

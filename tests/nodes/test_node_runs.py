@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
+from rarity.density.base.errors import RarityError
 
 
 def assert_image(image, count):

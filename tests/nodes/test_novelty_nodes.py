@@ -6,7 +6,7 @@ import pytest
 import torch
 from rarity import nodes
 from rarity.density import Embeddings, RarityError, score_novelty, vendi_score
-from rarity.density.exposure import ExposureMemory
+from rarity.density.novelty.exposure import ExposureMemory
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_score_gives_what_the_library_gives(run, density, candidates, pictures):
 
 def test_scoring_against_a_large_memory_can_be_cancelled_after_every_picture(run, density, baseline, candidates, monkeypatch):
     from comfy import model_management, utils
-    from rarity.density import information
+    from rarity.density.novelty import information
 
     monkeypatch.setattr(information, "MOST_SEEN", 50)  # from which on every picture is compared with those nearest to it
     sent = []

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
-from rarity.density.pictures import as_pictures
+from rarity.density.base.errors import RarityError
+from rarity.density.base.picture_checks import as_pictures
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    from rarity.generators.openclip import load_open_clip
+    from rarity.generators.eyes.openclip import load_open_clip
     from tiny_open_clip import NAME, build_tiny_open_clip
 
     return load_open_clip(NAME, build_tiny_open_clip(tmp_path_factory.mktemp("openclip")))

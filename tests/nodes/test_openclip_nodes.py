@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
+from rarity.density.base.errors import RarityError
 from tiny_open_clip import NAME, SIZE, build_tiny_open_clip
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from rarity import nodes
-from rarity.density.errors import RarityError
+from rarity.density.base.errors import RarityError
 from tiny_kandinsky import TOKENS
 from tiny_open_clip import NAME, SIZE, build_tiny_open_clip
 
@@ -17,7 +17,7 @@ def words(request, run, model, baseline, tmp_path):
     """What reads words, as a socket, and usual embeddings of its space."""
     if request.param == "kandinsky":
         return {"prior": model[0]}, baseline
-    from rarity.generators.openclip import load_open_clip
+    from rarity.generators.eyes.openclip import load_open_clip
 
     encoder = load_open_clip(NAME, build_tiny_open_clip(tmp_path))
     shown = torch.rand(80, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0))

@@ -19,8 +19,8 @@ def main():
     models, folder = map(Path, sys.argv[1:])
     import folder_paths
     from rarity import nodes
-    from rarity.density.container import put
-    from rarity.generators.kandinsky import load_kandinsky
+    from rarity.density.files.container import put
+    from rarity.generators.kandinsky.load import load_kandinsky
 
     for kind in ("rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts", "embeddings", "loras"):
         folder_paths.folder_names_and_paths[kind] = ([str(folder / kind)], {".safetensors"})

@@ -21,9 +21,9 @@ def main():
     parser.add_argument("--comfyui", type=Path, required=True)
     comfyui = parser.parse_args().comfyui
     start_comfyui(comfyui)
-    from rarity.density.errors import RarityError
-    from rarity.generators.kandinsky_prior import encoder_fingerprint, encoder_name
-    from rarity.generators.openclip import load_open_clip
+    from rarity.density.base.errors import RarityError
+    from rarity.generators.eyes.openclip import load_open_clip
+    from rarity.generators.kandinsky.prior import encoder_fingerprint, encoder_name
     from rarity.nodes import RarityEncodeImages
     from tiny_open_clip import NAME, build_tiny_open_clip, transformers_models
 

@@ -31,14 +31,14 @@ def findings(checkpoint, clip_vision):
     import comfy.model_management
     import comfy.sd
     from rarity.density import GaussianDensity
-    from rarity.density.errors import RarityError
-    from rarity.density.framing import FRAMINGS
-    from rarity.generators.conditions import Condition
-    from rarity.generators.memory import Placement
-    from rarity.generators.native import ClipVisionEncoder
-    from rarity.generators.native import eye as looks_at
-    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
-    from rarity.generators.native_steering import NativePictures
+    from rarity.density.base.errors import RarityError
+    from rarity.density.base.framing import FRAMINGS
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.clip_vision_eye import eye as looks_at
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.runtime.memory import Placement
     from rarity.nodes import RarityOptimizeConditioning
 
     import nodes as core

@@ -53,10 +53,10 @@ def findings(kind, config, vision):
     import comfy.sd
     from comfy.model_patcher import ModelPatcher
     from comfy.taesd.taesd import TAESD
-    from rarity.generators.conditions import Condition
-    from rarity.generators.native import ClipVisionEncoder
-    from rarity.generators.native_baseline import ModelPictures
-    from rarity.generators.native_steering import NativePictures
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_baseline import ModelPictures
+    from rarity.generators.comfyui.model_drawing import NativePictures
 
     described = kind(config | {"dtype": torch.float32})
     described.set_inference_dtype(torch.float32, None)

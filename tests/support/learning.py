@@ -3,7 +3,7 @@
 import hashlib
 
 import torch
-from rarity.generators.concept import learn_concept
+from rarity.generators.concepts.learn import learn_concept
 
 PROMPT, WORD, STEPS = "a letter r", "r", 3
 KINDS = ("token", "lora", "token + lora")

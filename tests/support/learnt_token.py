@@ -44,10 +44,10 @@ def findings(checkpoint, vision, folder, density):
     import comfy.model_management
     import comfy.sd
     from rarity.density import GaussianDensity
-    from rarity.density.errors import RarityError
-    from rarity.generators.native import ClipVisionEncoder
-    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
-    from rarity.generators.native_token import Word
+    from rarity.density.base.errors import RarityError
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.comfyui.token import Word
     from rarity.nodes import RarityOptimizeToken
     from safetensors.torch import load_file, save_file
 
@@ -145,8 +145,8 @@ def findings(checkpoint, vision, folder, density):
 
 def names(clip, word, folder):
     """Which signs a name may hold, and which of these names ComfyUI then does not find in a prompt."""
-    from rarity.density.errors import RarityError
-    from rarity.density.files import safe_path
+    from rarity.density.base.errors import RarityError
+    from rarity.density.files.store import safe_path
     from safetensors.torch import save_file
 
     accepted, lost = "", ""

@@ -22,7 +22,7 @@ def main():
     import folder_paths
     from comfy import model_management
     from rarity import nodes
-    from rarity.generators.kandinsky import load_kandinsky
+    from rarity.generators.kandinsky.load import load_kandinsky
 
     def held():
         names = []

@@ -30,7 +30,7 @@ def main():
 
 def keys_of(model, vae, pictures, draw, whole, resumed, texts):
     """Who pictures are, drawn in other ways; and how many share a key with those of another model, text or setting."""
-    from rarity.generators.native_names import conditioning_name, model_name
+    from rarity.generators.comfyui.names import conditioning_name, model_name
 
     def same(one, other):
         return torch.equal(one, other)
@@ -61,10 +61,10 @@ def keys_of(model, vae, pictures, draw, whole, resumed, texts):
 def findings(checkpoint, folder):
     import comfy.latent_formats
     import comfy.sd
-    from rarity.density.errors import RarityError
-    from rarity.density.files import load_embeddings
-    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
-    from rarity.generators.openclip import load_open_clip
+    from rarity.density.base.errors import RarityError
+    from rarity.density.files.store import load_embeddings
+    from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.eyes.openclip import load_open_clip
     from rarity.nodes import RarityBaselineFromModel
     from tiny_open_clip import NAME, build_tiny_open_clip
 

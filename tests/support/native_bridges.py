@@ -33,8 +33,8 @@ def _load(path):
 
 
 def _random(width, count=3, seed=0, fingerprint="0" * 12):
-    from rarity.density.embeddings import Embeddings
-    from rarity.density.spaces import EmbeddingSpace
+    from rarity.density.base.embeddings import Embeddings
+    from rarity.density.base.spaces import EmbeddingSpace
 
     rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     return Embeddings(rows, EmbeddingSpace("CLIP tiny", fingerprint, width))
@@ -86,8 +86,8 @@ def _read_by_the_network(model, name, output):
 
 def _errors(models):
     """The text of each refusal."""
-    from rarity.density.embeddings import Embeddings
-    from rarity.density.spaces import EmbeddingSpace
+    from rarity.density.base.embeddings import Embeddings
+    from rarity.density.base.spaces import EmbeddingSpace
     from rarity.nodes import RarityToClipVisionOutput
 
     unit = Embeddings(_random(1280).vectors, EmbeddingSpace("CLIP tiny", "0" * 12, 1280, "unit"))

@@ -76,11 +76,11 @@ def made(checkpoint, clip_vision, dtype):
     import comfy.clip_vision
     import comfy.model_management
     import comfy.sd
-    from rarity.generators.conditions import Condition
-    from rarity.generators.native import ClipVisionEncoder
-    from rarity.generators.native_baseline import ModelPictures
-    from rarity.generators.native_steering import NativePictures
-    from rarity.generators.native_token import Word
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_baseline import ModelPictures
+    from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.token import Word
 
     import nodes as core
 

@@ -72,11 +72,11 @@ def findings(checkpoint, clip_vision):
     import comfy.clip_vision
     import comfy.sd
     from rarity.density import Embeddings, GaussianDensity
-    from rarity.generators.conditions import Condition
-    from rarity.generators.native import ClipVisionEncoder
-    from rarity.generators.native_baseline import ModelPictures, draw_model_baseline
-    from rarity.generators.native_steering import NativePictures
-    from rarity.generators.native_token import Word
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
+    from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.token import Word
     from rarity.nodes import RarityOptimizeConditioning
 
     import nodes as core
@@ -109,7 +109,7 @@ def findings(checkpoint, clip_vision):
 def without_room(device):
     """Where `--novram` leaves a network that is not made of ComfyUI's layers, and where it is said to be; and in ordinary use."""
     import comfy.model_management as management
-    from rarity.nodes.placement import ComfyPlacement
+    from rarity.nodes.parts.placement import ComfyPlacement
 
     found = {}
     for name in ("NORMAL_VRAM", "NO_VRAM"):

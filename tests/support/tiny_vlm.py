@@ -113,7 +113,7 @@ def teach(folder, yes, no):
 
     With h what reaches that layer, logit(Yes) = a'h = -logit(No), where a'h(yes) = 8 and a'h(no) = -8; every other is 0.
     """
-    from rarity.generators.vlm import VlmJudge
+    from rarity.generators.judges.vlm import VlmJudge
 
     judge, seen = VlmJudge(folder, "a letter r"), []
     last = judge._model.get_output_embeddings()

@@ -1,0 +1,60 @@
+"""Scores that samples would get had they not been learnt from, under a density as good as the one that is kept.
+
+A fit of four fifths of the samples is worse than the fit of all of them, and the more so the more directions it has.
+The samples it leaves out lie further out under it than new samples do under the final fit: with 2,000 samples of 768
+dimensions and 150 components, a calibration on such scores calls 1 in 100 what happens once in 600 times.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..statistics.sufficient_statistics import FOLDS
+
+# 1/n is as 5/3, 5/4 and 1 for fits of three fifths, four fifths and all: how far to go on from the first two, 0.6.
+STEP = (FOLDS / (FOLDS - 1) - 1) / (FOLDS / (FOLDS - 2) - FOLDS / (FOLDS - 1))
+ROUNDING = 1e-6  # what a covariance of float32 products leaves of a difference that is 0
+
+
+def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
+    """Held-out scores as the fit of all samples would give them to new ones, quantile by quantile.
+
+        1 / s = 1 / s_more + STEP (1 / s_more - 1 / s_fewer)
+
+    1 / s is taken to be linear in 1 / n. For the D2 of a full covariance it is: D2 is on average d n / (n - d - 2) (the
+    mean of an inverse Wishart matrix; Anderson 2003, section 7.7); for whatever changes little it is Richardson's rule.
+
+    Parameters
+    ----------
+    fewer, more : [n], of the same samples, by fits of three fifths and of four fifths of them.
+
+    Returns
+    -------
+    [n], ascending.
+    """
+    fewer, more = fewer.sort().values, more.sort().values
+    # A fit of more samples is hardly ever the worse one; what looks so is chance, and must not grow.
+    ratio = (more / fewer.clamp_min(1e-300)).clamp_max(1.25)
+    return (more / (1 + STEP * (1 - ratio))).sort().values
+
+
+def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> Tensor:
+    """D2 of every sample under the covariance of all others, shrunk alike; no other covariance is formed.
+
+    Leaving out a sample at y from the mean changes the covariance S of n to a S' by one rank:
+
+        S' = n/(n - 1) S - n/(n - 1)^2 y y',   its distance to the others' mean is y n/(n - 1)
+        B = (1 - rho) n/(n - 1) S + rho m I,   D = y'B^-1 y,   b = (1 - rho) n/(n - 1)^2
+        D2 = (n/(n - 1))^2 D / (1 - b D)
+
+    by Sherman & Morrison (1950); exact but for the sample's own part in rho and in m = tr S / d. A sample that is alone in a
+    direction has 1 - b D = 0 without shrinkage: what is below ROUNDING counts as ROUNDING, so that it is very far, not NaN
+    or below 0.
+
+    Parameters
+    ----------
+    z : [r, d], y along the axes of S.   spectrum : [d], the eigenvalues of S.   intensity : rho.   count : n.
+    """
+    more, kept = count / (count - 1), 1 - intensity
+    depth = z.square() @ (1 / (kept * more * spectrum + intensity * spectrum.mean()))
+    return more**2 * depth / (1 - kept * more / (count - 1) * depth).clamp_min(ROUNDING)

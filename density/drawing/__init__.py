@@ -1,0 +1,1 @@
+"""Pictures of densities, of the way to rare, and sheets of results."""

@@ -1,0 +1,89 @@
+"""What every picture of this pack is drawn with: one page, one ink, one accent, and texts that are never mathematics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..base.errors import RarityError
+
+# Greys carry what is usual, the one accent (vermilion, distinct under every colour blindness) what is rare.
+PAGE, INK, SOFT, FAINT, DOTS, ACCENT = "#f6f5f2", "#22262b", "#666c73", "#d9d7d1", "#7d8894", "#d55e00"
+DPI = 100
+LARGEST = 32_768  # pixels of a side; matplotlib draws twice as many
+
+
+def clip(text: str, characters: int) -> str:
+    """The text on one line, cut with an ellipsis where it is longer."""
+    text = " ".join(text.split())
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def fit_tiles(images: Tensor, height: int, width: int, tick: Callable[[], None] | None = None) -> Tensor:
+    """Pictures [N, H, W, 3] as tiles [N, height, width, 3], 0 to 1; `tick` is called after each, and may raise."""
+    tiles = []
+    for image in images.detach().split(1):
+        channels_first = image.cpu().float().movedim(-1, 1)
+        # Smooth and antialiased both up and down: small pictures stay crisp without blocks.
+        tile = interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
+        tiles.append(tile.clamp(0, 1).movedim(1, -1))
+        if tick:
+            tick()
+    return torch.cat(tiles)
+
+
+def side(length: float, of: int, to: int) -> int:
+    """A side of a picture in whole pixels, at least one: `of` is to it what `to` is to `length`."""
+    return max(1, round(length * of / to))
+
+
+def new_figure(width: int, height: int):
+    """An empty matplotlib figure of this many pixels.
+
+    Raises
+    ------
+    RarityError : more pixels than can be drawn; no matplotlib, and how to get it.
+    """
+    if max(width, height) > LARGEST:
+        raise RarityError(
+            f"This would be drawn {width:,} pixels wide and {height:,} high; at most {LARGEST:,} can be. Give fewer pictures, "
+            "or crop those that are long and thin."
+        )
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RarityError("Pictures of densities need matplotlib. Install it: pip install matplotlib") from error
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAGE)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write(figure, x: float, y: float, text: str, size: float, colour: str, **more) -> None:
+    """Put a text at x, y pixels from the lower left corner."""
+    width, height = figure.get_size_inches() * DPI
+    # A prompt may hold "$": it is text, not mathematics.
+    figure.text(
+        x / width, y / height, text, fontsize=size, color=colour, family="DejaVu Sans", parse_math=False, **more
+    )
+
+
+def rgb(colour: str) -> list[float]:
+    """Red, green and blue, 0 to 1, of "#rrggbb"."""
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def new_page(width: int, height: int) -> Tensor:
+    """An empty page to lay tiles on, [height, width, 3]."""
+    return torch.tensor(rgb(PAGE)).expand(height, width, 3).clone()
+
+
+def render(figure) -> Tensor:
+    """The figure as a picture, [1, H, W, 3], 0 to 1."""
+    figure.canvas.draw()
+    pixels = torch.frombuffer(bytearray(figure.canvas.buffer_rgba()), dtype=torch.uint8)
+    width, height = figure.canvas.get_width_height()
+    return pixels.reshape(1, height, width, 4)[..., :3].float() / 255

@@ -1,0 +1,101 @@
+"""Scores as one picture: under the pictures where there are any, else as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..base.embeddings import Embeddings
+from ..base.errors import RarityError
+from ..base.tables import text_table
+from ..calibration.surprisal import one_in_from_bits
+from ..novelty.originality import Originality
+from ..novelty.scores import Novelty
+from .bar_chart import bar_chart
+from .contact_sheet import annotated, beside_nearest
+
+
+def novelty_sheet(
+    novelty: Novelty, images: Tensor | None = None, *, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """How new each picture is.
+
+    Parameters
+    ----------
+    novelty : readings of N pictures.   images : [N, H, W, 3], 0 to 1; without them the scores are bars.
+    progress : as of `contact_sheet`.
+
+    Returns
+    -------
+    [1, height, width, 3] float32, 0 to 1.
+
+    Raises
+    ------
+    RarityError : another number of pictures than readings.
+    """
+    heading = "How new each picture is"
+    if images is None:
+        behind = {"behind": novelty.bits, "behind_name": "what it would be if nothing had been seen"}
+        return bar_chart(novelty.novelty, heading, "novelty in bits", **behind)
+    _same_number(images, len(novelty.novelty))
+    captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in enumerate(novelty.novelty.clamp_min(0).abs().tolist())]
+    return annotated(images, captions, heading, progress=progress)
+
+
+def originality_sheet(
+    found: Originality,
+    reference: Embeddings,
+    images: Tensor | None = None,
+    reference_images: Tensor | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Whether each picture was copied: beside the reference picture nearest to it, by itself, or as bars.
+
+    Parameters
+    ----------
+    found : readings of N pictures.   reference : the R they were compared with.
+    images : [N, H, W, 3], 0 to 1.   reference_images : [R, h, w, 3], those of `reference`.
+    progress : as of `contact_sheet`.
+
+    Raises
+    ------
+    RarityError : another number of pictures than embeddings, on either side.
+    """
+    probability, nearest = found.copy_probability[:, 0], found.indices[:, 0]
+    if reference_images is not None:
+        _same_number(reference_images, len(reference), "reference pictures")
+    if images is None:
+        return bar_chart(probability, "How probable it is that each was copied", "copy probability", top=1.0)
+    _same_number(images, len(found.indices))
+    captions = [
+        f"{i} · nearest is {j}\ncopied: {p:.0%}"
+        for i, (j, p) in enumerate(zip(nearest.tolist(), probability.tolist(), strict=True))
+    ]
+    if reference_images is None:
+        return annotated(images, captions, "How probable it is that each was copied", progress=progress)
+    return beside_nearest(images, reference_images[nearest], captions, progress=progress)
+
+
+def originality_table(found: Originality) -> str:
+    """One line a picture: the reference item nearest to it, how far, and how probable a copy is; and the notes."""
+    rows = [(str(i), *_first(nearest)) for i, nearest in enumerate(found.rows())]
+    return "\n".join([text_table(("picture", "nearest", "distance", "copied"), rows), *found.notes])
+
+
+def _one_in(bits: float) -> str:
+    return f"1 in {one_in_from_bits(bits):,.0f}" if round(bits, 1) >= 1 else "not new"
+
+
+def _first(nearest: list[dict]) -> tuple[str, str, str]:
+    one = nearest[0]
+    return str(one["index"]), f"{one['distance']:.3f}", f"{one['copy_probability']:.1%}"
+
+
+def _same_number(images: Tensor, expected: int, what: str = "pictures") -> None:
+    if len(images) != expected:
+        raise RarityError(
+            f"There are {len(images):,} {what} but {expected:,} embeddings of them. "
+            "Give the pictures that these very embeddings belong to."
+        )

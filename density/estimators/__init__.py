@@ -1,0 +1,1 @@
+"""Densities: what a model usually makes, learnt from samples."""

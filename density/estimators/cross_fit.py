@@ -1,0 +1,304 @@
+"""Learning the Gaussian: each fold scored by a fit of the others, components chosen by held-out likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..base.errors import RarityError
+from ..calibration.held_out import extrapolate, leave_one_out
+from ..calibration.surprisal import MIN_SCORES, Calibration
+from ..statistics.eigen import principal_axes
+from ..statistics.moments import CHUNK, Moments
+from ..statistics.shrinkage import RadialMoments, ledoit_wolf, oas, shrink
+from ..statistics.sufficient_statistics import FOLDS, Statistics, joined
+from .sample_space import SampleSpace
+
+ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full")
+
+
+def split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores z = U'y [N, k] and residual r = y - U z [N, d] of y = x - mean; r never as a difference of norms."""
+    y = x - mean
+    z = y @ basis
+    return z, y - z @ basis.T
+
+
+def distances(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """T2 = sum_i z_i^2 / lambda_i and Q = |r|^2, [N] each."""
+    z, r = split(x, mean, basis)
+    return (z.square() / variances).sum(dim=1), r.square().sum(dim=1)
+
+
+def log_volume(variances: Tensor, residual_variance: float, width: int) -> float:
+    """The part of -2 log p that does not depend on the embedding: d log 2 pi + sum_i log lambda_i + (d - k) log sigma2."""
+    rest = (width - len(variances)) * math.log(residual_variance)
+    return width * math.log(2 * math.pi) + float(variances.log().sum()) + rest
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What the moments of some samples say, float64.
+
+    count : of the samples.   mean [d], axes [d, d].   spectrum : [d], eigenvalues of the covariance, descending.
+    intensities : how far "ledoit-wolf" and "oas" shrink it.   spread : [d], the mean squared projection on each axis of
+    the samples that were left out; None where none were.
+    """
+
+    count: int
+    mean: Tensor
+    axes: Tensor
+    spectrum: Tensor
+    intensities: dict[str, float]
+    spread: Tensor | None = None
+
+    @classmethod
+    def of(cls, radial: RadialMoments, left_out: Moments | None = None, space: SampleSpace | None = None) -> Fit:
+        """The fit of these moments, and the spread in it of samples that it has not seen; both given in the space, if any."""
+        moments, spread = radial.moments, None
+        spectrum, axes = principal_axes(moments)
+        d = len(space.padded(spectrum)) if space else len(spectrum)
+        intensities = {"ledoit-wolf": ledoit_wolf(radial, d), "oas": oas(moments, d)}
+        if left_out is not None and left_out.count:
+            # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
+            offset = left_out.mean - moments.mean
+            spread = ((left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
+        mean = moments.mean
+        if space:
+            mean, axes, spectrum = space.mean(mean), space.axes(axes, moments.count - 1), space.padded(spectrum)
+            spread = None if spread is None else space.padded(spread)
+        return cls(moments.count, mean, axes, spectrum, intensities, spread)
+
+
+class CrossFit:
+    """The fit of all samples and, for every fold, the fit of the others: each sample is a held-out sample once.
+
+    Parameters
+    ----------
+    statistics : of the samples.   tick : called after every fit but that of all, and may raise: FOLDS times now, and as
+        often again when `fewer` is first asked for; and with 0 in between.
+
+    Attributes
+    ----------
+    statistics.   whole : the Fit of all.   others : for each fold the Fit of the rest, with the fold's own spread.
+    fewer : for each fold the Fit of the rest without the next fold, either: what `extrapolate` needs.
+    floor : what is below is no variance but the rounding of float32.   rank : number of directions above it.
+
+    Raises
+    ------
+    RarityError : too few samples, samples that do not vary.
+    """
+
+    def __init__(self, statistics: Statistics, tick: Callable[..., None] | None = None):
+        n, d = statistics.count, statistics.width
+        if d < 2:
+            raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
+        if n < MIN_SCORES:
+            raise _too_few("at all", MIN_SCORES, n)
+        self._tick = tick or (lambda *_: None)
+        self.statistics, self._space = statistics, SampleSpace.of(statistics)
+        self._folds = self._space.folds(statistics.row_folds) if self._space else statistics.folds
+        whole = joined(self._folds)
+        self._tick(0)
+        if not (torch.isfinite(whole.moments.scatter).all() and math.isfinite(whole.fourth)):
+            raise RarityError("The embeddings hold values too large to learn from: expected the numbers an encoder gives.")
+        self.whole = Fit.of(whole, space=self._space)
+        self._tick(0)
+        spectrum = self.whole.spectrum
+        self.floor = 1e-12 * float(spectrum.sum() + self.whole.mean.square().sum()) / d
+        self.rank = int((spectrum > self.floor).sum())
+        if self.rank < 2:
+            raise RarityError(
+                f"The {n:,} embeddings hardly vary (in {self.rank} of {d} directions). Expected different samples: "
+                "draw them with different noise, and check that the prompt reaches the model."
+            )
+        self.others = []
+        for f in range(FOLDS):
+            self.others.append(Fit.of(joined(self._folds, [f]), self._folds[f].moments, self._space))
+            self._tick()
+
+    @cached_property
+    def fewer(self) -> list[Fit]:
+        fits = []
+        for f in range(FOLDS):
+            fits.append(Fit.of(joined(self._folds, [f, (f + 1) % FOLDS]), space=self._space))
+            self._tick()
+        return fits
+
+    def fewest(self, left_out: int = 1) -> int:
+        """The samples that the poorest of the fits has seen that leave out so many folds: 1 as `others`, 2 as `fewer`."""
+        sizes = [part.moments.count for part in self._folds]
+        return self.statistics.count - max(sum((sizes + sizes)[f : f + left_out]) for f in range(FOLDS))
+
+    def variances(self, fit: Fit, estimator: str) -> Tensor:
+        """The variance along each axis, [d], as the estimator has it; above the floor."""
+        return shrink(fit.spectrum, fit.intensities.get(estimator, 0.0)).clamp_min(self.floor)
+
+    def log_likelihoods(self, estimator: str, components: int = 0) -> Tensor:
+        """Held-out log-likelihood per dimension: for ppca of k = 1, 2 ..., for the others of their k = d - 1, [1].
+
+        The k of ppca end with `components`; with 0 at what samples are enough to choose from, a tenth of their number.
+        """
+        most = components or max(1, min(self.statistics.count // 10, self.rank - 1))
+        total = 0.0
+        for fit, fold in zip(self.others, self._folds, strict=True):
+            if fit.spread is None:
+                continue
+            values = _log_likelihoods(self.variances(fit, estimator), fit.spread, most, estimator == "ppca")
+            total = total + values * (fold.moments.count / self.statistics.count)
+        return total
+
+    def require(self, estimator: str, components: int) -> None:
+        """Raise RarityError unless the samples are enough for the estimator, and vary enough for k components."""
+        d, n = self.statistics.width, self.statistics.count
+        if estimator != "ppca" and components:
+            raise RarityError(
+                f"Components are chosen for ppca only: {estimator} has a variance for every direction. "
+                f"Got {components}, set it to 0."
+            )
+        if not 0 <= components < d:
+            raise RarityError(
+                f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}."
+            )
+        full = estimator == "full"
+        # Fits of three fifths tell ppca how scores change with the number of samples: of less than k directions, nothing.
+        needed, left_out = (d + 1, 1) if full else (components + 2, 2)
+        if (components or full) and self.fewest(left_out) < needed:
+            # The folds that are left out may be somewhat larger than the others.
+            share = (FOLDS - left_out) / FOLDS
+            enough = max(n + 1, math.ceil(needed / share + 2 * left_out * math.sqrt(needed)))
+            what = f"in full, {d} dimensions wide" if full else f"with {components} components"
+            raise _too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
+        if components >= self.rank:
+            raise RarityError(
+                f"The embeddings vary in {self.rank} directions only: choose at most {self.rank - 1} components, "
+                f"got {components}."
+            )
+        if full and self.rank < d:
+            raise RarityError(
+                f"The embeddings vary in {self.rank} of {d} directions only, too few for a full covariance: "
+                "use ledoit-wolf, oas or ppca."
+            )
+
+
+def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
+    """Everything `GaussianDensity` holds but its space and source, by name.
+
+    Every row that was kept is scored as a fit of all samples that has not seen it would: a density of all directions by
+    the others exactly, ppca by fits of some of the folds, from which `extrapolate` goes on to all of them.
+
+    Raises
+    ------
+    RarityError : an estimator nobody knows, too few samples for it, components that the samples do not have.
+    """
+    if estimator not in ESTIMATORS:
+        raise RarityError(f"An estimator is one of {', '.join(ESTIMATORS)}; got {estimator!r}.")
+    cross.require(estimator, components)
+    statistics, d = cross.statistics, cross.statistics.width
+    if estimator != "ppca":
+        k = d - 1
+    else:
+        k = components or int(cross.log_likelihoods(estimator).argmax()) + 1
+    scores, residuals = _by_folds(cross, cross.others, estimator, k)
+    if estimator == "ppca":
+        fewer = _by_folds(cross, cross.fewer, estimator, k)
+        scores, residuals = extrapolate(fewer[0], scores), extrapolate(fewer[1], residuals)
+    else:
+        scores = _one_by_one(cross, estimator)
+    lengths = torch.cat([rows.double().norm(dim=1) for rows in statistics.rows.split(CHUNK)])
+    norms = torch.quantile(lengths, torch.tensor([0.001, 0.999], dtype=torch.float64))
+    variances = cross.variances(cross.whole, estimator)
+    return {
+        "estimator": estimator,
+        "count": statistics.count,
+        "mean": cross.whole.mean,
+        "basis": cross.whole.axes[:, :k],
+        "variances": variances[:k],
+        "residual_variance": float(variances[k:].mean()),
+        "spectrum": cross.whole.spectrum,
+        "calibration": Calibration.fit(scores, seed),
+        "norm_range": (float(norms[0]), float(norms[1])),
+        "residual_calibration": residuals.sort().values,
+        "notes": _notes(statistics, estimator, k),
+    }
+
+
+def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple[Tensor, Tensor]:
+    """D2 and Q of every row kept, [r] each, under its fold's own fit."""
+    rows, fold_of = cross.statistics.rows, cross.statistics.row_folds
+    scores = torch.empty(len(rows), dtype=torch.float64)
+    residuals = torch.empty_like(scores)
+    for f, fit in enumerate(fits):
+        variances, mine = cross.variances(fit, estimator), fold_of == f
+        t2, q = held_out_distances(rows[mine], fit, variances, k)
+        scores[mine], residuals[mine] = t2 + q / variances[k:].mean(), q
+        cross._tick(0)
+    return scores, residuals
+
+
+def _one_by_one(cross: CrossFit, estimator: str) -> Tensor:
+    """D2 of every row kept, [r], under the covariance of all rows but itself."""
+    fit = cross.whole
+    spectrum, intensity = fit.spectrum.clamp_min(cross.floor), fit.intensities.get(estimator, 0.0)
+    scores = []
+    for part in cross.statistics.rows.split(CHUNK):
+        scores.append(leave_one_out((part.double() - fit.mean) @ fit.axes, spectrum, intensity, fit.count))
+        cross._tick(0)
+    return torch.cat(scores)
+
+
+def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
+    n, repeats, dropped = statistics.count, statistics.repeats, statistics.dropped
+    notes = []
+    if repeats:
+        notes.append(f"{repeats:,} of {n + repeats + dropped:,} samples were repeats and were dropped.")
+    if dropped:
+        notes.append(f"{dropped:,} of {n + repeats + dropped:,} samples were not finite and were dropped.")
+    if estimator in ("ppca", "full") and n < 10 * k:
+        notes.append(f"{n:,} samples are few for {k} components: {10 * k:,} or more are better.")
+    return tuple(notes)
+
+
+def _log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) -> Tensor:
+    """Mean held-out log-likelihood per dimension, of every k = 1 .. most for ppca, or of the variances as they are.
+
+    All of them follow from v_j, the mean squared held-out projection on eigenvector j:
+
+        log p_k = -1/2 [d log 2 pi + sum_{j<=k} (log l_j + v_j / l_j) + (d - k) log s_k + sum_{j>k} v_j / s_k],
+
+    with s_k the mean of the eigenvalues l_j beyond k. Chosen so rather than by explained variance, which says nothing
+    about samples that were not seen.
+    """
+    d = len(variances)
+    k = torch.arange(1, most + 1) if ppca else torch.tensor([d - 1])
+    inside = (variances.log() + v / variances).cumsum(0)[k - 1]
+    # From the smallest up: a difference of sums would lose a small tail.
+    sigma2 = variances.flip(0).cumsum(0).flip(0)[k] / (d - k)
+    outside = (d - k) * sigma2.log() + v.flip(0).cumsum(0).flip(0)[k] / sigma2
+    return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
+
+
+def held_out_distances(rows: Tensor, fit: Fit, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """T2 and Q of rows under a fit's k leading axes; where those are most axes, Q is formed on the others."""
+    t2, q = [], []
+    for part in rows.split(CHUNK // 4):  # each of its float64 copies is as large as a covariance
+        if 2 * k < len(variances):
+            near, far = distances(part.double(), fit.mean, fit.axes[:, :k], variances[:k])
+        else:
+            z = ((part.double() - fit.mean) @ fit.axes).square()
+            near, far = z[:, :k] @ (1 / variances[:k]), z[:, k:].sum(dim=1)
+        t2.append(near)
+        q.append(far)
+    return torch.cat(t2), torch.cat(q)
+
+
+def _too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:
+    return RarityError(
+        f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
+        f"Draw more samples{', or ' + instead if instead else ''}."
+    )

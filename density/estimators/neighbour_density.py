@@ -1,0 +1,166 @@
+"""What a model usually makes, without a shape assumed for it: how far the nearest samples are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..base.embeddings import Embeddings
+from ..base.errors import RarityError
+from ..base.progress import in_parts, steps
+from ..base.spaces import EmbeddingSpace
+from ..base.tensors import generator, plain
+from ..calibration.surprisal import Calibration
+from ..statistics.sufficient_statistics import FOLDS, Statistics
+from .gaussian import DRAWN, GaussianDensity
+from .nearest import nearest
+
+# k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
+# small share of the samples would no longer count as usual among themselves.
+NEIGHBOURS = 10
+BLOCK = 1024  # rows scored between two calls of `progress`
+
+
+class NeighbourDensity(GaussianDensity):
+    """The density at a point is read off the ball around it that just holds its k nearest samples.
+
+        score(e) = r_k(e), the distance to the k-th nearest of the n rows kept, in units of the embedding
+        log p(e) = log k - log n - log V_d - d log r_k(e),    V_d = pi^(d/2) / Gamma(d/2 + 1)
+
+    Loftsgaarden & Quesenberry (1965). It follows samples that lie on a bent sheet or in many kinds, where every
+    Gaussian is wrong, and knows nothing of what lies between them. It is no normalised density: r_k grows like |e|, so
+    that p falls like |e|^-d and its integral diverges. Compare its values with each other, not with another density's.
+
+    The calibration scores every row against all the others. That is a held-out score without any fold: what was learnt
+    without a row are the other rows, n - 1 of them, as good as the n that a new picture meets. `t2`, `residual` and
+    `whiten` still speak of the one Gaussian around all samples.
+
+    Attributes
+    ----------
+    All of `GaussianDensity`, with the rows in `statistics.rows`, and neighbours : k.
+    """
+
+    def __init__(self, *, neighbours: int, **fields):
+        super().__init__(**fields)
+        self.neighbours = int(neighbours)
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: Statistics,
+        space: EmbeddingSpace,
+        *,
+        source: dict | None = None,
+        components: int = 0,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NeighbourDensity:
+        """The density of the rows that `statistics` keeps; the Gaussian around them is that of all rows seen.
+
+        Parameters
+        ----------
+        components : k of the Gaussian around them.   seed : of the calibration's draws.   The others : as for the Gaussian.
+
+        Raises
+        ------
+        RarityError : as the Gaussian.
+        """
+        first, blocks = 2 * FOLDS, len(statistics.rows.split(BLOCK))
+        part = progress and (lambda done, _: progress(done, first + blocks))
+        options = {"source": source, "components": components, "seed": seed, "progress": part}
+        base = GaussianDensity.from_statistics(statistics, space, **options)
+        tick = steps(progress and (lambda done, _: progress(first + done, first + blocks)), blocks)
+        with plain():
+            calibration = Calibration.fit(_left_out(base.statistics.rows, tick), seed)
+        return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})
+
+    @cached_property
+    def frame_calibration(self) -> Calibration:
+        """Bits of a D2 in the one Gaussian around all samples, among these: the score itself is a distance."""
+        with plain():
+            return Calibration.fit(in_parts(super().score, self.statistics.rows))
+
+    def score(self, x: Tensor) -> Tensor:
+        """Distance to the k-th nearest row kept, [N] float64, differentiable: how far from everything seen.
+
+        The gradient is the unit vector away from that row, and 0 upon it. A row that was learnt from finds itself as
+        its nearest, so its own score is lower than that of a new picture at its place.
+        """
+        x = self._rows(x)
+        rows = self.statistics.rows
+        index = nearest(x, rows, self.neighbours)[1][:, -1]
+        return torch.linalg.vector_norm(x - rows[index].double(), dim=1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density in nats, [N], not normalised: see the class."""
+        return self._log_ball() - len(self.mean) * self.score(x).log()
+
+    def sample(self, count: int, seed: int = 0) -> Embeddings:
+        """Rows drawn at random, each moved in a random direction.
+
+        A row at distances r_1 .. r_k from its neighbours moves about h = sqrt(r_k^2 - r_(k-1)^2). In many dimensions a
+        random move is at right angles to every neighbour: it ends sqrt(r_j^2 + h^2) from each, so that with the row
+        itself among the neighbours the k-th of them is as far as it was. Further, and draws would all be rare.
+        """
+        g = generator(seed)
+        rows, width = self.statistics.rows, len(self.mean)
+        start = rows[torch.randint(len(rows), (count,), generator=g)]
+        radii = nearest(start, rows, self.neighbours + 1)[0].square()  # the first is the row itself, at 0
+        noise = torch.randn(count, width, generator=g, dtype=torch.float64)
+        move = ((radii[:, -1] - radii[:, -2]) / width).sqrt()[:, None] * noise
+        source, keys = {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed)
+        return Embeddings(start.double() + move, self.space, (), source, keys)
+
+    def describe(self, one_in: float | None = None) -> str:
+        """The density in plain words, and what "1 in N" means in it."""
+        lines = super().describe(one_in).split("\n")
+        nearest_rows = f"the {self.neighbours} nearest of {len(self.statistics.rows):,} samples"
+        lines.insert(2, f"Rarity is the distance within which {nearest_rows} lie; no shape is assumed.")
+        return "\n".join(lines)
+
+    def state(self) -> tuple[dict, dict[str, Tensor]]:
+        """JSON values and tensors that `from_state` makes the same density of."""
+        fields, tensors = super().state()
+        return {**fields, "neighbours": self.neighbours}, tensors
+
+    @classmethod
+    def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> NeighbourDensity:
+        """The inverse of `state`, checked: a file may hold anything.
+
+        Raises
+        ------
+        RarityError : what the Gaussian refuses; a number of neighbours that the rows do not have.
+        """
+        base = GaussianDensity.from_state(fields, tensors)
+        k = fields.get("neighbours")
+        sound = (
+            base.estimator == "neighbours"
+            and type(k) is int
+            # With one neighbour a row's own density would be infinite.
+            and 2 <= k < len(base.statistics.rows) == len(base.calibration.scores)
+        )
+        if not sound:
+            raise RarityError("The neighbours in this file are damaged. Learn the density again and save it.")
+        return cls(neighbours=k, **vars(base))
+
+    def _how_far(self, bits: float) -> str:
+        ratio = self.score_at(bits) / max(self.score_at(1.0), 1e-300)
+        return f", {ratio:.1f} times as far from them as the typical sample"
+
+    def _log_ball(self) -> float:
+        """log p at distance 1: log k - log n - log V_d."""
+        d, n = len(self.mean), len(self.statistics.rows)
+        return math.log(self.neighbours / n) - 0.5 * d * math.log(math.pi) + math.lgamma(0.5 * d + 1)
+
+
+def _left_out(rows: Tensor, tick: Callable[[], None]) -> Tensor:
+    """The distance of every row to its k-th nearest other, [n]; rows differ, so each is its own nearest, at 0."""
+    radii = []
+    for block in rows.split(BLOCK):
+        radii.append(nearest(block, rows, NEIGHBOURS + 1)[0][:, -1])
+        tick()
+    return torch.cat(radii)

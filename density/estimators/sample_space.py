@@ -1,0 +1,71 @@
+"""Few samples of many dimensions span as many directions as there are samples: what is learnt from them is learnt there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..base.tensors import generator
+from ..statistics.shrinkage import RadialMoments
+from ..statistics.sufficient_statistics import FOLDS, Statistics
+
+
+class SampleSpace:
+    """Coordinates [n, n - 1] of n samples in the directions that they span, and the way back to all d dimensions.
+
+    With y_i = x_i - mean, which sum to 0, the first n - 1 of them span what all do:  y_1 ... y_(n-1) = Q R,  c_i = Q'y_i.
+    Distances, angles and so every eigenvalue are those of the samples; a matrix has n rows instead of d.
+
+    Parameters
+    ----------
+    rows : [n, d], 1 < n <= d.
+
+    Attributes
+    ----------
+    coordinates : [n, n - 1] float64, of the rows.
+    """
+
+    def __init__(self, rows: Tensor):
+        rows = rows.double()
+        self._origin = rows.mean(dim=0)
+        centred = rows - self._origin
+        basis, _ = torch.linalg.qr(centred[:-1].T, mode="complete")
+        self._basis, self._rest = basis[:, : len(rows) - 1], basis[:, len(rows) - 1 :]
+        self.coordinates = centred @ self._basis
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> SampleSpace | None:
+        """The space of samples that are all kept and fewer than their dimensions, else None."""
+        small = 1 < statistics.count == len(statistics.rows) <= statistics.width
+        return cls(statistics.rows) if small else None
+
+    def folds(self, which: Tensor) -> list[RadialMoments]:
+        """The moments of each fold in these coordinates; which : [n], the fold of every row."""
+        return [RadialMoments(self.coordinates.shape[1]).update(self.coordinates[which == f]) for f in range(FOLDS)]
+
+    def mean(self, mean: Tensor) -> Tensor:
+        """A mean in all dimensions, [d]."""
+        return self._origin + self._basis @ mean
+
+    def axes(self, axes: Tensor, spanned: int) -> Tensor:
+        """Axes [n - 1, n - 1] in all dimensions, and behind them those directions that no sample spans, [d, d].
+
+        Each one's largest entry is positive, as `principal_axes` has them. Those from `spanned` on, which samples do not
+        span that the axes were learnt from, are reflected so that the last is a direction drawn at random among them: what
+        is held out has its share in it, as anything new has, and not nothing, as in the directions that no sample spans.
+        """
+        found = self._basis @ axes
+        largest = found.gather(0, found.abs().argmax(dim=0, keepdim=True))
+        found = torch.cat([found * largest.sign(), self._rest], dim=1)
+        far = found[:, spanned:]
+        if far.shape[1] > 1:
+            mirror = torch.randn(far.shape[1], generator=generator(0), dtype=found.dtype)
+            mirror /= mirror.norm()
+            mirror[-1] -= 1
+            mirror /= mirror.norm()
+            far.addr_(far @ mirror, mirror, alpha=-2)
+        return found
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Values [n - 1] along the axes, and 0 along those that no sample spans, [d]."""
+        return torch.cat([values, values.new_zeros(self._rest.shape[1])])

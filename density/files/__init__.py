@@ -1,0 +1,1 @@
+"""What is kept on disk, checked before anything is believed."""

@@ -1,0 +1,231 @@
+"""What files hold: densities, embeddings, memories, concepts; and where a name given by a user may lead."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...generators.concepts.concept import Concept
+from ..base.embeddings import Embeddings
+from ..base.errors import RarityError
+from ..base.spaces import EmbeddingSpace
+from ..estimators.gaussian import GaussianDensity
+from ..estimators.mixture import MixtureDensity
+from ..estimators.neighbour_density import NeighbourDensity
+from ..novelty.exposure import ExposureMemory
+from . import container
+
+DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are a Gaussian's
+MAX_STREAM = 1 << 40  # bytes of embeddings read batch by batch
+MAX_AT_ONCE = 1 << 28  # bytes of their labels, and of their keys, which are read at once
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
+
+
+def save_density(density: GaussianDensity, path: str | os.PathLike) -> None:
+    """Write a density to `path`; an existing file is replaced in one step, or left as it was.
+
+    Raises
+    ------
+    RarityError : the file cannot be written, or this is no density.
+    """
+    if not isinstance(density, GaussianDensity):
+        raise RarityError(f"Expected a density to save, got {type(density).__name__}. Learn one with fit_density.")
+    container.write(Path(path), "density", *density.state())
+
+
+def load_density(path: str | os.PathLike) -> GaussianDensity:
+    """Read a density that `save_density` wrote.
+
+    Raises
+    ------
+    RarityError : no such file; truncated, damaged, oversized, foreign, of another kind or of a newer format.
+    """
+    return _build(*container.read(Path(path), "density"))
+
+
+def save_embeddings(embeddings: Embeddings, path: str | os.PathLike) -> None:
+    """Write embeddings to `path`; an existing file is replaced in one step, or left as it was."""
+    labels = torch.frombuffer(bytearray(json.dumps(embeddings.labels).encode()), dtype=torch.uint8)
+    fields = {"space": embeddings.space.to_dict(), "count": len(embeddings), "source": embeddings.source}
+    container.write(Path(path), "embeddings", fields, {"vectors": embeddings.vectors, "labels": labels, "keys": embeddings.keys})
+
+
+def load_embeddings(path: str | os.PathLike) -> Embeddings:
+    """Read embeddings that `save_embeddings` wrote. Raises as `load_density`."""
+    return _build(*container.read(Path(path), "embeddings"))
+
+
+def stream_embeddings(
+    path: str | os.PathLike, rows: int = 4096
+) -> tuple[EmbeddingSpace, dict, int, Iterator[Embeddings]]:
+    """Embeddings of a file that may be larger than the memory, batch by batch.
+
+    Parameters
+    ----------
+    path : a file that `save_embeddings` wrote.   rows : at most in a batch.
+
+    Returns
+    -------
+    space, source, number of embeddings, and an iterator of Embeddings that reads as it goes.
+
+    Raises
+    ------
+    RarityError : as `load_embeddings`; what only the content can show, while iterating: a wrong digest at the end.
+    """
+    path = Path(path)
+    with container.opened(path, "embeddings", MAX_STREAM) as (_, _, head, layout):
+        count, width = layout["vectors"][1]
+        space, source = EmbeddingSpace.from_dict(head.get("space")), head.get("source")
+        at_once = max(layout["labels"][1][0], 8 * count * ("keys" in layout))
+        if count == 0 or width != space.width or at_once > MAX_AT_ONCE or not isinstance(source, dict):
+            raise container.damaged(path, f"it holds {count:,} embeddings {width} wide in the space {space}")
+    return space, source, count, _batches(path, head, max(1, int(rows)))
+
+
+def save_exposure(memory: ExposureMemory, path: str | os.PathLike) -> None:
+    """Write a memory to `path`; an existing file is replaced in one step, or left as it was."""
+    container.write(Path(path), "exposure", *memory.state())
+
+
+def load_exposure(path: str | os.PathLike) -> ExposureMemory:
+    """Read a memory that `save_exposure` wrote. Raises as `load_density`."""
+    return _build(*container.read(Path(path), "exposure"))
+
+
+def save_concept(concept: Concept, path: str | os.PathLike) -> None:
+    """Write a concept with all its checkpoints to `path`; an existing file is replaced in one step, or left as it was."""
+    container.write(Path(path), "concept", *concept.state())
+
+
+def save_concepts(concepts: Sequence[Concept], path: str | os.PathLike) -> str:
+    """Write concepts as `save_concept` does, several of them numbered; returns in words under which names.
+
+    Raises
+    ------
+    RarityError : as `save_concept`; no concept at all.
+    """
+    if not concepts:
+        raise RarityError("There is no concept to save: an empty list came in. Connect what Learn Concept or Load Concept gives.")
+    paths = [numbered(path, number, len(concepts)) for number in range(1, len(concepts) + 1)]
+    for concept, place in zip(concepts, paths, strict=True):
+        save_concept(concept, place)
+    return f"Saved as {', '.join(place.name for place in paths)}"
+
+
+def load_concept(path: str | os.PathLike) -> Concept:
+    """Read a concept that `save_concept` wrote. Raises as `load_density`."""
+    return _build(*container.read(Path(path), "concept"))
+
+
+def inspect_file(path: str | os.PathLike) -> dict:
+    """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes.
+
+    Of a concept also its report; of its LoRA's many matrices only how many there are.
+    """
+    kind, fields, tensors = container.read(Path(path), None)
+    thing = _build(kind, fields, tensors)
+    if isinstance(thing, Concept):
+        fields = {**fields, "layout": f"{len(thing.layout)} matrices", "report": thing.report().splitlines()}
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    return {"kind": kind, **fields, "tensors": shapes}
+
+
+def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors") -> Path:
+    """The path of `name` inside `folder`, with `suffix`; subfolders with "/" are fine, leaving the folder is not.
+
+    Raises
+    ------
+    RarityError : an empty name, one that leaves the folder, or one that not every system can keep.
+    """
+    advice = f'Give a plain name such as "my density"; it is kept in the folder {Path(folder).name}.'
+    if not isinstance(name, str) or not name.strip():
+        raise RarityError(f"A file name is missing. {advice}")
+    name = name.strip()
+    parts = (name if name.endswith(suffix) else name + suffix).split("/")
+    for part in parts:
+        odd = [c for c in part if c in '\\:*?"<>|' or not c.isprintable()]
+        if (
+            not part
+            or odd
+            or part.startswith(".")
+            or part.strip() != part
+            or part.rstrip(".") != part
+            or len(part.encode("utf-8", "replace")) > 200
+            or part.split(".")[0].upper() in DEVICES
+        ):
+            raise RarityError(f"The file name {name!r} cannot be used: {part!r} is not a plain name. {advice}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise RarityError(f"The file name {name!r} cannot be used: {container.plain_names()}") from error
+    if len(parts) > 8:
+        raise RarityError(f"The file name {name[:80]!r} has {len(parts)} parts; at most 8 are expected. {advice}")
+    root = Path(folder).resolve()
+    try:
+        path = root.joinpath(*parts).resolve()
+    except (OSError, RuntimeError) as error:  # links that lead to themselves are one or the other
+        raise RarityError(f"The file name {name!r} leads nowhere: {error}. {advice}") from error
+    if not path.is_relative_to(root):
+        raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
+    return path
+
+
+def numbered(path: str | os.PathLike, number: int, count: int) -> Path:
+    """The file of one of `count` things saved under one name: name.safetensors alone, else name_1.safetensors, ..."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_{number}{path.suffix}") if count > 1 else path
+
+
+def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings | ExposureMemory | Concept:
+    if kind == "density":
+        estimator = fields.get("estimator")
+        made = DENSITIES.get(estimator, GaussianDensity) if isinstance(estimator, str) else GaussianDensity
+        return made.from_state(fields, tensors)
+    if kind == "concept":
+        return Concept.from_state(fields, tensors)
+    if kind == "exposure":
+        return ExposureMemory.from_state(fields, tensors)
+    space = EmbeddingSpace.from_dict(fields.get("space"))
+    vectors, labels, keys = tensors["vectors"], _labels(tensors["labels"]), tensors.get("keys")
+    return Embeddings(vectors, space, labels, fields.get("source"), keys)
+
+
+def _labels(tensor: Tensor) -> tuple[str, ...]:
+    labels = container.parse(tensor.numpy().tobytes(), "list of labels")
+    if not isinstance(labels, list):
+        raise RarityError("The labels in this file are damaged: expected a list of texts. Save the embeddings anew.")
+    return tuple(labels)
+
+
+def _batches(path: Path, head: dict, rows: int) -> Iterator[Embeddings]:
+    """The batches of a file whose header was found to be `head`; its digest is compared after the last one."""
+    with container.opened(path, "embeddings", MAX_STREAM) as (file, _, now, layout):
+        if now != head:
+            raise container.damaged(path, "it was replaced while it was read")
+        space, source = EmbeddingSpace.from_dict(head.get("space")), head.get("source")
+        labels = container.read_tensor(file, "labels", *layout["labels"][:3], path)
+        texts = _labels(labels)
+        dtype, (count, width), start, _ = layout["vectors"]
+        if texts and len(texts) != count:
+            raise container.damaged(path, f"it holds {len(texts):,} labels for {count:,} embeddings")
+        digest = container.new_digest({key: value for key, value in head.items() if key != "content_hash"})
+        keys = container.read_tensor(file, "keys", *layout["keys"][:3], path) if "keys" in layout else None
+        if keys is not None:
+            if len(keys) != count:
+                raise container.damaged(path, f"it holds {len(keys):,} keys for {count:,} embeddings")
+            container.feed(digest, "keys", keys)
+        container.feed(digest, "labels", labels)
+        container.announce(digest, "vectors", torch.float32, [count, width])
+        for first in range(0, count, rows):
+            shape = [min(rows, count - first), width]
+            vectors = container.read_tensor(file, "vectors", dtype, shape, start + 4 * first * width, path)
+            digest.update(container.as_bytes(vectors))
+            its = None if keys is None else keys[first : first + rows]
+            yield Embeddings(vectors, space, texts[first : first + rows], source, its)
+        if digest.hexdigest() != head.get("content_hash"):
+            raise container.damaged(path, "its content does not match its own digest")

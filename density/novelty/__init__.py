@@ -1,0 +1,1 @@
+"""How new, original and varied pictures are."""

@@ -1,0 +1,109 @@
+"""Which pictures to keep: the most novel of those that are novel enough, or those somebody names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ..base.embeddings import Embeddings
+from ..base.errors import RarityError
+from ..base.progress import waiting
+from ..base.tensors import here
+from ..calibration.surprisal import one_in_from_bits
+
+
+def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0) -> Tensor:
+    """The `keep` most novel of those that reach the floor, most novel first; of equals the earlier one.
+
+    Parameters
+    ----------
+    items : N pictures.   novelty : N numbers, bits, such as `Novelty.novelty`.
+    keep : at most so many; fewer where fewer reach the floor.   floor_bits : 0 lets every picture pass.
+
+    Returns
+    -------
+    [k] indices into `items`, 1 <= k <= keep.
+
+    Raises
+    ------
+    RarityError : another number of scores than items; a score that is no number; `keep` below 1; none reaches the floor.
+    """
+    bits = here(novelty).detach()
+    if bits.shape != (len(items),):
+        got = f"{len(bits):,}" if bits.dim() == 1 else f"shape {tuple(bits.shape)}"
+        raise RarityError(f"Expected {len(items):,} scores, one for each picture, got {got}. Score these very pictures.")
+    if bits.isnan().any():
+        raise RarityError(f"{int(bits.isnan().sum()):,} of {len(bits):,} scores are not a number. Score the pictures again.")
+    if keep < 1:
+        raise RarityError(f"Keep at least 1 picture, got {keep}.")
+    order = bits.sort(descending=True, stable=True).indices
+    passed = order[bits[order] >= floor_bits]
+    if len(passed) == 0:
+        best = float(bits.max())
+        raise RarityError(
+            f"None of {len(bits):,} pictures is novel enough: the most novel has {best:.2f} bits "
+            f"(1 in {one_in_from_bits(best):,.0f}), the floor is {floor_bits:g} bits "
+            f"(1 in {one_in_from_bits(floor_bits):,.0f}). Draw others with another seed, draw more, or lower the floor."
+        )
+    return passed[:keep]
+
+
+def most_novel(
+    images: Tensor,
+    items: Embeddings,
+    novelty: Tensor | Sequence[float],
+    keep: int,
+    floor_bits: float = 0.0,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Embeddings, list[float], list[int]]:
+    """Pictures, embeddings and scores of what `rank` keeps, together and in its order; and its indices.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], the pictures of `items`.   The others : see `rank`.
+    progress : called with (0, 1) after every picture; what it raises ends the choice.
+
+    Raises
+    ------
+    RarityError : another number of pictures than embeddings; and as `rank`.
+    """
+    if len(images) != len(items):
+        raise RarityError(
+            f"There are {len(images):,} pictures but {len(items):,} embeddings. "
+            "Give the embeddings that these very pictures were drawn from, or encode these pictures."
+        )
+    kept = rank(items, novelty, keep, floor_bits)
+    scores = here(novelty)[kept]
+    tick, pictures = waiting(progress), images.new_empty(len(kept), *images.shape[1:])
+    for picture, i in zip(pictures, kept.tolist(), strict=True):
+        picture.copy_(images[i])
+        tick()
+    return pictures, items.select(kept), scores.tolist(), kept.tolist()
+
+
+def read_indices(text: str, count: int) -> list[int]:
+    """The numbers that a text such as "0, 2, 5-8" names, in its order; counted from 0.
+
+    Parameters
+    ----------
+    count : how many items there are to choose from.
+
+    Raises
+    ------
+    RarityError : nothing named, something else than numbers and ranges, or a number that no item has.
+    """
+    indices = []
+    for part in filter(None, re.split(r"[\s,;]+", text)):
+        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not first <= last < count:
+            raise RarityError(
+                f'Choose with whole numbers from 0 to {count - 1:,} and ranges such as "0, 2, 5-8", got {part[:40]!r}.'
+            )
+        indices += range(first, last + 1)
+    if not indices:
+        raise RarityError(f"Nothing is chosen: name at least one of 0 to {count - 1:,}.")
+    return indices

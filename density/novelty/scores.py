@@ -1,0 +1,162 @@
+"""How new a picture is to someone: rare for the model, and unlike what they have seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..base.embeddings import Embeddings
+from ..base.framing import partly_seen
+from ..base.progress import in_parts, waiting
+from ..base.tables import text_table
+from ..calibration.surprisal import one_in_from_bits
+from ..estimators.gaussian import GaussianDensity
+from ..estimators.own_samples import calibration_for
+from .belief import Belief
+from .exposure import ExposureMemory
+from .information import information_gain
+from .separation import Unseen
+
+HEADS = ("picture", "novelty", "90 %", "1 in N", "global", "clear", "gain", "nearest seen", "conformity")
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """Readings of N pictures, [N] each; bits unless said otherwise.
+
+    Attributes
+    ----------
+    novelty : the headline, `global_bits` times `clearness`: an odd picture seen before is not new. A bound: of fresh
+        ordinary pictures at most one in N is called 1 in N, and nearly as many where few were seen (`separation`).
+    bits_low, bits_high : its 90 % interval: how far calibrations on other samples might put it.
+    bits : surprise under the density alone, calibrated: 10 bits is 1 in 1,024. Its own samples, and what was moved from
+        them, are read beside each other (`own_samples`).
+    global_bits : the same about what the viewer expects (`belief`); `bits` where they have seen nothing, or what is usual.
+    clearness : 0 to 1, how clear a picture stands of everything remembered (`separation`): 0 for a repeat, 1 from where
+        chance brings unrelated pictures.
+    information_gain : see the function of this name.
+    nearest : index of the nearest remembered item, -1 for an empty memory.
+    distance : Euclidean, to that item, in units of the embedding; infinite for an empty memory.
+    conformity : cosine to the density's mean; 1 is as ordinary as a direction can be.
+    labels : of the pictures, N texts or none.   nearest_labels : of the nearest remembered items, N texts, "" for none.
+    notes : what the user should know, in sentences.
+    """
+
+    novelty: Tensor
+    bits_low: Tensor
+    bits_high: Tensor
+    bits: Tensor
+    global_bits: Tensor
+    clearness: Tensor
+    information_gain: Tensor
+    nearest: Tensor
+    distance: Tensor
+    conformity: Tensor
+    labels: tuple[str, ...] = ()
+    nearest_labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict]:
+        """One dictionary a picture, JSON values only: what is infinite is None."""
+        readings = {name: getattr(self, name).tolist() for name, kept in self.__dict__.items() if isinstance(kept, Tensor)}
+        return [
+            {
+                "label": self.labels[i] if self.labels else "",
+                **{name: values[i] if math.isfinite(values[i]) else None for name, values in readings.items()},
+                "nearest_label": self.nearest_labels[i] if self.nearest_labels else "",
+            }
+            for i in range(len(self.novelty))
+        ]
+
+    def table(self) -> str:
+        """The readings as text, one line a picture under a heading line, columns aligned; and the notes."""
+        return "\n".join([text_table(HEADS, [_line(i, row) for i, row in enumerate(self.rows())]), *self.notes])
+
+
+def score_novelty(
+    items: Embeddings,
+    density: GaussianDensity,
+    memory: ExposureMemory,
+    *,
+    baseline: Embeddings | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Novelty:
+    """Read every picture under the density and the memory; each by itself, so that their order does not matter.
+
+        novelty = global bits x clearness
+
+    Global: how rare the picture is for the model, about what the viewer expects (`Belief`). Clearness: min(1, t / T), t
+    the separation from what was seen, d min(1, d / b)^64 of the distances d to the nearest seen and b to the nearest
+    unseen picture, and T what chance brings unrelated pictures to (`Unseen`). A Gaussian cannot tell a copy of an odd
+    picture from another odd picture; distances can. A product, for distance to what was seen must not make a picture
+    newer than it is rare, and a picture that is far from it as most are must keep its rarity.
+
+    Parameters
+    ----------
+    items : N pictures.   memory : what the viewer has seen; may be empty.
+    baseline : unseen pictures to learn b and T from; without it, the samples that the density was learnt from.
+        Thousands of them tell copies better than hundreds.
+    seed : of the choice among more of them.
+    progress : of `information_gain`, which takes the longest where the memory is large; before it, called with (0, 1).
+
+    Raises
+    ------
+    RarityError : different spaces; a baseline of fewer than 50 pictures.
+    """
+    density.space.require_same(items.space, "pictures to score")
+    if baseline is not None:
+        density.space.require_same(baseline.space, "baseline")
+    tick = waiting(progress)
+    calibration = calibration_for(density, items, tick)
+    score = in_parts(density.score, items.vectors, tick)
+    bits = calibration.bits(score)
+    global_bits = Belief(density, memory, tick).bits(bits, items.vectors)
+    clearness, distance = torch.ones_like(bits), torch.full_like(bits, math.inf)
+    index = torch.full((len(items),), -1)
+    if len(memory):
+        clearness, distance, index = Unseen(density, memory, baseline=baseline, seed=seed, tick=tick).measure(items)
+    # What the belief changes, it changes in the whole interval.
+    low, high = ((edge + (global_bits - bits)).clamp_min(0) * clearness for edge in calibration.interval(score))
+    return Novelty(
+        novelty=global_bits * clearness,
+        bits_low=low,
+        bits_high=high,
+        bits=bits,
+        global_bits=global_bits,
+        clearness=clearness,
+        information_gain=information_gain(items, density, memory, progress=progress),
+        nearest=index,
+        distance=distance,
+        conformity=conformity(items, density),
+        labels=items.labels,
+        nearest_labels=tuple(memory.labels[i] if i >= 0 else "" for i in index.tolist()),
+        notes=partly_seen(items.source, density.source),
+    )
+
+
+def conformity(items: Embeddings, density: GaussianDensity) -> Tensor:
+    """Cosine of every picture to the density's mean, [N]."""
+    density.space.require_same(items.space, "pictures to score")
+    return normalize(items.vectors.double(), dim=1) @ normalize(density.mean, dim=0)
+
+
+def _line(i: int, row: dict) -> tuple[str, ...]:
+    """The texts of one line of `Novelty.table`; what an empty memory cannot say is a dash."""
+    seen, one_in = row["nearest"] >= 0, one_in_from_bits(row["novelty"])
+    return (
+        row["label"] or str(i),
+        f"{row['novelty']:.2f}",
+        f"{row['bits_low']:.1f}-{row['bits_high']:.1f}",
+        f"{one_in:,.0f}" if one_in < 1e9 else "over 1e9",
+        f"{row['global_bits']:.2f}",
+        f"{row['clearness']:.0%}" if seen else "-",
+        f"{row['information_gain']:.2f}",
+        (row["nearest_label"] or str(row["nearest"])) if seen else "-",
+        f"{row['conformity']:.3f}",
+    )

@@ -1,0 +1,1 @@
+"""What is gathered of samples in one pass, and merges exactly."""

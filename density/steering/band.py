@@ -1,0 +1,63 @@
+"""How far from the wanted rarity a network's outputs are: what learning a concept makes small."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from ..base.errors import RarityError
+from ..estimators.gaussian import GaussianDensity
+
+# Share of the band that costs nothing: results come to rest inside the band, not at its edge.
+QUIET = 0.5
+
+
+class BandLoss:
+    """A loss that is zero in a band of rarity, and points back into it from both sides.
+
+    The logarithm of a density has no lowest value: minimised, it sends embeddings away without end. This loss is read in
+    the unit in which the held-out scores s of usual samples are nearly standard normal, the calibration's own reference,
+
+        z = (s^(1/3) - a) / b,    loss = 1/2 ((low - z)+ + (z - high)+)^2,
+
+    with low and high the z of the wanted bits minus and plus half of the band's half width: what is not in the band is
+    pulled by as many standard deviations as it is away. Continuous with its slope, differentiable in the score.
+    For the cube root: Wilson & Hilferty (1931).
+
+    Parameters
+    ----------
+    density : what is usual.   bits : the wanted rarity.   half_width : of the band, in bits.
+
+    Raises
+    ------
+    RarityError : bits that are negative or not finite; a half width that is not above 0 and finite.
+    """
+
+    def __init__(self, density: GaussianDensity, bits: float, half_width: float = 1.0):
+        if not 0 < half_width < math.inf:
+            raise RarityError(f"A band's half width must be above 0 bits and finite, got {half_width}.")
+        self.density = density
+        quiet = QUIET * half_width
+        edges = (density.score_at(max(0.0, bits - quiet)), density.score_at(bits + quiet))
+        self.low, self.high = (float(density.calibration.deviations(edge)) for edge in edges)
+
+    def of_score(self, score: Tensor) -> Tensor:
+        """The loss of scores, [the shape of score] float64."""
+        z = self.density.calibration.deviations(score)
+        return ((self.low - z).clamp_min(0) + (z - self.high).clamp_min(0)).square() / 2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The loss of embeddings [N, d], [N] float64."""
+        return self.of_score(self.density.score(x))
+
+
+def log_gaussian(density: GaussianDensity, x: Tensor) -> Tensor:
+    """The published objective, log G of the k leading scores, in nats, [N]; minimised, it has no end.
+
+        log G = -1/2 (k log 2 pi + sum_i log lambda_i + T2)
+
+    What lies outside the k directions does not count in it. Song & Elgammal (2026), section 3.
+    """
+    k = density.components
+    return -0.5 * (k * math.log(2 * math.pi) + float(density.variances.log().sum()) + density.t2(x))

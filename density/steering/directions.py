@@ -1,0 +1,207 @@
+"""Which way to be rare: a named direction of an embedding space, and how far to go along it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..base.embeddings import Embeddings
+from ..base.errors import RarityError
+from ..base.spaces import EmbeddingSpace
+from ..base.tensors import here, ordinary
+from ..estimators.gaussian import GaussianDensity
+from .repel import distance
+
+MOST_STRENGTH = 100.0
+DRAWS = 1000  # usual samples that show how far apart they are from a target
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A wish for `optimize`: to be `strength` standard deviations of usual samples further along a direction.
+
+    Where an embedding stands along it is one number,
+
+        place(x) = v'x along a vector v,    -distance(x, target) towards a density or examples,
+
+    read in standard deviations of usual samples, from their mean. The strength is a move from where the result would be
+    without the wish: 0 changes nothing, below 0 goes the other way, and results stay as varied as they were.
+    A chain is a tuple of directions. Guardrails go before wishes.
+
+    Parameters
+    ----------
+    name : for readings.   strength : in standard deviations, -100 to 100.   space : of the embeddings.
+    vector : [d], scaled to length one here.   target : a density or examples. One of the two.
+    notes : what the user should know, in sentences.
+
+    Raises
+    ------
+    RarityError : no vector or target or both, a vector of another width, zero or not finite, a strength out of range.
+    """
+
+    name: str
+    strength: float
+    space: EmbeddingSpace
+    vector: Tensor | None = None
+    target: GaussianDensity | Embeddings | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not (math.isfinite(self.strength) and abs(self.strength) <= MOST_STRENGTH):
+            raise RarityError(
+                f"A direction's strength must be from -{MOST_STRENGTH:g} to {MOST_STRENGTH:g} standard deviations, "
+                f"got {self.strength}. 2 is clearly visible, 5 is extreme."
+            )
+        if (self.vector is None) == (self.target is None):
+            raise RarityError("A direction needs either a vector or a density or examples to go towards; give one.")
+        if self.target is not None:
+            self.space.require_same(self.target.space, f"target of the direction {self.name!r}")
+            return
+        v = self.vector
+        if v.shape != (self.space.width,) or not torch.isfinite(v).all() or not v.norm() > 0:
+            got = "some that are not finite" if v.any() else "zeros"
+            got = f"shape {tuple(v.shape)}" if v.shape != (self.space.width,) else got
+            raise RarityError(
+                f"The direction {self.name!r} must be {self.space.width} finite numbers that are not all zero, "
+                f"got {got}. Its two ends must differ: give other words or other pictures for one of them."
+            )
+        object.__setattr__(self, "vector", ordinary(normalize(here(v), dim=0)))
+
+    @classmethod
+    def between(
+        cls, start: Tensor, end: Tensor, space: EmbeddingSpace, strength: float = 1.0, name: str = "direction"
+    ) -> Direction:
+        """From the mean of one set [M, d] to that of another [N, d]: both pictures, or both texts.
+
+        Texts lie apart from pictures, but what separates the two is nearly the same for every text, and so it is gone
+        from a difference of texts, which can be followed among pictures. Rows are scaled to length one first. A text and a picture
+        are never subtracted: that difference is mostly the gap.
+        """
+        for rows in (start, end):
+            if rows.dim() != 2 or rows.shape[1] != space.width or len(rows) == 0:
+                raise RarityError(
+                    f"Both ends of the direction {name!r} must be of shape [N, {space.width}], got {tuple(rows.shape)}."
+                )
+        means = [normalize(here(rows), dim=1).mean(dim=0) for rows in (start, end)]
+        apart = means[1] - means[0]
+        # Identical sets differ by rounding, which is no direction.
+        return cls(name, strength, space, apart if apart.norm() > 1e-6 else torch.zeros_like(apart))
+
+    @classmethod
+    def component(cls, density: GaussianDensity, number: int, strength: float = 1.0) -> Direction:
+        """Along a principal component of a density, counted from 1, in its order of variance.
+
+        Which way is up is a convention: an eigenvector's entry of the largest size is positive.
+        """
+        if not 1 <= number <= density.components:
+            raise RarityError(f"Choose a component from 1 to {density.components}, got {number}.")
+        vector = density.basis[:, number - 1]
+        sign = vector[vector.abs().argmax()].sign()
+        return cls(f"component {number}", strength, density.space, sign * vector)
+
+    @classmethod
+    def towards(
+        cls, target: GaussianDensity | Embeddings, strength: float = 1.0, name: str = "towards"
+    ) -> Direction:
+        """Nearer to what a density calls usual, or to the nearest of some examples."""
+        return cls(name, strength, target.space, target=target)
+
+    @classmethod
+    def away_from(
+        cls, target: GaussianDensity | Embeddings, strength: float = 1.0, name: str = "away from"
+    ) -> Direction:
+        """Further from what a density calls usual, or from the nearest of some examples."""
+        return cls(name, -strength, target.space, target=target)
+
+    def place(self, x: Tensor) -> Tensor:
+        """Where rows [N, d] stand, [N] float64, differentiable; the unit is that of the embedding or the distance."""
+        return here(x) @ self.vector if self.target is None else -distance(x, self.target)
+
+    def usual(self, density: GaussianDensity) -> tuple[float, float]:
+        """Mean and standard deviation of `place` among usual samples.
+
+        Along a vector  v'mean  and  sqrt(v' Sigma v),  Sigma = U lambda U' + sigma2 (1 - U U'); for a target from
+        DRAWS of the density.
+        """
+        if self.target is not None:
+            places = self.place(density.sample(DRAWS).vectors)
+            return float(places.mean()), max(float(places.std()), 1e-9)
+        inside = density.basis.T @ self.vector
+        outside = max(0.0, 1 - float(inside.square().sum()))
+        variance = float((density.variances * inside.square()).sum()) + density.residual_variance * outside
+        return float(density.mean @ self.vector), math.sqrt(variance)
+
+
+class Wishes:
+    """A chain of directions on their way through `optimize`.
+
+    Parameters
+    ----------
+    density : its samples' spread is the unit of every reading.   directions : M of them.
+    """
+
+    def __init__(self, density: GaussianDensity, directions: tuple[Direction, ...]):
+        self.directions = directions
+        self.usual = [direction.usual(density) for direction in directions]
+        self.strengths = torch.tensor([direction.strength for direction in directions], dtype=torch.float64)
+
+    def read(self, x: Tensor) -> Tensor:
+        """Where rows [N, d] stand, in standard deviations of usual samples from their mean, [M, N], differentiable."""
+        places = [d.place(x) for d in self.directions]
+        return torch.stack([(p - mean) / spread for p, (mean, spread) in zip(places, self.usual, strict=True)])
+
+    def missed_from(self, start: Tensor) -> Callable[[Tensor], Tensor]:
+        """How far the mean of every reading is from where it was to move from the start's mean.
+
+            1/2 sum over wishes (mean reading - (mean reading of the start + strength))^2
+
+        Parameters
+        ----------
+        start : [N, d], where nothing is changed yet.
+
+        Returns
+        -------
+        A function of rows [n, d], a number, differentiable.
+        """
+        wanted = self.read(start).mean(dim=1) + self.strengths
+        return lambda x: (self.read(x).mean(dim=1) - wanted).square().sum() / 2
+
+    def step(
+        self, x: Tensor, wanted: Tensor, home: Tensor, pull_back: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """A step along the shell towards `wanted` [M, N], and how much is missing to it.
+
+        With T the slopes of the readings along the shell [M, k] and e what is missing, each at most one standard
+        deviation at a time,
+
+            step = T' (T T' + 1)^-1 e + (1 - T' (T T')^-1 T) home,
+
+        at most one radian: every wish gets its whole way, the pull home what is left. The 1, a standard deviation a radian,
+        keeps steps short where a reading hardly changes, as at the point of the shell that is furthest along.
+
+        Parameters
+        ----------
+        home : [N, k], the step without any wish.   pull_back : gradients in x [N, d] as steps along the shell [N, k].
+
+        Returns
+        -------
+        step [N, k]; the sum of squares that is missing [N].
+        """
+        with torch.enable_grad():
+            x = x.clone().requires_grad_(True)
+            readings = self.read(x)
+            gradients = [torch.autograd.grad(r.sum(), x, retain_graph=True)[0] for r in readings]
+        slopes = torch.stack([pull_back(g) for g in gradients], dim=1)
+        missing = (wanted - readings.detach()).T
+        gram = slopes @ slopes.transpose(1, 2)
+        eye = torch.eye(len(self.directions), dtype=torch.float64)
+        there = torch.linalg.solve(gram + eye, missing.clamp(-1, 1)[:, :, None])
+        tiny = 1e-9 * (gram.diagonal(dim1=1, dim2=2).sum(dim=1) + 1)[:, None, None]
+        against = torch.linalg.solve(gram + tiny * eye, slopes @ home[:, :, None])
+        step = home + ((there - against).transpose(1, 2) @ slopes)[:, 0]
+        return step / step.norm(dim=1, keepdim=True).clamp_min(1), missing.square().sum(dim=1)

@@ -1,0 +1,189 @@
+"""Make embeddings rare on purpose: tangent steps on the shell of one rarity, inside guardrails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..base.embeddings import Embeddings
+from ..base.errors import RarityError
+from ..base.log import get_logger
+from ..base.tensors import ordinary
+from ..calibration.surprisal import bits_from_one_in
+from ..estimators.gaussian import GaussianDensity
+from ..estimators.own_samples import are_own, calibration_for, doubts
+from .directions import Direction, Wishes
+from .gates import Gate
+from .guardrails import Guardrail, NormGuardrail, ResidualGuardrail, watches
+from .readings import read_all, trajectory_of, what_they_say
+from .shells import shell as shell_of
+from .trajectory import Trajectory
+from .walk import Answers, Walk
+
+logger = get_logger(__name__)
+
+
+def optimize(
+    density: GaussianDensity,
+    starts: Embeddings,
+    one_in: float,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    directions: tuple[Direction, ...] = (),
+    steps: int = 100,
+    step_size: float = 0.4,
+    keep_every: int = 10,
+    seed: int = 0,
+    gate: Gate | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trajectory:
+    """Move every start to a place exactly as rare as asked, without leaving the guardrails.
+
+    In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. So the
+    start is scaled out to the shell of the wanted D2 once, and from there moves along it only, on great circles:
+
+        u = w / |w|,   outside the guardrails  g = -grad_u (sum of penalties), its part along the shell at length one,
+                       inside them             g = PULL * the part of u_start along the shell, and the directions' wishes,
+        v <- MOMENTUM v + (1 - MOMENTUM) g,   u <- cos(t) u + sin(t) v / |v|,   t = step_size (1 - step / steps) |v|
+
+    Starts that the density has learnt from are brought as far out as is that rare among these (`own_samples`), others as
+    far as is that rare among new samples. The residual r keeps its direction, and its share of D2 as far as a residual
+    guardrail allows (`shells`). So rarity and residual hold by construction at every step; gradients pass through the
+    guardrails' penalties and the directions only. In a mixture the rays leave the centre of a start's own mode
+    (`MixtureShell`); the rest is the same. Each sample keeps its best point: fewest guardrails broken, then the smallest
+    penalty, then the nearest to what is wished for and to its start.
+
+    With a gate the best point counts only where the gate says Yes to it. After a No inside the guardrails the sample goes
+    on with no velocity: from the point that was valid last, with half the step; before there is one, from a point turned by
+    TURN radians in a random way, which is its start from then on. One that is nowhere valid ends with the highest P(yes)
+    inside the guardrails, and is not accepted.
+
+    Parameters
+    ----------
+    density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
+    guardrails : a chain; the norm and the residual are watched in any case.
+    directions : a chain of wishes, each a move from where the result would be without it.
+    steps : their number.   step_size : the longest, in radians along the shell.   keep_every : between checkpoints.
+    seed : direction of a start at the very centre, and of what a gate turns.
+    gate : asked about every checkpoint, which then are `gate.every` steps apart.
+    progress : called with (done, total), while a gate is asked, too; what it raises cancels.
+
+    Returns
+    -------
+    Trajectory, whose first checkpoint is the starts and whose last is the result. At every checkpoint rows carry the keys of
+    the rows they began in.
+
+    Raises
+    ------
+    RarityError : a target out of range, starts, a guardrail or a direction of another space, step settings out of
+        range, a density of nearest neighbours.
+    """
+    bits = bits_from_one_in(one_in)
+    if density.estimator == "neighbours":
+        raise RarityError(
+            "Distances to the nearest samples score embeddings, but have no shell to move along. "
+            "Steer by a density of the same samples with the estimator ppca or mixture."
+        )
+    check_spaces(density, starts, guardrails, directions)
+    if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
+        raise RarityError(
+            f"Choose at least 1 step, keep_every of at least 1 and a step size above 0 and at most {math.pi / 2:.2f}; "
+            f"got {steps}, {keep_every} and {step_size}."
+        )
+    chain = with_defaults(density, guardrails)
+    with torch.inference_mode(False), torch.no_grad():
+        return _steer(density, starts, bits, chain, tuple(directions), steps, step_size, keep_every, seed, progress, gate)
+
+
+def check_spaces(
+    density: GaussianDensity,
+    starts: Embeddings,
+    guardrails: tuple[Guardrail, ...],
+    directions: tuple[Direction, ...],
+) -> None:
+    """Raise a RarityError unless everything belongs to the density's space."""
+    density.space.require_same(starts.space, "embeddings to start from")
+    for rail in guardrails:
+        if rail.space is not None:
+            density.space.require_same(rail.space, f"{rail.name} guardrail")
+    for direction in directions:
+        density.space.require_same(direction.space, f"direction {direction.name!r}")
+
+
+def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+    """The chain, with the norm and the residual of this density watched in any case."""
+    chain = tuple(guardrails)
+    for default in (NormGuardrail(density), ResidualGuardrail(density)):
+        if not any(watches(rail, type(default), density) for rail in chain):
+            chain += (default,)
+    return chain
+
+
+def _steer(
+    density: GaussianDensity,
+    starts: Embeddings,
+    bits: float,
+    chain: tuple[Guardrail, ...],
+    directions: tuple[Direction, ...],
+    steps: int,
+    step_size: float,
+    keep_every: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+    gate: Gate | None,
+) -> Trajectory:
+    # The residual of this density holds by construction: it costs no gradient.
+    tightest = min(rail.limit for rail in chain if watches(rail, ResidualGuardrail, density))
+    moving = tuple(rail for rail in chain if not watches(rail, ResidualGuardrail, density))
+    calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
+    source = {**starts.source, "kind": "rare", "bits": bits}
+    target = calibration.score_at(bits)
+    shell = shell_of(density, ordinary(starts.vectors), tightest, target, seed)
+    wishes = Wishes(density, directions) if directions else None
+    walk = Walk(shell, moving, wishes, steps, step_size)
+    answers = Answers(gate, shell.start, seed, density.basis) if gate and gate.on_no != "go on" else None
+    every = gate.every if gate else keep_every
+    kept_steps, kept, readings = [], [], []
+
+    def keep(step: int, rows: Embeddings, validity: Tensor | None) -> None:
+        kept_steps.append(step)
+        kept.append(rows)
+        said = {} if validity is None else {"validity": validity}
+        readings.append(read_all(density, chain, wishes, rows.vectors, calibration) | said)
+
+    def ask(step: int, rows: Embeddings) -> Tensor | None:
+        return gate and gate.validity_of(rows, progress and (lambda *_: progress(step, steps)))
+
+    def placed(u: Tensor) -> Embeddings:
+        return Embeddings(shell.place(u), starts.space, starts.labels, source, starts.keys)
+
+    keep(0, starts, ask(0, starts))
+    for step in range(steps + 1):
+        walk.look()
+        refused = None
+        if step > 0 and (step % every == 0 or step == steps):
+            rows = placed(walk.best)
+            validity = ask(step, rows)
+            if answers:
+                refused = answers.hear(walk.best, walk.rank, validity)
+                if step == steps:
+                    rows, validity = placed(answers.place), answers.validity
+            keep(step, rows, validity)
+        if progress:
+            progress(step, steps)
+        if step < steps:
+            walk.go(step)
+            if refused is not None and refused.any():
+                walk.turn(refused, answers, step)
+
+    notes = (*what_they_say(*chain, *directions, gate), *doubts(density, are_own(density, starts)))
+    if gate:
+        said = torch.stack([each["validity"] for each in readings[1:]])
+        if said.max() < gate.threshold:
+            notes += (gate.never("any of these on their way", said.flatten()),)
+    for note in notes:
+        logger.warning("%s", note)
+    return trajectory_of(density, chain, gate, bits, kept_steps, kept, readings, notes)

@@ -1,0 +1,174 @@
+"""Points of one rarity as unit directions: where a direction's ray leaves what is usual, and which way is downhill."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..base.tensors import normal_rows
+from ..estimators.gaussian import GaussianDensity
+from ..estimators.mixture import MixtureDensity
+
+# Rounds that may find the radius of a ray, by Newton's step or by halving the bracket; a few are usual. A score is close
+# enough when it misses by this share: a calibration never shows the difference.
+MOST_ROUNDS, CLOSE = 60, 1e-11
+
+
+def shell(
+    density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int
+) -> GaussianShell | MixtureShell:
+    """The shell on which rows are moved: `start`, where each is on it, [N, k] of unit length; `place` and `pull_back`.
+
+    Parameters
+    ----------
+    x : [N, d], the rows to move.   target : the score of all points on it, or one for each row, [N, 1].
+    limit : the largest Q; longer residuals are shortened to it.   seed : direction of a row at the very centre.
+    """
+    kind = MixtureShell if isinstance(density, MixtureDensity) else GaussianShell
+    return kind(density, x, limit, target, seed)
+
+
+class GaussianShell:
+    """All points of score `target` around a Gaussian, each row with a residual of its own: a sphere in whitened w.
+
+        D2 = |w|^2 + |r|^2 / sigma2 = target,    w = radius u,    r = r_x sqrt(target / D2(x))
+
+    The residual grows as the row moves outwards: it keeps its share of D2, up to its usual share (d - k) / d and the limit.
+    Rare samples are so by both, and with the residual as it was, all that makes a row rarer would have to come of w.
+    """
+
+    def __init__(self, density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
+        self.density = density
+        w, r = density.whiten(x)
+        self.r = _scaled(r, density.score(x)[:, None], target, density, limit)
+        # The residual counts towards the rarity, so the rest of D2 is the radius.
+        self.radius = (target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
+        self.start = _directions(w, density, seed)
+
+    def place(self, u: Tensor) -> Tensor:
+        """The points in directions u [N, k], [N, d] float64."""
+        return self.density.unwhiten(self.radius * u, self.r)
+
+    def pull_back(self, gradient: Tensor, u: Tensor) -> Tensor:
+        """Gradients with respect to x [N, d] as gradients with respect to u [N, k]: the chain rule of `place`."""
+        return self.radius * self.density.variances.sqrt() * (gradient @ self.density.basis)
+
+
+class MixtureShell:
+    """All points of score `target` of a mixture, each seen from the centre of the mode that a row belongs to.
+
+    Row n belongs to its most responsible mode j. In that mode's own whitened coordinates, v = (w_m - mu_j) P_j beside the
+    other entries of w as they are, a ray rho u leaves the mode's centre. Along it every mode i sees the square
+
+        |(w_m - mu_i) P_i|^2 = |c|^2 + 2 rho c'd + rho^2 |d|^2,    c = (mu_j - mu_i) P_i,    d = u_m P_j^-1 P_i,
+
+    so the score along the ray has a closed form, and so has its slope. A mixture is nowhere less dense than its modes,
+    so the mode's own sphere of that score lies inside the shell. From there Newton's steps, kept inside a bracket, find
+    rho. With one mode that sphere is the shell, the Gaussian's. The residual keeps its share of |v|^2 + |r|^2 / sigma2,
+    as far as there is room between the mode's centre and the target.
+
+    A mode whose very centre is rarer than the target has no shell. Its rows keep the |v| they have, without a residual,
+    and their score tells that they are not where they should be.
+    """
+
+    def __init__(self, density: MixtureDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
+        self.density = density
+        means, self.factors = density.modes.means, density.modes.factors
+        self.mixed = m = means.shape[1]
+        self.alone = 2 * (density.modes.log_peak - density.modes.heights())  # score of each centre by its own mode, [K]
+        w, r = density.whiten(x)
+        own = torch.einsum("nkm,kml->nkl", w[:, None, :m] - means, self.factors)
+        mode = (self.alone + own.square().sum(dim=2)).argmin(dim=1)
+        self.mean, self.spread = means[mode], torch.linalg.inv(self.factors)[mode]
+        self.apart = torch.einsum("nkm,kml->nkl", self.mean[:, None] - means, self.factors)
+        self.depth = self.alone + self.apart.square().sum(dim=2)
+        centre = -2 * (-self.depth / 2).logsumexp(dim=1, keepdim=True)
+        v = torch.cat([own[torch.arange(len(w)), mode], w[:, m:]], dim=1)
+        out = v.square().sum(dim=1, keepdim=True) + r.square().sum(dim=1, keepdim=True) / density.residual_variance
+        self.r = _scaled(r, out, (target - centre).clamp_min(0), density, limit)
+        self.room = target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance
+        self.inner = (self.room - self.alone[mode, None]).clamp_min(0).sqrt()
+        self.shellless, self.distance = centre >= self.room, v.norm(dim=1, keepdim=True)
+        self.start = _directions(v, density, seed)
+
+    def place(self, u: Tensor) -> Tensor:
+        """The points in directions u [N, k], [N, d] float64."""
+        v = self._radius(u, self._turned(u)) * u
+        leading = self.mean + (v[:, None, : self.mixed] @ self.spread)[:, 0]
+        return self.density.unwhiten(torch.cat([leading, v[:, self.mixed :]], dim=1), self.r)
+
+    def pull_back(self, gradient: Tensor, u: Tensor) -> Tensor:
+        """Gradients with respect to x [N, d] as gradients with respect to u [N, k]: the chain rule of `place`.
+
+        The radius depends on u, too: the score s stays the target, so  d rho = - rho (ds/dv) du / (ds/dv u).
+        """
+        turned = self._turned(u)
+        radius = self._radius(u, turned)
+        steps = self.apart + radius[:, :, None] * turned
+        slope = torch.einsum("nk,nkl,kml->nm", self._shares(radius, turned), steps, self.factors)
+        uphill = torch.cat([self._own(slope), radius * u[:, self.mixed :]], dim=1)
+        pulled = self.density.variances.sqrt() * (gradient @ self.density.basis)
+        pulled = torch.cat([self._own(pulled[:, : self.mixed]), pulled[:, self.mixed :]], dim=1)
+        along = (uphill * u).sum(dim=1, keepdim=True)
+        turn = (pulled * u).sum(dim=1, keepdim=True) / along.clamp_min(1e-9) * uphill
+        return radius * (pulled - torch.where(self.shellless, 0.0, turn))
+
+    def _turned(self, u: Tensor) -> Tensor:
+        """d of the class's formula for every mode, [N, K, m]."""
+        return torch.einsum("nm,kml->nkl", (u[:, None, : self.mixed] @ self.spread)[:, 0], self.factors)
+
+    def _own(self, g: Tensor) -> Tensor:
+        """Gradients in the leading w [N, m] as gradients in the mode's own v."""
+        return (self.spread @ g[:, :, None])[:, :, 0]
+
+    def _shares(self, radius: Tensor, turned: Tensor) -> Tensor:
+        """How responsible each mode is for the points at these radii, [N, K]."""
+        far = (self.apart + radius[:, :, None] * turned).square().sum(dim=2)
+        return torch.softmax(-(self.alone + far) / 2, dim=1)
+
+    def _radius(self, u: Tensor, turned: Tensor) -> Tensor:
+        """The rho of each ray at which the score is the target, [N, 1]."""
+        linear, square = (self.apart * turned).sum(dim=2), turned.square().sum(dim=2)
+        rest = u[:, self.mixed :].square().sum(dim=1, keepdim=True)
+
+        def excess(rho: Tensor) -> tuple[Tensor, Tensor]:
+            seen = -(self.depth + 2 * rho * linear + rho.square() * square) / 2
+            slope = (torch.softmax(seen, dim=1) * (linear + rho * square)).sum(dim=1, keepdim=True) + rho * rest
+            return -2 * seen.logsumexp(dim=1, keepdim=True) + rho.square() * rest - self.room, 2 * slope
+
+        low, high = self.inner, 2 * self.inner + 1
+        for _ in range(MOST_ROUNDS):
+            beyond = excess(high)[0] > 0
+            if beyond.all():
+                break
+            high = torch.where(beyond, high, 2 * high)
+        rho = low
+        for _ in range(MOST_ROUNDS):
+            gap, slope = excess(rho)
+            done = (gap.abs() <= CLOSE * self.room) | self.shellless
+            if done.all():
+                break
+            low, high = torch.where(gap <= 0, rho, low), torch.where(gap > 0, rho, high)
+            step = rho - gap / slope
+            step = torch.where((step > low) & (step < high), step, (low + high) / 2)
+            rho = torch.where(done, rho, step)
+        return torch.where(self.shellless, self.distance, rho)
+
+
+def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDensity, limit: float) -> Tensor:
+    """Residuals r [N, d] of rows of a score [N, 1] with the same share of another score, `room`.
+
+        r sqrt(min(room / score, limit / Q, sigma2 room (d - k) / d / Q)),    Q = |r|^2
+    """
+    d, k = density.basis.shape
+    room = torch.as_tensor(room, dtype=torch.float64)
+    q = r.square().sum(dim=1, keepdim=True)
+    most = (density.residual_variance * room * (d - k) / d).clamp_max(limit)
+    return r * torch.minimum(room / score.clamp_min(1e-300), most / q.clamp_min(1e-300)).sqrt()
+
+
+def _directions(w: Tensor, density: GaussianDensity, seed: int) -> Tensor:
+    """Unit directions of w; a start at the very centre has none and gets a seeded one, of the space and not of its axes."""
+    any_way = normal_rows(len(w), len(density.mean), seed) @ density.basis
+    return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, any_way), dim=1)

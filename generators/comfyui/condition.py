@@ -1,0 +1,105 @@
+"""ComfyUI's CONDITIONING as one vector that can be moved: its tokens, and the pooled vector where it has one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...density.base.errors import RarityError
+from ...density.base.tensors import ordinary
+
+POOLED = "pooled_output"
+
+
+class Condition:
+    """One entry of a CONDITIONING. The list it came from, and all else in it (masks, hints, areas), stays as it is.
+
+    Parameters
+    ----------
+    conditioning : [[tokens [1, T, D], options]], one entry.   what : what it is called in errors.
+
+    Raises
+    ------
+    RarityError : no entry or several, no tokens, several rows of them, values that are not finite.
+    """
+
+    def __init__(self, conditioning, what: str = "positive"):
+        if len(conditioning) != 1:
+            raise RarityError(
+                f"The {what} CONDITIONING must have one entry, got {len(conditioning)}. Steer the entry that is to change by "
+                "itself, and combine it with the others afterwards."
+            )
+        ((tokens, options),) = conditioning
+        if not isinstance(tokens, Tensor) or tokens.dim() != 3 or len(tokens) != 1:
+            got = f"shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise RarityError(f"The {what} CONDITIONING must hold the tokens of one text, shape [1, T, D], got {got}.")
+        self._tokens, self._options = tokens, options
+        pooled = options.get(POOLED)
+        self._pooled = pooled if isinstance(pooled, Tensor) and len(pooled) == 1 else None
+        self.vector = self._flat(tokens, self._pooled)
+        if not torch.isfinite(self.vector).all():
+            raise RarityError(f"The {what} CONDITIONING holds values that are not finite. Load its text encoder in float32.")
+
+    @staticmethod
+    def _flat(*parts: Tensor | None) -> Tensor:
+        return ordinary(torch.cat([part.flatten().float().cpu() for part in parts if part is not None]), torch.float32)
+
+    @property
+    def spread(self) -> Tensor:
+        """The unit of an offset, one number for the tokens and one for the pooled vector, spread out, [k].
+
+        The standard deviation of the tokens around the average token; that of the pooled vector's own numbers.
+        """
+        size = self._tokens.numel()
+        tokens = self.vector[:size].view(self._tokens.shape[1:])
+        units = [(tokens - tokens.mean(dim=0)).square().mean().sqrt().expand(size)]
+        if self._pooled is not None:
+            units.append(self.vector[size:].std(correction=0).expand(len(self.vector) - size))
+        return torch.cat(units).clamp_min(1e-6)
+
+    def moved(self, change: Tensor) -> list:
+        """A new CONDITIONING with a change [k] of the vector; differentiable in it. It shares all else with the old one."""
+        vector = self.vector + change
+        size = self._tokens.numel()
+        options = dict(self._options)
+        if self._pooled is not None:
+            options[POOLED] = vector[size:].view_as(self._pooled).to(self._pooled.dtype)
+        return [[vector[:size].view(self._tokens.shape).to(self._tokens.dtype), options]]
+
+    def subspace(self, variations, most: int) -> Tensor:
+        """Directions that the text itself varies in, as columns [k, m], m <= most, each as long as it varies along it.
+
+        Parameters
+        ----------
+        variations : a CONDITIONING with an entry for each other wording of the text; or None. Then these are the principal
+            directions of its own tokens, each added to all of them alike.
+        most : their greatest number.
+
+        Raises
+        ------
+        RarityError : variations of another length or width; none that differs from the text.
+        """
+        if variations:
+            others = [Condition([entry], "variations") for entry in variations]
+            lengths = {other._tokens.shape for other in others} - {self._tokens.shape}
+            if lengths or any(len(other.vector) != len(self.vector) for other in others):
+                raise RarityError(
+                    f"The variations must be encoded as the positive CONDITIONING is, {tuple(self._tokens.shape)}, got "
+                    f"{sorted(map(tuple, lengths)) or 'another pooled vector'}. Encode them with the same CLIP, in as many tokens."
+                )
+            rows = torch.stack([other.vector - self.vector for other in others])
+        else:
+            size = self._tokens.numel()
+            tokens = self.vector[:size].view(self._tokens.shape[1:])
+            centred = tokens - tokens.mean(dim=0)
+            rows = torch.zeros(len(tokens), len(self.vector))
+            _, strength, directions = torch.linalg.svd(centred, full_matrices=False)
+            along = directions * strength[:, None] / len(tokens) ** 0.5
+            rows[: len(along), :size] = along.repeat(1, len(tokens))
+            rows = rows[: len(along)]
+        _, strength, directions = torch.linalg.svd(rows, full_matrices=False)
+        used = strength > 1e-4 * max(float(strength.max()), 1e-6)
+        if not used.any():
+            raise RarityError("The variations do not differ from the positive CONDITIONING. Give other wordings of the prompt.")
+        scale = 1.0 if not variations else len(rows) ** -0.5
+        return (directions[used] * strength[used, None] * scale)[:most].T.contiguous()

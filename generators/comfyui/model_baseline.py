@@ -1,0 +1,234 @@
+"""What a MODEL usually makes for a CONDITIONING: pictures by ComfyUI's own samplers, seen by an encoder."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError
+from ...density.base.framing import partly_seen
+from ...density.base.identity import sample_keys
+from ..eyes.encoding import Progress
+from ..runtime.kept_baselines import Drawn, gather
+from ..runtime.memory import Placement, in_pieces
+from .misfit import explained
+from .names import conditioning_name, model_name
+
+SHARD = 64  # pictures a file: what a crash of the machine can cost
+SHOWN = 8  # pictures that are kept to look at
+SAME = 0.5  # a picture drawn again lies nearer to itself than this share of the spread of all; another one hardly does
+ROUNDING = 0.01  # of an embedding's length, where no spread is known yet
+ONE_BY_ONE = ("dpm_adaptive",)  # samplers that choose their steps for a whole batch
+
+Preview = Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
+class ModelPictures:
+    """Picture i is the one that ComfyUI's KSampler makes in a batch of one with the seed `seed` + i, whatever its batch.
+
+    Up to float rounding, and up to the noise that unCLIP adds to its condition: that is of the first seed for all.
+
+    Parameters
+    ----------
+    model, positive, negative, vae : as KSampler and VAE Decode take them; none is changed. Masks, areas and ControlNet
+        hints of the conditionings reach the sampler as they are.
+    seed : of picture 0; 64 bits.
+    steps, cfg, sampler_name, scheduler : as KSampler's.
+    width, height : of a picture, in pixels; rounded down to whole latents.
+
+    Raises
+    ------
+    RarityError : a number out of range, a model that makes no pictures, a VAE of another model.
+    """
+
+    model: Any
+    positive: list
+    negative: list
+    vae: Any
+    seed: int = 0
+    steps: int = 10
+    cfg: float = 7.0
+    sampler_name: str = "euler"
+    scheduler: str = "normal"
+    width: int = 512
+    height: int = 512
+
+    def __post_init__(self):
+        latents, vae = self.model.get_model_object("latent_format"), self.vae
+        if latents.latent_dimensions < 2 or vae.output_channels != 3:
+            raise RarityError(
+                f"{self.name} with this VAE makes no pictures but latents of {latents.latent_dimensions} dimensions that "
+                f"become {vae.output_channels} channels. Connect a model of pictures, or of videos, and its own VAE."
+            )
+        if latents.latent_channels != vae.latent_channels:
+            raise RarityError(
+                f"The VAE belongs to another model: it reads latents of {vae.latent_channels} channels, {self.name} makes "
+                f"{latents.latent_channels}. Connect the VAE of the same checkpoint."
+            )
+        known = {"sampler": comfy.samplers.SAMPLER_NAMES, "scheduler": comfy.samplers.SCHEDULER_NAMES}
+        for what, name in (("sampler", self.sampler_name), ("scheduler", self.scheduler)):
+            if name not in known[what]:  # ComfyUI takes another scheduler for one it does not know, and says nothing
+                raise RarityError(
+                    f"There is no {what} {name!r} here. Choose one of the menu, or install the pack that it comes from."
+                )
+        if self.steps < 1 or not math.isfinite(self.cfg):
+            raise RarityError(f"Needed are at least 1 step and a finite cfg, got {self.steps} and {self.cfg}.")
+        if min(self.latent_shape[-2:]) < 1:
+            raise RarityError(
+                f"A picture of {self.width} x {self.height} is too small: one latent of this VAE is "
+                f"{vae.spacial_compression_encode()} pixels wide. Make it larger."
+            )
+
+    @property
+    def name(self) -> str:
+        return type(self.model.model).__name__
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one picture: [C, h, w]; of a video's one frame [C, 1, h, w]."""
+        latents, pixels = self.model.get_model_object("latent_format"), self.vae.spacial_compression_encode()
+        one_frame = (1,) * (latents.latent_dimensions - 2)
+        return (latents.latent_channels, *one_frame, self.height // pixels, self.width // pixels)
+
+    @property
+    def source(self) -> dict:
+        """All that decides about a picture, but for its index and what the sockets carry."""
+        return {"kind": "model", "model": self.name, "seed": self.seed, "steps": self.steps, "cfg": float(self.cfg),
+                "sampler": self.sampler_name, "scheduler": self.scheduler, "width": self.width, "height": self.height}
+
+    @cached_property
+    def origin(self) -> dict:
+        """All that decides about a picture, but for its own seed, in JSON values that are the same on every device."""
+        settings = {name: value for name, value in self.source.items() if name != "seed"}
+        conditions = conditioning_name([self.positive, self.negative])
+        # The noise that unCLIP adds is drawn from the seed of picture 0.
+        first = self.seed if any("unclip_conditioning" in more for _, more in [*self.positive, *self.negative]) else None
+        return {**settings, "weights": model_name(self.model), "conditioning": conditions, "first seed": first}
+
+    def draw(self, rows: range, tick: Callable[[int], None] | None = None) -> Tensor:
+        """The pictures of these indices, [n, H, W, 3] on the CPU; `tick` is called with the steps done."""
+        seeds = [(self.seed + i) % 2**64 for i in rows]
+        noise = torch.cat([torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        plan = comfy.samplers.KSampler(
+            self.model, self.steps, self.model.load_device, self.sampler_name, self.scheduler, 1.0, self.model.model_options
+        )
+        sampler = comfy.samplers.sampler_object(self.sampler_name)
+        if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
+            own = _noise_of_each(self.sampler_name, noise.to(plan.device), plan.sigmas, seeds)
+            sampler.extra_options = {**sampler.extra_options, "noise_sampler": own}
+        told = explained(self.model, positive=self.positive, negative=self.negative)
+        with torch.random.fork_rng(devices=[]), told:  # ComfyUI seeds the global generator
+            latents = comfy.samplers.sample(
+                self.model, noise, self.positive, self.negative, self.cfg, plan.device, sampler, plan.sigmas,
+                self.model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=self.seed,
+                callback=tick and (lambda step, *_: tick(min(step + 1, self.steps))),
+            )
+        pictures = self.vae.decode(latents)
+        return pictures.reshape(-1, *pictures.shape[-3:]).float().cpu()
+
+
+def draw_model_baseline(
+    pictures: ModelPictures,
+    eye,
+    count: int,
+    *,
+    batch_size: int = 4,
+    stop_when_enough: bool = False,
+    folder: str | Path | None = None,
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+    preview: Preview | None = None,
+) -> tuple[Embeddings, str, Tensor]:
+    """The embeddings of pictures 0 ... count - 1, a report in words, and the last few pictures to look at.
+
+    Parameters
+    ----------
+    pictures : how they are drawn.
+    eye : encodes them: something with `space` and `encode_images` that `Looks`, such as `native.eye` finds.
+    count : how many.
+    batch_size : drawn at a time; halved where they do not fit in memory.
+    stop_when_enough : end before `count` when `Convergence` has seen enough.
+    folder : where to keep the embeddings, as `baseline.keep` does. Going on behind kept ones begins with drawing picture
+        0 again: what the sockets carry has no name, but it shows.
+    placement : is asked to make room when memory is short.
+    progress : called after each step with (steps done, steps in all), summed over the pictures.
+    preview : called with each batch of pictures.
+
+    Returns
+    -------
+    At most `count` embeddings; the report; at most SHOWN pictures [n, H, W, 3] of those drawn now.
+
+    Raises
+    ------
+    RarityError : a count or batch below 1, not enough memory for one picture; the folder holds pictures of other settings,
+        or of another model, conditioning or VAE; and as the eye.
+    """
+    for name, value in (("count", count), ("batch", batch_size)):
+        if value < 1:
+            raise RarityError(f"The {name} must be at least 1, got {value}.")
+    size = 1 if pictures.sampler_name in ONE_BY_ONE else batch_size
+    room = placement or Placement()
+    seen_as = eye.view(pictures.height, pictures.width)
+    source = {**pictures.source, **seen_as}
+    shown: list[Tensor] = []
+
+    def look(rows: range, tick=None) -> Embeddings:
+        drawn = pictures.draw(rows, tick)
+        if preview:
+            preview(drawn)
+        seen = eye.encode_images(drawn, batch_size=len(drawn))
+        shown[:] = [*shown, *drawn][-SHOWN:]
+        keys = sample_keys({**pictures.origin, "space": eye.space.to_dict(), **seen_as}, (pictures.seed + i for i in rows))
+        return Embeddings(seen.vectors, eye.space, source={**source, "first": rows.start}, keys=keys)
+
+    def after(first: int) -> Iterator[Embeddings]:
+        total = (count - first) * pictures.steps
+
+        def work(rows: range) -> Embeddings:
+            done = (rows.start - first) * pictures.steps
+            found = look(rows, progress and (lambda step: progress(done + step * len(rows), total)))
+            if progress:
+                progress(done + pictures.steps * len(rows), total)  # the preview goes out with it
+            return found
+
+        return (found for _, found in in_pieces(range(first, count), size, work, room))
+
+    def check(kept: Embeddings) -> None:
+        tick = progress and (lambda step: progress(0, count * pictures.steps))  # the bar waits, cancel works
+        (_, again), = in_pieces(range(1), 1, lambda rows: look(rows, tick), room)
+        moved = float((again.vectors[0] - kept.vectors[0]).norm())
+        spread = float((kept.vectors - kept.vectors.mean(dim=0)).norm(dim=1).median())
+        if moved > max(SAME * spread, ROUNDING * float(kept.vectors[0].norm())):
+            raise RarityError(
+                f"{folder} holds pictures of another model, conditioning or VAE: picture 0, drawn again, lies {moved:.3g} away "
+                f"from the kept one, where pictures lie {spread:.3g} from their middle. Choose another name, or connect the same."
+            )
+
+    drawn = Drawn(eye.space, source, after, check, SHARD)
+    what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, {pictures.steps} steps of "
+            f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed} on")
+    embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
+    return embeddings, "\n".join([report, *partly_seen(source)]), torch.stack(shown)
+
+
+def _noise_of_each(sampler_name: str, x: Tensor, sigmas: Tensor, seeds: list[int]):
+    """What a sampler that adds noise on its way asks for it: for each row what it would be given in a batch of its own."""
+    samplers = comfy.samplers.k_diffusion_sampling
+    if "_sde" in sampler_name and sampler_name != "er_sde":  # these ask twice for overlapping times: Brownian motion
+        low, high = sigmas[sigmas > 0].min(), sigmas.max()
+        on_cpu = not sampler_name.endswith("_gpu")
+        rows = [samplers.BrownianTreeNoiseSampler(row[None], low, high, seed=s, cpu=on_cpu) for row, s in zip(x, seeds, strict=True)]
+    else:
+        rows = [samplers.default_noise_sampler(row[None], seed=s) for row, s in zip(x, seeds, strict=True)]
+    return lambda sigma, sigma_next: torch.cat([row(sigma, sigma_next) for row in rows])

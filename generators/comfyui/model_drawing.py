@@ -1,0 +1,180 @@
+"""ComfyUI's own models as something to steer: ordinary pictures, and gradients through sampling, VAE and vision encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import comfy.model_management
+import comfy.samplers
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ...density.base.errors import RarityError
+from ...density.base.tensors import ordinary
+from ..runtime.memory import Placement, in_pieces
+from .clip_vision_eye import ClipVisionEncoder
+from .gradients_pass import gradients_pass
+from .misfit import explained
+from .model_baseline import ModelPictures
+from .recomputed import frozen, own, recomputed
+
+
+class NativePictures:
+    """What a MODEL draws for a condition that an offset is added to, as an encoder sees it.
+
+    Picture i is the KSampler's of batch size 1 with the seed `drawing.seed` + i. Without gradients it is drawn, decoded and
+    encoded as ever. With gradients each step, the decoding and the encoding run once more on the way back, one at a time, so
+    that memory holds the inside of one of them only. Nothing of the models is changed.
+
+    Parameters
+    ----------
+    drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
+    condition : what is moved, a `Condition` or a `Word`: `moved(change [k])` gives the CONDITIONING, differentiable.
+    basis : [k, m], what an offset's numbers mean, or [k], their units.
+    placement : is asked to make room when memory is short.
+    """
+
+    def __init__(self, drawing: ModelPictures, eye, condition, basis: Tensor, placement: Placement | None = None):
+        self.drawing, self.eye, self.condition = drawing, eye, condition
+        self.basis, self.placement = ordinary(basis, torch.float32), placement or Placement()
+        self.space, self.size = eye.space, basis.shape[-1]
+
+    def require_gradients(self) -> None:
+        """Raise a RarityError unless gradients can pass this sampler, model and encoder."""
+        if self.drawing.sampler_name != "euler":
+            raise RarityError(
+                f"Gradients pass the sampler euler, got {self.drawing.sampler_name}. Choose it, or the engine evolution."
+            )
+        if not isinstance(self.eye, ClipVisionEncoder):
+            raise RarityError("Gradients pass a CLIP_VISION only. Connect clip_vision, or choose the engine evolution.")
+        told = {key for _, options in (*self.drawing.positive, *self.drawing.negative) for key in options}
+        if "control" in told:
+            raise RarityError("Gradients cannot pass a ControlNet. Choose the engine evolution, or add the hints behind this node.")
+        if "hooks" in told:  # their weights are gone again when the way back asks for them
+            raise RarityError(
+                "Gradients cannot pass hooks, such as a LoRA for some of the steps. Choose the engine evolution, or set the hooks "
+                "behind this node."
+            )
+        if len(self.drawing.latent_shape) != 3:
+            raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
+
+    def load(self) -> None:
+        """Bring every model that gradients pass to where it runs, as far as there is room."""
+        patchers = [self.drawing.model, self.drawing.vae.patcher, self.eye.clip_vision.patcher]
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(patchers)
+
+    def change(self, offset: Tensor) -> Tensor:
+        """What an offset adds to the condition, [k]."""
+        return self.basis * offset if self.basis.dim() == 1 else self.basis @ offset
+
+    def moved(self, offset: Tensor) -> list:
+        """The CONDITIONING under an offset."""
+        return self.condition.moved(self.change(offset))
+
+    def embed(self, offset: Tensor, rows: range) -> Tensor:
+        """The embeddings [n, d] of the pictures `rows`; differentiable in the offset while gradients are on."""
+        if torch.is_grad_enabled():
+            seen = self._see(self._decode(self._sample(offset, rows)))
+            if offset.requires_grad and not seen.requires_grad:
+                raise RarityError(
+                    "What is steered has no part in these pictures: no gradient of theirs reaches it. A range of timesteps or "
+                    "an area may leave it out of every step: widen it, or take more steps."
+                )
+            return seen
+        shown = self.pictures(offset, rows)
+        return self.eye.encode_images(shown, batch_size=len(shown)).vectors
+
+    def pictures(self, offset: Tensor, rows: range) -> Tensor:
+        """The pictures themselves, [n, H, W, 3], 0 to 1, on the CPU."""
+        with torch.inference_mode():
+            drawing = replace(self.drawing, positive=self.moved(offset))
+            pieces = in_pieces(rows, len(rows), lambda piece: drawing.draw(piece, _cancel), self.placement)
+            return torch.cat([shown for _, shown in pieces])
+
+    def _sample(self, offset: Tensor, rows: range) -> Tensor:
+        """Latents of the pictures, by ComfyUI's guider, so that masks, areas and hints mean what they always do."""
+        drawing, model = self.drawing, self.drawing.model.clone()
+        shape, seeds = drawing.latent_shape, [(drawing.seed + row) % 2**64 for row in rows]
+        noise = torch.cat([torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
+        load = loading(model, model.memory_required([2 * len(noise), *shape]))
+        with torch.inference_mode():
+            load()
+        apply = frozen(model.model, model.model.apply_model, load)
+        model.set_model_unet_function_wrapper(_instead_of(apply, model.model_options.get("model_function_wrapper")))
+        plan = comfy.samplers.KSampler(
+            model, drawing.steps, model.load_device, "euler", drawing.scheduler, 1.0, model.model_options
+        )
+        with explained(drawing.model, positive=drawing.positive, negative=drawing.negative):
+            return comfy.samplers.sample(
+                model, noise, own(self.moved(offset)), own(drawing.negative), drawing.cfg, plan.device, Euler(), plan.sigmas.clone(),
+                model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
+            )
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Pictures [n, H, W, 3] as `VAE.decode` makes them, differentiable."""
+        vae = self.drawing.vae
+        load = loading(vae.patcher, vae.memory_used_decode(latents.shape, vae.vae_dtype))
+        decode = frozen(vae.first_stage_model, vae.first_stage_model.decode, load)
+        latents = latents.to(vae.device, vae.vae_dtype)
+        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents, within=gradients_pass)
+        return shown.movedim(1, -1)
+
+    def _see(self, shown: Tensor) -> Tensor:
+        """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
+        eye = self.eye.clip_vision
+        encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
+        pixels = smooth_preprocess(self.eye.frame(shown).to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
+        return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
+
+
+def loading(patcher, memory: float = 0) -> Callable[[], None]:
+    """Loads a model as ComfyUI does, with room for so many bytes besides its weights."""
+    return lambda: comfy.model_management.load_models_gpu([patcher], memory_required=memory)
+
+
+def _instead_of(apply: Callable, other: Callable | None) -> Callable:
+    """What ComfyUI calls in place of the model's `apply`, with the same numbers; `other` has taken that place before."""
+
+    def call(_, given: dict) -> Tensor:
+        told = own(given["c"])
+        names = [name for name, value in told.items() if isinstance(value, Tensor) and value.requires_grad]
+
+        def step(x: Tensor, time: Tensor, *moving: Tensor) -> Tensor:
+            now = told | dict(zip(names, moving, strict=True))
+            return other(apply, given | {"input": x, "timestep": time, "c": now}) if other else apply(x, time, **now)
+
+        return recomputed(step, given["input"], given["timestep"], *(told[name] for name in names), within=gradients_pass)
+
+    return call
+
+
+class Euler(comfy.samplers.Sampler):
+    """ComfyUI's euler, as plain arithmetic that gradients pass:  x <- x + (x - denoised) / sigma (next sigma - sigma)."""
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+        scaling = model_wrap.inner_model.model_sampling
+        x = scaling.noise_scaling(sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas))
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            _cancel()
+            denoised = model_wrap(x, sigma * x.new_ones(len(x)), **extra_args)
+            x = x + (x - denoised) / sigma * (following - sigma)
+        return scaling.inverse_noise_scaling(sigmas[-1], x)
+
+
+def smooth_preprocess(shown: Tensor, size: int, mean, std) -> Tensor:
+    """Pictures [n, H, W, 3] as ComfyUI's clip_preprocess makes them ready, [n, 3, size, size], but for rounding to 8 bits."""
+    x = shown.movedim(-1, 1).float()
+    if tuple(x.shape[2:]) != (size, size):
+        scale = size / min(x.shape[2:])
+        x = interpolate(x, size=[round(scale * side) for side in x.shape[2:]], mode="bicubic", antialias=True)
+        top, left = ((side - size) // 2 for side in x.shape[2:])
+        x = x[:, :, top:top + size, left:left + size]
+    mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (mean, std))
+    return (x.clamp(0, 1) - mean) / std
+
+
+def _cancel(*_) -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()

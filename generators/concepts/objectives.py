@@ -1,0 +1,106 @@
+"""What learning a concept makes small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from ...density.base.embeddings import Embeddings
+from ...density.calibration.surprisal import bits_from_one_in
+from ...density.estimators.gaussian import GaussianDensity
+from ...density.steering.band import BandLoss, log_gaussian
+from ...density.steering.directions import Direction
+from ...density.steering.guardrails import Guardrail
+from ...density.steering.optimize import optimize
+from ..kandinsky.prior import Prior
+
+OBJECTIVES = ("places", "band", "paper")
+BAND = 2.0  # weight of the band and the guardrails beside the distance to a sample's place
+TILT = 0.5  # by which power of a direction's variance a sample leans to it before it is moved out
+AHEAD = 256  # samples whose places are found at a time
+
+Loss = Callable[[Tensor], Tensor]
+
+
+class Objective:
+    """The loss of a batch of samples e [b, d], a number; it may depend on what the model made of the same noise before.
+
+        places    sum |e - t|^2 / sum |t - mean|^2 + BAND mean of [ band loss + sum of the guardrails' penalties ]
+        band      mean of [ band loss + sum of the guardrails' penalties ]
+        paper     mean of [ log G(e) + 1 - cos(e, text) + sum of the guardrails' penalties ]
+
+    t is a place on the shell of the wanted rarity, one for every noise: there `optimize` moves, inside the guardrails, what
+    the model made of that noise before it learnt anything, leant towards what varies most and so shows most,
+
+        w_i -> w_i (lambda_i / lambda_1)^(TILT / 2)    in whitened coordinates.
+
+    The band alone is reached most cheaply by one common shift along directions of little variance: the embeddings are rare
+    then, their pictures usual and alike. Distances to places are in units of the embedding, in which those directions count
+    as little as in a picture; the band then sees to the rarity that the distances leave open.
+
+    Parameters
+    ----------
+    kind : one of OBJECTIVES, or a function of a batch, to which guardrails are added.   density, one_in,
+        guardrails, directions : of the band and the shell.   prior, prompt : of the published objective's text.
+    """
+
+    def __init__(
+        self,
+        kind: str | Loss,
+        density: GaussianDensity,
+        one_in: float,
+        guardrails: tuple[Guardrail, ...],
+        directions: tuple[Direction, ...],
+        prior: Prior,
+        prompt: str,
+    ):
+        self._density, self._one_in = density, one_in
+        self._guardrails, self._directions = guardrails, directions
+        self.has_places = kind == "places"
+        if callable(kind):
+            self._rarity = kind
+        elif kind == "paper":
+            text = prior.encode_text([prompt]).double()  # as it is now, before anything is learnt
+            self._rarity = lambda x: log_gaussian(density, x) + 1 - cosine_similarity(x, text, dim=1)
+        else:
+            self._rarity = BandLoss(density, bits_from_one_in(one_in))
+
+    def places(self, before: Tensor) -> Tensor:
+        """Where on the shell samples [n, d] of the model as it was belong, [n, d] float64."""
+        w, r = self._density.whiten(before)
+        seen = (self._density.variances / self._density.variances[0]) ** (TILT / 2)
+        starts = Embeddings(self._density.unwhiten(w * seen, r).float(), self._density.space)
+        rows = optimize(self._density, starts, self._one_in, self._guardrails, directions=self._directions).final
+        return rows.vectors.double()
+
+    def __call__(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+        """The loss of a batch [b, d] float64, whose places are needed where it has places."""
+        loss = (self._rarity(x) + sum(rail.penalty(x) for rail in self._guardrails)).mean()
+        if not self.has_places:
+            return loss
+        return (x - places).square().sum() / (places - self._density.mean).square().sum() + BAND * loss
+
+
+class Places:
+    """The places of one noise after the other, found for some of them ahead: many at a time cost less each.
+
+    Parameters
+    ----------
+    objective : finds them.   before : the samples of a range of noises as the model made them, [n, d].
+    """
+
+    def __init__(self, objective: Objective, before: Callable[[range], Tensor]):
+        self._objective, self._before = objective, before
+        self._rows, self._found = range(0), torch.zeros(0)
+
+    def of(self, rows: range, last: int) -> Tensor | None:
+        """Places of the noises `rows` [n, d]; no noise from `last` on will ever be asked for."""
+        if not self._objective.has_places:
+            return None
+        if not (self._rows.start <= rows.start and rows.stop <= self._rows.stop):
+            self._rows = range(rows.start, max(rows.stop, min(rows.start + AHEAD, last)))
+            self._found = self._objective.places(self._before(self._rows))
+        return self._found[rows.start - self._rows.start : rows.stop - self._rows.start]

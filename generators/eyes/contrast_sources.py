@@ -1,0 +1,117 @@
+"""Contrast guardrails from words or pictures: the subject, and what it must not turn into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError, quoted
+from ...density.steering.contrast import ContrastGuardrail
+from .encoding import Reader, check_texts
+from .prompt_tokens import unread
+
+
+def contrast_guardrail(
+    reader: Reader,
+    baseline: Embeddings,
+    subject: str,
+    alternatives: Iterable[str],
+    quantile: float = 0.5,
+    centred: bool = False,
+) -> ContrastGuardrail:
+    """Guard the subject against named alternatives, by the zero-shot margin of an encoder that reads words.
+
+    Parameters
+    ----------
+    reader : reads the words: a Prior, or an encoder of OpenCLIP.
+    baseline : usual samples; they show which margin is usual.
+    subject : what the pictures must stay, such as "a letter R".
+    alternatives : texts; see `subject_first`.
+    quantile : the threshold is this quantile of the baseline's margins.
+    centred : centre texts and pictures first; see `ContrastGuardrail.from_baseline`.
+
+    Raises
+    ------
+    RarityError : no subject, no alternative left, a baseline of another space.
+    """
+    reader.space.require_same(baseline.space, "baseline of the contrast guardrail")
+    names, notes = subject_first(reader, subject, alternatives)
+    prototypes = reader.encode_text(names)
+    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, centred=centred, names=names, notes=notes)
+
+
+def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The subject, then the alternatives that the reader can tell from it and from each other.
+
+    Whether two texts are the same is the encoder's to say: most know no capital letters, take any space for one space, and
+    read no further than their length. An alternative that reads as the subject does would be as near to every picture as
+    the subject is: no picture could be refused. So it is left out, as a line that equals the subject is.
+
+    Parameters
+    ----------
+    reader : reads the words.   subject : what the pictures must stay.   alternatives : texts; empty ones are skipped.
+
+    Returns
+    -------
+    The texts, the subject first; and in sentences what was left out though it is written otherwise, and what is not read.
+
+    Raises
+    ------
+    RarityError : no subject, or no alternative left.
+    """
+    subject = subject.strip()
+    names = list(dict.fromkeys([subject, *(text.strip() for text in alternatives if text.strip())]))
+    if len(names) < 2:
+        raise RarityError(
+            f"The subject {quoted(subject)} needs at least one alternative that it must not turn into, got none. "
+            "Write them one a line, such as 'a letter P'."
+        )
+    check_texts(names)
+    first, *others = readings = reader.reads(names)
+    same = [one.text for one in others if one.tokens == first.tokens]
+    kept: dict[tuple[int, ...], str] = {}
+    for one in readings:
+        kept.setdefault(one.tokens, one.text)  # of texts that read alike, the one written first
+    if len(kept) < 2:
+        raise RarityError(
+            f"The alternative {quoted(same[0])} reads as the subject {quoted(subject)} does: this encoder sees the same "
+            f"{len(first.tokens)} tokens of both, so no picture can be more like the one than like the other. Name something else."
+        )
+    notes = unread(readings)
+    if same:
+        more = f" and {len(same) - 1} more read" if len(same) > 1 else " reads"
+        notes = (f"The alternative {quoted(same[0])}{more} as the subject {quoted(subject)} does, so it was left out.", *notes)
+    return list(kept.values()), notes
+
+
+def contrast_guardrails(
+    baseline: Embeddings,
+    reader: Reader | None,
+    subject: str,
+    alternatives: Iterable[str],
+    alternative_pictures: Embeddings | None,
+    quantile: float = 0.5,
+    centred: bool = False,
+) -> tuple[ContrastGuardrail, ...]:
+    """Guard by words where something reads them, by pictures where there are some, or by both.
+
+    Parameters
+    ----------
+    reader, subject, alternatives, centred : see `contrast_guardrail`; without a reader the words are not read.
+    alternative_pictures : embeddings of what the subject must not turn into; see `ContrastGuardrail.from_pictures`.
+
+    Raises
+    ------
+    RarityError : neither a reader nor pictures; and as `contrast_guardrail`.
+    """
+    if reader is None and alternative_pictures is None:
+        raise RarityError(
+            "A contrast guardrail needs to know what the subject must not turn into: connect a prior or an encoder, "
+            "which read the words, or embeddings of alternative pictures. Got none."
+        )
+    rails = ()
+    if reader is not None:
+        rails += (contrast_guardrail(reader, baseline, subject, alternatives, quantile, centred),)
+    if alternative_pictures is not None:
+        rails += (ContrastGuardrail.from_pictures(baseline, alternative_pictures, quantile),)
+    return rails

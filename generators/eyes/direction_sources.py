@@ -1,0 +1,82 @@
+"""Directions from words, from pictures or from a density, whichever is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError
+from ...density.estimators.gaussian import GaussianDensity
+from ...density.steering.directions import Direction
+from .encoding import Reader
+from .prompt_tokens import unread
+
+
+def text_direction(reader: Reader, towards: str, away_from: str, strength: float = 1.0) -> Direction:
+    """From one text to another, by an encoder that reads words: both lie on the text side, the gap to pictures cancels.
+
+    Parameters
+    ----------
+    reader : reads the words: a Prior, or an encoder of OpenCLIP.
+    towards, away_from : one phrase a line, averaged; such as "a bold letter R" and "a light letter R". Phrases that
+        differ in one word only make the clearest direction.
+    strength : in standard deviations of usual samples.
+
+    Raises
+    ------
+    RarityError : a side without words, two sides that say the same.
+    """
+    sides = [[line.strip() for line in text.splitlines() if line.strip()] for text in (away_from, towards)]
+    if not all(sides):
+        raise RarityError(
+            "A direction from words needs both ends, such as towards 'a bold letter R', away from 'a light letter R'; "
+            f"got {towards!r} and {away_from!r}."
+        )
+    start, end = (reader.encode_text(side) for side in sides)
+    found = Direction.between(start, end, reader.space, strength, name=sides[1][0])
+    return replace(found, notes=unread(reader.reads(sides[0] + sides[1])))
+
+
+def direction(
+    strength: float,
+    *,
+    prior: Reader | None = None,
+    encoder: Reader | None = None,
+    towards: str = "",
+    away_from: str = "",
+    embeddings_towards: Embeddings | None = None,
+    embeddings_away: Embeddings | None = None,
+    density: GaussianDensity | None = None,
+    component: int = 0,
+) -> Direction:
+    """The one direction that is described: in words (a prior or an encoder), by pictures, or by a density.
+
+    Parameters
+    ----------
+    strength : in standard deviations of usual samples; below 0 the other way.
+    prior, encoder, towards, away_from : as `text_direction`; either reads the words.
+    embeddings_towards, embeddings_away : both are two ends, from the mean of one to that of the other; one alone is
+        examples to come near, or to stay clear of.
+    density, component : a principal component from 1, or with 0 nearer to what this density calls usual.
+
+    Raises
+    ------
+    RarityError : none of these, or more than one.
+    """
+    pictures = [rows for rows in (embeddings_away, embeddings_towards) if rows is not None]
+    sources = {"prior": prior, "encoder": encoder, "embeddings": pictures or None, "density": density}
+    given = [name for name, source in sources.items() if source is not None]
+    if len(given) != 1:
+        raise RarityError(
+            "A direction needs exactly one source: a prior or an encoder (for words), embeddings towards or away "
+            f"(pictures), or a density; got {', '.join(given) or 'none'}. Chain one direction for each."
+        )
+    if prior or encoder:
+        return text_direction(prior or encoder, towards, away_from, strength)
+    if density is not None:
+        return Direction.component(density, component, strength) if component else Direction.towards(density, strength)
+    if len(pictures) == 2:
+        pictures[0].space.require_same(pictures[1].space, "embeddings towards")
+        return Direction.between(*(rows.vectors for rows in pictures), pictures[0].space, strength, "pictures")
+    toward = embeddings_away is None
+    return (Direction.towards if toward else Direction.away_from)(pictures[0], strength)

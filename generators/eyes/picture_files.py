@@ -1,0 +1,78 @@
+"""Picture files on disk, read as ComfyUI reads them: a picture scores the same in a graph and on the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError
+from ..kandinsky.prior import Prior, Progress
+
+NAMED = 10  # unreadable files that an error names
+
+
+def read_picture(path: str | os.PathLike) -> Tensor:
+    """A picture file as [1, H, W, 3] float32, values 0 to 1: turned as its camera noted, without transparency.
+
+    Raises
+    ------
+    RarityError : no such file, or nothing that can be read as a picture.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I"):  # 16 bits of grey, which a plain conversion would cut off at 255
+                grey = np.asarray(picture, dtype=np.float32) / 65535
+                array = np.repeat(grey.clip(0, 1)[..., None], 3, axis=2)
+            else:
+                array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    except Exception as error:  # whatever a damaged file makes of the library, the user sees one clear error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" '")[0]
+        raise RarityError(
+            f"{path} cannot be read as a picture: {reason}. Expected a PNG, JPEG, WebP or another common format."
+        ) from error
+    return torch.from_numpy(array)[None]
+
+
+def encode_picture_files(
+    prior: Prior, paths: Sequence[str | os.PathLike], *, progress: Progress | None = None
+) -> Embeddings:
+    """Embeddings of picture files of any sizes, labelled with their names; one picture is held at a time.
+
+    Parameters
+    ----------
+    prior : whose image encoder is used.   paths : N files.   progress : called with (steps done, 2 N).
+
+    Returns
+    -------
+    N embeddings, in the order of `paths`.
+
+    Raises
+    ------
+    RarityError : files that cannot be read, all of them named, before anything is encoded.
+    """
+    problems = []
+    for done, path in enumerate(paths, start=1):
+        try:
+            read_picture(path)
+        except RarityError as error:
+            problems.append(error)
+        if progress:
+            progress(done, 2 * len(paths))
+    if problems:
+        more = f"\n... and {len(problems) - NAMED:,} more." if len(problems) > NAMED else ""
+        listed = "\n".join(str(problem) for problem in problems[:NAMED])
+        raise RarityError(f"{len(problems):,} of {len(paths):,} files cannot be used:\n{listed}{more}")
+    rows = []
+    for done, path in enumerate(paths, start=1):
+        rows.append(prior.encode_images(read_picture(path)))
+        if progress:
+            progress(len(paths) + done, 2 * len(paths))
+    return replace(Embeddings.cat(rows), labels=tuple(map(str, paths)))

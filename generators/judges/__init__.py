@@ -1,0 +1,1 @@
+"""Who says whether a picture still is the subject."""

@@ -1,0 +1,83 @@
+"""The validity gate: draws embeddings on their way, and lets a judge look at the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError, quoted
+from ...density.steering.gates import Gate, Progress
+from ..kandinsky.decoder import Decoder
+from ..runtime.memory import Placement
+from .vlm import VlmJudge
+from .zero_shot import ContrastJudge, Eye, Judge
+
+
+class ValidityGate(Gate):
+    """Is this still the subject? A judge's answer, for the loops of `optimize`, `learn_concept` and their like.
+
+    Parameters
+    ----------
+    judge : looks at pictures; what its `notes` say, where it has any, is passed on.   decoder : draws embeddings, always with the same noise; not needed where there are pictures.
+    every, threshold, on_no : as `Gate`.
+
+    Raises
+    ------
+    RarityError : as `Gate`.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        decoder: Decoder | None = None,
+        every: int = 25,
+        threshold: float = 0.5,
+        on_no: str = "step back",
+    ):
+        super().__init__(self._draw_and_ask, judge.subject, every, threshold, on_no)
+        self.judge, self.decoder, self.notes = judge, decoder, getattr(judge, "notes", ())
+
+    def validity(self, pictures: Tensor, progress: Progress | None = None) -> Tensor:
+        """P(yes) of pictures [N, H, W, 3], 0 to 1, [N] float64."""
+        return self.judge.probability(pictures, progress=progress)
+
+    def _draw_and_ask(self, embeddings: Embeddings, progress: Progress | None) -> Tensor:
+        if self.decoder is None:
+            raise RarityError(
+                f"The gate of {quoted(self.subject)} has no decoder, so it cannot see what these embeddings look like. "
+                "Give it the decoder that belongs to them."
+            )
+        return self.validity(self.decoder.decode(embeddings, seed=0, progress=progress), progress)
+
+
+def choose_judge(
+    subject: str,
+    eye: Eye | None = None,
+    alternatives: Iterable[str] = (),
+    *,
+    folder: Path | None = None,
+    dtype: torch.dtype | None = None,
+    placement: Placement | None = None,
+) -> Judge:
+    """The vision-language model in a folder, where there is one; else an eye that tells the subject from alternatives.
+
+    Parameters
+    ----------
+    subject, eye, alternatives : see `ContrastJudge`.   folder, dtype, placement : see `VlmJudge`.
+
+    Raises
+    ------
+    RarityError : neither a folder nor an eye; and as the two judges.
+    """
+    if folder is not None:
+        return VlmJudge(folder, subject, dtype=dtype, placement=placement)
+    if eye is None:
+        raise RarityError(
+            "A zero-shot gate needs something that sees pictures and reads words: connect a prior or an encoder, or choose a "
+            "vision-language model. Got neither."
+        )
+    return ContrastJudge(eye, subject, alternatives)

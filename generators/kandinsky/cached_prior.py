@@ -1,0 +1,193 @@
+"""Kandinsky's prior with a memory: what does not change from sample to sample is computed once.
+
+diffusers' PriorTransformer reads, in this order: the tokens of a text, the text's embedding, the time, the noisy embedding,
+and a readout, which becomes the prediction. Attention is causal: nothing looks ahead. Therefore
+
+* the text's tokens and embedding are the same for every step and every sample: their keys and values are kept, and padded
+  tokens, which nobody sees, are left out;
+* the time looks back at those only: all times of a chain are read with the text, one row each;
+* which leaves two tokens a sample instead of 81, and the same prediction up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...density.base.errors import RarityError
+from .prior_attention import attention_of
+
+# What a PriorTransformer's configuration must say for the order of tokens above to hold.
+_UNDERSTOOD = {
+    "added_emb_type": ("prd",),  # the readout token
+    "encoder_hid_proj_type": ("linear",),
+    "additional_embeddings": (4,),
+    "norm_in_type": (None, "layer"),
+    "embedding_proj_norm_type": (None, "layer"),
+}
+_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0")
+
+
+class Prefix:
+    """What is read once of n texts and T times, as rows of one sequence: all tokens, the texts' ends, then all times.
+
+    Who sees whom is a matter of `sees`, so that texts of any length need no padding, and nothing here hangs on a value on
+    the device: a graphics card can replay what is computed with it.
+
+    Parameters
+    ----------
+    mask : [n, t] on the CPU, False where a token is padding.
+    times : of the steps, latest first.
+    device : where its tensors are put.
+
+    Attributes
+    ----------
+    tokens : rows of the tokens' states [n t, d] that are read.   places : their positions.
+    sees : [rows, rows], whether a row looks at another: at those of its text up to itself, but at no time except its own.
+    memory : [n s], for each text the rows of its tokens and its end; short texts are filled up with any row.
+    padding : [n, s + 1, 1], -inf where `memory` was filled up, else 0; the last is the time.
+    times : [T].
+    """
+
+    def __init__(self, mask: Tensor, times: Sequence[int], device: torch.device | str = "cpu"):
+        mask = mask.bool().cpu()
+        n, count = len(mask), int(mask.sum())
+        text, place = mask.nonzero(as_tuple=True)
+        owner = torch.cat([text, torch.arange(n), torch.arange(n).repeat_interleave(len(times))])
+        row = torch.arange(len(owner))
+        shared = row < count + n
+        self.n = n
+        self.tokens, self.places = (text * mask.shape[1] + place).to(device), place.to(device)
+        same, before = owner[:, None] == owner, row <= row[:, None]
+        self.sees = (same & before & (shared | (row == row[:, None]))).to(device)
+        own = [row[shared & (owner == i)] for i in range(n)]
+        self.memory = torch.nn.utils.rnn.pad_sequence(own, batch_first=True).flatten().to(device)
+        longest = max(map(len, own))
+        filled = torch.arange(longest + 1) >= torch.tensor([len(one) for one in own])[:, None]
+        filled[:, -1] = False
+        self.padding = torch.zeros(filled.shape).masked_fill_(filled, -math.inf)[..., None].to(device)
+        self.times = torch.tensor(list(times)).to(device)
+
+
+class CachedPrior:
+    """The predictions of a PriorTransformer for n texts (two when guided), which are read once, here.
+
+    Parameters
+    ----------
+    transformer : diffusers.PriorTransformer. Its weights are used where they are, never copied.
+    embedding : [n, d], the texts' embeddings.
+    hidden : [n, t, d], their tokens' states.
+    prefix : which of those are no padding, and the times of the steps.
+
+    Raises
+    ------
+    RarityError : a transformer with another configuration, or custom attention.
+    """
+
+    def __init__(self, transformer, embedding: Tensor, hidden: Tensor, prefix: Prefix):
+        check_configuration(transformer)
+        self._transformer = transformer
+        self._memory, self._times = self._read(embedding, hidden, prefix)
+        heads = transformer.config.num_attention_heads
+        self._padding = prefix.padding.to(self._memory.dtype).repeat_interleave(heads, dim=0)
+
+    def predict(self, x: Tensor, step: int) -> Tensor:
+        """The clean embeddings [n, b, d] that the transformer sees behind noisy ones [b, d] at the time of a step."""
+        return predict(self._transformer, x, *self.at(step))
+
+    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `predict` needs to know at a step: the memory of the texts, that of the time, and the padding."""
+        return self._memory, self._times[step], self._padding
+
+    def _read(self, embedding: Tensor, hidden: Tensor, prefix: Prefix) -> tuple[Tensor, Tensor]:
+        """Keys and values of all layers: [2, layers, n heads, s, e] of the texts, [T, 2, layers, n heads, 1, e] of the times."""
+        model, n = self._transformer, prefix.n
+        places = model.positional_embedding[0]
+        states = hidden.flatten(0, 1).index_select(0, prefix.tokens)
+        if model.embedding_proj_norm is not None:
+            embedding = model.embedding_proj_norm(embedding)
+        times = model.time_embedding(model.time_proj(prefix.times).to(places.dtype)) + places[-3]
+        tokens = _enter(model, torch.cat([
+            model.encoder_hidden_states_proj(states) + places.index_select(0, prefix.places),
+            model.embedding_proj(embedding) + places[-4],
+            times.repeat(n, 1),
+        ]))
+        kept = []
+        for block in model.transformer_blocks:
+            q, k, v = (part.transpose(0, 1)[None] for part in _heads(block, tokens))
+            kept.append(torch.cat([k, v]))
+            if block is not model.transformer_blocks[-1]:  # nobody looks at what comes out of the last
+                seen = F.scaled_dot_product_attention(q, k, v, attn_mask=prefix.sees)
+                tokens = _leave(block, tokens, seen[0].transpose(0, 1).flatten(-2))
+        kept = torch.stack(kept, dim=1)  # [2, layers, heads, rows, e]
+        memory = kept.index_select(3, prefix.memory).unflatten(3, (n, -1)).transpose(2, 3).flatten(2, 3)
+        times = kept[:, :, :, -n * len(prefix.times):].unflatten(3, (n, -1)).permute(4, 0, 1, 3, 2, 5).flatten(3, 4)
+        return memory.contiguous(), times[..., None, :].contiguous()
+
+
+def predict(model, x: Tensor, memory: Tensor, time: Tensor, padding: Tensor) -> Tensor:
+    """The clean embeddings that a PriorTransformer sees behind noisy ones; a function of tensors of fixed sizes.
+
+    Parameters
+    ----------
+    x : [b, d], noisy embeddings.
+    memory, time, padding : of n texts at a time, as `CachedPrior.at` has them.
+
+    Returns
+    -------
+    [n, b, d] in x's type: one prediction for each text.
+
+    What the two tokens of a sample see: `prior_attention`.
+    """
+    b, dtype = len(x), model.positional_embedding.dtype
+    noisy, readout = model.positional_embedding[0, -2:].split(1)
+    noisy = noisy + model.proj_in(x.to(dtype))
+    readout = (readout + model.prd_embedding[0].to(dtype)).expand(b, -1)
+    way = attention_of(b, model.config.num_attention_heads, memory, time, padding)
+    tokens = _enter(model, way.lay(noisy, readout))
+    for block, layer in zip(model.transformer_blocks, way.layers, strict=True):
+        seen = way.attend(*_heads(block, tokens), layer)
+        if block is model.transformer_blocks[-1]:  # only the readout is looked at from here on
+            tokens, seen = way.readouts(tokens), way.readouts(seen)
+        tokens = _leave(block, tokens, seen)
+    return way.by_text(model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype))
+
+
+def check_configuration(transformer) -> None:
+    """Raise a RarityError unless the transformer is a PriorTransformer that CachedPrior computes as diffusers would."""
+    for name, understood in _UNDERSTOOD.items():
+        got = getattr(transformer.config, name, "nothing")
+        if got not in understood:
+            expected = " or ".join(map(repr, understood))
+            raise RarityError(
+                f"This prior has {name} = {got!r}, but Kandinsky's has {expected}. Use a Kandinsky 2.1 or 2.2 prior."
+            )
+    custom = {type(one).__name__ for one in transformer.attn_processors.values()} - set(_PROCESSORS)
+    if custom:
+        raise RarityError(
+            f"This prior computes its attention in its own way ({', '.join(sorted(custom))}), expected diffusers' default. "
+            "Call transformer.set_default_attn_processor() first."
+        )
+
+
+def _enter(model, tokens: Tensor) -> Tensor:
+    return tokens if model.norm_in is None else model.norm_in(tokens)
+
+
+def _heads(block, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [..., heads, e] of tokens [..., inner]."""
+    attention, normed = block.attn1, block.norm1(tokens)
+    parts = (project(normed) for project in (attention.to_q, attention.to_k, attention.to_v))
+    return tuple(part.unflatten(-1, (attention.heads, -1)) for part in parts)
+
+
+def _leave(block, tokens: Tensor, seen: Tensor) -> Tensor:
+    """The rest of a layer: tokens [..., inner] with what their attention has seen."""
+    for part in block.attn1.to_out:
+        seen = part(seen)
+    tokens = tokens + seen
+    return tokens + block.ff(block.norm3(tokens))

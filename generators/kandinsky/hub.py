@@ -1,0 +1,66 @@
+"""Fetch a Kandinsky from the Hugging Face Hub: only when a repository is named, and nothing that could run code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ...density.base.errors import RarityError
+from .layout import decoder_names, prior_names, read_json
+
+# Which pipeline a repository was made for -> what its other half is called, from its own name.
+_OTHER_HALF = {
+    "KandinskyV22PriorPipeline": lambda name: decoder_names(name)[:1],
+    "KandinskyPriorPipeline": lambda name: decoder_names(name)[1:],
+    "KandinskyV22Pipeline": lambda name: prior_names(name)[:1],
+    "KandinskyPipeline": lambda name: prior_names(name)[:1],
+    "KandinskyV22CombinedPipeline": lambda name: [name],
+    "KandinskyCombinedPipeline": lambda name: [name],
+}
+
+
+def download_kandinsky(repository: str) -> tuple[Path, Path]:
+    """Both halves of a Kandinsky on the Hub, downloaded into Hugging Face's cache unless they are there already.
+
+    Parameters
+    ----------
+    repository : such as "kandinsky-community/kandinsky-2-2-prior"; the other half is found by its name.
+
+    Returns
+    -------
+    The folders of the prior and of the decoder, for `load_kandinsky(prior, decoder=decoder)`.
+
+    Raises
+    ------
+    RarityError : no such repository, no connection, no Kandinsky in it, or weights that are not safetensors.
+    """
+    repository = repository.strip()
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, flags=re.ASCII):
+        raise RarityError(
+            f"{repository!r} is not the name of a repository. Expected owner/name, such as "
+            "kandinsky-community/kandinsky-2-2-prior."
+        )
+    folder = _download(repository)
+    made_for = read_json(folder / "model_index.json").get("_class_name")
+    owner, _, name = repository.partition("/")
+    other = _OTHER_HALF[made_for](name) if made_for in _OTHER_HALF else []
+    if not other:
+        raise RarityError(
+            f"{repository} holds {made_for}, and does not tell where the rest of a Kandinsky 2.1 or 2.2 is. Name the "
+            "repository of a prior such as kandinsky-community/kandinsky-2-2-prior, or put both halves into a folder."
+        )
+    beside = folder if other == [name] else _download(f"{owner}/{other[0]}")
+    return (folder, beside) if "Prior" in made_for else (beside, folder)
+
+
+def _download(repository: str) -> Path:
+    """Configuration, tokenizers and safetensors of one repository; diffusers knows which files a pipeline needs."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(repository, use_safetensors=True, trust_remote_code=False))
+    except Exception as error:  # the network, the Hub and four libraries have their own errors each
+        raise RarityError(
+            f"{repository} could not be downloaded from the Hugging Face Hub: {error} Check the name and the "
+            "connection; weights must be .safetensors."
+        ) from error

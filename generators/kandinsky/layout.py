@@ -1,0 +1,140 @@
+"""Find the parts of a Kandinsky 2.1 or 2.2 on disk, and say plainly which are missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from ...density.base.errors import RarityError
+
+# part -> (file that describes it, does it have weights?)
+_PRIOR_PARTS = {
+    "prior": ("config.json", True),
+    "text_encoder": ("config.json", True),
+    "tokenizer": ("tokenizer_config.json", False),
+    "image_encoder": ("config.json", True),
+    "image_processor": ("preprocessor_config.json", False),
+    "prior_scheduler": ("scheduler_config.json", False),
+}
+_DECODER_PARTS = {
+    "unet": ("config.json", True),
+    "movq": ("config.json", True),
+    "scheduler": ("scheduler_config.json", False),
+}
+# Kandinsky 2.1 only: its decoder reads the prompt, too, with an encoder of its own.
+_DECODER_TEXT = {
+    "decoder_text_encoder": ("config.json", True),
+    "decoder_tokenizer": ("tokenizer_config.json", False),
+}
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[str, Path]:
+    """The folder of each part of a Kandinsky.
+
+    Parameters
+    ----------
+    folder, decoder : as in `load_kandinsky`.
+
+    Returns
+    -------
+    part name -> folder, for prior, text_encoder, tokenizer, image_encoder, image_processor, prior_scheduler, unet, movq
+    and scheduler; and for decoder_text_encoder and decoder_tokenizer where the U-Net is one of Kandinsky 2.1.
+
+    Raises
+    ------
+    RarityError : the folder is not there, or parts of it are missing or not safetensors; all of them are named.
+    """
+    prior_root, decoder_root = _roots(Path(folder), None if decoder is None else Path(decoder))
+    wanted = _PRIOR_PARTS | _DECODER_PARTS
+    parts = {part: _part_folder(prior_root, part) for part in _PRIOR_PARTS}
+    parts |= {part: decoder_root / part for part in _DECODER_PARTS}
+    if (parts["unet"] / "config.json").is_file() and reads_text(read_json(parts["unet"] / "config.json")):
+        wanted |= _DECODER_TEXT
+        parts |= {part: decoder_root / part.removeprefix("decoder_") for part in _DECODER_TEXT}
+    problems = []
+    for part, (description, has_weights) in wanted.items():
+        problems += missing_files(parts[part], description, has_weights)
+    if problems:
+        raise RarityError(
+            f"{folder} is not a whole Kandinsky 2.1 or 2.2 model. Missing: {'; '.join(problems)}. Expected the "
+            "diffusers layout, as the repositories kandinsky-2-2-prior and kandinsky-2-2-decoder (or "
+            "kandinsky-2-1-prior and kandinsky-2-1) have it; copy or download them again."
+        )
+    return parts
+
+
+def reads_text(unet_config: dict) -> bool:
+    """Whether a U-Net is told the prompt beside the image embedding, as that of Kandinsky 2.1 is."""
+    return unet_config.get("encoder_hid_dim_type") == "text_image_proj"
+
+
+def decoder_names(name: str) -> list[str]:
+    """What the decoder may be called whose prior has this name: kandinsky-2-2-prior, kandinsky-2-1-prior."""
+    found = [name.replace("prior", "decoder"), re.sub("[-_ ]?prior", "", name)] if "prior" in name else []
+    return [other for other in found if other]
+
+
+def prior_names(name: str) -> list[str]:
+    """What the prior may be called whose decoder has this name: kandinsky-2-2-decoder, kandinsky-2-1."""
+    if "decoder" in name:
+        return [name.replace("decoder", "prior")]
+    return [f"{name}-prior", f"{name}_prior"]
+
+
+def weights_variant(folder: Path) -> str | None:
+    """None for the usual weights of a part; "fp16" where only files such as model.fp16.safetensors are there."""
+    names = [file.name for file in folder.glob("*.safetensors")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file, or a RarityError that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RarityError(f"{path} cannot be read as JSON: {error}. Copy this file again.") from error
+    if not isinstance(value, dict):
+        raise RarityError(f"{path} must hold a JSON object, got {type(value).__name__}. Copy this file again.")
+    return value
+
+
+def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
+    for path in filter(None, (folder, decoder)):
+        if not path.is_dir():
+            raise RarityError(f"There is no model folder {path}. Give a folder in the diffusers layout.")
+    if decoder is not None:
+        return folder, decoder
+    if (folder / "prior").is_dir() and (folder / "decoder").is_dir():
+        return folder / "prior", folder / "decoder"
+    # As downloaded from the Hub: two folders side by side whose names differ in one word.
+    if not (folder / "unet").is_dir():
+        for sibling in map(folder.with_name, decoder_names(folder.name)):
+            if sibling.is_dir():
+                return folder, sibling
+    if not any((folder / part).is_dir() for part in ("prior", "prior_prior")):
+        for sibling in map(folder.with_name, prior_names(folder.name)):
+            if sibling.is_dir():
+                return sibling, folder
+    return folder, folder
+
+
+def _part_folder(root: Path, part: str) -> Path:
+    """In a combined folder diffusers writes the prior's parts with a prefix (prior_tokenizer/), alone without."""
+    bare = part.removeprefix("prior_")
+    prefixed = root / f"prior_{bare}"
+    return prefixed if prefixed.is_dir() else root / bare
+
+
+def missing_files(folder: Path, description: str, has_weights: bool) -> list[str]:
+    """What a model's part lacks, in words: itself, the file that describes it, or weights that are safetensors."""
+    name = f"{folder.parent.name}/{folder.name}"
+    if not folder.is_dir():
+        return [f"{name}/"]
+    problems = [] if (folder / description).is_file() else [f"{name}/{description}"]
+    if has_weights and not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
+        why = f" (only {', '.join(pickles)}, a format that can run code and is never opened)" if pickles else ""
+        problems.append(f"{name}/*.safetensors{why}")
+    return problems

@@ -1,0 +1,164 @@
+"""Load a Kandinsky 2.1 or 2.2 from a diffusers folder; the built-in miniature is one, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ...density.base.errors import RarityError
+from ...density.base.spaces import EmbeddingSpace
+from ..runtime.loading import load_model
+from ..runtime.memory import Placement
+from .cached_prior import check_configuration
+from .decoder import Decoder, read_defaults
+from .decoder_text import DecoderText
+from .layout import find_parts, read_json, reads_text
+from .prior import Prior, encoder_fingerprint, encoder_name, read_learning_rate, zero_picture_embedding
+
+MINIATURE = "miniature (built in)"
+
+
+def miniature_folder() -> Path:
+    """The folder of the model that ships with the pack: prior/ and decoder/, each a diffusers pipeline folder."""
+    return Path(__file__).resolve().parents[1] / "miniature"
+
+
+def load_kandinsky(
+    folder: str | Path = MINIATURE,
+    *,
+    decoder: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    placement: Placement | None = None,
+) -> tuple[Prior, Decoder]:
+    """Load prior, encoders and decoder. Reads local safetensors only: nothing is downloaded, no pickle is opened.
+
+    Parameters
+    ----------
+    folder : MINIATURE; or one folder with all parts; or one with the folders prior/ and decoder/; or the prior's folder
+        of a pair named as on the Hub (kandinsky-2-2-prior beside kandinsky-2-2-decoder, kandinsky-2-1-prior beside
+        kandinsky-2-1).
+    decoder : the decoder's folder, where the names do not tell.
+    device : where the models go.
+    dtype : None is float32, whatever the files hold.
+    placement : moves the models to where they run, each time before they do; None leaves them where they are.
+
+    Returns
+    -------
+    The Prior and the Decoder, of one embedding space.
+
+    Raises
+    ------
+    RarityError : no such folder, parts missing (named), weights that are not safetensors, files that cannot be read.
+    """
+    if str(folder) == MINIATURE:
+        folder = miniature_folder()
+    parts = find_parts(folder, decoder)
+    # Weights made under ComfyUI's inference mode could never be learned from later.
+    with torch.inference_mode(False):
+        return _load_parts(parts, torch.device(device), dtype or torch.float32, placement or Placement())
+
+
+def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: Placement) -> tuple[Prior, Decoder]:
+    import diffusers
+    import transformers
+
+    # Named in float32 on the CPU, before the model moves, so that the device has no say in what the space is called.
+    image_encoder = load_model(transformers.CLIPVisionModelWithProjection, parts["image_encoder"]).float().eval()
+    space = EmbeddingSpace(
+        encoder=encoder_name(image_encoder.config),
+        fingerprint=encoder_fingerprint(image_encoder),
+        width=image_encoder.config.projection_dim,
+        kind="raw",
+    )
+    zero = zero_picture_embedding(image_encoder)
+    text_encoder = load_model(transformers.CLIPTextModelWithProjection, parts["text_encoder"])
+    transformer = load_model(diffusers.PriorTransformer, parts["prior"], dtype=dtype)
+    unet = load_model(diffusers.UNet2DConditionModel, parts["unet"], dtype=dtype)
+    movq = load_model(diffusers.VQModel, parts["movq"], dtype=dtype)
+    _check_width(space, transformer.config.embedding_dim, "prior")
+    with_text = reads_text(unet.config)
+    # A U-Net that reads text, too, names the width of the text's states there, and that of the pictures here.
+    pictures = unet.config.cross_attention_dim if with_text else unet.config.encoder_hid_dim
+    _check_width(space, pictures, "decoder's U-Net")
+    tokenizer = _load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"])
+    check_configuration(transformer)
+    _check_tokens(transformer, tokenizer)
+    prior = Prior(
+        space=space,
+        zero=zero,
+        transformer=_place(transformer, device, dtype),
+        text_encoder=_place(text_encoder, device, dtype),
+        tokenizer=tokenizer,
+        image_encoder=_place(image_encoder, device, dtype),
+        image_processor=read_json(parts["image_processor"] / "preprocessor_config.json"),
+        scheduler=_load_scheduler(diffusers, parts["prior_scheduler"], ("UnCLIPScheduler",)),
+        placement=placement,
+        learning_rate=read_learning_rate(parts["prior"].parent),
+    )
+    decoder = Decoder(
+        space=space,
+        zero=zero,
+        unet=_place(unet, device, dtype),
+        movq=_place(movq, device, dtype),
+        scheduler=_load_scheduler(diffusers, parts["scheduler"], ("DDPMScheduler", "DDIMScheduler")),
+        defaults=read_defaults(parts["unet"].parent),
+        text=_load_decoder_text(parts, unet, device, dtype) if with_text else None,
+        placement=placement,
+    )
+    return prior, decoder
+
+
+def _load_decoder_text(parts: dict[str, Path], unet, device, dtype) -> DecoderText:
+    import transformers
+    from diffusers.pipelines.kandinsky.text_encoder import MultilingualCLIP
+
+    text_encoder = load_model(MultilingualCLIP, parts["decoder_text_encoder"])
+    made = (text_encoder.config.numDims, text_encoder.config.transformerDimensions)
+    taken = (unet.config.cross_attention_dim, unet.config.encoder_hid_dim)
+    if made != taken:
+        raise RarityError(
+            f"The decoder's text encoder makes embeddings and states of widths {made}, but its U-Net takes {taken}. "
+            "Both must come from the same Kandinsky 2.1."
+        )
+    tokenizer = _load_tokenizer(transformers.XLMRobertaTokenizerFast, parts["decoder_tokenizer"])
+    return DecoderText(text_encoder=_place(text_encoder, device, dtype), tokenizer=tokenizer)
+
+
+def _place(model, device, dtype):
+    model = model.to(device)
+    # diffusers was told the type when it loaded, and warns about a cast; transformers chooses the file's unless cast.
+    return (model if model.dtype == dtype else model.to(dtype)).eval().requires_grad_(False)
+
+
+def _load_tokenizer(tokenizer_class, folder: Path):
+    try:
+        return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        name = tokenizer_class.__name__
+        raise RarityError(f"{folder} cannot be read as a {name}: {error}. Copy this folder again.") from error
+
+
+def _load_scheduler(diffusers, folder: Path, known: tuple[str, ...]):
+    config = read_json(folder / "scheduler_config.json")
+    name = config.get("_class_name")
+    if name not in known:
+        raise RarityError(f"{folder} must hold a {' or '.join(known)}, got {name}. Is this a Kandinsky folder?")
+    return getattr(diffusers, name).from_config(config)
+
+
+def _check_width(space: EmbeddingSpace, width: int, part: str) -> None:
+    if width != space.width:
+        raise RarityError(
+            f"The {part} takes embeddings of width {width}, but the image encoder {space.encoder} makes width "
+            f"{space.width}. Prior and decoder must come from the same Kandinsky."
+        )
+
+
+def _check_tokens(transformer, tokenizer) -> None:
+    expected, got = transformer.config.num_embeddings, tokenizer.model_max_length
+    if got != expected:
+        raise RarityError(
+            f"The prior reads {expected} text tokens, but its tokenizer makes {got}. Copy the tokenizer again."
+        )

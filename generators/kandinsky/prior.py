@@ -1,0 +1,323 @@
+"""Kandinsky's prior: from a prompt to image embeddings, with its text and image encoders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError
+from ...density.base.identity import sample_keys
+from ...density.base.log import get_logger
+from ...density.base.spaces import EmbeddingSpace
+from ...density.base.tensors import ordinary
+from ..eyes.encoding import Looks, Progress, check_texts, encode_pictures
+from ..eyes.fingerprint import clip_name, fingerprint, pattern, weights_name
+from ..eyes.preprocessing import crops_middle, preprocess
+from ..eyes.prompt_tokens import Reading, unread
+from ..runtime.captured import Captured, forget_large
+from ..runtime.memory import Placement, automatic_batch, in_pieces
+from ..runtime.noise import normals, normals_beside, streams
+from ..runtime.threads import threads_worth
+from .layout import read_json
+from .prior_chain import PriorChain
+
+logger = get_logger(__name__)
+
+
+LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
+
+
+class Prior(Looks):
+    """A loaded Kandinsky prior. `space` is the space of everything it samples and encodes."""
+
+    def __init__(
+        self,
+        *,
+        space,
+        zero,
+        transformer,
+        text_encoder,
+        tokenizer,
+        image_encoder,
+        image_processor,
+        scheduler,
+        placement=None,
+        learning_rate=LEARNING_RATE,
+    ):
+        self.space: EmbeddingSpace = space
+        self.transformer = transformer
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.image_encoder = image_encoder
+        self.image_processor: dict = image_processor
+        self.crops, self.mean = crops_middle(image_processor), image_processor.get("image_mean", Looks.mean)
+        self.scheduler = scheduler
+        self._zero = zero
+        self.placement = placement or Placement()
+        self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
+        self.producer = weights_name([*transformer.parameters(), *text_encoder.parameters()])  # who makes its samples
+
+    def zero_embedding(self) -> Tensor:
+        """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition.
+
+        For scripts that decode with diffusers' own pipelines; our `Decoder` has it already.
+        """
+        return self._zero.clone()
+
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Text embeddings in the joint space of text and pictures.
+
+        Parameters
+        ----------
+        prompts : n texts.
+
+        Returns
+        -------
+        [n, d] float32 on the CPU, projected, not normalised.
+
+        Raises
+        ------
+        RarityError : no prompts, or an empty one.
+        """
+        check_texts(prompts)
+        with torch.no_grad():
+            return ordinary(self.read(list(prompts)).embedding, torch.float32)
+
+    def encode_images(self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None) -> Embeddings:
+        """Embeddings of pictures, in the same space as the samples.
+
+        Parameters
+        ----------
+        images : [N, H, W, 3], values 0 to 1.
+        batch_size : pictures at a time; halved where they do not fit in memory.
+        progress : called with (pictures done, N).
+
+        Returns
+        -------
+        N embeddings.
+
+        Raises
+        ------
+        RarityError : another shape or range.
+        """
+
+        def encode(batch: Tensor) -> Tensor:
+            device = self.placement.bring(self.image_encoder)
+            pixels = preprocess(batch, self.image_processor).to(device, self.image_encoder.dtype)
+            return self.image_encoder(pixels).image_embeds
+
+        with threads_worth(self.image_encoder):
+            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
+
+    def sample(
+        self,
+        prompt: str,
+        count: int,
+        *,
+        seed: int = 0,
+        steps: int = 25,
+        guidance: float = 4.0,
+        negative_prompt: str = "",
+        batch_size: int = 0,
+        progress: Progress | None = None,
+    ) -> Embeddings:
+        """Embeddings of the pictures this model would make for a prompt.
+
+        Parameters
+        ----------
+        prompt : what to draw.
+        count : how many samples N.
+        seed : sample i of a seed is the same for every count and batch size, up to float rounding.
+        steps : denoising steps, at least 2.
+        guidance : weight g of classifier-free guidance; 1 or less switches it off.
+        negative_prompt : what the other branch of the guidance reads.
+        batch_size : samples at a time; only memory and speed depend on it. Halved where they do not fit in memory. 0 is 256
+            on the processor, and on a graphics card as many as fit well, at most 2,500.
+        progress : called after each step with (steps done, steps in all), summed over the samples; what it raises ends
+            the sampling.
+
+        Returns
+        -------
+        N embeddings, raw:  e = x_0 clip_std + clip_mean.
+
+        Raises
+        ------
+        RarityError : empty prompt, a number out of range, or not enough memory for one sample.
+
+        Each step predicts the clean embedding,  x_hat = u + g (c - u)  with c and u the predictions for the prompt and
+        the negative prompt, and draws x_{t-1} from the posterior q(x_{t-1} | x_t, x_hat).
+        Source: Ramesh et al. 2022 (arXiv 2204.06125), section 2.2; the numbers are those of diffusers'
+        KandinskyV22PriorPipeline and KandinskyPriorPipeline for the same noise.
+        """
+        batches = list(
+            self.sample_batches(
+                prompt, count, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt,
+                batch_size=batch_size, progress=progress,
+            )
+        )
+        source = {key: value for key, value in batches[0].source.items() if key != "first"}
+        return replace(Embeddings.cat(batches), source=source)
+
+    def sample_batches(
+        self,
+        prompt: str,
+        count: int,
+        *,
+        first: int = 0,
+        seed: int = 0,
+        steps: int = 25,
+        guidance: float = 4.0,
+        negative_prompt: str = "",
+        batch_size: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[Embeddings]:
+        """The samples first ... count - 1 of a seed, batch by batch: a density can learn from more than fit in memory.
+
+        Parameters
+        ----------
+        first : the index of the first one, so that sampling can go on where it stopped.
+        prompt, count, seed, steps, guidance, negative_prompt, batch_size, progress : as in `sample`. Everything is
+            checked, and the prompt read, before the first batch is asked for.
+
+        Returns
+        -------
+        Batches of at most `batch_size`, if it is not 0; their source holds the index of their own first sample as `first`.
+
+        Raises
+        ------
+        RarityError : as `sample`; or `first` is not below `count`.
+        """
+        check_texts([prompt])
+        for name, value, least in (("count", count, 1), ("steps", steps, 2), ("batch size", batch_size, 0)):
+            if value < least:
+                raise RarityError(f"The {name} must be at least {least}, got {value}.")
+        if not 0 <= first < count:
+            raise RarityError(f"The first sample must be one of 0 to {count - 1:,}, got {first:,}.")
+        if steps > self.scheduler.config.num_train_timesteps:
+            raise RarityError(f"The steps must be at most {self.scheduler.config.num_train_timesteps}, got {steps}.")
+        if not math.isfinite(guidance):
+            raise RarityError(f"The guidance must be a finite number, got {guidance}.")
+        source = sampling_source(prompt, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
+        with torch.no_grad(), threads_worth(self.text_encoder):
+            read = self.read([prompt, negative_prompt] if guidance > 1 else [prompt])
+        chain = PriorChain(self.transformer, self.scheduler, read.mask, steps, guidance)
+        cached, largest = None, 0
+
+        def draw(piece: range) -> Tensor:
+            nonlocal cached, largest
+            device = self.placement.bring(self.transformer)
+            # Nothing that a caller sees may stay switched off or slowed down between two batches.
+            with torch.no_grad(), threads_worth(self.transformer):
+                cached = cached or chain.to(device).read(read.embedding.to(device), read.hidden.to(device))
+                captured = Captured(self.transformer, "Sampling the prior")
+                # A last, smaller piece goes through the graph of the others, beside samples that nobody asked for.
+                rows = max(len(piece), largest) if captured.replays else len(piece)
+                own = streams(seed, piece.start, rows, "prior")
+                width = self.space.width
+                noise = normals_beside(own, width, steps + 1) if captured.replays else normals(own, width)
+                done, total = (piece.start - first) * steps, (count - first) * steps
+                tick = progress and (lambda step: progress(done + step * len(piece), total))
+                with closing(noise):
+                    x = chain.draw(cached, noise, tick, captured)[: len(piece)].float().cpu()
+                largest = rows
+                return x
+
+        origin = {**source, "space": self.space.to_dict(), "producer": self.producer}
+
+        def batches() -> Iterator[Embeddings]:
+            size = batch_size or self._automatic_batch(count - first, len(read.mask))
+            try:
+                for piece, rows in in_pieces(range(first, count), size, draw, self.placement):
+                    yield Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
+            finally:
+                forget_large(self.transformer)
+
+        return batches()
+
+    def _automatic_batch(self, count: int, texts: int) -> int:
+        """How many samples at a time, where nobody says."""
+        device, config = self.placement.bring(self.transformer), self.transformer.config
+        width = config.num_attention_heads * config.attention_head_dim
+        # Two tokens for each text, and what a layer has in memory of each, its wide middle above all: about 40 widths.
+        return automatic_batch(count, 2 * texts * 40 * width * self.transformer.dtype.itemsize, device)
+
+    def tokenize(self, prompts: list[str]):
+        """Tokens of prompts as the text encoder takes them, padded and cut to its length: input_ids, attention_mask."""
+        return self.tokenizer(
+            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
+
+    def reads(self, texts: list[str]) -> list[Reading]:
+        """What the text encoder sees of texts, without encoding them; see `Reading`."""
+        rows = self.tokenize(texts).input_ids.tolist()
+        lengths = [len(ids) for ids in self.tokenizer(texts).input_ids]
+        return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
+
+    def read(self, prompts: list[str]) -> Texts:
+        """Both things the prior wants to know of texts: every token's state, and the text's embedding."""
+        device = self.placement.bring(self.text_encoder)
+        tokens = self.tokenize(prompts)
+        for note in unread(self.reads(prompts)):
+            logger.warning("%s", note)
+        encoded = self.text_encoder(tokens.input_ids.to(device))
+        return Texts(encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask.bool())
+
+
+class Texts(NamedTuple):
+    """n texts as the prior reads them: embedding [n, d], hidden [n, tokens, d], and mask [n, tokens], on the CPU."""
+
+    embedding: Tensor
+    hidden: Tensor
+    mask: Tensor
+
+
+def sampling_source(
+    prompt: str, *, seed: int = 0, steps: int = 25, guidance: float = 4.0, negative_prompt: str = ""
+) -> dict:
+    """What the source of sampled embeddings says of them: all that decides about a sample, but for its index."""
+    return {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
+            "seed": seed, "steps": steps, "guidance": float(guidance)}
+
+
+def read_learning_rate(folder: Path) -> float:
+    """How fast concepts are learnt on a prior: as its folder's rarity.json says ({"learning_rate": 0.001}), else as published.
+
+    Parameters
+    ----------
+    folder : the prior's folder, the one that holds prior/ or prior_prior/.
+
+    Raises
+    ------
+    RarityError : the file says something that is no learning rate.
+    """
+    path = folder / "rarity.json"
+    rate = read_json(path).get("learning_rate", LEARNING_RATE) if path.is_file() else LEARNING_RATE
+    if type(rate) not in (int, float) or not 0 < rate <= 1:
+        raise RarityError(f"The learning_rate in {path} must be a number above 0 and at most 1, got {rate!r}. Correct it.")
+    return float(rate)
+
+
+def encoder_name(config) -> str:
+    """A name for people, from the configuration of a CLIPVisionModelWithProjection."""
+    return clip_name(config.hidden_size, config.num_hidden_layers, config.patch_size)
+
+
+def encoder_fingerprint(image_encoder) -> str:
+    """A short digest of what a CLIPVisionModelWithProjection does; it must be in float32 on the CPU."""
+    with torch.no_grad():
+        return fingerprint(image_encoder(pattern(image_encoder.config.image_size)).image_embeds[0])
+
+
+def zero_picture_embedding(image_encoder) -> Tensor:
+    """The embedding of an all-zero input, [1, d]."""
+    size = image_encoder.config.image_size
+    with torch.no_grad():
+        return image_encoder(torch.zeros(1, 3, size, size)).image_embeds

@@ -1,0 +1,1 @@
+"""New pictures from a folder of pictures, without a network."""

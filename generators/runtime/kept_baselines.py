@@ -1,0 +1,177 @@
+"""A baseline as long as it has to be: kept on disk while it is drawn, and ended when more would change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError, quoted
+from ...density.base.spaces import EmbeddingSpace
+from ...density.estimators.convergence import Convergence, until_enough
+from ...density.files.store import load_embeddings, save_embeddings
+from ..eyes.prompt_tokens import unread
+from ..kandinsky.prior import Prior, Progress, sampling_source
+
+SHARD = 4096  # samples a file
+
+
+def draw_baseline(
+    prior: Prior,
+    prompt: str,
+    count: int,
+    *,
+    stop_when_enough: bool = False,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings,
+) -> tuple[Embeddings, str]:
+    """The samples of a prompt in memory, and a report in words.
+
+    Parameters
+    ----------
+    prior, prompt, count, progress : as in `Prior.sample`; `settings` are its seed, steps, guidance, negative_prompt and
+        batch_size.
+    stop_when_enough : end before `count` when `Convergence` has seen enough.
+    folder : where to keep them, as `keep` does; None keeps nothing.
+
+    Returns
+    -------
+    At most `count` embeddings; how many they are, whether they are known to be enough, and what of the prompts was not read.
+
+    Raises
+    ------
+    RarityError : as `Prior.sample` and `keep`.
+    """
+    drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
+    what = f"samples of {quoted(prompt)}"
+    embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
+    return embeddings, "\n".join([report, *unread(prior.reads([prompt, settings.get("negative_prompt", "")]))])
+
+
+def keep_samples(
+    prior: Prior,
+    folder: str | Path,
+    prompt: str,
+    count: int,
+    *,
+    progress: Progress | None = None,
+    **settings,
+) -> Iterator[Embeddings]:
+    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`.
+
+    For scripts: `fit_density` learns from it, and no more than a shard of the samples is ever in memory.
+    """
+    return keep(_by_prior(prior, prompt, count, progress=progress, **settings), folder, count)
+
+
+class Drawn(NamedTuple):
+    """Embeddings that can be drawn in order, and again from anywhere.
+
+    space : of all of them.
+    source : all that decides about an embedding, but for its index.
+    after : called with an index, gives batches from there to the end, each with its own first index as `first` in its source.
+    check : called with the first kept ones before more are drawn behind them; raises where this is not how they were drawn.
+    shard : embeddings a file.
+    """
+
+    space: EmbeddingSpace
+    source: dict
+    after: Callable[[int], Iterator[Embeddings]]
+    check: Callable[[Embeddings], None] | None = None
+    shard: int | None = None
+
+
+def gather(
+    drawn: Drawn, count: int, what: str, *, stop_when_enough: bool = False, folder: str | Path | None = None
+) -> tuple[Embeddings, str]:
+    """All of them in memory, and a report in words: how many of `what`, and whether they are known to be enough.
+
+    Parameters and errors as those of `draw_baseline`.
+    """
+    batches = drawn.after(0) if folder is None else keep(drawn, folder, count)
+    convergence = Convergence(drawn.space)
+    parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
+    batches.close()  # which keeps what was drawn beyond the end
+    whole = replace(Embeddings.cat(parts), source=drawn.source)
+    report = [f"{len(whole):,} {what}."] + [convergence.report()] * stop_when_enough
+    return whole, "\n".join(report)
+
+
+def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
+    """The embeddings 0 ... count - 1 batch by batch: read where the folder has them, else drawn and kept there.
+
+    Whatever ends the drawing, what was drawn is kept: the next call with the same settings goes on behind it. No more
+    than a shard and a batch are in memory at a time.
+
+    Parameters
+    ----------
+    drawn : what there is to draw.
+    folder : of this baseline alone; made when it is missing. Its files are ordinary embeddings files.
+    count : how many.
+
+    Returns
+    -------
+    Batches, in order.
+
+    Raises
+    ------
+    RarityError : the folder holds embeddings of another model, prompt or setting (named), or some are missing or damaged;
+        and what drawing raises.
+    """
+    first = 0
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        part = load_embeddings(path)
+        _check_shard(path, part, drawn, first)
+        if first == 0 and drawn.check:
+            drawn.check(part)
+        first += len(part)
+        if first - len(part) < count:
+            yield part if first <= count else part.select(range(count - first + len(part)))
+    if first >= count:
+        return
+    fresh: list[Embeddings] = []
+    try:
+        for batch in drawn.after(first):
+            fresh.append(batch)
+            if sum(map(len, fresh)) >= (drawn.shard or SHARD):
+                _write_shard(Path(folder), fresh)
+            yield batch
+    finally:
+        _write_shard(Path(folder), fresh)
+
+
+def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 0, progress=None, **settings) -> Drawn:
+    def after(first: int) -> Iterator[Embeddings]:
+        return prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
+
+    return Drawn(prior.space, sampling_source(prompt, **settings), after)
+
+
+def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
+    """Save the parts as one file, named by the index of its first sample, and forget them."""
+    if parts:
+        whole = replace(Embeddings.cat(parts), source=parts[0].source)
+        save_embeddings(whole, folder / f"{parts[0].source['first']:09d}.safetensors")
+        parts.clear()
+
+
+def _check_shard(path: Path, part: Embeddings, drawn: Drawn, first: int) -> None:
+    drawn.space.require_same(part.space, f"samples in {path}")
+    wrong = [
+        f"{key} {quoted(part.source.get(key))} (asked for: {quoted(value)})"
+        for key, value in drawn.source.items()
+        if part.source.get(key) != value
+    ]
+    if wrong:
+        raise RarityError(
+            f"{path.parent} holds samples of another baseline: {', '.join(wrong)}. "
+            "Choose another name, or ask for the same."
+        )
+    if part.source.get("first") != first:
+        raise RarityError(
+            f"{path} should begin with sample {first:,}, but begins with {part.source.get('first')}. A file before "
+            "it is missing: delete this one and those behind it to draw them again."
+        )

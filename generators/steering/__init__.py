@@ -1,0 +1,1 @@
+"""Steering of whatever imagines pictures and not embeddings."""

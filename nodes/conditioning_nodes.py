@@ -1,0 +1,291 @@
+"""The nodes that make a prompt, or a new word in it, rare, for models that take no image embedding."""
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..density.base.framing import framing_of
+from ..generators.comfyui.clip_vision_eye import eye
+from ..generators.comfyui.model_baseline import ModelPictures
+from ..generators.comfyui.steer_condition import optimize_conditioning
+from ..generators.comfyui.token import Word, optimize_token
+from ..generators.steering.engines import ENGINES
+from .parts import sockets
+from .parts.folders import TOKENS, embeddings_in, file_to_write, times_lost, written
+from .parts.found_by import found_by
+from .parts.node_progress import node_preview
+from .parts.placement import ComfyPlacement
+
+
+def _drawing_inputs():
+    """How rare, by which engine, and how pictures are drawn."""
+    return [
+        sockets.Density.Input(
+            "density",
+            tooltip="What is usual: Fit Density of Baseline from Model, with this very prompt, eye, sampler and size.",
+        ),
+        io.Int.Input(
+            "one_in",
+            default=100,
+            min=2,
+            max=1000000,
+            tooltip="The dial: how rarely the model would make this by itself. "
+            "A baseline of 200 pictures can measure 1 in 100, one of 2,000 pictures 1 in 1,000.",
+        ),
+        io.Combo.Input(
+            "engine",
+            options=list(ENGINES),
+            default="gradient",
+            tooltip="gradient: goes straight there, needs several times the memory of drawing, a clip_vision and the sampler "
+            "euler. evolution: tries and selects, needs no more memory than drawing, and many more pictures.",
+        ),
+        io.Int.Input(
+            "pictures",
+            default=4,
+            min=1,
+            max=64,
+            tooltip="Seeds that are watched together. 1 is quickest and fits that seed only; the more, the surer it holds for "
+            "any seed.",
+        ),
+        io.Int.Input(
+            "iterations",
+            default=30,
+            min=1,
+            max=10000,
+            tooltip="The most steps of the engine. It ends as soon as all pictures have arrived.",
+        ),
+        sockets.seed_input("Of the first picture; the next one has the next seed, as in Baseline from Model."),
+        io.Int.Input(
+            "steps",
+            default=6,
+            min=1,
+            max=10000,
+            tooltip="Sampling steps of each picture: few, and those of the baseline. You can draw with more later.",
+        ),
+        io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler, and as in the baseline."),
+        io.Combo.Input(
+            "sampler_name",
+            options=list(comfy.samplers.SAMPLER_NAMES),
+            default="euler",
+            tooltip="As in the baseline. Gradients pass euler only.",
+        ),
+        io.Combo.Input(
+            "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in the baseline."
+        ),
+        io.Int.Input("width", default=512, min=16, max=16384, step=8, tooltip="In pixels, as in the baseline. Small is quick."),
+        io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
+    ]
+
+
+def _watching_inputs():
+    """The eyes, and what pictures must keep to."""
+    return [
+        io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: a CLIP encoder of Load CLIP Vision."),
+        sockets.Encoder.Input("encoder", optional=True, tooltip="The eye of the baseline, from Load OpenCLIP. Evolution only."),
+        sockets.Prior.Input("prior", optional=True, tooltip="The eye of the baseline, from Load Kandinsky. Evolution only."),
+        sockets.Guardrail.Input(
+            "guardrail",
+            optional=True,
+            tooltip="The chain of guardrails. Without one the pictures are rare, but may no longer be the subject.",
+        ),
+        sockets.Direction.Input("direction", optional=True, tooltip="The chain of directions: which way to be rare."),
+        sockets.Gate.Input(
+            "gate", optional=True, tooltip="Looks at the pictures on the way and asks whether they are still the subject."
+        ),
+    ]
+
+
+def _memory_input():
+    """What gradients may take."""
+    return sockets.advanced(
+        io.Float.Input(
+            "memory",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=1000.0,
+            step=0.1,
+            tooltip="For gradient: the most GiB it may take beside the loaded models. 0 takes what is free.",
+        )
+    )
+
+
+def _found_outputs():
+    """What became of the watched pictures."""
+    return [
+        sockets.Trajectory.Output(
+            display_name="trajectory", tooltip="The watched pictures at every checkpoint, for Arousal Curve and the map."
+        ),
+        io.String.Output(
+            display_name="report",
+            tooltip="In words: how rare they are, whether that holds for other seeds, and what it took.",
+        ),
+        io.Image.Output(display_name="pictures", tooltip="The watched pictures as they are now, one for each seed."),
+    ]
+
+
+class RarityOptimizeConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityOptimizeConditioning",
+            display_name="Optimize Conditioning",
+            category="Rarity/model",
+            description="Changes what a prompt means to your model, until the pictures it draws are as rare as you dial: for Stable "
+            "Diffusion and every other model that takes words and no image embedding. Takes minutes, not milliseconds. "
+            "Connect exactly one eye: clip_vision, encoder or prior.",
+            **found_by(
+                "rare", "creative", "creativity", "different", "unusual", "weird", "surprise", "prompt variation", "stable diffusion", "flux",
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),
+                io.Conditioning.Input(
+                    "positive", tooltip="The prompt to change, one entry. Its masks, areas and hints are kept as they are."
+                ),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it. It is not changed."),
+                io.Vae.Input("vae", tooltip="The model's own VAE."),
+                *_drawing_inputs(),
+                *_watching_inputs(),
+                io.Conditioning.Input(
+                    "variations",
+                    optional=True,
+                    tooltip="For evolution: other wordings of the prompt, joined by Conditioning (Combine). It searches what lies "
+                    "between and beyond them. Without any: the main directions of the prompt's own words.",
+                ),
+                sockets.advanced(
+                    io.Int.Input(
+                        "dimensions",
+                        optional=True,
+                        default=8,
+                        min=1,
+                        max=200,
+                        tooltip="For evolution: how many of these directions it may use. More reach further and take longer.",
+                    )
+                ),
+                sockets.advanced(
+                    io.Float.Input(
+                        "step_size",
+                        optional=True,
+                        default=0.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.001,
+                        tooltip="How boldly it goes, in units of the prompt's own spread. 0 is the engine's own: 0.02 for gradient, 0.3 for "
+                        "evolution.",
+                    )
+                ),
+                _memory_input(),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The prompt with its new meaning: KSampler takes it, with any seed."
+                ),
+                *_found_outputs(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, vae, density, one_in, engine, pictures, iterations, seed, steps, cfg, sampler_name,
+                scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(), direction=(), gate=None,
+                variations=None, dimensions=8, step_size=0.0, memory=0.0):
+        placement = ComfyPlacement()
+        framing = framing_of(density.source)
+        looks = eye("Optimize Conditioning", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        progress, preview = node_preview()
+        return io.NodeOutput(*optimize_conditioning(
+            drawing, looks, density, one_in, guardrail, engine=engine, directions=direction, pictures=pictures,
+            iterations=iterations, gate=gate, variations=variations, dimensions=dimensions, step_size=step_size,
+            memory_gib=memory, placement=placement, progress=progress, preview=preview,
+        ))
+
+
+class RarityOptimizeToken(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityOptimizeToken",
+            display_name="Optimize Token",
+            category="Rarity/model",
+            description="Invents a word for your model: it begins as a word you know, and changes until pictures of a prompt with it are "
+            "as rare as you dial. Saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
+            "Diffusion 1.5, 2 and XL. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
+            **found_by("rare", "creative", "textual inversion", "embedding", "new word", "unusual", "unique", "weird"),
+            inputs=[
+                io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),
+                io.Clip.Input("clip", tooltip="The model's own text encoders. They are not changed."),
+                io.String.Input(
+                    "prompt",
+                    default="a photo of a *",
+                    multiline=True,
+                    tooltip="What the word is learnt in: the prompt of the baseline, with the placeholder where the word is to stand.",
+                ),
+                io.String.Input("placeholder", default="*", tooltip="The word or sign in the prompt that stands for the new word."),
+                io.String.Input(
+                    "start_word",
+                    default="chair",
+                    tooltip="The word it begins as; of several, their mean. embedding:name goes on from a saved one.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="rare-chair",
+                    tooltip="What prompts will call it: embedding:name. One word. Only what was exported here before is replaced.",
+                ),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it. It is not changed."),
+                io.Vae.Input("vae", tooltip="The model's own VAE."),
+                *_drawing_inputs(),
+                *_watching_inputs(),
+                sockets.advanced(
+                    io.Int.Input(
+                        "dimensions",
+                        optional=True,
+                        default=8,
+                        min=1,
+                        max=64,
+                        tooltip="For evolution: how many directions it may use, those that similar words vary in. More reach further and "
+                        "take longer.",
+                    )
+                ),
+                sockets.advanced(
+                    io.Float.Input(
+                        "step_size",
+                        optional=True,
+                        default=0.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.001,
+                        tooltip="How boldly it goes, in units of what tells words apart. 0 is the engine's own: 0.05 for gradient, 0.5 for "
+                        "evolution.",
+                    )
+                ),
+                _memory_input(),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The prompt with the new word: KSampler takes it, with any seed."
+                ),
+                *_found_outputs(),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name="", start_word="", **others):
+        return [times_lost(file_to_write(TOKENS, name)), *embeddings_in(start_word)]
+
+    @classmethod
+    def execute(cls, model, clip, prompt, placeholder, start_word, name, negative, vae, density, one_in, engine, pictures, iterations,
+                seed, steps, cfg, sampler_name, scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(),
+                direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0):
+        placement, path = ComfyPlacement(), file_to_write(TOKENS, name)
+        framing = framing_of(density.source)
+        looks = eye("Optimize Token", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        word = Word(clip, prompt, placeholder, start_word)
+        drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        progress, preview = node_preview()
+        found = optimize_token(
+            word, drawing, looks, density, one_in, guardrail, path=path, name=name, engine=engine, directions=direction,
+            pictures=pictures, iterations=iterations, gate=gate, dimensions=dimensions, step_size=step_size,
+            memory_gib=memory, placement=placement, progress=progress, preview=preview,
+        )
+        written(path)
+        return io.NodeOutput(*found)

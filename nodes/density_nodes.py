@@ -1,0 +1,142 @@
+"""Nodes that learn what a model usually makes, and show it."""
+
+from comfy_api.latest import io, ui
+
+from ..density.drawing.density_map import density_map
+from ..density.estimators.choose import CHOICES, fit_density
+from ..density.estimators.merge import merge_densities
+from .parts import sockets
+from .parts.found_by import found_by
+from .parts.node_progress import node_progress
+
+
+class RarityFitDensity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityFitDensity",
+            display_name="Fit Density",
+            category="Rarity/density",
+            description="Learns what is usual from a baseline, and calibrates it on samples it was not fitted to, "
+            "so that 1 in 1,000 means 1 in 1,000 whatever the prompt or model.",
+            **found_by("learn usual", "distribution", "statistics", "train", "rarity"),
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The baseline, from Sample Prior: at least a few hundred."),
+                io.Int.Input(
+                    "components",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="How many main directions the density has. 0 picks the number that predicts unseen samples best.",
+                ),
+                io.Combo.Input(
+                    "estimator",
+                    options=list(CHOICES),
+                    default="ppca",
+                    optional=True,
+                    tooltip="How what is usual is described. ppca: main directions and an even rest; right for most prompts. "
+                    "auto tries the others and takes what predicts unseen samples best. mixture: several kinds of usual, as for "
+                    "a prompt that means two things. neighbours: nearness to samples; it scores any shape, but cannot be "
+                    "optimised. ledoit-wolf, oas, full: every direction by itself, for many samples.",
+                ),
+            ],
+            outputs=[
+                sockets.Density.Output(
+                    display_name="density", tooltip="What is usual for this prompt, and how rare anything else is."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, embeddings, components, estimator="ppca"):
+        density = fit_density(embeddings, estimator, components=components, progress=node_progress())
+        return io.NodeOutput(density)
+
+
+class RarityMergeDensities(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityMergeDensities",
+            display_name="Merge Densities",
+            category="Rarity/density",
+            description="Makes one density of several that were learnt apart, on other machines or other days: the same as "
+            "learning from all their samples at once.",
+            **found_by("combine", "join", "add baselines", "shards"),
+            inputs=[
+                sockets.Density.Input("density_1", tooltip="A density: Fit Density or Load Density."),
+                sockets.Density.Input(
+                    "density_2", tooltip="Another, of the same model and estimator, from samples of another seed."
+                ),
+                sockets.Density.Input("density_3", optional=True, tooltip="A third one, if there is one."),
+                sockets.Density.Input(
+                    "density_4", optional=True, tooltip="A fourth one. For more than four, merge what this node gives."
+                ),
+            ],
+            outputs=[
+                sockets.Density.Output(
+                    display_name="density", tooltip="The density of all samples together, in whatever order they came."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, density_1, density_2, density_3=None, density_4=None):
+        given = filter(None, (density_1, density_2, density_3, density_4))
+        return io.NodeOutput(merge_densities(given, progress=node_progress()))
+
+
+class RarityDensityMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDensityMap",
+            display_name="Density Map",
+            category="Rarity/density",
+            description="A picture of the density: where the usual samples lie, where 1 in 1,000 begins, "
+            "and the way the rare ones took.",
+            **found_by("plot", "visualize", "explore", "scatter"),
+            inputs=[
+                sockets.Density.Input("density", tooltip="The density to show."),
+                sockets.Embeddings.Input(
+                    "embeddings", optional=True, tooltip="The baseline: drawn as the cloud of usual samples."
+                ),
+                sockets.Trajectory.Input(
+                    "trajectory", optional=True, tooltip="The trajectory of Optimize Rarity: drawn as the way each picture took."
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="map", tooltip="The map, to preview or save.")],
+        )
+
+    @classmethod
+    def execute(cls, density, embeddings=None, trajectory=None):
+        return io.NodeOutput(density_map(density, embeddings, trajectory, progress=node_progress()))
+
+
+class RarityDescribeDensity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDescribeDensity",
+            display_name="Describe Density",
+            category="Rarity/density",
+            description="Says in words what a density learned, and whether its samples can resolve the rarity you want.",
+            **found_by("explain", "report", "statistics", "usual"),
+            inputs=[
+                sockets.Density.Input("density", tooltip="The density to describe."),
+                io.Int.Input(
+                    "one_in",
+                    default=1000,
+                    min=2,
+                    max=1000000,
+                    tooltip="The rarity you have in mind, as 1 in N: the text says how sure the density is of it.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="text", tooltip="The description, for Preview Any or a text file.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, density, one_in):
+        text = density.describe(one_in)
+        return io.NodeOutput(text, ui=ui.PreviewText(text))

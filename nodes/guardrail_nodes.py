@@ -1,0 +1,225 @@
+"""Nodes that keep rare pictures what was asked for. Guardrails are chained: each adds itself to the one before it."""
+
+from comfy_api.latest import io
+
+from ..density.steering.gates import ON_NO
+from ..density.steering.guardrails import AnchorGuardrail, ResidualGuardrail
+from ..generators.demo import LETTERS
+from ..generators.eyes.contrast_sources import contrast_guardrails
+from ..generators.eyes.encoding import the_one
+from ..generators.judges.validity_gate import ValidityGate, choose_judge
+from .parts import sockets
+from .parts.folders import ZERO_SHOT, judge_folder, judges
+from .parts.found_by import found_by
+from .parts.placement import WIDE_FIRST, ComfyPlacement, model_dtype
+
+ALTERNATIVES = "\n".join(LETTERS)
+CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
+OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or an Optimize node takes it."
+
+
+def _chain_input():
+    return sockets.Guardrail.Input("guardrail", optional=True, tooltip=CHAIN_TOOLTIP)
+
+
+def _chain_output():
+    return sockets.Guardrail.Output(display_name="guardrails", tooltip=OUTPUT_TOOLTIP)
+
+
+class RarityAnchorGuardrail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityAnchorGuardrail",
+            display_name="Anchor Guardrail",
+            category="Rarity/guardrails",
+            description="Keeps rare embeddings pointing the same way as the baseline: "
+            "within the cone that nearly all usual samples lie in.",
+            **found_by("stay close", "keep subject", "similar", "limit"),
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The baseline: its average is the anchor."),
+                io.Float.Input(
+                    "quantile",
+                    default=0.01,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    tooltip="Which share of the usual samples lies outside the cone. Smaller is a wider cone.",
+                ),
+                _chain_input(),
+            ],
+            outputs=[_chain_output()],
+        )
+
+    @classmethod
+    def execute(cls, embeddings, quantile, guardrail=()):
+        return io.NodeOutput((*guardrail, AnchorGuardrail.from_baseline(embeddings, quantile=quantile)))
+
+
+class RarityResidualGuardrail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityResidualGuardrail",
+            display_name="Residual Guardrail",
+            category="Rarity/guardrails",
+            description="Keeps rare embeddings inside the directions the model really uses: "
+            "what the density's main directions leave over may not be larger than usual samples have it.",
+            **found_by("avoid artifacts", "stay natural", "limit"),
+            inputs=[
+                sockets.Density.Input("density", tooltip="The density whose left-over is watched."),
+                io.Float.Input(
+                    "max_percentile",
+                    default=99.0,
+                    min=50.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How large the left-over may be, as a percentile of what usual samples have.",
+                ),
+                _chain_input(),
+            ],
+            outputs=[_chain_output()],
+        )
+
+    @classmethod
+    def execute(cls, density, max_percentile, guardrail=()):
+        return io.NodeOutput((*guardrail, ResidualGuardrail(density, max_percentile)))
+
+
+class RarityContrastGuardrail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityContrastGuardrail",
+            display_name="Contrast Guardrail",
+            category="Rarity/guardrails",
+            description="Keeps rare embeddings the thing that was asked for: the model's own eye must still prefer "
+            "your subject to every alternative. This is what keeps a rare R an R.",
+            **found_by("keep subject", "still a", "not a", "negative", "limit"),
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
+                io.String.Input(
+                    "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."
+                ),
+                io.String.Input(
+                    "alternatives",
+                    multiline=True,
+                    default=ALTERNATIVES,
+                    tooltip="What they must not turn into, one a line. A line that the encoder reads as the subject is left out.",
+                ),
+                io.Float.Input(
+                    "quantile",
+                    default=0.5,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="How clear the subject must stay: 0.5 means clearer than half of the usual samples. Higher is stricter.",
+                ),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="The prior of Load Kandinsky: its text encoder reads the words. For an encoder that reads no "
+                    "words leave it empty, and connect alternative_pictures.",
+                ),
+                _chain_input(),
+                io.Boolean.Input(
+                    "centred",
+                    optional=True,
+                    default=False,
+                    tooltip="Takes away what sets all texts apart from all pictures before comparing. Try it where one alternative "
+                    "wins everywhere.",
+                ),
+                sockets.Embeddings.Input(
+                    "alternative_pictures",
+                    optional=True,
+                    tooltip="Pictures of what it must not turn into: a second guardrail that compares pictures with pictures.",
+                ),
+                sockets.Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="Instead of the prior: the encoder of Load OpenCLIP reads the words. The baseline must be of its pictures.",
+                ),
+            ],
+            outputs=[_chain_output()],
+        )
+
+    @classmethod
+    def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False,
+                alternative_pictures=None, encoder=None):
+        reader = the_one("Contrast Guardrail", needed=False, prior=prior, encoder=encoder)
+        rails = contrast_guardrails(
+            embeddings, reader, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
+        )
+        return io.NodeOutput((*guardrail, *rails))
+
+
+class RarityValidityGate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityValidityGate",
+            display_name="Validity Gate",
+            category="Rarity/guardrails",
+            description="Looks at the pictures while they become rare and asks: is this still the subject? After a No it goes back "
+            "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
+            **found_by("judge", "check subject", "ask", "vlm", "is it still"),
+            inputs=[
+                io.String.Input("subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."),
+                io.Int.Input(
+                    "every",
+                    default=25,
+                    min=1,
+                    max=10000,
+                    tooltip="Steps, or iterations of learning, between two times it asks. Each time all pictures are drawn.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.01,
+                    max=0.99,
+                    step=0.01,
+                    tooltip="From which probability of a Yes on a picture counts as valid. Higher is stricter.",
+                ),
+                io.Combo.Input(
+                    "on_no",
+                    options=list(ON_NO),
+                    default="step back",
+                    tooltip="step back: to what was valid last, and on from there another way. stop: stay there. "
+                    "go on: only tell, in the trajectory.",
+                ),
+                io.Combo.Input(
+                    "judge",
+                    options=list(judges()),
+                    default=ZERO_SHOT,
+                    tooltip="Who looks. Zero-shot: the connected prior or encoder tells the subject from the alternatives. "
+                    "Or a vision-language model of models/LLM, which is asked. Press R to see one put there a moment ago.",
+                ),
+                sockets.Decoder.Input(
+                    "decoder",
+                    optional=True,
+                    tooltip="Draws what is looked at: the decoder of the same model. Optimize Conditioning and Optimize Token draw by themselves.",
+                ),
+                sockets.Prior.Input("prior", optional=True, tooltip="For zero-shot: the prior of Load Kandinsky sees and reads."),
+                sockets.Encoder.Input("encoder", optional=True, tooltip="For zero-shot, instead of the prior: that of Load OpenCLIP."),
+                io.String.Input(
+                    "alternatives",
+                    multiline=True,
+                    optional=True,
+                    default=ALTERNATIVES,
+                    tooltip="For zero-shot: what the pictures might be instead, one a line. A line that the encoder reads as the subject is left out.",
+                ),
+            ],
+            outputs=[
+                sockets.Gate.Output(display_name="gate", tooltip="The gate: Optimize Rarity, Optimize Conditioning, Optimize Token and Learn Concept take it.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, subject, every, threshold, on_no, judge, decoder=None, prior=None, encoder=None, alternatives=ALTERNATIVES):
+        folder = judge_folder(judge)
+        eye = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder)
+        chosen = choose_judge(
+            subject, eye, alternatives.splitlines(), folder=folder,
+            dtype=model_dtype(folder, WIDE_FIRST), placement=ComfyPlacement(),
+        )
+        return io.NodeOutput(ValidityGate(chosen, decoder, every, threshold, on_no))

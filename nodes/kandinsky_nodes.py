@@ -1,0 +1,201 @@
+"""Nodes around Kandinsky: load it, sample its prior, draw its embeddings."""
+
+from comfy_api.latest import io
+
+from ..density.base.embeddings import few_enough
+from ..generators.kandinsky.load import MINIATURE, load_kandinsky
+from ..generators.runtime.kept_baselines import draw_baseline
+from .parts import sockets
+from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
+from .parts.found_by import found_by
+from .parts.node_progress import node_progress
+from .parts.placement import ComfyPlacement, model_dtype
+
+
+class RarityLoadKandinsky(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadKandinsky",
+            display_name="Load Kandinsky",
+            category="Rarity/model",
+            description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, "
+            "the decoder draws it. The miniature is built in and draws capital letters; nothing to download.",
+            **found_by("kandinsky loader", "load model", "miniature", "letters"),
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(kandinsky_models()),
+                    default=MINIATURE,
+                    tooltip="The built-in miniature, or a Kandinsky folder inside ComfyUI's models/diffusers.",
+                ),
+                io.String.Input(
+                    "repository",
+                    optional=True,
+                    default="",
+                    tooltip="Downloads this Hugging Face repository and uses it instead, such as "
+                    "kandinsky-community/kandinsky-2-2-prior. Empty: nothing is downloaded.",
+                ),
+            ],
+            outputs=[
+                sockets.Prior.Output(
+                    display_name="prior", tooltip="Turns a prompt into image embeddings: Sample Prior takes it."
+                ),
+                sockets.Decoder.Output(
+                    display_name="decoder", tooltip="Turns image embeddings into pictures: Decode takes it."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, repository=""):
+        folder, decoder = kandinsky_model(model, repository)
+        return io.NodeOutput(
+            *load_kandinsky(folder, decoder=decoder, dtype=model_dtype(folder), placement=ComfyPlacement())
+        )
+
+
+class RaritySamplePrior(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RaritySamplePrior",
+            display_name="Sample Prior",
+            category="Rarity/model",
+            description="Asks the model many times what it would make for a prompt, without drawing anything. "
+            "The answers (image embeddings) are the baseline that rarity is measured against.",
+            **found_by("kandinsky prior", "baseline", "usual", "what a model makes", "random samples"),
+            inputs=[
+                sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="a letter R",
+                    tooltip='What to make. The miniature knows "a letter R" and "a bold italic serif letter R" '
+                    "(A to Z; light, bold, italic, serif, sans, mono).",
+                ),
+                io.Int.Input(
+                    "count",
+                    default=2000,
+                    min=1,
+                    max=1000000,
+                    tooltip="How many samples. 2,000 is enough to try things; take 20,000 where the figure 1 in N matters.",
+                ),
+                sockets.seed_input("Draws the samples. The same seed and prompt always give the same baseline."),
+                io.Int.Input(
+                    "steps",
+                    default=25,
+                    min=2,
+                    max=1000,
+                    tooltip="Denoising steps of the prior. 25 is its usual number.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=4.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="How strictly the prior follows the prompt. 2 to 4 gives a clean baseline; 1 lets it wander.",
+                ),
+                sockets.advanced(
+                    io.String.Input(
+                        "negative_prompt",
+                        optional=True,
+                        dynamic_prompts=True,
+                        default="",
+                        tooltip="What to stay away from. Empty is fine.",
+                    )
+                ),
+                sockets.advanced(
+                    io.Boolean.Input(
+                        "stop_when_enough",
+                        optional=True,
+                        default=False,
+                        tooltip="Ends before count when twice as many samples would say the same. "
+                        "The report says how many it took.",
+                    )
+                ),
+                sockets.advanced(
+                    io.String.Input(
+                        "keep_as",
+                        optional=True,
+                        default="",
+                        tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: "
+                        "a run that was stopped goes on where it was. Empty keeps nothing.",
+                    )
+                ),
+            ],
+            outputs=[
+                sockets.Embeddings.Output(
+                    display_name="embeddings",
+                    tooltip="The baseline: one image embedding a sample, with the prompt and seed they came from.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="In words: how many samples there are, whether they are known to be enough, and what of the prompt is not read.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, prior, prompt, count, seed, steps, guidance, negative_prompt="", stop_when_enough=False, keep_as=""
+    ):
+        settings = {"seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+        embeddings, report = draw_baseline(
+            prior,
+            prompt,
+            count,
+            stop_when_enough=stop_when_enough,
+            folder=folder_to_keep(keep_as),
+            progress=node_progress(),
+            **settings,
+        )
+        return io.NodeOutput(embeddings, report)
+
+
+class RarityDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDecode",
+            display_name="Decode",
+            category="Rarity/model",
+            description="Draws image embeddings: one picture for each.",
+            **found_by("kandinsky decoder", "draw", "embeddings to image", "unclip"),
+            inputs=[
+                sockets.Decoder.Input("decoder", tooltip="The decoder of Load Kandinsky."),
+                sockets.Embeddings.Input(
+                    "embeddings", tooltip="What to draw. They must come from the same model as the decoder."
+                ),
+                sockets.seed_input("Draws the decoder's noise. The same seed gives the same pictures."),
+                io.Int.Input(
+                    "steps", default=0, min=0, max=1000, tooltip="Denoising steps. 0 takes the model's own number."
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="How strictly the picture follows its embedding. 0 takes the model's own value.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    optional=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
+                    "Empty takes the one the embeddings were sampled for.",
+                ),
+                sockets.at_most_input(),
+            ],
+            outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the embeddings.")],
+        )
+
+    @classmethod
+    def execute(cls, decoder, embeddings, seed, steps, guidance, prompt="", at_most=sockets.AT_MOST):
+        own = {"steps": steps or None, "guidance": guidance or None, "prompt": prompt or None}
+        chosen = few_enough(embeddings, at_most, "Decode")
+        return io.NodeOutput(decoder.decode(chosen, seed=seed, progress=node_progress(), **own))

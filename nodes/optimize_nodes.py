@@ -1,0 +1,199 @@
+"""The node with the dial: how rare. And the one that says which way."""
+
+from comfy_api.latest import io
+
+from ..density.steering.optimize import optimize
+from ..density.steering.starts import choose_starts
+from ..density.steering.variation import variations
+from ..generators.eyes.direction_sources import direction as make_direction
+from .parts import sockets
+from .parts.found_by import found_by
+from .parts.node_progress import node_progress
+
+BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
+
+
+class RarityOptimize(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityOptimize",
+            display_name="Optimize Rarity",
+            category="Rarity/optimize",
+            description="Moves usual samples to the rarity you dial, 1 in N, and keeps them inside the guardrails.",
+            **found_by(
+                "rare", "creative", "creativity", "different", "unusual", "unique", "weird", "surprise", "variation", "novel", "random",
+            ),
+            inputs=[
+                sockets.Density.Input("density", tooltip="What is usual, from Fit Density."),
+                sockets.Embeddings.Input(
+                    "embeddings",
+                    tooltip="Samples to start from: the baseline the density was fitted to. "
+                    "Results of other samples come out rarer than dialled where the baseline is small.",
+                ),
+                io.Int.Input(
+                    "one_in",
+                    default=1000,
+                    min=2,
+                    max=1000000,
+                    tooltip="The dial: how rarely the model would make this by itself. "
+                    "10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure.",
+                ),
+                io.Int.Input("count", default=16, min=1, max=4096, tooltip="How many rare embeddings to make."),
+                io.Combo.Input(
+                    "start_from",
+                    options=["usual", "rarer"],
+                    default="rarer",
+                    tooltip="rarer: one of the baseline's rarest tenth, which are already unusual. usual: any sample; results stay plainer.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=100,
+                    min=1,
+                    max=10000,
+                    tooltip="Steps along the wanted rarity while the guardrails pull. 100 takes well under a second.",
+                ),
+                sockets.seed_input("Picks which samples to start from. Another seed gives other rare pictures."),
+                sockets.Guardrail.Input(
+                    "guardrail",
+                    optional=True,
+                    tooltip="The chain of guardrails. Without one the pictures are rare, but may no longer be the subject.",
+                ),
+                sockets.Direction.Input(
+                    "direction",
+                    optional=True,
+                    tooltip="The chain of directions: which way to be rare. Guardrails and rarity go before it.",
+                ),
+                sockets.Embeddings.Input(
+                    "picture",
+                    optional=True,
+                    tooltip="Variations of this picture, from Encode Images, instead of samples of the baseline. "
+                    "Several pictures are taken in turn.",
+                ),
+                io.Float.Input(
+                    "how_far",
+                    optional=True,
+                    default=0.4,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="With a picture: how far from it. 0 is the picture itself at the dialled rarity, "
+                    "1 is as far as unrelated samples, 2 its opposite. How rare is the other dial.",
+                ),
+                sockets.Gate.Input(
+                    "gate",
+                    optional=True,
+                    tooltip="Validity Gate: looks at the pictures on the way, and turns back those that are not the subject any more.",
+                ),
+            ],
+            outputs=[
+                sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode draws them."),
+                sockets.Embeddings.Output(
+                    display_name="usual", tooltip="As many usual samples, picked at random, to set beside the rare ones."
+                ),
+                sockets.Trajectory.Output(
+                    display_name="trajectory", tooltip="Every kept step and its readings, for the map and the contact sheet."
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="In words: how rare they are, and how many kept every guardrail."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
+                picture=None, how_far=0.4, gate=None):
+        usual = choose_starts(embeddings, density, count, "usual", seed)
+        progress = node_progress()
+        settings = {"directions": direction, "steps": steps, "seed": seed, "gate": gate, "progress": progress}
+        if picture is None:
+            starts = choose_starts(embeddings, density, count, start_from, seed, guardrail, progress=progress)
+            trajectory = optimize(density, starts, one_in, guardrail, **settings)
+        else:
+            trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
+        return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
+
+
+class RarityDirection(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDirection",
+            display_name="Direction",
+            category="Rarity/optimize",
+            description="Says which way to be rare: bolder rather than lighter, more like these pictures, less like those. "
+            "Connect one source: a prior for words, embeddings for pictures, or a density.",
+            **found_by("steer", "more like", "less like", "style", "slider", "explore", "towards"),
+            inputs=[
+                io.Float.Input(
+                    "strength",
+                    default=2.0,
+                    min=-20.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="How far, in standard deviations of usual samples. 2 is clearly visible, 0 changes nothing, "
+                    "below 0 goes the other way.",
+                ),
+                sockets.Prior.Input(
+                    "prior", optional=True, tooltip="For a direction in words: the prior of Load Kandinsky reads them."
+                ),
+                io.String.Input(
+                    "towards",
+                    multiline=True,
+                    optional=True,
+                    default=BOLD,
+                    tooltip="With a prior: where to, one phrase a line. Change one word only against the other box.",
+                ),
+                io.String.Input(
+                    "away_from",
+                    multiline=True,
+                    optional=True,
+                    default=LIGHT,
+                    tooltip="With a prior: where from, one phrase a line.",
+                ),
+                sockets.Embeddings.Input(
+                    "embeddings_towards",
+                    optional=True,
+                    tooltip="Pictures to go to. Alone: nearer to the nearest of them. With the other input: from those to these.",
+                ),
+                sockets.Embeddings.Input(
+                    "embeddings_away",
+                    optional=True,
+                    tooltip="Pictures to come from. Alone: further from the nearest of them.",
+                ),
+                sockets.Density.Input(
+                    "density", optional=True, tooltip="A density: one of its components, or nearer to all it calls usual."
+                ),
+                io.Int.Input(
+                    "component",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="With a density: which of its main directions, 1 is the largest. 0 goes towards the density itself.",
+                ),
+                sockets.Direction.Input(
+                    "direction", optional=True, tooltip="Another direction to follow as well. Leave it empty for the first one."
+                ),
+                sockets.Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="For a direction in words, instead of the prior: the encoder of Load OpenCLIP reads them.",
+                ),
+            ],
+            outputs=[
+                sockets.Direction.Output(
+                    display_name="directions",
+                    tooltip="The chain with this direction added: the next direction or Optimize Rarity takes it.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, strength, prior=None, towards=BOLD, away_from=LIGHT, embeddings_towards=None, embeddings_away=None,
+                density=None, component=0, direction=(), encoder=None):
+        one = make_direction(
+            strength, prior=prior, encoder=encoder, towards=towards, away_from=away_from,
+            embeddings_towards=embeddings_towards, embeddings_away=embeddings_away, density=density, component=component,
+        )
+        return io.NodeOutput((*direction, one))

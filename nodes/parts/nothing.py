@@ -1,0 +1,45 @@
+"""A connected socket that brings nothing: loaders give None for what their file does not hold, and only a node can tell it from no link."""
+
+import functools
+
+from ...density.base.errors import RarityError
+
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+CURES = {
+    "CLIP_VISION": "An unCLIP checkpoint loader does so for a checkpoint without an image encoder: load one with Load CLIP Vision.",
+    "CLIP": "A checkpoint loader does so for a checkpoint without a text encoder: load it with Load CLIP.",
+    "VAE": "A checkpoint loader does so for a checkpoint without a VAE: load the model's own with Load VAE.",
+}
+ELSE = "Look at what that node says, or connect another one."
+
+
+def refuse_nothing(node):
+    """Make a node refuse None where something is connected; what is not connected ComfyUI does not hand to it at all.
+
+    Parameters
+    ----------
+    node : type[io.ComfyNode]
+        Its `execute` is replaced.
+    """
+    run = node.execute.__func__
+
+    @functools.wraps(run)
+    def execute(cls, **given):
+        empty = [name for name, value in given.items() if _is_nothing(value)]
+        if empty:
+            schema = node.define_schema()
+            for socket in schema.inputs:
+                if socket.id in empty and socket.io_type not in WIDGETS:
+                    raise RarityError(
+                        f"{schema.display_name} got nothing from the node that is connected to {socket.id}. "
+                        f"{CURES.get(socket.io_type, ELSE)}"
+                    )
+        return run(cls, **given)
+
+    node.execute = classmethod(execute)
+
+
+def _is_nothing(value):
+    """None, also as an entry of a list; and the empty VAE that a checkpoint loader makes where there are no weights."""
+    values = value if isinstance(value, list) else [value]
+    return any(one is None or getattr(one, "first_stage_model", one) is None for one in values)

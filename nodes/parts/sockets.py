@@ -1,0 +1,75 @@
+"""The sockets this pack adds to ComfyUI, one constant each, and the inputs that several nodes share."""
+
+from comfy_api.latest import io
+
+from ...density.base.framing import FRAMINGS, MIDDLE
+
+AT_MOST = 256  # pictures that nobody need be asked about
+
+Prior = io.Custom("RARITY_PRIOR")
+Decoder = io.Custom("RARITY_DECODER")
+Embeddings = io.Custom("RARITY_EMBEDDINGS")
+Density = io.Custom("RARITY_DENSITY")
+Guardrail = io.Custom("RARITY_GUARDRAIL")  # carries a chain: a tuple of guardrails
+Direction = io.Custom("RARITY_DIRECTION")  # carries a chain: a tuple of directions
+Trajectory = io.Custom("RARITY_TRAJECTORY")
+Exposure = io.Custom("RARITY_EXPOSURE")
+Concept = io.Custom("RARITY_CONCEPT")
+Gate = io.Custom("RARITY_GATE")
+Encoder = io.Custom("RARITY_ENCODER")  # reads pictures and text, and imagines nothing
+PriorLatent = io.Custom("PRIOR_LATENT")  # of comfyui-kandinsky22: a bare tensor [1, 1280]
+IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tensor [N, d], of its standard models
+
+
+def advanced(input):
+    """Make a newer ComfyUI fold an input away until it is asked for; ComfyUI before 0.10 shows it as any other.
+
+    Parameters
+    ----------
+    input : io.Input
+        Is changed, and returned.
+    """
+    input.extra_dict["advanced"] = True
+    return input
+
+
+def seed_input(tooltip):
+    """Make the `seed` input: any 64-bit number, with ComfyUI's "control after generate" widget behind it.
+
+    Parameters
+    ----------
+    tooltip : str
+        What this seed draws, in an artist's words.
+    """
+    return io.Int.Input(
+        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip
+    )
+
+
+def framing_input():
+    """Make the `framing` input: how much of a picture that is not square an eye is shown."""
+    return advanced(
+        io.Combo.Input(
+            "framing",
+            options=list(FRAMINGS),
+            default=MIDDLE,
+            optional=True,
+            tooltip="Of pictures that are not square: their middle, as encoders usually look, or all of them, with bars that make them "
+            "square. Choose the same for all pictures that you compare.",
+        )
+    )
+
+
+def at_most_input():
+    """Make the `at_most` input of a node behind which every embedding becomes a picture."""
+    return advanced(
+        io.Int.Input(
+            "at_most",
+            default=AT_MOST,
+            min=1,
+            max=1000000,
+            optional=True,
+            tooltip="More embeddings than this are an error: a bypassed node can let a whole baseline through, thousands of pictures. "
+            "Raise it to draw more.",
+        )
+    )
