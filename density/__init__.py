@@ -6,7 +6,6 @@ teaches after those before it, `vendi_score` counts what is different in a set, 
 they are `Embeddings`.
 """
 
-from ..generators.concepts.concept import Concept
 from .base.embeddings import Embeddings, drop_unusable
 from .base.errors import RarityError
 from .base.spaces import EmbeddingSpace
@@ -23,12 +22,10 @@ from .estimators.nearest import kth_radii, nearest
 from .estimators.neighbour_density import NeighbourDensity
 from .files.store import (
     inspect_file,
-    load_concept,
     load_density,
     load_embeddings,
     load_exposure,
     safe_path,
-    save_concept,
     save_density,
     save_embeddings,
     save_exposure,
@@ -65,7 +62,6 @@ __all__ = [
     "BandLoss",
     "Belief",
     "Calibration",
-    "Concept",
     "ContrastGuardrail",
     "Direction",
     "EmbeddingSpace",
@@ -104,7 +100,6 @@ __all__ = [
     "inspect_file",
     "kth_radii",
     "ledoit_wolf",
-    "load_concept",
     "load_density",
     "load_embeddings",
     "load_exposure",
@@ -121,7 +116,6 @@ __all__ = [
     "rank",
     "rarity_score",
     "safe_path",
-    "save_concept",
     "save_density",
     "save_embeddings",
     "save_exposure",

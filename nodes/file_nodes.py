@@ -3,16 +3,15 @@
 from comfy_api.latest import io, ui
 
 from ..density.files.store import (
-    load_concept,
     load_density,
     load_embeddings,
     load_exposure,
-    save_concepts,
     save_density,
     save_embeddings,
     save_exposure,
 )
 from ..density.novelty.exposure import ExposureMemory
+from ..generators.concepts.concept_files import load_concept, save_concepts
 from ..generators.concepts.export import export_concepts
 from .parts import sockets
 from .parts.folders import (

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..density.base.embeddings import few_enough
 from ..generators.kandinsky.load import MINIATURE, load_kandinsky
-from ..generators.runtime.kept_baselines import draw_baseline
+from ..generators.kandinsky.prior_baseline import draw_baseline
 from .parts import sockets
 from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by

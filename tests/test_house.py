@@ -122,3 +122,27 @@ def test_the_readme_s_example_runs(readme):
     names = {}
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102
     assert names["pictures"].shape == (16, 64, 64, 3) and 0 <= names["pictures"].min() and names["pictures"].max() <= 1
+
+
+MOST_MODULES, MOST_LINES = 14, 300
+SHIPPED = [path for part in ("density", "generators", "nodes") for path in sorted((ROOT / part).rglob("*.py"))]
+STILL_LONG = {"sufficient_statistics.py", "gaussian.py", "cross_fit.py", "prior.py", "file_nodes.py"}  # to be split
+
+
+def test_no_room_is_crowded_and_no_file_long():
+    modules = [path for path in SHIPPED if path.name != "__init__.py"]
+    for folder in {path.parent for path in modules}:
+        assert sum(path.parent == folder for path in modules) <= MOST_MODULES, folder
+    long = {path.name for path in modules if path.read_text(encoding="utf-8").count("\n") > MOST_LINES}
+    assert long == STILL_LONG
+
+
+def test_no_module_name_twice():
+    names = [path.stem for path in SHIPPED if path.name != "__init__.py"]
+    assert not {name for name in names if names.count(name) > 1}
+
+
+def test_every_room_says_what_it_is_for():
+    for path in SHIPPED:
+        if path.name == "__init__.py":
+            assert path.read_text(encoding="utf-8").startswith('"""'), path

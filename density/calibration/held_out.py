@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..statistics.sufficient_statistics import FOLDS
+from ..base.keys import FOLDS
 
 # 1/n is as 5/3, 5/4 and 1 for fits of three fifths, four fifths and all: how far to go on from the first two, 0.6.
 STEP = (FOLDS / (FOLDS - 1) - 1) / (FOLDS / (FOLDS - 2) - FOLDS / (FOLDS - 1))

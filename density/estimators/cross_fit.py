@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ..base.errors import RarityError
+from ..base.keys import FOLDS
 from ..calibration.held_out import extrapolate, leave_one_out
 from ..calibration.surprisal import MIN_SCORES, Calibration
 from ..statistics.eigen import principal_axes
 from ..statistics.moments import CHUNK, Moments
 from ..statistics.shrinkage import RadialMoments, ledoit_wolf, oas, shrink
-from ..statistics.sufficient_statistics import FOLDS, Statistics, joined
+from ..statistics.sufficient_statistics import Statistics, joined
 from .sample_space import SampleSpace
 
 ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full")

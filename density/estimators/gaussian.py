@@ -12,12 +12,13 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.identity import sample_keys
+from ..base.keys import FOLDS
 from ..base.log import get_logger
 from ..base.progress import in_parts, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, here, ordinary, plain
 from ..calibration.surprisal import Calibration, bits_from_one_in, one_in_from_bits
-from ..statistics.sufficient_statistics import FOLDS, MAX_ROWS, Statistics, gather
+from ..statistics.sufficient_statistics import MAX_ROWS, Statistics, gather
 from .cross_fit import ESTIMATORS, CrossFit, distances, learn, log_volume, split
 
 log = get_logger(__name__)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..base.errors import RarityError
+from ..base.keys import FOLDS
 from ..calibration.held_out import extrapolate
 from ..calibration.surprisal import Calibration
-from ..statistics.sufficient_statistics import FOLDS
 from .cross_fit import CrossFit, Fit, held_out_distances, learn, log_volume
 from .modes import COARSE, ROUNDS, Modes, learn_modes
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
+from ..base.keys import FOLDS
 from ..base.progress import in_parts, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, plain
 from ..calibration.surprisal import Calibration
-from ..statistics.sufficient_statistics import FOLDS, Statistics
+from ..statistics.sufficient_statistics import Statistics
 from .gaussian import DRAWN, GaussianDensity
 from .nearest import nearest
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..base.keys import FOLDS
 from ..base.tensors import generator
 from ..statistics.shrinkage import RadialMoments
-from ..statistics.sufficient_statistics import FOLDS, Statistics
+from ..statistics.sufficient_statistics import Statistics
 
 
 class SampleSpace:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...generators.concepts.concept import Concept
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.spaces import EmbeddingSpace
@@ -20,6 +19,8 @@ from ..estimators.neighbour_density import NeighbourDensity
 from ..novelty.exposure import ExposureMemory
 from . import container
 
+# How a thing of each kind is made of what its file holds; a room that this one does not know adds its own.
+BUILDERS: dict[str, Callable[[dict, dict[str, Tensor]], object]] = {}
 DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are a Gaussian's
 MAX_STREAM = 1 << 40  # bytes of embeddings read batch by batch
 MAX_AT_ONCE = 1 << 28  # bytes of their labels, and of their keys, which are read at once
@@ -97,40 +98,14 @@ def load_exposure(path: str | os.PathLike) -> ExposureMemory:
     return _build(*container.read(Path(path), "exposure"))
 
 
-def save_concept(concept: Concept, path: str | os.PathLike) -> None:
-    """Write a concept with all its checkpoints to `path`; an existing file is replaced in one step, or left as it was."""
-    container.write(Path(path), "concept", *concept.state())
-
-
-def save_concepts(concepts: Sequence[Concept], path: str | os.PathLike) -> str:
-    """Write concepts as `save_concept` does, several of them numbered; returns in words under which names.
-
-    Raises
-    ------
-    RarityError : as `save_concept`; no concept at all.
-    """
-    if not concepts:
-        raise RarityError("There is no concept to save: an empty list came in. Connect what Learn Concept or Load Concept gives.")
-    paths = [numbered(path, number, len(concepts)) for number in range(1, len(concepts) + 1)]
-    for concept, place in zip(concepts, paths, strict=True):
-        save_concept(concept, place)
-    return f"Saved as {', '.join(place.name for place in paths)}"
-
-
-def load_concept(path: str | os.PathLike) -> Concept:
-    """Read a concept that `save_concept` wrote. Raises as `load_density`."""
-    return _build(*container.read(Path(path), "concept"))
-
-
 def inspect_file(path: str | os.PathLike) -> dict:
     """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes.
 
-    Of a concept also its report; of its LoRA's many matrices only how many there are.
+    A thing that has a `summary` says with it what its fields are too long for.
     """
     kind, fields, tensors = container.read(Path(path), None)
     thing = _build(kind, fields, tensors)
-    if isinstance(thing, Concept):
-        fields = {**fields, "layout": f"{len(thing.layout)} matrices", "report": thing.report().splitlines()}
+    fields = {**fields, **(thing.summary() if hasattr(thing, "summary") else {})}
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     return {"kind": kind, **fields, "tensors": shapes}
 
@@ -181,18 +156,27 @@ def numbered(path: str | os.PathLike, number: int, count: int) -> Path:
     return path.with_name(f"{path.stem}_{number}{path.suffix}") if count > 1 else path
 
 
-def _build(kind: str, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity | Embeddings | ExposureMemory | Concept:
-    if kind == "density":
-        estimator = fields.get("estimator")
-        made = DENSITIES.get(estimator, GaussianDensity) if isinstance(estimator, str) else GaussianDensity
-        return made.from_state(fields, tensors)
-    if kind == "concept":
-        return Concept.from_state(fields, tensors)
-    if kind == "exposure":
-        return ExposureMemory.from_state(fields, tensors)
+def build_density(fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity:
+    """The density of a file's fields and tensors, of whichever estimator they name."""
+    estimator = fields.get("estimator")
+    made = DENSITIES.get(estimator, GaussianDensity) if isinstance(estimator, str) else GaussianDensity
+    return made.from_state(fields, tensors)
+
+
+def build_embeddings(fields: dict, tensors: dict[str, Tensor]) -> Embeddings:
+    """The embeddings of a file's fields and tensors."""
     space = EmbeddingSpace.from_dict(fields.get("space"))
     vectors, labels, keys = tensors["vectors"], _labels(tensors["labels"]), tensors.get("keys")
     return Embeddings(vectors, space, labels, fields.get("source"), keys)
+
+
+BUILDERS |= {"density": build_density, "embeddings": build_embeddings, "exposure": ExposureMemory.from_state}
+
+
+def _build(kind: str, fields: dict, tensors: dict[str, Tensor]):
+    if kind not in BUILDERS:
+        raise RarityError(f"This file holds a {kind}, which only the part of Rarity that makes it can read. Import that part first.")
+    return BUILDERS[kind](fields, tensors)
 
 
 def _labels(tensor: Tensor) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ...density.base.tensors import ordinary, plain
 from ...density.estimators.gaussian import GaussianDensity
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
-from ..concepts.export import check_ours, put_ours
+from ..runtime.exported import check_ours, put_ours
 from .condition import POOLED, Condition
 from .gradients_pass import gradients_pass
 from .model_baseline import ModelPictures

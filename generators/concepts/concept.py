@@ -80,6 +80,10 @@ class Concept:
         parts = self.loras[self.index(checkpoint)].split(sizes) if sizes else ()
         return {name: part.view(r, c) for (name, r, c), part in zip(self.layout, parts, strict=True)}
 
+    def summary(self) -> dict:
+        """What `inspect_file` says of it: its report, and of its LoRA's many matrices only how many there are."""
+        return {"layout": f"{len(self.layout)} matrices", "report": self.report().splitlines()}
+
     def report(self) -> str:
         """What was learnt, how it came out, a line for each checkpoint, and the notes."""
         way = self.trajectory

@@ -7,15 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import safetensors.torch
-from torch import Tensor
-
 from ...density.base.errors import RarityError
-from ...density.files.container import put
 from ...density.files.store import numbered
+from ..runtime.exported import check_ours, put_ours
 from .concept import Concept
 
-_HEAD = {"format": "pt", "rarity": "exported concept"}
 NOT_IN_COMFYUI = "ComfyUI's LoRA loaders cannot use it: none of their models has Kandinsky's prior."
 
 
@@ -97,15 +93,6 @@ def export_concepts(
     return "\n".join([*(f"Saved {what} as {path.parent.name}/{path.name}" for path, _, what in jobs), *notes])
 
 
-def put_ours(path: Path, tensors: dict[str, Tensor], told: dict[str, str] | None = None) -> None:
-    """Write tensors for other programs, marked as ours: `check_ours` lets it be replaced.
-
-    told : what else the file says of itself, for programs that show it.
-    """
-    head = (told or {}) | _HEAD
-    put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, head))
-
-
 def _told(concept: Concept, kind: str, text: str) -> dict[str, str]:
     """What a file says of itself, under the names that LoRA managers read: of which model it is, and what loads it.
 
@@ -122,16 +109,3 @@ def _told(concept: Concept, kind: str, text: str) -> dict[str, str]:
 def _check_name(name: str) -> None:
     if not name or name.split() != [name]:
         raise RarityError(f'The name of a token must be one word, such as "<rare-handbag>", got {name!r}.')
-
-
-def check_ours(path: Path) -> None:
-    """Raise a RarityError where somebody else's file is: these folders hold other people's work."""
-    if not path.exists():
-        return
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            ours = (file.metadata() or {}).get("rarity") == _HEAD["rarity"]
-    except (OSError, safetensors.SafetensorError):
-        ours = False
-    if not ours:
-        raise RarityError(f"{path} is there already and was not exported by Rarity. Choose another name.")

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.estimators.gaussian import GaussianDensity
-from ...density.files.store import numbered, save_concept
+from ...density.files.store import numbered
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..kandinsky.decoder import Decoder
 from ..kandinsky.prior import Prior, Progress
 from .concept import Concept
+from .concept_files import save_concept
 from .learn import learn_concept
 
 SHOWN = 4  # samples in a preview

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
-from ..kandinsky.prior import Prior, Progress
+from .encoding import Looks, Progress
 
 NAMED = 10  # unreadable files that an error names
 
@@ -42,7 +42,7 @@ def read_picture(path: str | os.PathLike) -> Tensor:
 
 
 def encode_picture_files(
-    prior: Prior, paths: Sequence[str | os.PathLike], *, progress: Progress | None = None
+    prior: Looks, paths: Sequence[str | os.PathLike], *, progress: Progress | None = None
 ) -> Embeddings:
     """Embeddings of picture files of any sizes, labelled with their names; one picture is held at a time.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,10 +12,12 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
 from ...density.steering.gates import Gate, Progress
-from ..kandinsky.decoder import Decoder
 from ..runtime.memory import Placement
 from .vlm import VlmJudge
 from .zero_shot import ContrastJudge, Eye, Judge
+
+if TYPE_CHECKING:
+    from ..kandinsky.decoder import Decoder
 
 
 class ValidityGate(Gate):

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.picture_checks import as_pictures
-from ..kandinsky.layout import missing_files, read_json
 from ..runtime.loading import load_model
 from ..runtime.memory import Placement, in_pieces
+from ..runtime.model_folder import missing_files, read_json
 from ..runtime.threads import threads_worth
 
 QUESTION = "Is this still {subject}? Yes or No."

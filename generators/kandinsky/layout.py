@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from ...density.base.errors import RarityError
+from ..runtime.model_folder import missing_files, read_json
 
 # part -> (file that describes it, does it have weights?)
 _PRIOR_PARTS = {
@@ -27,7 +27,6 @@ _DECODER_TEXT = {
     "decoder_text_encoder": ("config.json", True),
     "decoder_tokenizer": ("tokenizer_config.json", False),
 }
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[str, Path]:
@@ -83,23 +82,6 @@ def prior_names(name: str) -> list[str]:
     return [f"{name}-prior", f"{name}_prior"]
 
 
-def weights_variant(folder: Path) -> str | None:
-    """None for the usual weights of a part; "fp16" where only files such as model.fp16.safetensors are there."""
-    names = [file.name for file in folder.glob("*.safetensors")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file, or a RarityError that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RarityError(f"{path} cannot be read as JSON: {error}. Copy this file again.") from error
-    if not isinstance(value, dict):
-        raise RarityError(f"{path} must hold a JSON object, got {type(value).__name__}. Copy this file again.")
-    return value
-
-
 def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
     for path in filter(None, (folder, decoder)):
         if not path.is_dir():
@@ -125,16 +107,3 @@ def _part_folder(root: Path, part: str) -> Path:
     bare = part.removeprefix("prior_")
     prefixed = root / f"prior_{bare}"
     return prefixed if prefixed.is_dir() else root / bare
-
-
-def missing_files(folder: Path, description: str, has_weights: bool) -> list[str]:
-    """What a model's part lacks, in words: itself, the file that describes it, or weights that are safetensors."""
-    name = f"{folder.parent.name}/{folder.name}"
-    if not folder.is_dir():
-        return [f"{name}/"]
-    problems = [] if (folder / description).is_file() else [f"{name}/{description}"]
-    if has_weights and not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
-        why = f" (only {', '.join(pickles)}, a format that can run code and is never opened)" if pickles else ""
-        problems.append(f"{name}/*.safetensors{why}")
-    return problems

@@ -12,59 +12,8 @@ from ...density.base.errors import RarityError, quoted
 from ...density.base.spaces import EmbeddingSpace
 from ...density.estimators.convergence import Convergence, until_enough
 from ...density.files.store import load_embeddings, save_embeddings
-from ..eyes.prompt_tokens import unread
-from ..kandinsky.prior import Prior, Progress, sampling_source
 
 SHARD = 4096  # samples a file
-
-
-def draw_baseline(
-    prior: Prior,
-    prompt: str,
-    count: int,
-    *,
-    stop_when_enough: bool = False,
-    folder: str | Path | None = None,
-    progress: Progress | None = None,
-    **settings,
-) -> tuple[Embeddings, str]:
-    """The samples of a prompt in memory, and a report in words.
-
-    Parameters
-    ----------
-    prior, prompt, count, progress : as in `Prior.sample`; `settings` are its seed, steps, guidance, negative_prompt and
-        batch_size.
-    stop_when_enough : end before `count` when `Convergence` has seen enough.
-    folder : where to keep them, as `keep` does; None keeps nothing.
-
-    Returns
-    -------
-    At most `count` embeddings; how many they are, whether they are known to be enough, and what of the prompts was not read.
-
-    Raises
-    ------
-    RarityError : as `Prior.sample` and `keep`.
-    """
-    drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
-    what = f"samples of {quoted(prompt)}"
-    embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
-    return embeddings, "\n".join([report, *unread(prior.reads([prompt, settings.get("negative_prompt", "")]))])
-
-
-def keep_samples(
-    prior: Prior,
-    folder: str | Path,
-    prompt: str,
-    count: int,
-    *,
-    progress: Progress | None = None,
-    **settings,
-) -> Iterator[Embeddings]:
-    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`.
-
-    For scripts: `fit_density` learns from it, and no more than a shard of the samples is ever in memory.
-    """
-    return keep(_by_prior(prior, prompt, count, progress=progress, **settings), folder, count)
 
 
 class Drawn(NamedTuple):
@@ -89,7 +38,15 @@ def gather(
 ) -> tuple[Embeddings, str]:
     """All of them in memory, and a report in words: how many of `what`, and whether they are known to be enough.
 
-    Parameters and errors as those of `draw_baseline`.
+    Parameters
+    ----------
+    drawn, count : what there is to draw, and how many.   what : their name in the report.
+    stop_when_enough : end before `count` when `Convergence` has seen enough.
+    folder : where to keep them, as `keep` does; None keeps nothing.
+
+    Raises
+    ------
+    RarityError : as `keep`, and what drawing raises.
     """
     batches = drawn.after(0) if folder is None else keep(drawn, folder, count)
     convergence = Convergence(drawn.space)
@@ -141,13 +98,6 @@ def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
             yield batch
     finally:
         _write_shard(Path(folder), fresh)
-
-
-def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 0, progress=None, **settings) -> Drawn:
-    def after(first: int) -> Iterator[Embeddings]:
-        return prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
-
-    return Drawn(prior.space, sampling_source(prompt, **settings), after)
 
 
 def _write_shard(folder: Path, parts: list[Embeddings]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ...density.base.errors import RarityError
-from ..kandinsky.layout import weights_variant
+from .model_folder import weights_variant
 
 DTYPE_SINCE = {"diffusers": (0, 40), "transformers": (4, 56)}  # releases from which on it is no longer called torch_dtype
 

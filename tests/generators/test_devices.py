@@ -15,9 +15,9 @@ from rarity.generators.judges.vlm import VlmJudge
 from rarity.generators.judges.zero_shot import ContrastJudge
 from rarity.generators.kandinsky.decoder import DecoderDefaults
 from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.kandinsky.prior_baseline import draw_baseline
 from rarity.generators.local_score.machine import KINDS as KINDS_OF_SCORES
 from rarity.generators.local_score.new_pictures import Recipe, new_latents, new_pictures
-from rarity.generators.runtime.kept_baselines import draw_baseline
 from tiny_open_clip import NAME, build_tiny_open_clip
 from tiny_vlm import BUILDERS, teach
 

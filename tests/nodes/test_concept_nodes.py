@@ -7,7 +7,8 @@ import safetensors.torch
 import torch
 from learning import KINDS, Narrow, digest
 from rarity import nodes
-from rarity.density import BandLoss, GaussianDensity, RarityError, load_concept
+from rarity.density import BandLoss, GaussianDensity, RarityError
+from rarity.generators.concepts.concept_files import load_concept
 from rarity.generators.concepts.sampling import sample_concept
 from rarity.generators.kandinsky.load import load_kandinsky
 from rarity.nodes.parts import folders as places

@@ -6,16 +6,9 @@ import struct
 
 import pytest
 import torch
-from rarity.density import (
-    Concept,
-    Embeddings,
-    EmbeddingSpace,
-    RarityError,
-    Trajectory,
-    inspect_file,
-    load_concept,
-    save_concept,
-)
+from rarity.density import Embeddings, EmbeddingSpace, RarityError, Trajectory, inspect_file
+from rarity.generators.concepts.concept import Concept
+from rarity.generators.concepts.concept_files import load_concept, save_concept
 
 SPACE = EmbeddingSpace("test", "0123", 6)
 LAYOUT = (("layer.lora_A.weight", 2, 4), ("layer.lora_B.weight", 3, 2))

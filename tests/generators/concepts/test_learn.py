@@ -6,18 +6,10 @@ import math
 import pytest
 import torch
 from learning import KINDS, PROMPT, STEPS, WORD, digest, learn, relative_error
-from rarity.density import (
-    AnchorGuardrail,
-    BandLoss,
-    Direction,
-    GaussianDensity,
-    RarityError,
-    load_concept,
-    optimize,
-    save_concept,
-)
+from rarity.density import AnchorGuardrail, BandLoss, Direction, GaussianDensity, RarityError, optimize
 from rarity.density.estimators.own_samples import are_own
 from rarity.generators.concepts import objectives
+from rarity.generators.concepts.concept_files import load_concept, save_concept
 from rarity.generators.concepts.learn import learn_concept
 from rarity.generators.concepts.lora import adapted, without
 from rarity.generators.concepts.objectives import BAND, TILT, Objective, Places

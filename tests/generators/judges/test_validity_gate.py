@@ -6,17 +6,8 @@ import math
 import pytest
 import torch
 from learning import KINDS, PROMPT, STEPS, WORD, digest, learn
-from rarity.density import (
-    Direction,
-    Embeddings,
-    GaussianDensity,
-    RarityError,
-    arousal_curve,
-    choose_starts,
-    load_concept,
-    optimize,
-    save_concept,
-)
+from rarity.density import Direction, Embeddings, GaussianDensity, RarityError, arousal_curve, choose_starts, optimize
+from rarity.generators.concepts.concept_files import load_concept, save_concept
 from rarity.generators.concepts.sampling import Chain, sample_concept
 from rarity.generators.concepts.word import find_word, meaning
 from rarity.generators.demo import LETTERS

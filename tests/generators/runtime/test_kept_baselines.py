@@ -7,8 +7,8 @@ from rarity.density.estimators.convergence import Convergence
 from rarity.density.estimators.gaussian import GaussianDensity
 from rarity.density.files.store import load_embeddings
 from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.kandinsky.prior_baseline import draw_baseline, keep_samples
 from rarity.generators.runtime import kept_baselines as module
-from rarity.generators.runtime.kept_baselines import draw_baseline, keep_samples
 
 SETTINGS = {"seed": 3, "steps": 2, "guidance": 2.0, "negative_prompt": "bold"}
 

@@ -1,0 +1,68 @@
+"""The baseline of a prompt: samples of Kandinsky's prior, as many as it takes, kept on disk while they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import quoted
+from ..eyes.prompt_tokens import unread
+from ..runtime.kept_baselines import Drawn, gather, keep
+from .prior import Prior, Progress, sampling_source
+
+
+def draw_baseline(
+    prior: Prior,
+    prompt: str,
+    count: int,
+    *,
+    stop_when_enough: bool = False,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings,
+) -> tuple[Embeddings, str]:
+    """The samples of a prompt in memory, and a report in words.
+
+    Parameters
+    ----------
+    prior, prompt, count, progress : as in `Prior.sample`; `settings` are its seed, steps, guidance, negative_prompt and
+        batch_size.
+    stop_when_enough : end before `count` when `Convergence` has seen enough.
+    folder : where to keep them, as `keep` does; None keeps nothing.
+
+    Returns
+    -------
+    At most `count` embeddings; how many they are, whether they are known to be enough, and what of the prompts was not read.
+
+    Raises
+    ------
+    RarityError : as `Prior.sample` and `keep`.
+    """
+    drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
+    what = f"samples of {quoted(prompt)}"
+    embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
+    return embeddings, "\n".join([report, *unread(prior.reads([prompt, settings.get("negative_prompt", "")]))])
+
+
+def keep_samples(
+    prior: Prior,
+    folder: str | Path,
+    prompt: str,
+    count: int,
+    *,
+    progress: Progress | None = None,
+    **settings,
+) -> Iterator[Embeddings]:
+    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`.
+
+    For scripts: `fit_density` learns from it, and no more than a shard of the samples is ever in memory.
+    """
+    return keep(_by_prior(prior, prompt, count, progress=progress, **settings), folder, count)
+
+
+def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 0, progress=None, **settings) -> Drawn:
+    def after(first: int) -> Iterator[Embeddings]:
+        return prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
+
+    return Drawn(prior.space, sampling_source(prompt, **settings), after)

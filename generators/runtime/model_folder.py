@@ -1,0 +1,40 @@
+"""What the folder of a model in the diffusers or transformers layout holds, and what it lacks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ...density.base.errors import RarityError
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def weights_variant(folder: Path) -> str | None:
+    """None for the usual weights of a part; "fp16" where only files such as model.fp16.safetensors are there."""
+    names = [file.name for file in folder.glob("*.safetensors")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file, or a RarityError that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RarityError(f"{path} cannot be read as JSON: {error}. Copy this file again.") from error
+    if not isinstance(value, dict):
+        raise RarityError(f"{path} must hold a JSON object, got {type(value).__name__}. Copy this file again.")
+    return value
+
+
+def missing_files(folder: Path, description: str, has_weights: bool) -> list[str]:
+    """What a model's part lacks, in words: itself, the file that describes it, or weights that are safetensors."""
+    name = f"{folder.parent.name}/{folder.name}"
+    if not folder.is_dir():
+        return [f"{name}/"]
+    problems = [] if (folder / description).is_file() else [f"{name}/{description}"]
+    if has_weights and not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
+        why = f" (only {', '.join(pickles)}, a format that can run code and is never opened)" if pickles else ""
+        problems.append(f"{name}/*.safetensors{why}")
+    return problems
