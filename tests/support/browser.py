@@ -80,6 +80,7 @@ class Editor:
     def __init__(self, browser, server, vue=False):
         server.raw("/settings", {"Comfy.VueNodes.Enabled": vue, "Comfy.TutorialCompleted": True,
                                  "Comfy.Workflow.ShowMissingModelsWarning": False})
+        self.server = server
         self.page = browser.new_page(viewport={"width": 1440, "height": 900})
         self.complaints = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

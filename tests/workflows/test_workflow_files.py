@@ -190,6 +190,39 @@ def test_fitted_into_the_window_its_text_is_drawn(path):
     assert read(path)["extra"]["ds"]["scale"] >= 8 / 14, "0.3.64 opens it as it was saved"
 
 
+APPS = [path for path in WORKFLOWS if "linearData" in read(path)["extra"]]
+
+
+def test_three_workflows_are_apps_and_the_quickstart_is_one():
+    assert len(APPS) == 3 and "quickstart" in [path.stem for path in APPS]
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_an_app_shows_widgets_and_pictures_that_exist(path):
+    workflow = read(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for number, name, *_ in workflow["extra"]["linearData"]["inputs"]:
+        assert name in widget_names(INFO[nodes[number]["type"]])
+    for number in workflow["extra"]["linearData"]["outputs"]:
+        assert nodes[number]["type"] == "SaveImage"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_a_blueprint_fits_the_nodes(path):
+    blueprint = read(path)
+    (outer,), (graph,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert outer["type"] == graph["id"] and outer["title"] == graph["name"] == path.stem and graph["description"]
+    assert [item["name"] for item in outer["inputs"]] == [item["name"] for item in graph["inputs"]]
+    assert [(item["name"], item["type"]) for item in outer["outputs"]] == [(item["name"], item["type"]) for item in graph["outputs"]]
+    from_outside = {(link["target_id"], link["target_slot"]) for link in graph["links"] if link["origin_id"] == -10}
+    for key, node in to_api(blueprint, INFO).items():
+        (inner,) = [one for one in graph["nodes"] if f"{outer['id']}:{one['id']}" == key]
+        required = OURS[node["class_type"]]["input"]["required"].keys()
+        open_ones = {item["name"] for place, item in enumerate(inner["inputs"]) if (inner["id"], place) in from_outside}
+        assert required <= node["inputs"].keys() | open_ones
+        assert node["inputs"].keys() <= {name for name, _, _ in inputs_of(OURS[node["class_type"]])}
+
+
 def test_the_quickstart_is_the_demo():
     """The same numbers as `rarity demo`, so that the pictures are the same; tests/comfyui compares the pictures."""
     prompt = to_api(read(ROOT / "workflows" / "quickstart.json"), INFO)
