@@ -79,7 +79,7 @@ def test_what_the_registry_reads(project):
 def test_the_readme_has_the_two_commands(readme):
     for command in COMMANDS:
         assert f"\n    {command}\n" in readme
-    assert {"demo", "tests", "numerics", "lint", "bench", "comfy"} == sessions()
+    assert {"demo", "tests", "numerics", "lint", "bench", "comfy", "browser"} == sessions()
 
 
 def test_every_session_that_a_text_names_exists(readme):
@@ -113,7 +113,8 @@ def test_links_of_the_readme_lead_somewhere(readme):
 def test_what_is_not_for_artists_stays_out_of_the_archive():
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
     assert {"tests/", "tools/", "benchmarks/", ".ci/", "noxfile.py"} <= set(ignored)
-    kept = {"requirements.txt", "LICENSE", "README.md", "web/", "locales/", "workflows/", "density/", "generators/", "nodes/"}
+    kept = {"requirements.txt", "LICENSE", "README.md", "web/", "locales/", "workflows/", "subgraphs/", "density/", "generators/",
+            "nodes/"}
     assert not kept & set(ignored)
 
 
