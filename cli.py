@@ -263,6 +263,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     from .density.files.store import inspect_file
+    from .generators.concepts import concept_files  # noqa: F401  tells `inspect_file` of concepts
 
     _print_json(inspect_file(options.file))
 

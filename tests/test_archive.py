@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("density", "generators", "nodes", "web", "locales", "workflows")
+FOLDERS = ("density", "generators", "nodes", "web", "locales", "workflows", "subgraphs")
 LEFT_OUT = ("generators/cluster/",)  # opens connections and starts processes, through Dask; no node needs it
 FILES = {"__init__.py", "cli.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md"}
 MUST_HAVE = {
@@ -19,6 +19,8 @@ MUST_HAVE = {
     "locales/en/nodeDefs.json",
     "workflows/quickstart.json",
     "workflows/quickstart.jpg",
+    "subgraphs/Rare version of this prompt.json",
+    "subgraphs/Score and keep the newest.json",
 }
 
 
