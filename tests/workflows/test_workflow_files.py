@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from graph import NOTES, inputs_of, nodes_of, to_api, widget_names
 from node_schemas import object_info
+from PIL import Image
 from rarity.generators.demo import LETTERS, demo, subject_of
 from rarity.nodes import NODES
 
@@ -50,8 +51,15 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_there_is_a_quickstart():
-    assert "quickstart" in [path.stem for path in WORKFLOWS]
+def test_the_quickstart_is_the_first_by_name():
+    assert WORKFLOWS[0].stem == "Rarity 01 Quickstart"
+    assert [path.stem[:9] for path in WORKFLOWS] == [f"Rarity {number:02}" for number in range(1, len(WORKFLOWS) + 1)]
+
+
+@each_workflow
+def test_the_template_browser_has_a_square_picture_of_it(path):
+    with Image.open(path.with_suffix(".jpg")) as picture:
+        assert picture.size == (512, 512)
 
 
 @each_workflow
@@ -194,7 +202,7 @@ APPS = [path for path in WORKFLOWS if "linearData" in read(path)["extra"]]
 
 
 def test_three_workflows_are_apps_and_the_quickstart_is_one():
-    assert len(APPS) == 3 and "quickstart" in [path.stem for path in APPS]
+    assert len(APPS) == 3 and "Rarity 01 Quickstart" in [path.stem for path in APPS]
 
 
 @pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
@@ -225,7 +233,7 @@ def test_a_blueprint_fits_the_nodes(path):
 
 def test_the_quickstart_is_the_demo():
     """The same numbers as `rarity demo`, so that the pictures are the same; tests/comfyui compares the pictures."""
-    prompt = to_api(read(ROOT / "workflows" / "quickstart.json"), INFO)
+    prompt = to_api(read(ROOT / "workflows" / "Rarity 01 Quickstart.json"), INFO)
     defaults = {name: parameter.default for name, parameter in inspect.signature(demo).parameters.items()}
 
     def inputs(class_type):
