@@ -17,8 +17,8 @@ MUST_HAVE = {
     "generators/miniature/decoder/unet/diffusion_pytorch_model.safetensors",
     "web/docs/RarityOptimize.md",
     "locales/en/nodeDefs.json",
-    "workflows/quickstart.json",
-    "workflows/quickstart.jpg",
+    "workflows/Rarity 01 Quickstart.json",
+    "workflows/Rarity 01 Quickstart.jpg",
     "subgraphs/Rare version of this prompt.json",
     "subgraphs/Score and keep the newest.json",
 }

@@ -1,7 +1,7 @@
 """Place the nodes of the shipped workflows in columns, so that a whole graph can be read in the window it opens in.
 
     python tools/lay_out.py              all workflows
-    python tools/lay_out.py quickstart   one
+    python tools/lay_out.py "Rarity 01 Quickstart"   one
 
 ComfyUI fits a template into the window when it opens, and below 57 % it draws no text: hence WIDTH and HEIGHT. How
 tall a node is at least, Nodes 2.0 (which draws nodes taller) says in a browser: Debian's chromium and the newest
@@ -33,68 +33,72 @@ OTHER_COLOR = "#7ab0d0"
 # width or None for what is left, its nodes from top to bottom; those below 0 are folded to their title).
 KANDINSKY = [("1  What to make", 250, [3, 4]), ("2  Usual, and what stays", 250, [-5, 6])]
 LAYOUTS = {
-    "quickstart": [
+    "Rarity 01 Quickstart": [
         ([1], [("1  What to make", 260, [2, 3]), ("2  Usual, and what stays", 260, [-4, 5])]),
         ([14], [("3  The dial", 260, [6, 7]), ("4  Draw", 260, [8, 9])]),
         ([], [("5  Look", None, [-10, 12, -11, 13])]),
     ],
-    "score_and_rank": [
+    "Rarity 07 The newest of many": [
         ([1, 2], [("1  What to make", 280, [3, 4]), ("2  What is usual", 280, [-5, 6]), ("3  Draw, score, keep the newest", 280, [-7, -8, 10, -11])]),
         ([], [("4  Read", 330, [9, 14]), ("5  Look", None, [13, 12])]),
     ],
-    "never_the_same_twice": [
+    "Rarity 02 Never the same twice": [
         ([1, 2], [("1  What to make", 260, [3, 4]), ("2  Usual, and what stays", 260, [-5, 6]),
                   ("3  Rare, and seen before", 260, [7, -8, 9]), ("4  Only what is new", 260, [-10, 11, -12, 13])]),
         ([], [("5  Look", None, [15, 14])]),
     ],
-    "local_score": [
+    "Rarity 08 New pictures without a model": [
         ([1, 2], [("1  What to draw", 270, [3, 4]), ("2  The sources", 270, [6, -7, -5]), ("3  Mix their pieces", 270, [-8, 9, -10])]),
         ([], [("4  Look", None, [11, 12, 13])]),
     ],
-    "kandinsky_rarity": [
+    "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [-5, -6, -7, 8])]),
         ([], [("3  The dial, with a gate", 250, [9, 10, 18])]),
         ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14])]),
         ([], [("6  Look", None, [21, 20, 22])]),
     ],
-    "kandinsky_directions": [
+    "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
         ([], [("3  Towards bold", 250, [7, 8])]),
         ([2], [("4  Away from these", 250, [-9, 10]), ("5  Draw", 225, [-11, -12, -13, 16, 17])]),
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],
-    "kandinsky_variations": [
+    "Rarity 03 Variations of a picture": [
         ([1, 2], [(title, 240, nodes) for title, _, nodes in KANDINSKY] + [("3  The picture", 240, [7, -8, 9, 10])]),
         ([], [("4  Two dials", 250, [11, 12]), ("5  Draw", 225, [-13, 18, -15, -14, 19]), ("6  Look", None, [-16, 20, -17, 21])]),
     ],
-    "kandinsky_concept": [
+    "Rarity 05 Teach the model a word": [
         ([1], KANDINSKY),
         ([], [("3  Learn a word", 250, [7, 11])]),
         ([2], [("4  The way, new pictures", 225, [-8, -12, -13, -17, -18]),
                ("5  Draw", 225, [-9, -10, -14, -15, -16, -19, -20, -21])]),
         ([], [("6  Look", None, [24, 23, 22])]),
     ],
-    "rank_any_graph": [
+    "Rarity 09 Rank any graph": [
         ([1, 2], [("1  Any graph", 260, [3, 4, 5, -6]), ("1  Any graph", 260, [7, -8, 9]), ("2  What is usual", 260, [10, -11]),
                   ("3  How new", 260, [-12, 13, -14, 15])]),
         ([], [("4  Look, and remember", None, [-17, -18, 19, 20, 16])]),
     ],
-    "sdxl_revision_rarity": [
+    "Rarity 11 Stable Diffusion XL": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
                   ("4  Draw", 240, [-14, -15, -16, 17])]),
         ([], [("5  Compare", 225, [-18, -19, 13]), ("6  Look", None, [-20, 22, -21, 23])]),
     ],
-    "sd21_unclip_rarity": [
+    "Rarity 12 Stable Diffusion unCLIP": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5]), ("2  What is usual", 240, [6, -7]), ("3  The dial", 240, [-9, -10, 11, -8]),
                   ("4  Draw", 240, [-13, -14, -15, 16])]),
         ([], [("5  Compare", 225, [-17, -18, 12]), ("6  Look", None, [-19, 21, -20, 22])]),
     ],
-    "cascade_rarity": [
+    "Rarity 13 Stable Cascade": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
                   ("4  Draw: stage C", 240, [-14, -15, -16, 17])]),
         ([], [("5  Draw: stages B and A", 250, [-18, -19, 20, -21, -22, 13]), ("6  Look", None, [-23, 25, -24, 26])]),
     ],
-    "sd_conditioning_rarity": [
+    "Rarity 14 Many machines": [
+        ([1, 2], [("1  Who draws what", 340, [3, 4, 5]), ("2  Samples", 300, [6]), ("3  What is usual", 300, [-7, 8, -9])]),
+        ([], [("4  From all machines", None, [10, 11])]),
+    ],
+    "Rarity 10 A rare prompt for Stable Diffusion": [
         ([], [(None, 270, [1, 2])]),
         ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, -8, -9]), ("3  The dial", 250, [10, 11]),
               ("4  Draw", 240, [-12, 13, 14, -15, -16]), ("5  Look", None, [-17, 19, -18, 20])]),

@@ -8,9 +8,9 @@ from graph import to_api
 
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 APPS = {  # workflow -> the labels of its controls, in their order
-    "quickstart": ["prompt", "subject", "1 in", "seed"],
-    "never_the_same_twice": ["prompt", "subject", "1 in", "keep"],
-    "kandinsky_variations": ["indices", "how far", "1 in", "seed"],
+    "Rarity 01 Quickstart": ["prompt", "subject", "1 in", "seed"],
+    "Rarity 02 Never the same twice": ["prompt", "subject", "1 in", "keep"],
+    "Rarity 03 Variations of a picture": ["indices", "how far", "1 in", "seed"],
 }
 
 

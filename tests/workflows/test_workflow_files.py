@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from graph import NOTES, inputs_of, nodes_of, to_api, widget_names
 from node_schemas import object_info
+from PIL import Image
 from rarity.generators.demo import LETTERS, demo, subject_of
 from rarity.nodes import NODES
 
@@ -56,8 +57,15 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_there_is_a_quickstart():
-    assert "quickstart" in [path.stem for path in WORKFLOWS]
+def test_the_quickstart_is_the_first_by_name():
+    assert WORKFLOWS[0].stem == "Rarity 01 Quickstart"
+    assert [path.stem[:9] for path in WORKFLOWS] == [f"Rarity {number:02}" for number in range(1, len(WORKFLOWS) + 1)]
+
+
+@each_workflow
+def test_the_template_browser_has_a_square_picture_of_it(path):
+    with Image.open(path.with_suffix(".jpg")) as picture:
+        assert picture.size == (512, 512)
 
 
 @each_workflow
@@ -202,7 +210,7 @@ APPS = [path for path in WORKFLOWS if "linearData" in read(path)["extra"]]
 
 
 def test_three_workflows_are_apps_and_the_quickstart_is_one():
-    assert len(APPS) == 3 and "quickstart" in [path.stem for path in APPS]
+    assert len(APPS) == 3 and "Rarity 01 Quickstart" in [path.stem for path in APPS]
 
 
 @pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
@@ -233,7 +241,7 @@ def test_a_blueprint_fits_the_nodes(path):
 
 def test_the_quickstart_is_the_demo():
     """The same numbers as `rarity demo`, so that the pictures are the same; tests/comfyui compares the pictures."""
-    prompt = to_api(read(ROOT / "workflows" / "quickstart.json"), INFO)
+    prompt = to_api(read(ROOT / "workflows" / "Rarity 01 Quickstart.json"), INFO)
     defaults = {name: parameter.default for name, parameter in inspect.signature(demo).parameters.items()}
 
     def inputs(class_type):
@@ -254,7 +262,7 @@ def test_the_quickstart_is_the_demo():
 
 def test_each_machine_s_part_of_many_machines_is_its_own_and_is_saved_before_it_is_collected():
     """ComfyUI-Distributed sends a worker only what the collector needs, so Save Density must stand on the way to it."""
-    prompt = to_api(read(ROOT / "workflows" / "many_machines.json"), INFO)
+    prompt = to_api(read(ROOT / "workflows" / "Rarity 14 Many machines.json"), INFO)
 
     def upstream(key):
         links = [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list)]
