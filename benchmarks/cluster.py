@@ -42,8 +42,12 @@ def pin(client) -> None:
 
 
 def efficiency(rounds: int, shards: int, folder: Path) -> dict:
-    """Samples a second of one worker and of two."""
-    rates = {1: [], 2: []}
+    """Samples a second of one worker and of two; and the same from seconds of processors, which other programs hardly change.
+
+    One worker has a core to itself, and the client the other one: it takes the worker's own seconds w_1. Two workers and the
+    client share two cores: they take (w_2 + c_2) / 2 at least, so the efficiency is w_1 / (w_2 + c_2) at most.
+    """
+    rates, used = {1: [], 2: []}, {1: [], 2: []}
     with connect(workers=1) as one, connect(workers=2) as two:
         clients = {1: one, 2: two}
         for client in clients.values():
@@ -51,11 +55,15 @@ def efficiency(rounds: int, shards: int, folder: Path) -> dict:
             client.run(describe, Job(MINIATURE, {"prompt": PROMPT, "negative_prompt": ""}))  # each has its model then
         for seed in range(rounds):
             for workers, client in clients.items():
-                out, size, begun = folder / f"{workers} {seed}.safetensors", 256, time.perf_counter()
+                out, size = folder / f"{workers} {seed}.safetensors", 256
+                theirs, own, begun = sum(client.run(time.process_time).values()), time.process_time(), time.perf_counter()
                 draw_baseline(MINIATURE, PROMPT, shards * size, out, client=client, seed=seed, shard=size, components=8)
                 rates[workers].append(shards * size / (time.perf_counter() - begun))
+                used[workers].append((sum(client.run(time.process_time).values()) - theirs, time.process_time() - own))
+    (w1, _), (w2, c2) = ([statistics.median(part) for part in zip(*used[workers], strict=True)] for workers in (1, 2))
     one, two = (statistics.median(rates[workers]) for workers in (1, 2))
-    return {"samples a second, 1 worker": one, "2 workers": two, "efficiency of two": two / (2 * one), "rounds": rates}
+    return {"samples a second, 1 worker": one, "2 workers": two, "efficiency of two": two / (2 * one), "rounds": rates,
+            "processor seconds, of workers and client": used, "efficiency of two, by processors": w1 / (w2 + c2)}
 
 
 def overhead(tasks: int = 1000) -> float:
@@ -157,7 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
         speed = efficiency(options.rounds, 16, Path(folder))
         engine = overhead()
         client, merge = memory(options.shards, Path(folder))
-    print(f"1 worker {speed['samples a second, 1 worker']:.0f}, 2 workers {speed['2 workers']:.0f} samples a second")
+    print(f"1 worker {speed['samples a second, 1 worker']:.0f}, 2 workers {speed['2 workers']:.0f} samples a second: an efficiency of "
+          f"{speed['efficiency of two']:.2f}; of {speed['efficiency of two, by processors']:.2f} by seconds of processors")
     print(f"the engine takes {1000 * engine:.2f} ms a task; a client that holds {client['MB before']:.0f} MB when it is connected gains "
           f"{client['MB gained']:.0f} MB with {client['shards']} shards of {ROWS:,} x {WIDTH:,}, in {client['seconds']:.0f} s")
     print(f"merging takes a core {1e6 * merge['a row']:.0f} us a row, {merge['two parts']:.2f} s for two parts; learning "
