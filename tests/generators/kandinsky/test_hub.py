@@ -26,7 +26,7 @@ with Hub(repositories) as hub:
     os.environ["HF_ENDPOINT"] = hub.url
     del connected[:]
     from rarity.density.base.errors import RarityError
-    from rarity.generators.kandinsky import load_kandinsky
+    from rarity.generators.kandinsky.load import load_kandinsky
     from rarity.generators.kandinsky.hub import download_kandinsky
 
     prior, decoder = load_kandinsky(folder)
