@@ -26,14 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (RarityError, OSError) as error:
         sys.stderr.write(f"rarity: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("rarity: stopped, nothing was written.\n")
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,20 +75,39 @@ def _parser() -> argparse.ArgumentParser:
         "piece: they may be larger than the memory.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="picture files, or embeddings saved by Rarity")
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="picture files, folders of them, or embeddings saved by Rarity")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
     encoder = "a Kandinsky folder whose eye sees the pictures; the built-in miniature if left out"
     command.add_argument("--encoder", metavar="FOLDER", help=encoder)
-    command.add_argument("--estimator", default="ppca", metavar="NAME", help=f"one of {', '.join(CHOICES)}")
-    components = "directions with a variance of their own; 0 chooses by held-out samples"
-    command.add_argument("--components", type=int, default=0, metavar="K", help=components)
+    _add_estimator(command)
+    _add_cluster(command)
     command.set_defaults(run=_fit)
+
+    command = commands.add_parser(
+        "baseline",
+        help="learn a density from samples of a prompt, any number of them, on many processes or machines",
+        description="Draws samples of a prompt with a Kandinsky and learns what is usual. Finished pieces are kept beside the "
+        "density, in a folder .shards: started again, it goes on where it was. Ctrl+C learns from what is finished.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--model", metavar="FOLDER", help="a Kandinsky folder; the built-in miniature if left out")
+    command.add_argument("--prompt", required=True, metavar="TEXT", help="what to draw")
+    command.add_argument("--count", type=int, default=20_000, metavar="N", help="how many samples")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
+    command.add_argument("--first", type=int, default=0, metavar="I", help="number of the first sample")
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="of all samples")
+    command.add_argument("--steps", type=int, default=25, metavar="K", help="denoising steps")
+    command.add_argument("--guidance", type=float, default=4.0, metavar="G", help="how strictly the prompt is followed")
+    command.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to stay away from")
+    _add_estimator(command)
+    _add_cluster(command)
+    command.set_defaults(run=_baseline)
 
     command = commands.add_parser(
         "merge",
         help="make one density of several",
         description="The density of all samples that several were learnt from, as if learnt from at once. Each must have "
-        "been made with the same estimator, from samples of another seed.",
+        "been made with the same estimator, from samples of another seed, or of other numbers of one seed.",
     )
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="densities that Rarity saved")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the density to write")
@@ -103,6 +121,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file that Rarity wrote")
     command.set_defaults(run=_inspect)
     return parser
+
+
+def _add_estimator(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--estimator", default="ppca", metavar="NAME", help=f"one of {', '.join(CHOICES)}")
+    components = "directions with a variance of their own; 0 chooses by held-out samples"
+    command.add_argument("--components", type=int, default=0, metavar="K", help=components)
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that runs, as tcp://host:8786")
+    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine, each with a model of its own")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -140,13 +170,62 @@ def _score(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{novelty.table()}\n")
 
 
-def _fit(options: argparse.Namespace) -> None:
+def _baseline(options: argparse.Namespace) -> int:
+    def draw(cluster, client, progress) -> str:
+        return cluster.draw_baseline(
+            options.model or MINIATURE, options.prompt, options.count, options.out, client=client, first=options.first,
+            seed=options.seed, steps=options.steps, guidance=options.guidance, negative_prompt=options.negative_prompt,
+            estimator=options.estimator, components=options.components, progress=progress,
+        )
+
+    from .generators.kandinsky.load import MINIATURE
+
+    return _on_cluster(options, "drawing samples", draw)
+
+
+def _fit_on_cluster(options: argparse.Namespace) -> int:
+    def fit(cluster, client, progress) -> str:
+        return cluster.fit_pictures(
+            options.files, options.out, client=client, encoder=options.encoder or MINIATURE, estimator=options.estimator,
+            components=options.components, progress=progress,
+        )
+
+    from .generators.kandinsky.load import MINIATURE
+
+    if any(file.suffix.lower() == ".safetensors" for file in options.files):
+        raise RarityError("--scheduler and --workers are for pictures. Files of embeddings are read here: leave the two out.")
+    return _on_cluster(options, "reading the pictures", fit)
+
+
+def _on_cluster(options: argparse.Namespace, stage: str, work) -> int:
+    """Run work(cluster, client, progress), which returns the density in words; returns the exit status."""
+    try:
+        from .generators import cluster
+    except ImportError as error:  # ComfyUI's registry has the pack without what opens connections
+        raise RarityError('This needs the package from PyPI: pip install "rarity-nodes[cluster]"') from error
+    with cluster.connect(options.scheduler, workers=1 if options.workers is None else options.workers) as client, _Bars() as bars:
+        sys.stderr.write(f"Dask's dashboard: {client.dashboard_link}\n")
+        try:
+            report, status = work(cluster, client, bars(stage)), 0
+        except KeyboardInterrupt as stopped:  # its text is the density of what was finished
+            report, status = "\n".join(map(str, stopped.args)), 130
+    if not report:
+        sys.stderr.write(f"rarity: stopped. What was finished is kept in {cluster.shard_folder(options.out)}.\n")
+    else:
+        sys.stdout.write(f"{report}\nWritten to {options.out}\n")
+    return status
+
+
+def _fit(options: argparse.Namespace) -> int | None:
     from .density.estimators.choose import fit_density
     from .density.files.store import save_density, stream_embeddings
-    from .generators.eyes.picture_files import encode_picture_files
+    from .generators.eyes.picture_files import encode_picture_files, picture_files
     from .generators.kandinsky.load import MINIATURE, load_kandinsky
 
     _keep_inputs(options)
+    options.files = [file for given in options.files for file in picture_files(given)]
+    if options.scheduler or options.workers is not None:
+        return _fit_on_cluster(options)
     pictures = [file for file in options.files if file.suffix.lower() != ".safetensors"]
     streams = [(file, *stream_embeddings(file)) for file in options.files if file not in pictures]
     with _Bars() as bars:
@@ -174,16 +253,17 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _merge(options: argparse.Namespace) -> None:
     from .density.estimators.merge import merge_densities
-    from .density.files.store import load_density, save_density
+    from .density.files.store import load_densities, save_density
 
     _keep_inputs(options)
-    density = merge_densities([load_density(file) for file in options.files])
+    density = merge_densities(load_densities(options.files))
     save_density(density, options.out)
     sys.stdout.write(f"{density.describe()}\nWritten to {options.out}\n")
 
 
 def _inspect(options: argparse.Namespace) -> None:
     from .density.files.store import inspect_file
+    from .generators.concepts import concept_files  # noqa: F401  tells `inspect_file` of concepts
 
     _print_json(inspect_file(options.file))
 

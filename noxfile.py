@@ -1,9 +1,10 @@
-"""Everything one does with this repository: `python -m nox -s demo`, tests, numerics, lint, bench or comfy.
+"""Everything one does with this repository: `python -m nox -s demo`, tests, numerics, lint, bench, comfy or browser.
 
 All sessions share one virtual environment, .nox/rarity, because torch is big. Each ComfyUI has one of its own above it,
 .nox/comfyui-VERSION, because their requirements disagree.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
     "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
-    "concepts", "learning_cost", "conditioning", "rounds", "starts",
+    "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster",
 ]
 
 # Each starts ComfyUIs of its own, some with models of gigabytes: no more than two, however many cores there are.
@@ -37,7 +38,8 @@ def install(session):
     """Install the pack, as it stands here, with what its tests need."""
     if not PYTHON.exists():
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
-    python(session, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[tests]")
+    extras = "tests,browser" if shutil.which("chromium") else "tests"
+    python(session, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", f".[{extras}]")
 
 
 def python(session, *arguments, environment=None, **options):
@@ -120,3 +122,14 @@ def comfy(session):
     if not install_comfyuis(session):
         session.error(f"No ComfyUI found ({PLACES}).")
     python(session, "-m", "pytest", "tests/comfyui", *TWO_AT_A_TIME, *session.posargs)
+
+
+@nox.session
+def browser(session):
+    """Only the tests in a browser, which needs chromium (Debian: apt-get install chromium) and a ComfyUI."""
+    if not shutil.which("chromium"):
+        session.error("No chromium found (Debian: apt-get install chromium).")
+    install(session)
+    if not install_comfyuis(session):
+        session.error(f"No ComfyUI found ({PLACES}).")
+    python(session, "-m", "pytest", "tests/browser", *session.posargs)

@@ -96,6 +96,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                     "a run that was stopped goes on where it was. Empty keeps nothing.",
                 ),
                 sockets.framing_input(),
+                sockets.first_input("pictures"),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -110,7 +111,7 @@ class RarityBaselineFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, vae, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,
-                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE):
+                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE, first=0):
         placement = ComfyPlacement()
         looks = eye("Baseline from Model", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         pictures = ModelPictures(
@@ -118,6 +119,6 @@ class RarityBaselineFromModel(io.ComfyNode):
         )
         progress, preview = node_preview()
         return io.NodeOutput(*draw_model_baseline(
-            pictures, looks, count, batch_size=batch, stop_when_enough=stop_when_enough, folder=folder_to_keep(keep_as),
+            pictures, looks, count, first=first, batch_size=batch, stop_when_enough=stop_when_enough, folder=folder_to_keep(keep_as),
             placement=placement, progress=progress, preview=preview,
         ))

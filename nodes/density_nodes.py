@@ -1,11 +1,15 @@
 """Nodes that learn what a model usually makes, and show it."""
 
+from itertools import chain
+
 from comfy_api.latest import io, ui
 
 from ..density.drawing.density_map import density_map
 from ..density.estimators.choose import CHOICES, fit_density
 from ..density.estimators.merge import merge_densities
+from ..density.files.store import load_densities
 from .parts import sockets
+from .parts.folders import DENSITIES, digests, files_in
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 
@@ -62,16 +66,25 @@ class RarityMergeDensities(io.ComfyNode):
             display_name="Merge Densities",
             category="Rarity/density",
             description="Makes one density of several that were learnt apart, on other machines or other days: the same as "
-            "learning from all their samples at once.",
+            "learning from all their samples at once. Connect them, or name the folder they were saved in.",
             **found_by("combine", "join", "add baselines", "shards"),
             inputs=[
-                sockets.Density.Input("density_1", tooltip="A density: Fit Density or Load Density."),
+                sockets.Density.Input("density_1", optional=True, tooltip="A density: Fit Density or Load Density."),
                 sockets.Density.Input(
-                    "density_2", tooltip="Another, of the same model and estimator, from samples of another seed."
+                    "density_2",
+                    optional=True,
+                    tooltip="Another, of the same model and estimator, from samples of another seed, or of other numbers of one seed.",
                 ),
                 sockets.Density.Input("density_3", optional=True, tooltip="A third one, if there is one."),
                 sockets.Density.Input(
-                    "density_4", optional=True, tooltip="A fourth one. For more than four, merge what this node gives."
+                    "density_4", optional=True, tooltip="A fourth one. For more than four, merge what this node gives, or name a folder."
+                ),
+                io.String.Input(
+                    "folder",
+                    optional=True,
+                    default="",
+                    tooltip="A folder inside models/rarity_densities: all densities in it are merged, too, as those that several machines "
+                    "saved under names such as usual/1. Empty takes none.",
                 ),
             ],
             outputs=[
@@ -82,9 +95,14 @@ class RarityMergeDensities(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, density_1, density_2, density_3=None, density_4=None):
+    def fingerprint_inputs(cls, density_1=None, density_2=None, density_3=None, density_4=None, folder=""):
+        return digests(files_in(DENSITIES, folder))
+
+    @classmethod
+    def execute(cls, density_1=None, density_2=None, density_3=None, density_4=None, folder=""):
         given = filter(None, (density_1, density_2, density_3, density_4))
-        return io.NodeOutput(merge_densities(given, progress=node_progress()))
+        saved = load_densities(files_in(DENSITIES, folder))
+        return io.NodeOutput(merge_densities(chain(given, saved), progress=node_progress()))
 
 
 class RarityDensityMap(io.ComfyNode):

@@ -24,6 +24,7 @@ from .parts.folders import (
     digest,
     file_to_read,
     file_to_write,
+    name_inside,
     saved_names,
 )
 from .parts.found_by import found_by
@@ -33,7 +34,8 @@ NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
 
 def _kept(kind, name):
     """The fingerprint of a save node: it runs again where its file is gone or another, though nothing in the graph changed."""
-    return digest(file_to_write(kind, name)) or float("nan")  # which equals nothing
+    known = digest(file_to_write(kind, name)) if name is not None else ""  # None: of a link that has no value yet
+    return known or float("nan")  # which equals nothing
 
 
 def _saved(save, thing, kind, name):
@@ -55,9 +57,12 @@ class RaritySaveDensity(io.ComfyNode):
             **found_by("save baseline", "keep", "export"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to save."),
-                io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP),
+                io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP + " As folder/name it lies in a folder of its own."),
             ],
-            outputs=[],
+            outputs=[
+                io.String.Output(display_name="file", tooltip="The saved file inside models/rarity_densities, as Load Density lists it."),
+                sockets.Density.Output(display_name="density", tooltip="The same density, for what is to come after it was saved."),
+            ],
             is_output_node=True,
         )
 
@@ -67,7 +72,10 @@ class RaritySaveDensity(io.ComfyNode):
 
     @classmethod
     def execute(cls, density, name):
-        return _saved(save_density, density, DENSITIES, name)
+        path = file_to_write(DENSITIES, name)
+        save_density(density, path)
+        file = name_inside(DENSITIES, path)
+        return io.NodeOutput(file, density, ui=ui.PreviewText(f"Saved as {file}"))
 
 
 class RarityLoadDensity(io.ComfyNode):

@@ -125,6 +125,7 @@ class RaritySamplePrior(io.ComfyNode):
                         "a run that was stopped goes on where it was. Empty keeps nothing.",
                     )
                 ),
+                sockets.first_input("samples"),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -140,13 +141,14 @@ class RaritySamplePrior(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, prior, prompt, count, seed, steps, guidance, negative_prompt="", stop_when_enough=False, keep_as=""
+        cls, prior, prompt, count, seed, steps, guidance, negative_prompt="", stop_when_enough=False, keep_as="", first=0
     ):
         settings = {"seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
         embeddings, report = draw_baseline(
             prior,
             prompt,
             count,
+            first=first,
             stop_when_enough=stop_when_enough,
             folder=folder_to_keep(keep_as),
             progress=node_progress(),

@@ -247,7 +247,7 @@ def test_stopping_leaves_what_was_there(files, tmp_path, monkeypatch, capsys, wh
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "out.safetensors"]
 
 
-@pytest.mark.parametrize("command", ["score", "fit", "merge"])
+@pytest.mark.parametrize("command", ["score", "fit", "baseline", "merge"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
@@ -313,7 +313,7 @@ def test_what_is_logged_needs_no_letters_that_the_console_has_not():
     script = (
         "import io, logging, sys; sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding='cp1252')\n"
         "logging.basicConfig(level=logging.INFO)\n"
-        "from rarity.density.log import get_logger\n"
+        "from rarity.density.base.log import get_logger\n"
         "[get_logger('rarity.a').warning('The prompt %r and %d', 'gr\\xf6\\xdfe \\u5b57', 3) for _ in range(2)]"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=300)

@@ -1,7 +1,7 @@
 """Run the shipped workflows on a real ComfyUI and keep the picture of each that the template browser shows.
 
     python tools/render_workflows.py              all of them
-    python tools/render_workflows.py quickstart   one
+    python tools/render_workflows.py "Rarity 01 Quickstart"   one
 
 ComfyUI is looked for where tests/comfyui look; of several the oldest is taken.
 """
@@ -18,27 +18,37 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from comfyui import Server, messages  # noqa: E402
 from environments import PLACES, find_comfyuis  # noqa: E402
 from graph import next_run, nodes_of, to_api  # noqa: E402
-from graph_picture import draw_graph  # noqa: E402
 from PIL import Image  # noqa: E402
+from thumbnails import cut, diagram  # noqa: E402
 
-# workflow -> (prefix of the Save Image to show, how often Run is pressed before)
+RARE_HALF = (0.49, 0, 1, 1)  # of a contact sheet
+# workflow -> (prefix of the Save Image to show, how often Run is pressed before, which part of the picture)
 SHOWN = {
-    "quickstart": ("rarity_contact_sheet", 0),
-    "score_and_rank": ("rarity_scores", 0),
-    "never_the_same_twice": ("rarity_twice_scores", 2),
-    "local_score": ("rarity_patch_origins", 0),
-    "kandinsky_rarity": ("rarity_kandinsky_curve", 0),
-    "kandinsky_directions": ("rarity_direction", 0),
-    "kandinsky_variations": ("rarity_near", 0),
-    "kandinsky_concept": ("rarity_concept_elsewhere", 0),
+    "Rarity 01 Quickstart": ("rarity_contact_sheet", 0, RARE_HALF),
+    "Rarity 02 Never the same twice": ("rarity_twice_scores", 2, (0, 0, 0.66, 1)),
+    "Rarity 03 Variations of a picture": ("rarity_near", 0, RARE_HALF),
+    "Rarity 04 Which way to be rare": ("rarity_direction", 0, RARE_HALF),
+    "Rarity 05 Teach the model a word": ("rarity_concept_elsewhere", 0, RARE_HALF),
+    "Rarity 06 Everything with a Kandinsky": ("rarity_kandinsky_curve", 0, (0, 0, 1, 0.89)),
+    "Rarity 07 The newest of many": ("rarity_scores", 0, (0, 0, 0.82, 1)),
+    "Rarity 08 New pictures without a model": ("rarity_patch_origins", 0, (0, 0, 0.83, 1)),
 }
-# Their models are downloads of many gigabytes: instead of what they would draw, their graph.
-GRAPHS = ("sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "sd_conditioning_rarity", "rank_any_graph")
+IN_TEXTS = {"Rarity 01 Quickstart": "quickstart.jpg", "Rarity 08 New pictures without a model": "patch_origins.jpg"}  # whole
+# Their models are downloads of many gigabytes, or they need several machines: instead of what they would draw, what they do.
+DIAGRAMS = {
+    "Rarity 09 Rank any graph": ("Rank any graph", ["your graph", "how new is each?*", "the 4 newest*", "remembered*"]),
+    "Rarity 10 A rare prompt for Stable Diffusion": (
+        "A rare prompt\nSD 1.5", ["the prompt", "moved to 1 in 100*", "KSampler, any seed"]),
+    "Rarity 11 Stable Diffusion XL": ("Stable Diffusion XL", ["what SDXL usually makes*", "1 in 100*", "Revision (unCLIP)", "KSampler"]),
+    "Rarity 12 Stable Diffusion unCLIP": ("SD 2.1 unCLIP", ["what it usually makes*", "1 in 100*", "unCLIP conditioning", "KSampler"]),
+    "Rarity 13 Stable Cascade": ("Stable Cascade", ["what stage C makes*", "1 in 100*", "stage C", "stages B and A"]),
+    "Rarity 14 Many machines": ("Many machines", ["0 to 4,999 here*", "5,000 to 9,999 there*", "one density of all*"]),
+}
 
 
 def render(server, name):
     """Write workflows/NAME.jpg from workflows/NAME.json."""
-    prefix, times = SHOWN[name]
+    prefix, times, part = SHOWN[name]
     info = server.get("/object_info")
     path = ROOT / "workflows" / f"{name}.json"
     workflow = json.loads(path.read_text(encoding="utf-8"))
@@ -50,24 +60,19 @@ def render(server, name):
         workflow = next_run(workflow, info)
     (save,) = [key for key in nodes_of(prompt, "SaveImage") if prompt[key]["inputs"]["filename_prefix"] == prefix]
     picture = server.pictures(entry, save)[0]
-    Image.fromarray(picture).save(path.with_suffix(".jpg"), quality=88)
-    sys.stderr.write(f"{path.with_suffix('.jpg')}: {picture.shape[1]} x {picture.shape[0]}\n")
-
-
-def draw(name):
-    """Write workflows/NAME.jpg: the graph itself."""
-    path = ROOT / "workflows" / f"{name}.json"
-    draw_graph(json.loads(path.read_text(encoding="utf-8"))).save(path.with_suffix(".jpg"), quality=88)
+    cut(Image.fromarray(picture), part).save(path.with_suffix(".jpg"), quality=88)
+    if name in IN_TEXTS:
+        Image.fromarray(picture).save(ROOT / "web" / "docs" / IN_TEXTS[name], quality=88)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SHOWN, *GRAPHS])}; without any, all")
-    names = parser.parse_args().names or [*SHOWN, *GRAPHS]
-    if not set(names) <= {*SHOWN, *GRAPHS}:
-        parser.error(f"expected names of {', '.join([*SHOWN, *GRAPHS])}, got {', '.join(names)}")
-    for name in filter(GRAPHS.__contains__, names):
-        draw(name)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SHOWN, *DIAGRAMS])}; without any, all")
+    names = parser.parse_args().names or [*SHOWN, *DIAGRAMS]
+    if not set(names) <= {*SHOWN, *DIAGRAMS}:
+        parser.error(f"expected names of {', '.join([*SHOWN, *DIAGRAMS])}, got {', '.join(names)}")
+    for name in filter(DIAGRAMS.__contains__, names):
+        diagram(*DIAGRAMS[name]).save(ROOT / "workflows" / f"{name}.jpg", quality=88)
     names = [name for name in names if name in SHOWN]
     if not names:
         return

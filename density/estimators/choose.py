@@ -45,7 +45,7 @@ def fit_density(
     ------
     RarityError : an estimator nobody knows, and as `GaussianDensity.fit`.
     """
-    _check(estimator)
+    check_estimator(estimator)
     statistics, space, source = gather(embeddings, progress)
     return learn_density(
         statistics, space, estimator, source=source, components=components, seed=seed, progress=progress
@@ -64,7 +64,7 @@ def learn_density(
     progress: Callable[[int, int], None] | None = None,
 ) -> GaussianDensity:
     """As `fit_density`, from statistics gathered before; modes : K of a mixture, 0 chooses it."""
-    _check(estimator)
+    check_estimator(estimator)
     options = {"source": source, "components": components, "seed": seed, "progress": progress}
     if estimator == "mixture":
         return MixtureDensity.from_statistics(statistics, space, modes=modes, **options)
@@ -106,6 +106,7 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
     return density
 
 
-def _check(estimator: str) -> None:
+def check_estimator(estimator: str) -> None:
+    """Raise RarityError unless `fit_density` knows the estimator."""
     if estimator not in CHOICES:
         raise RarityError(f"An estimator is one of {', '.join(CHOICES)}; got {estimator!r}.")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from ..base.embeddings import common
 from ..base.errors import RarityError
+from ..base.spaces import EmbeddingSpace
 from ..statistics.sufficient_statistics import Statistics
 from .choose import learn_density
 from .gaussian import GaussianDensity
 
 
 def merge_densities(
-    densities: Sequence[GaussianDensity],
+    densities: Iterable[GaussianDensity | tuple[Path, GaussianDensity]],
     *,
     components: int = 0,
     seed: int = 0,
@@ -27,7 +28,8 @@ def merge_densities(
 
     Parameters
     ----------
-    densities : one or more of one space, learnt from different draws.
+    densities : one or more of one space, learnt from different draws; each by itself, or with its file, which errors then
+        name. They are taken one after the other: of an iterator no more than one is in memory beside the sum.
     components, seed : as for the fit: 0 chooses the components anew, from all samples.
     progress : called with (done, total).
 
@@ -40,26 +42,39 @@ def merge_densities(
     RarityError : no density, different spaces, samples that two of them share; distances to neighbours beside densities
         of another estimator.
     """
-    densities = list(densities)
-    if not densities:
+    space, statistics, sources, estimators, modes = None, None, [], set(), set()
+    for item in densities:
+        path, density = item if isinstance(item, tuple) else (None, item)
+        estimators.add(density.estimator)
+        modes.add(density.asked_modes if density.estimator == "mixture" else 0)
+        sources.append(density.source)
+        try:
+            space = space or density.space
+            statistics = _joined(statistics, density, space, estimators)
+        except RarityError as error:
+            if path is None:
+                raise
+            raise RarityError(f"{path}: {error}") from error
+    if statistics is None:
         raise RarityError("There are no densities to merge: give at least one.")
-    first = densities[0]
-    for other in densities[1:]:
-        first.space.require_same(other.space, "densities to merge")
-    estimators = {density.estimator for density in densities}
-    if "neighbours" in estimators and len(estimators) > 1:
-        raise RarityError(
-            f"Densities to merge are of the estimators {', '.join(sorted(estimators))}. Distances to neighbours cannot be "
-            "compared with the others: learn all of them with one estimator."
-        )
-    modes = {density.asked_modes if density.estimator == "mixture" else 0 for density in densities}
     return learn_density(
-        reduce(Statistics.merge, (density.statistics for density in densities)),
-        first.space,
-        first.estimator if len(estimators) == 1 else "auto",
-        source=common([density.source for density in densities]),
+        statistics,
+        space,
+        estimators.pop() if len(estimators) == 1 else "auto",
+        source=common(sources),
         components=components,
         modes=modes.pop() if len(modes) == 1 else 0,
         seed=seed,
         progress=progress,
     )
+
+
+def _joined(statistics: Statistics | None, density: GaussianDensity, space: EmbeddingSpace, estimators: set[str]) -> Statistics:
+    """The statistics of the densities so far and of one more, whose estimator is among them."""
+    space.require_same(density.space, "densities to merge")
+    if "neighbours" in estimators and len(estimators) > 1:
+        raise RarityError(
+            f"Densities to merge are of the estimators {', '.join(sorted(estimators))}. Distances to neighbours cannot be "
+            "compared with the others: learn all of them with one estimator."
+        )
+    return density.statistics if statistics is None else statistics.merge(density.statistics)

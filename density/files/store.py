@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -47,6 +47,11 @@ def load_density(path: str | os.PathLike) -> GaussianDensity:
     RarityError : no such file; truncated, damaged, oversized, foreign, of another kind or of a newer format.
     """
     return _build(*container.read(Path(path), "density"))
+
+
+def load_densities(paths: Iterable[str | os.PathLike]) -> Iterator[tuple[Path, GaussianDensity]]:
+    """Each file with its density, read when its turn comes, as `merge_densities` takes them. Raises as `load_density`."""
+    return ((Path(path), load_density(path)) for path in paths)
 
 
 def save_embeddings(embeddings: Embeddings, path: str | os.PathLike) -> None:

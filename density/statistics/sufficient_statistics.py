@@ -126,8 +126,9 @@ class Statistics:
         if shared:
             raise RarityError(
                 f"{shared:,} of {other.count:,} samples are in both sets; different draws were expected. Were both "
-                "drawn with the same seed, or is it the same file twice? Draw each shard with another seed; those of Baseline "
-                "from Model, whose picture i has the seed plus i, at least as far apart as each has pictures."
+                "drawn with the same seed, or is it the same file twice? Draw every part with one seed, and let each begin where "
+                "the one before it ends (first); or with another seed, for Baseline from Model at least as far apart as each has "
+                "pictures, for its picture i has the seed plus i."
             )
         with plain():
             both = Statistics(self.width)

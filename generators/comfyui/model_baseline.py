@@ -19,7 +19,7 @@ from ...density.base.errors import RarityError
 from ...density.base.framing import partly_seen
 from ...density.base.identity import sample_keys
 from ..eyes.encoding import Progress
-from ..runtime.kept_baselines import Drawn, gather
+from ..runtime.kept_baselines import Drawn, check_range, gather
 from ..runtime.memory import Placement, in_pieces
 from .misfit import explained
 from .names import conditioning_name, model_name
@@ -143,6 +143,7 @@ def draw_model_baseline(
     eye,
     count: int,
     *,
+    first: int = 0,
     batch_size: int = 4,
     stop_when_enough: bool = False,
     folder: str | Path | None = None,
@@ -150,17 +151,18 @@ def draw_model_baseline(
     progress: Progress | None = None,
     preview: Preview | None = None,
 ) -> tuple[Embeddings, str, Tensor]:
-    """The embeddings of pictures 0 ... count - 1, a report in words, and the last few pictures to look at.
+    """The embeddings of pictures first ... first + count - 1, a report in words, and the last few pictures to look at.
 
     Parameters
     ----------
     pictures : how they are drawn.
     eye : encodes them: something with `space` and `encode_images` that `Looks`, such as `native.eye` finds.
     count : how many.
+    first : the number of the first one, so that several machines can each draw a part of one baseline.
     batch_size : drawn at a time; halved where they do not fit in memory.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
-    folder : where to keep the embeddings, as `baseline.keep` does. Going on behind kept ones begins with drawing picture
-        0 again: what the sockets carry has no name, but it shows.
+    folder : where to keep the embeddings, as `baseline.keep` does. Going on behind kept ones begins with drawing the first
+        picture again: what the sockets carry has no name, but it shows.
     placement : is asked to make room when memory is short.
     progress : called after each step with (steps done, steps in all), summed over the pictures.
     preview : called with each batch of pictures.
@@ -174,9 +176,9 @@ def draw_model_baseline(
     RarityError : a count or batch below 1, not enough memory for one picture; the folder holds pictures of other settings,
         or of another model, conditioning or VAE; and as the eye.
     """
-    for name, value in (("count", count), ("batch", batch_size)):
-        if value < 1:
-            raise RarityError(f"The {name} must be at least 1, got {value}.")
+    check_range(count, first, "pictures")
+    if batch_size < 1:
+        raise RarityError(f"The batch must be at least 1, got {batch_size}.")
     size = 1 if pictures.sampler_name in ONE_BY_ONE else batch_size
     room = placement or Placement()
     seen_as = eye.view(pictures.height, pictures.width)
@@ -192,32 +194,34 @@ def draw_model_baseline(
         keys = sample_keys({**pictures.origin, "space": eye.space.to_dict(), **seen_as}, (pictures.seed + i for i in rows))
         return Embeddings(seen.vectors, eye.space, source={**source, "first": rows.start}, keys=keys)
 
-    def after(first: int) -> Iterator[Embeddings]:
-        total = (count - first) * pictures.steps
+    end = first + count
+
+    def after(number: int) -> Iterator[Embeddings]:
+        total = (end - number) * pictures.steps
 
         def work(rows: range) -> Embeddings:
-            done = (rows.start - first) * pictures.steps
+            done = (rows.start - number) * pictures.steps
             found = look(rows, progress and (lambda step: progress(done + step * len(rows), total)))
             if progress:
                 progress(done + pictures.steps * len(rows), total)  # the preview goes out with it
             return found
 
-        return (found for _, found in in_pieces(range(first, count), size, work, room))
+        return (found for _, found in in_pieces(range(number, end), size, work, room))
 
     def check(kept: Embeddings) -> None:
         tick = progress and (lambda step: progress(0, count * pictures.steps))  # the bar waits, cancel works
-        (_, again), = in_pieces(range(1), 1, lambda rows: look(rows, tick), room)
+        (_, again), = in_pieces(range(first, first + 1), 1, lambda rows: look(rows, tick), room)
         moved = float((again.vectors[0] - kept.vectors[0]).norm())
         spread = float((kept.vectors - kept.vectors.mean(dim=0)).norm(dim=1).median())
         if moved > max(SAME * spread, ROUNDING * float(kept.vectors[0].norm())):
             raise RarityError(
-                f"{folder} holds pictures of another model, conditioning or VAE: picture 0, drawn again, lies {moved:.3g} away "
+                f"{folder} holds pictures of another model, conditioning or VAE: picture {first}, drawn again, lies {moved:.3g} away "
                 f"from the kept one, where pictures lie {spread:.3g} from their middle. Choose another name, or connect the same."
             )
 
-    drawn = Drawn(eye.space, source, after, check, SHARD)
+    drawn = Drawn(eye.space, source, after, check, SHARD, first)
     what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, {pictures.steps} steps of "
-            f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed} on")
+            f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed + first} on")
     embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
     return embeddings, "\n".join([report, *partly_seen(source)]), torch.stack(shown)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from .encoding import Looks, Progress
 
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NAMED = 10  # unreadable files that an error names
 
 
@@ -39,6 +41,21 @@ def read_picture(path: str | os.PathLike) -> Tensor:
             f"{path} cannot be read as a picture: {reason}. Expected a PNG, JPEG, WebP or another common format."
         ) from error
     return torch.from_numpy(array)[None]
+
+
+def picture_files(path: Path) -> list[Path]:
+    """The picture files in a folder and its folders, by their names' endings, in the order of their names; a file is itself.
+
+    Raises
+    ------
+    RarityError : a folder without pictures.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
+        raise RarityError(f"There are no pictures in the folder {path}. Looked for were {', '.join(sorted(SUFFIXES))}.")
+    return found
 
 
 def encode_picture_files(

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import quoted
 from ..eyes.prompt_tokens import unread
-from ..runtime.kept_baselines import Drawn, gather, keep
+from ..runtime.kept_baselines import Drawn, check_range, gather, keep
 from .prior import Prior, Progress, sampling_source
 
 
@@ -17,6 +17,7 @@ def draw_baseline(
     prompt: str,
     count: int,
     *,
+    first: int = 0,
     stop_when_enough: bool = False,
     folder: str | Path | None = None,
     progress: Progress | None = None,
@@ -28,19 +29,21 @@ def draw_baseline(
     ----------
     prior, prompt, count, progress : as in `Prior.sample`; `settings` are its seed, steps, guidance, negative_prompt and
         batch_size.
+    first : the number of the first sample, so that several machines can each draw a part of one baseline. Sample i of a
+        seed is the same wherever it is drawn.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
     folder : where to keep them, as `keep` does; None keeps nothing.
 
     Returns
     -------
-    At most `count` embeddings; how many they are, whether they are known to be enough, and what of the prompts was not read.
+    At most `count` embeddings, the samples first ... first + count - 1; how many they are, whether they are known to be enough, and what of the prompts was not read.
 
     Raises
     ------
     RarityError : as `Prior.sample` and `keep`.
     """
-    drawn = _by_prior(prior, prompt, count, progress=progress, **settings)
-    what = f"samples of {quoted(prompt)}"
+    drawn = _by_prior(prior, prompt, count, first, progress=progress, **settings)
+    what = f"samples of {quoted(prompt)}" + (f", from number {first:,} on" if first else "")
     embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
     return embeddings, "\n".join([report, *unread(prior.reads([prompt, settings.get("negative_prompt", "")]))])
 
@@ -58,11 +61,17 @@ def keep_samples(
 
     For scripts: `fit_density` learns from it, and no more than a shard of the samples is ever in memory.
     """
-    return keep(_by_prior(prior, prompt, count, progress=progress, **settings), folder, count)
+    return keep(_by_prior(prior, prompt, count, 0, progress=progress, **settings), folder, count)
 
 
-def _by_prior(prior: Prior, prompt: str, count: int, *, batch_size: int = 0, progress=None, **settings) -> Drawn:
-    def after(first: int) -> Iterator[Embeddings]:
-        return prior.sample_batches(prompt, count, first=first, batch_size=batch_size, progress=progress, **settings)
+def _by_prior(
+    prior: Prior, prompt: str, count: int, first: int, *, batch_size: int = 0, progress=None, **settings
+) -> Drawn:
+    check_range(count, first, "samples")
 
-    return Drawn(prior.space, sampling_source(prompt, **settings), after)
+    def after(number: int) -> Iterator[Embeddings]:
+        return prior.sample_batches(
+            prompt, first + count, first=number, batch_size=batch_size, progress=progress, **settings
+        )
+
+    return Drawn(prior.space, sampling_source(prompt, **settings), after, first=first)

@@ -20,10 +20,11 @@ class Drawn(NamedTuple):
     """Embeddings that can be drawn in order, and again from anywhere.
 
     space : of all of them.
-    source : all that decides about an embedding, but for its index.
-    after : called with an index, gives batches from there to the end, each with its own first index as `first` in its source.
+    source : all that decides about an embedding, but for its number.
+    after : called with a number, gives batches from there to the end, each with its own first number as `first` in its source.
     check : called with the first kept ones before more are drawn behind them; raises where this is not how they were drawn.
     shard : embeddings a file.
+    first : the number of the first one.
     """
 
     space: EmbeddingSpace
@@ -31,6 +32,7 @@ class Drawn(NamedTuple):
     after: Callable[[int], Iterator[Embeddings]]
     check: Callable[[Embeddings], None] | None = None
     shard: int | None = None
+    first: int = 0
 
 
 def gather(
@@ -48,7 +50,7 @@ def gather(
     ------
     RarityError : as `keep`, and what drawing raises.
     """
-    batches = drawn.after(0) if folder is None else keep(drawn, folder, count)
+    batches = drawn.after(drawn.first) if folder is None else keep(drawn, folder, count)
     convergence = Convergence(drawn.space)
     parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
     batches.close()  # which keeps what was drawn beyond the end
@@ -58,7 +60,7 @@ def gather(
 
 
 def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
-    """The embeddings 0 ... count - 1 batch by batch: read where the folder has them, else drawn and kept there.
+    """The first `count` embeddings batch by batch: read where the folder has them, else drawn and kept there.
 
     Whatever ends the drawing, what was drawn is kept: the next call with the same settings goes on behind it. No more
     than a shard and a batch are in memory at a time.
@@ -78,26 +80,34 @@ def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
     RarityError : the folder holds embeddings of another model, prompt or setting (named), or some are missing or damaged;
         and what drawing raises.
     """
-    first = 0
+    number, end = drawn.first, drawn.first + count
     for path in sorted(Path(folder).glob("*.safetensors")):
         part = load_embeddings(path)
-        _check_shard(path, part, drawn, first)
-        if first == 0 and drawn.check:
+        _check_shard(path, part, drawn, number)
+        if number == drawn.first and drawn.check:
             drawn.check(part)
-        first += len(part)
-        if first - len(part) < count:
-            yield part if first <= count else part.select(range(count - first + len(part)))
-    if first >= count:
+        if number < end:
+            yield part.select(range(min(len(part), end - number))) if number + len(part) > end else part
+        number += len(part)
+    if number >= end:
         return
     fresh: list[Embeddings] = []
     try:
-        for batch in drawn.after(first):
+        for batch in drawn.after(number):
             fresh.append(batch)
             if sum(map(len, fresh)) >= (drawn.shard or SHARD):
                 _write_shard(Path(folder), fresh)
             yield batch
     finally:
         _write_shard(Path(folder), fresh)
+
+
+def check_range(count: int, first: int, what: str) -> None:
+    """Raise RarityError unless count is at least 1 and first, the number of the first one, is not negative."""
+    if count < 1:
+        raise RarityError(f"The count must be at least 1, got {count}.")
+    if first < 0:
+        raise RarityError(f"The {what} are numbered from 0 on: first must be 0 or more, got {first}.")
 
 
 def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
@@ -108,7 +118,7 @@ def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
         parts.clear()
 
 
-def _check_shard(path: Path, part: Embeddings, drawn: Drawn, first: int) -> None:
+def _check_shard(path: Path, part: Embeddings, drawn: Drawn, number: int) -> None:
     drawn.space.require_same(part.space, f"samples in {path}")
     wrong = [
         f"{key} {quoted(part.source.get(key))} (asked for: {quoted(value)})"
@@ -120,8 +130,14 @@ def _check_shard(path: Path, part: Embeddings, drawn: Drawn, first: int) -> None
             f"{path.parent} holds samples of another baseline: {', '.join(wrong)}. "
             "Choose another name, or ask for the same."
         )
-    if part.source.get("first") != first:
+    begins = part.source.get("first")
+    if begins != number and number == drawn.first:
         raise RarityError(
-            f"{path} should begin with sample {first:,}, but begins with {part.source.get('first')}. A file before "
+            f"{path.parent} holds a baseline whose first file begins with sample {begins}; asked for were samples from "
+            f"{number:,} on. Choose another name for this part, or set first to what the folder holds."
+        )
+    if begins != number:
+        raise RarityError(
+            f"{path} should begin with sample {number:,}, but begins with {begins}. A file before "
             "it is missing: delete this one and those behind it to draw them again."
         )

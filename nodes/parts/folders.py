@@ -181,6 +181,31 @@ def file_to_read(kind, name):
     return next((path for path in paths if path.is_file()), paths[0])
 
 
+def files_in(kind, folder):
+    """The saved files of this kind in a folder inside ComfyUI's folders, in the order of their names; none for no name.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder, or nothing is saved there.
+    """
+    if not folder or not folder.strip():  # of a link that has no value yet ComfyUI gives None
+        return []
+    roots = [safe_path(root, folder, suffix="") for root in folder_paths.get_folder_paths(kind)]
+    found = sorted(path for root in roots for path in root.glob("*.safetensors"))
+    if not found:
+        raise RarityError(
+            f"There is no saved file in the folder {folder!r} of models/{kind}. A save node puts one there under a name such as "
+            f'"{folder}/1".'
+        )
+    return found
+
+
+def name_inside(kind, path):
+    """The name of a file that `file_to_write` gave, inside its folder."""
+    return path.relative_to(Path(folder_paths.get_folder_paths(kind)[0]).resolve()).as_posix()
+
+
 def file_to_keep(kind, name):
     """The file that something of this kind is kept in while it is made; None for an empty name. Raises as file_to_write."""
     return file_to_write(kind, name) if name.strip() else None
@@ -195,6 +220,11 @@ def folder_to_keep(name):
         When the name would leave the folder.
     """
     return safe_path(folder_paths.get_folder_paths(EMBEDDINGS)[0], name, suffix="") if name.strip() else None
+
+
+def digests(paths):
+    """The digest of several files with their names: another one when a file is added, changed or gone."""
+    return "\n".join(f"{digest(path)} {path}" for path in paths)
 
 
 def digest(path):

@@ -46,6 +46,25 @@ def seed_input(tooltip):
     )
 
 
+def first_input(what):
+    """Make the `first` input of a node that draws a baseline: where its part of the numbered samples begins.
+
+    Parameters
+    ----------
+    what : str
+        What the samples are called, as "pictures".
+    """
+    return io.Int.Input(
+        "first",
+        default=0,
+        min=0,
+        max=100000000,
+        optional=True,
+        tooltip=f"The number of the first of these {what}, to draw one baseline on several machines: the same seed everywhere, and "
+        "each machine begins where the one before it ends. 0 on a single machine.",
+    )
+
+
 def framing_input():
     """Make the `framing` input: how much of a picture that is not square an eye is shown."""
     return advanced(

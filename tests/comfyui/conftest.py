@@ -139,5 +139,5 @@ def as_prompt(server, model):
 
 @pytest.fixture
 def quickstart(as_prompt):
-    """workflows/quickstart.json in API format."""
-    return as_prompt(json.loads((WORKFLOWS / "quickstart.json").read_text(encoding="utf-8")))
+    """workflows/Rarity 01 Quickstart.json in API format."""
+    return as_prompt(json.loads((WORKFLOWS / "Rarity 01 Quickstart.json").read_text(encoding="utf-8")))

@@ -20,8 +20,8 @@ LESS = {
 
 @pytest.fixture
 def workflow(own_server, model):
-    """workflows/kandinsky_concept.json in API format, with everything small."""
-    shipped = json.loads((ROOT / "workflows" / "kandinsky_concept.json").read_text(encoding="utf-8"))
+    """workflows/Rarity 05 Teach the model a word.json in API format, with everything small."""
+    shipped = json.loads((ROOT / "workflows" / "Rarity 05 Teach the model a word.json").read_text(encoding="utf-8"))
     prompt = to_api(shipped, own_server.get("/object_info"))
     for node in prompt.values():
         node["inputs"] |= LESS.get(node["class_type"], {})

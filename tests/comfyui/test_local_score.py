@@ -18,7 +18,7 @@ def ran(server, prompt):
 
 
 def test_the_workflow_makes_new_pictures_and_credits_their_sources_and_cancel_stops_it(server, as_prompt):
-    prompt = as_prompt(json.loads((ROOT / "workflows" / "local_score.json").read_text(encoding="utf-8")))
+    prompt = as_prompt(json.loads((ROOT / "workflows" / "Rarity 08 New pictures without a model.json").read_text(encoding="utf-8")))
     (machine,) = nodes_of(prompt, "RarityLocalScore")
     prompt[machine]["inputs"]["count"] = 3
     entry = ran(server, prompt)

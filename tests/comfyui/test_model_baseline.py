@@ -42,6 +42,13 @@ def test_what_was_stopped_goes_on(found):
     assert found["more"] == 9 and found["stopped while comparing"] == "0 of 14"
 
 
+def test_a_part_that_begins_further_on_is_the_same_pictures(found):
+    part = found["first"]
+    assert part["apart"] < ROUNDING and part["keys"] and part["kept"]
+    assert part["report"].endswith("seeds from 9 on.")
+    assert "begins with sample 4; asked for were samples from 5 on" in part["another first"]
+
+
 def test_a_picture_is_the_same_one_in_every_batch_and_under_every_seed_that_counts_to_it(found):
     keys = found["keys"]
     assert keys["batches of one"] and keys["resumed"]

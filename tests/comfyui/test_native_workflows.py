@@ -30,7 +30,7 @@ LESS = {
     "RarityOptimize": {"count": 3, "steps": 10, "one_in": 1000},
     "RarityRankImages": {"floor": 0.0},
 }
-WORKFLOWS = ["sdxl_revision_rarity", "sd21_unclip_rarity", "cascade_rarity", "rank_any_graph"]
+WORKFLOWS = ["Rarity 11 Stable Diffusion XL", "Rarity 12 Stable Diffusion unCLIP", "Rarity 13 Stable Cascade", "Rarity 09 Rank any graph"]
 
 each = pytest.mark.parametrize("name", WORKFLOWS)
 

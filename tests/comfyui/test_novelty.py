@@ -26,7 +26,7 @@ def one(prompt, class_type):
 
 
 def test_score_and_rank_runs_and_is_in_the_template_browser(server, as_prompt):
-    prompt = as_prompt(read("score_and_rank"))
+    prompt = as_prompt(read("Rarity 07 The newest of many"))
     entry = ran(server, prompt)
     saved = {prompt[key]["inputs"]["filename_prefix"]: server.pictures(entry, key) for key in nodes_of(prompt, "SaveImage")}
     assert len(saved["rarity_scores"]) == 1 and saved["rarity_scores"][0].std() > 10
@@ -41,7 +41,7 @@ def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
     """As an artist does it: press Run, again, and again with the seed set back."""
     from rarity.density import load_exposure
 
-    info, workflow = server.get("/object_info"), read("never_the_same_twice")
+    info, workflow = server.get("/object_info"), read("Rarity 02 Never the same twice")
 
     def press(workflow):
         prompt = as_prompt(workflow)
@@ -70,7 +70,7 @@ def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
 
 
 def test_nothing_novel_enough_stops_the_run_and_says_so(server, as_prompt):
-    prompt = as_prompt(read("score_and_rank"))
+    prompt = as_prompt(read("Rarity 07 The newest of many"))
     one(prompt, "RarityRankImages")["floor"] = 60.0
     (error,) = messages(server.run(prompt, seconds=SECONDS), "execution_error")
     assert error["node_type"] == "RarityRankImages" and "the floor is 60 bits" in error["exception_message"]

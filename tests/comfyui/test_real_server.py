@@ -61,9 +61,9 @@ def test_what_artists_read_is_served(server):
     labels = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
     served = server.get("/i18n")["en"]["nodeDefs"]
     assert {name: served[name] for name in labels} == labels
-    assert "quickstart" in server.get("/workflow_templates")[PACK]
-    template = server.get(f"/api/workflow_templates/{PACK}/quickstart.json")
-    assert template == json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
+    assert "Rarity 01 Quickstart" in server.get("/workflow_templates")[PACK]
+    template = server.get(f"/api/workflow_templates/{PACK}/Rarity%2001%20Quickstart.json")
+    assert template == json.loads((ROOT / "workflows" / "Rarity 01 Quickstart.json").read_text(encoding="utf-8"))
 
 
 def test_nothing_is_written_before_it_is_asked_for(server):

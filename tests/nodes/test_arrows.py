@@ -10,9 +10,32 @@ from standin import STANDIN
 
 ROOT = Path(__file__).parents[2]
 COMFYUI = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
-HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib", "cma"}
+HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib", "cma", "distributed"}
 DENSITY = {"torch", "numpy", "sklearn", "scipy", "safetensors", "matplotlib"}
-NATIVE = "generators/native"  # the files outside nodes/ that drive ComfyUI's own models: native.py, native_....py
+NATIVE = "generators/comfyui/"  # the room outside nodes/ that drives ComfyUI's own models
+
+# What each room may import beside itself; every room below is there for it as well.
+ROOMS = {
+    "density.base": [],
+    "density.statistics": ["density.base"],
+    "density.calibration": ["density.base"],
+    "density.estimators": ["density.base", "density.statistics", "density.calibration"],
+    "density.steering": ["density.base", "density.statistics", "density.calibration", "density.estimators"],
+    "density.novelty": ["density.base", "density.statistics", "density.calibration", "density.estimators"],
+    "density.files": ["density.base", "density.estimators", "density.novelty"],
+    "density.drawing": ["density.base", "density.calibration", "density.estimators", "density.steering", "density.novelty"],
+    "generators.runtime": ["density"],
+    "generators.eyes": ["density", "generators.runtime"],
+    "generators.judges": ["density", "generators.runtime", "generators.eyes"],
+    "generators.kandinsky": ["density", "generators.runtime", "generators.eyes"],
+    "generators.concepts": ["density", "generators.runtime", "generators.eyes", "generators.kandinsky"],
+    "generators.steering": ["density", "generators.runtime", "generators.judges"],
+    "generators.comfyui": ["density", "generators.runtime", "generators.eyes", "generators.steering"],
+    "generators.local_score": ["density", "generators.runtime"],
+    "generators.cluster": ["density", "generators.runtime", "generators.eyes", "generators.kandinsky"],
+    "nodes.parts": ["density", "generators"],
+}
+TYPES_ONLY = {"generators/judges/validity_gate.py": "rarity.generators.kandinsky.decoder"}  # imported for a type checker alone
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for part in ("density", "generators", "nodes") for path in (ROOT / part).rglob("*.py"))
 
@@ -53,6 +76,21 @@ def test_arrows(name):
         assert top not in HEAVY or not at_once, f"{name} imports {module} outside a function"
         if part == "density":
             assert top in DENSITY or top in sys.stdlib_module_names, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.count("/") == 2])
+def test_arrows_between_rooms(name):
+    room = ".".join(name.split("/")[:2])
+    for module, _ in imports(name):
+        if not module.startswith("rarity.") or module == TYPES_ONLY.get(name):
+            continue
+        inside = module.removeprefix("rarity.")
+        allowed = [room, *ROOMS[room]]
+        assert any(inside == other or inside.startswith(f"{other}.") for other in allowed), f"{name} imports {module}"
+
+
+def test_every_room_has_its_arrows():
+    assert set(ROOMS) == {".".join(name.split("/")[:2]) for name in FILES if name.count("/") == 2}
 
 
 def test_the_check_sees_imports():

@@ -48,6 +48,34 @@ def test_merged_is_what_all_samples_give_in_any_order(run, parts):
         torch.testing.assert_close(merged.bits(x), whole.bits(x), rtol=1e-6, atol=1e-6)  # sums in another order
 
 
+def test_a_folder_of_densities_merges_and_one_more_is_noticed(run, model, folders):
+    settings = {"prior": model[0], "prompt": "a", "steps": 2, "seed": 3}
+    whole = run(nodes.RarityFitDensity, embeddings=run(nodes.RaritySamplePrior, count=210, **settings)[0], components=4)[0]
+    marks = []
+    for first, count in ((0, 80), (80, 50), (130, 80)):
+        part = run(nodes.RaritySamplePrior, count=count, first=first, **settings)[0]
+        density = run(nodes.RarityFitDensity, embeddings=part, components=4)[0]
+        file, same = run(nodes.RaritySaveDensity, density=density, name=f"usual/{first}")
+        assert file == f"usual/{first}.safetensors" and same is density and (folders / file).is_file()
+        marks.append(nodes.RarityMergeDensities.fingerprint_inputs(folder="usual"))
+    assert len(set(marks)) == 3 and nodes.RarityMergeDensities.fingerprint_inputs(density_1=None, folder=None) == ""
+    merged = run(nodes.RarityMergeDensities, folder="usual")[0]
+    assert torch.equal(merged.statistics.keys, whole.statistics.keys) and merged.count == 210
+    two = run(nodes.RarityMergeDensities, density_1=density, folder="")[0]
+    assert two.count == 80
+    with pytest.raises(RarityError, match="130.safetensors: 80 of 80 samples are in both sets.*first"):
+        run(nodes.RarityMergeDensities, density_1=density, folder="usual")
+
+
+def test_a_folder_that_is_not_there_or_outside_and_nothing_at_all(run, folders):
+    with pytest.raises(RarityError, match='no saved file in the folder \'nowhere\'.*such as "nowhere/1"'):
+        run(nodes.RarityMergeDensities, folder="nowhere")
+    with pytest.raises(RarityError, match="cannot be used"):
+        run(nodes.RarityMergeDensities, folder="../usual")
+    with pytest.raises(RarityError, match="no densities to merge"):
+        run(nodes.RarityMergeDensities)
+
+
 def test_merge_refuses_what_does_not_belong_together(run, parts):
     one, other = (run(nodes.RarityFitDensity, embeddings=part, components=4)[0] for part in parts[:2])
     shrunk = run(nodes.RarityFitDensity, embeddings=parts[1], estimator="oas")[0]

@@ -145,6 +145,8 @@ def _node(**changes):
     ({"inputs": _node()["N"]["inputs"] + [{"id": "x", "type": "INT", "optional": False}]}, True),
     ({"inputs": _node()["N"]["inputs"][::-1]}, True),
     ({"inputs": _node()["N"]["inputs"][:1]}, True),
+    ({"inputs": [_node()["N"]["inputs"][0], _node()["N"]["inputs"][1] | {"optional": True}]}, False),
+    ({"inputs": [_node()["N"]["inputs"][0] | {"optional": True}, _node()["N"]["inputs"][1]]}, True),
     ({"inputs": [_node()["N"]["inputs"][0] | {"default": 8}, _node()["N"]["inputs"][1]]}, True),
     ({"inputs": [_node()["N"]["inputs"][0] | {"max": 20}, _node()["N"]["inputs"][1]]}, False),
     ({"inputs": [_node()["N"]["inputs"][0] | {"max": 5}, _node()["N"]["inputs"][1]]}, True),

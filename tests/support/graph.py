@@ -24,8 +24,41 @@ def inputs_of(info):
             yield name, spec[0], spec[1] if len(spec) > 1 else {}
 
 
+def flattened(workflow, object_info):
+    """The workflow with the nodes of its subgraphs in their place, called OUTER:INNER, as the frontend sends them."""
+    definitions = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
+    nodes, links = [], [list(link) for link in workflow["links"]]
+    for outer in workflow["nodes"]:
+        if outer["type"] not in definitions:
+            nodes.append(outer)
+            continue
+        graph = copy.deepcopy(definitions[outer["type"]])
+        values = iter(outer["widgets_values"])
+        given = [next(values) if "widget" in item else None for item in outer["inputs"]]
+        inner = {node["id"]: node | {"id": f"{outer['id']}:{node['id']}"} for node in graph["nodes"]}
+        for link in graph["links"]:
+            source, target = inner.get(link["origin_id"]), inner.get(link["target_id"])
+            if source and target:
+                name = f"{outer['id']}:{link['id']}"
+                links.append([name, source["id"], link["origin_slot"], target["id"], link["target_slot"], link["type"]])
+                target["inputs"][link["target_slot"]]["link"] = name
+            elif source:  # to an output of the subgraph
+                for outside in links:
+                    if outside[1:3] == [outer["id"], link["target_slot"]]:
+                        outside[1:3] = source["id"], link["origin_slot"]
+            else:  # from an input of the subgraph: a link, a widget's value, or nothing
+                item = target["inputs"][link["target_slot"]]
+                item["link"] = outer["inputs"][link["origin_slot"]]["link"]
+                if item["link"] is None and "widget" in item:
+                    place = widget_names(object_info[target["type"]]).index(item["name"])
+                    target["widgets_values"][place] = given[link["origin_slot"]]
+        nodes += inner.values()
+    return workflow | {"nodes": nodes, "links": links}
+
+
 def to_api(workflow, object_info):
     """Convert a workflow to the API format with the server's own node descriptions."""
+    workflow = flattened(workflow, object_info)
     origin = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:

@@ -130,6 +130,12 @@ def findings(checkpoint, folder):
     found["resumed ticks"], found["resumed report"], found["resumed source"] = ticks[-1], again == report, resumed.source == whole.source
     found["nothing more to draw"] = list(draw(folder=folder / "kept")[2].shape)
     found["more"] = len(draw(count=9, folder=folder / "kept")[0])
+    tail, said, _ = draw(count=3, first=4, folder=folder / "tail")
+    found["first"] = {
+        "apart": apart(tail.vectors, whole.vectors[4:]) / norm, "keys": torch.equal(tail.keys, whole.keys[4:]), "report": said,
+        "kept": torch.equal(draw(count=3, first=4, folder=folder / "tail")[0].vectors, tail.vectors),
+        "another first": complaint(lambda: draw(count=3, first=5, folder=folder / "tail")),
+    }
     found["keys"] = keys_of(model, vae, pictures, draw, whole, resumed, (cat, house))
     found["errors"] = {
         "another prompt": complaint(lambda: draw(of=pictures(house), folder=folder / "kept")),

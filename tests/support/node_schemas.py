@@ -35,7 +35,8 @@ def promises(info):
 def broken_promises(old, new):
     """List what a saved workflow would trip over; empty when `new` only adds to `old`.
 
-    Inputs and outputs may be added behind the others, new inputs only as optional ones. Limits may widen, menus may grow.
+    Inputs and outputs may be added behind the others, new inputs only as optional ones. A socket may become optional. Limits may
+    widen, menus may grow.
     """
     problems = []
     for name, before in old.items():
@@ -58,7 +59,7 @@ def broken_promises(old, new):
 def _broken_input(was, now):
     if now["id"] != was["id"]:
         return [f"{now['id']} stands in its place; inputs keep their order"]
-    fixed = ("type", "optional", "default", "control_after_generate")
+    fixed = ("type", "default", "control_after_generate", *(["optional"] if was["optional"] or "default" in was else []))
     problems = [f"{key} was {was.get(key)}, is {now.get(key)}" for key in fixed if was.get(key) != now.get(key)]
     if "min" in was and not now.get("min", was["min"]) <= was["min"]:
         problems.append(f"min rose from {was['min']} to {now['min']}")

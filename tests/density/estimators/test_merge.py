@@ -1,6 +1,7 @@
 """A density of merged shards beside the density of all samples at once."""
 
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,6 +101,8 @@ def test_what_cannot_be_merged_says_why(shards, density):
         merge_densities([ppca, ppca])
     with pytest.raises(RarityError, match="no densities to merge"):
         merge_densities([])
+    with pytest.raises(RarityError, match="^b.safetensors: 300 of 300 samples are in both sets"):
+        merge_densities(iter([(Path("a.safetensors"), ppca), (Path("b.safetensors"), ppca)]))
     other = GaussianDensity.fit(Embeddings(shards[1].vectors, EmbeddingSpace("other", "f", 16)))
     with pytest.raises(RarityError, match="different embedding spaces"):
         merge_densities([ppca, other])

@@ -25,9 +25,9 @@ found = {}
 with Hub(repositories) as hub:
     os.environ["HF_ENDPOINT"] = hub.url
     del connected[:]
-    from rarity.density.errors import RarityError
-    from rarity.generators.kandinsky import load_kandinsky
-    from rarity.generators.kandinsky_hub import download_kandinsky
+    from rarity.density.base.errors import RarityError
+    from rarity.generators.kandinsky.load import load_kandinsky
+    from rarity.generators.kandinsky.hub import download_kandinsky
 
     prior, decoder = load_kandinsky(folder)
     expected = prior.sample("a letter r", 2, steps=2)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from rarity.density.base.embeddings import Embeddings
 from rarity.density.base.errors import RarityError
 from rarity.density.estimators.convergence import Convergence
 from rarity.density.estimators.gaussian import GaussianDensity
 from rarity.density.files.store import load_embeddings
+from rarity.density.statistics.sufficient_statistics import Statistics
 from rarity.generators.kandinsky.load import load_kandinsky
 from rarity.generators.kandinsky.prior_baseline import draw_baseline, keep_samples
 from rarity.generators.runtime import kept_baselines as module
@@ -69,6 +71,41 @@ def test_what_was_stopped_goes_on(prior, tmp_path, shards_of_ten):
     more, _ = draw_baseline(prior, "a", 40, folder=folder, **SETTINGS)
     assert torch.equal(more.vectors[:33], got.vectors)
     close(more.vectors, prior.sample("a", 40, **SETTINGS).vectors)
+
+
+def test_parts_of_one_seed_are_the_whole_wherever_they_are_drawn(prior):
+    whole = prior.sample("a", 30, **SETTINGS)
+    parts = [draw_baseline(prior, "a", count, first=first, batch_size=4, **SETTINGS) for first, count in ((0, 11), (11, 19))]
+    got = Embeddings.cat([part for part, _ in parts])
+    assert torch.equal(got.keys, whole.keys), "a sample's key is that of its number"
+    close(got.vectors, whole.vectors)
+    assert parts[0][0].source == whole.source and parts[1][1] == "19 samples of 'a', from number 11 on."
+    overlapping, _ = draw_baseline(prior, "a", 12, first=10, **SETTINGS)
+    one, other = (Statistics(prior.space.width).update(part.vectors, part.keys) for part in (parts[0][0], overlapping))
+    with pytest.raises(RarityError, match="1 of 12 samples are in both sets"):
+        one.merge(other)
+    one.update(overlapping.vectors, overlapping.keys)
+    assert (one.count, one.repeats) == (22, 1), "or counted once"
+
+
+def test_a_part_that_is_kept_goes_on_and_is_never_taken_for_another(prior, tmp_path, shards_of_ten):
+    whole = prior.sample("a", 60, **SETTINGS)
+    part, _ = draw_baseline(prior, "a", 25, first=30, folder=tmp_path, batch_size=5, **SETTINGS)
+    assert names(tmp_path) == ["000000030.safetensors", "000000040.safetensors", "000000050.safetensors"]
+    close(part.vectors, whole.vectors[30:55])
+    again, _ = draw_baseline(prior, "a", 12, first=30, folder=tmp_path, progress=stop_at(0), **SETTINGS)
+    assert torch.equal(again.vectors, part.vectors[:12]) and torch.equal(again.keys, whole.keys[30:42])
+    more, _ = draw_baseline(prior, "a", 30, first=30, folder=tmp_path, **SETTINGS)
+    assert torch.equal(more.vectors[:25], part.vectors) and torch.equal(more.keys, whole.keys[30:])
+    for first in (0, 40):
+        with pytest.raises(RarityError, match=f"begins with sample 30; asked for were samples from {first} on"):
+            draw_baseline(prior, "a", 12, first=first, folder=tmp_path, **SETTINGS)
+
+
+@pytest.mark.parametrize("count, first, message", [(0, 0, "count must be at least 1, got 0"), (5, -1, "0 or more, got -1")])
+def test_ranges_that_hold_nothing(prior, count, first, message):
+    with pytest.raises(RarityError, match=message):
+        draw_baseline(prior, "a", count, first=first, **SETTINGS)
 
 
 def test_a_density_learns_from_the_folder_without_holding_it(prior, tmp_path, shards_of_ten):

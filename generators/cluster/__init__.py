@@ -1,0 +1,6 @@
+"""Baselines and archives too large for one machine, on a Dask cluster that exists or is started here."""
+
+from .conductor import SHARD, draw_baseline, fit_pictures, shard_folder
+from .connection import connect
+
+__all__ = ["SHARD", "connect", "draw_baseline", "fit_pictures", "shard_folder"]

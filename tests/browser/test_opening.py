@@ -1,0 +1,37 @@
+"""Every workflow can be read as it opens: on both frontends, in both renderers, in three windows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+WINDOWS = [(1440, 900), (1536, 730), (1920, 1080)]
+
+
+def overlapping(nodes):
+    """The pairs of nodes whose boxes cover each other."""
+    for i, one in enumerate(nodes):
+        for other in nodes[:i]:
+            (x, y, w, h), (x2, y2, w2, h2) = one["box"], other["box"]
+            if x + w > x2 + 1 and x2 + w2 > x + 1 and y + h > y2 + 1 and y2 + h2 > y + 1:
+                yield one["title"], other["title"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_it_can_be_read_as_it_opens(editor, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for window in WINDOWS:
+        seen = editor.open(workflow, path.stem, window)
+        nodes = seen["nodes"]
+        assert len(nodes) == len(workflow["nodes"])
+        assert not seen["blank"] and seen["scale"] >= 8 / 14, f"{window}: no text is drawn at {seen['scale']:.1%}"
+        assert not list(overlapping(nodes)), window
+        assert not [node["title"] for node in nodes if node["clipped"]], f"{window}: a note is cut"
+        left, top, width, height = seen["window"]
+        for node in nodes:
+            x, y, w, h = node["box"]
+            assert x >= left and y >= top and x + w <= left + width and y + h <= top + height, f"{window}: {node['title']} is out of it"
+            assert node["words"] is None or node["title"] in node["words"], f"{window}: {node['title']} has no title"
+    assert not editor.complaints

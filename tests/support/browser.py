@@ -1,0 +1,99 @@
+"""Open workflows in a real browser, on the page that a running ComfyUI serves, and measure what an artist sees."""
+
+import contextlib
+import importlib.util
+import shutil
+
+# Opens a workflow as the template browser does, and waits until no box moves any more.
+OPEN = """async ([workflow, name]) => {
+    await app.loadGraphData(workflow, true, true, name, {openSource: "template"})
+    let before = "", same = 0
+    for (let frame = 0; frame < 300 && same < 4; frame++) {
+        await new Promise(requestAnimationFrame)
+        const now = JSON.stringify(%s)
+        same = now === before ? same + 1 : 0
+        before = now
+    }
+}"""
+
+# Everything in the graph's own units, whichever renderer draws: box = [left, top, width, height] with the title bar.
+MEASURE = """(() => {
+    const {canvas} = app, {ds} = canvas, page = canvas.canvas.getBoundingClientRect()
+    const inGraph = r => [(r.x - page.x) / ds.scale - ds.offset[0], (r.y - page.y) / ds.scale - ds.offset[1],
+                          r.width / ds.scale, r.height / ds.scale]
+    const cut = e => e && getComputedStyle(e).overflowY !== "visible" && e.scrollHeight > e.clientHeight + 2
+    return {
+        scale: ds.scale, blank: canvas.low_quality,
+        window: [-ds.offset[0], -ds.offset[1], page.width / ds.scale, page.height / ds.scale],
+        nodes: app.graph.nodes.map(node => {
+            const vue = document.querySelector(`[data-node-id="${node.id}"]`)
+            const element = vue ?? node.widgets?.find(widget => widget.element)?.element
+            const note = element && node.type.includes("Note")
+            return {
+                id: Number(node.id), type: node.type, title: node.title, missing: !!node.has_errors,
+                box: vue ? inGraph(vue.getBoundingClientRect()) : [...node.boundingRect],
+                least: [...node.computeSize()],
+                clipped: !!note && [element, ...element.querySelectorAll("*")].some(cut),
+                words: vue ? vue.innerText : null,
+            }
+        }),
+    }
+})()"""
+
+
+def what_it_lacks():
+    """Why no browser can be started here, in words; empty where one can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "the Python package playwright is not installed"
+    if not _program():
+        return "chromium is not installed (Debian: apt-get install chromium)"
+    return ""
+
+
+def _program():
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextlib.contextmanager
+def chromium():
+    """A browser without a window; it is closed at the end."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_program(), args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Editor:
+    """ComfyUI's page in a browser.
+
+    Parameters
+    ----------
+    browser : from `chromium`.
+    server : a running `comfyui.Server`.
+    vue : draw the nodes with Nodes 2.0, where the frontend has it.
+    """
+
+    def __init__(self, browser, server, vue=False):
+        server.raw("/settings", {"Comfy.VueNodes.Enabled": vue, "Comfy.TutorialCompleted": True,
+                                 "Comfy.Workflow.ShowMissingModelsWarning": False})
+        self.server = server
+        self.page = browser.new_page(viewport={"width": 1440, "height": 900})
+        self.complaints = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(server.url)
+        self.page.wait_for_function("window.app?.extensionManager && app.canvas?.graph && app.graph._nodes_by_id", timeout=60000)
+        self.page.wait_for_load_state("networkidle")
+        self.complaints.clear()  # what the frontend itself does wrong while it starts
+
+    def open(self, workflow, name="workflow", size=(1440, 900)):
+        """Open a workflow in a window of this size; returns what `MEASURE` says about it."""
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.page.evaluate(OPEN % MEASURE, [workflow, name])
+        return self.page.evaluate(MEASURE)
+
+    def close(self):
+        self.page.close()
