@@ -4,9 +4,11 @@ import contextlib
 import importlib.util
 import shutil
 
-# Opens a workflow as the template browser does, and waits until no box moves any more.
-OPEN = """async ([workflow, name]) => {
-    await app.loadGraphData(workflow, true, true, name, {openSource: "template"})
+# Opens a workflow as the template browser does.
+OPEN = """([workflow, name]) => app.loadGraphData(workflow, true, true, name, {openSource: "template"})"""
+
+# Waits until no box moves any more.
+SETTLE = """async () => {
     let before = "", same = 0
     for (let frame = 0; frame < 300 && same < 4; frame++) {
         await new Promise(requestAnimationFrame)
@@ -80,7 +82,7 @@ class Editor:
     def __init__(self, browser, server, vue=False):
         server.raw("/settings", {"Comfy.VueNodes.Enabled": vue, "Comfy.TutorialCompleted": True,
                                  "Comfy.Workflow.ShowMissingModelsWarning": False})
-        self.server = server
+        self.server, self.vue = server, vue
         self.page = browser.new_page(viewport={"width": 1440, "height": 900})
         self.complaints = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -89,10 +91,15 @@ class Editor:
         self.page.wait_for_load_state("networkidle")
         self.complaints.clear()  # what the frontend itself does wrong while it starts
 
-    def open(self, workflow, name="workflow", size=(1440, 900)):
-        """Open a workflow in a window of this size; returns what `MEASURE` says about it."""
+    def open(self, workflow, name="workflow", size=(1440, 900), settle=True):
+        """Open a workflow in a window of this size; returns what `MEASURE` says about it.
+
+        The size of a node does not hang on the window's: `settle` False spares the wait for it where it is known.
+        """
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
-        self.page.evaluate(OPEN % MEASURE, [workflow, name])
+        self.page.evaluate(OPEN, [workflow, name])
+        if settle:
+            self.page.evaluate(SETTLE % MEASURE)
         return self.page.evaluate(MEASURE)
 
     def close(self):
