@@ -75,9 +75,9 @@ LAYOUTS = {
         ([], [("6  Look", None, [24, 23, 22])]),
     ],
     "Rarity 09 Rank any graph": [
-        ([1, 2], [("1  Any graph", 260, [3, 4, 5, -6]), ("1  Any graph", 260, [7, -8, 9]), ("2  What is usual", 260, [10, -11]),
-                  ("3  How new", 260, [-12, 13, -14, 15])]),
-        ([], [("4  Look, and remember", None, [-17, -18, 19, 20, 16])]),
+        ([], [(None, 290, [1, 2])]),
+        ([], [("1  Any graph", 240, [3, 4, 5, -6]), ("1  Any graph", 240, [7, -8, 9]), ("2  What is usual", 240, [10, -11]),
+              ("3  How new", 240, [-12, 13, -14, 15]), ("4  Look, and remember", None, [-17, -18, 19, 20, 16])]),
     ],
     "Rarity 11 Stable Diffusion XL": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
@@ -95,8 +95,9 @@ LAYOUTS = {
         ([], [("5  Draw: stages B and A", 250, [-18, -19, 20, -21, -22, 13]), ("6  Look", None, [-23, 25, -24, 26])]),
     ],
     "Rarity 14 Many machines": [
-        ([1, 2], [("1  Who draws what", 340, [3, 4, 5]), ("2  Samples", 300, [6]), ("3  What is usual", 300, [-7, 8, -9])]),
-        ([], [("4  From all machines", None, [10, 11])]),
+        ([], [(None, 400, [1, 2])]),
+        ([], [("1  Who draws what", 320, [3, 4, 5]), ("2  Samples", 280, [6]), ("3  What is usual", 280, [-7, 8, -9]),
+              ("4  From all machines", None, [10, 11])]),
     ],
     "Rarity 10 A rare prompt for Stable Diffusion": [
         ([], [(None, 270, [1, 2])]),
