@@ -25,9 +25,8 @@ from wires import lead_around  # noqa: E402
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
 TITLE, GAP, VUE_GAP, GROUP_TITLE = 30, 60, 16, 56
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
-COLORS = {"The dial": "#e0b040", "Learn": "#e0b040", "Towards bold": "#e0b040", "Two dials": "#e0b040", "Mix": "#e0b040", "Keep": "#e0b040",
-          "How new": "#e0b040", "Only what is new": "#e0b040", "score": "#e0b040"}
-OTHER_COLOR = "#7ab0d0"
+COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
+MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
 
 # For each workflow its blocks from left to right: (notes above the block, its columns). A column: (title of its group,
 # width or None for what is left, its nodes from top to bottom; those below 0 are folded to their title).
@@ -186,7 +185,7 @@ def _frame(groups, title, bounding):
     if groups and groups[-1]["title"] == title:
         groups[-1]["bounding"][2] = bounding[0] + bounding[2] - groups[-1]["bounding"][0]
         return
-    color = next((color for words, color in COLORS.items() if words in title), OTHER_COLOR)
+    color = MAIN_COLOR if any(words in title for words in MAIN) else COLOR
     groups.append({"id": len(groups) + 1, "title": title, "bounding": bounding, "color": color, "font_size": 24, "flags": {}})
 
 

@@ -32,7 +32,7 @@ MEASURE = """(() => {
             const element = vue ?? node.widgets?.find(widget => widget.element)?.element
             const note = element && node.type.includes("Note")
             return {
-                id: Number(node.id), type: node.type, title: node.title, missing: !!node.has_errors,
+                id: Number(node.id), title: node.title,
                 box: vue ? inGraph(vue.getBoundingClientRect()) : [...node.boundingRect],
                 least: [...node.computeSize()],
                 clipped: !!note && [element, ...element.querySelectorAll("*")].some(cut),
