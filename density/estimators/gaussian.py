@@ -20,6 +20,7 @@ from ..base.tensors import generator, here, ordinary, plain
 from ..calibration.surprisal import Calibration, bits_from_one_in, one_in_from_bits
 from ..statistics.sufficient_statistics import MAX_ROWS, Statistics, gather
 from .cross_fit import BY_FOLDS, ESTIMATORS, CrossFit, distances, learn, log_volume, split
+from .modes import Modes
 
 log = get_logger(__name__)
 
@@ -58,7 +59,12 @@ class GaussianDensity:
     calibration : bits of a D2, from cross-fitted held-out scores.
     residual_calibration : [n], held-out `residual`, ascending.   norm_range : 0.1 % and 99.9 % quantiles of |e|.
     source : prompt, seed ... of the samples.   notes : what the user should know, in sentences.
+    modes : the mixture of the leading scores; None where they are one Gaussian.
+    has_shell : whether points of one score lie on a shell that rows can be moved along.
     """
+
+    modes: Modes | None = None
+    has_shell = True
 
     def __init__(
         self,

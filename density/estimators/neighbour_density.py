@@ -45,6 +45,8 @@ class NeighbourDensity(GaussianDensity):
     All of `GaussianDensity`, with the rows in `statistics.rows`, and neighbours : k.
     """
 
+    has_shell = False  # points at one distance from their nearest sample form no surface without edges
+
     def __init__(self, *, neighbours: int, **fields):
         super().__init__(**fields)
         self.neighbours = int(neighbours)

@@ -82,7 +82,7 @@ def optimize(
         range, a density of nearest neighbours.
     """
     bits = bits_from_one_in(one_in)
-    if density.estimator == "neighbours":
+    if not density.has_shell:
         raise RarityError(
             "Distances to the nearest samples score embeddings, but have no shell to move along. "
             "Steer by a density of the same samples with the estimator ppca or mixture."

@@ -23,7 +23,7 @@ def distance(x: Tensor, target: GaussianDensity | Embeddings) -> Tensor:
     From a density sqrt(score), which is Mahalanobis' distance for a Gaussian; from examples min_j |x - e_j|, each formed
     directly, so that copies are told from near copies.
     """
-    if isinstance(target, GaussianDensity):
+    if not isinstance(target, Embeddings):
         return (target.score(x) + TINY).sqrt()
     width = target.space.width
     if x.dim() != 2 or x.shape[1] != width:

@@ -25,7 +25,7 @@ def shell(
     x : [N, d], the rows to move.   target : the score of all points on it, or one for each row, [N, 1].
     limit : the largest Q; longer residuals are shortened to it.   seed : direction of a row at the very centre.
     """
-    kind = MixtureShell if isinstance(density, MixtureDensity) else GaussianShell
+    kind = GaussianShell if density.modes is None else MixtureShell
     return kind(density, x, limit, target, seed)
 
 

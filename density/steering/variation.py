@@ -145,7 +145,7 @@ def _turn(rows: Tensor, how_far: float, way: Tensor, outside: Tensor | None = No
 
 
 def _check_shell(density: GaussianDensity) -> None:
-    if density.estimator in ("mixture", "neighbours"):
+    if density.modes is not None or not density.has_shell:
         raise RarityError(
             f"The shell that variations move along is that of a single Gaussian, got the estimator {density.estimator}. "
             "Use a density of the same samples with the estimator ppca."
