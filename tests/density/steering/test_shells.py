@@ -1,11 +1,19 @@
 """Shells of a mixture: every ray ends on the target, one mode is the Gaussian, gradients are those of differences."""
 
-import copy
 import math
 
 import pytest
 import torch
-from rarity.density import Calibration, Embeddings, MixtureDensity, NormGuardrail, RarityError, choose_starts, optimize
+from rarity.density import (
+    Calibration,
+    Embeddings,
+    MixtureDensity,
+    NeighbourDensity,
+    NormGuardrail,
+    RarityError,
+    choose_starts,
+    optimize,
+)
 from rarity.density.estimators.modes import Modes
 from rarity.density.steering.shells import GaussianShell, MixtureShell
 from torch.nn.functional import normalize
@@ -124,8 +132,7 @@ def test_a_mode_rarer_than_the_target_is_told_not_hidden(kinds, drawn):
     assert not trajectory.in_band[:5].any() and trajectory.in_band[5:].all()
 
 
-def test_nearest_neighbours_are_refused(density, baseline):
-    neighbours = copy.copy(density)
-    neighbours.estimator = "neighbours"
+def test_nearest_neighbours_are_refused(baseline):
+    neighbours = NeighbourDensity.fit(baseline)
     with pytest.raises(RarityError, match="estimator ppca or mixture"):
         optimize(neighbours, Embeddings(baseline.vectors[:2], baseline.space), 100)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, NormGuardrail, RarityError, optimize, variations
+from rarity.density.estimators.modes import Modes
 from rarity.density.steering.variation import slerp_on_shell
 
 
@@ -73,7 +74,7 @@ def test_identical_and_opposite_ends(density, baseline):
 def test_nonsense_is_refused(density, baseline):
     a = baseline.select(range(3))
     mixture = copy.copy(density)
-    mixture.estimator = "mixture"
+    mixture.estimator, mixture.modes = "mixture", Modes.standard(3)
     foreign = Embeddings(a.vectors, EmbeddingSpace("another", "encoder", 16))
     for make, message in [
         (lambda: slerp_on_shell(density, a, a, 1), "at least 2"),
@@ -171,7 +172,7 @@ def test_guardrails_go_before_the_distance(density, baseline, contrast):
 
 def test_variations_refuse_nonsense(density, picture):
     mixture = copy.copy(density)
-    mixture.estimator = "mixture"
+    mixture.estimator, mixture.modes = "mixture", Modes.standard(3)
     foreign = Embeddings(picture.vectors, EmbeddingSpace("another", "encoder", 16))
     for make, message in [
         (lambda: variations(density, picture, 0, 0.5, 10), "at least 1 variation"),
