@@ -105,9 +105,12 @@ def test_components_need_three_fifths_of_the_samples():
     """Scores are extrapolated from fits of three fifths: of fewer samples than components, one in two was nobody at all."""
     with pytest.raises(RarityError, match="with 45 components: at least 106 .* got 75.*choose fewer components"):
         GaussianDensity.fit(draw(75, width=60), components=45)
-    drawn = draw(4106, width=60)
-    bits = GaussianDensity.fit(drawn.select(range(106)), components=45).bits(drawn.vectors[106:])
-    assert 2**-1.5 < float((bits >= 1).double().mean()) < 2**-0.5  # within half a bit
+    shares = []
+    for seed in range(6):  # one baseline as small as that errs by a third of a bit, by which samples its folds hold
+        drawn = draw(4120, width=60, seed=seed)
+        bits = GaussianDensity.fit(drawn.select(range(120)), components=45).bits(drawn.vectors[120:])
+        shares.append(float((bits >= 1).double().mean()))
+    assert 2**-1.5 < sum(shares) / len(shares) < 2**-0.5  # within half a bit
 
 
 def test_auto_takes_a_mixture_where_there_are_kinds():
