@@ -265,11 +265,28 @@ def test_a_missing_argument_says_which(capsys):
 FEW_LETTERS = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
 
 
-def redirected(*arguments):
-    """`rarity` as a program whose output goes to a file in cp1252, which Windows gives it; its names are in Unicode."""
-    command = [sys.executable, "-c", "import sys; from rarity.cli import main; sys.exit(main())", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, **FEW_LETTERS}, timeout=300)
-    return done.returncode, done.stdout.decode("cp1252").replace("\r\n", "\n"), done.stderr.decode("cp1252")
+IN_A_ROW = """
+import json, sys
+from rarity.cli import main
+for arguments in json.loads(sys.argv[1]):
+    print(main(arguments), end="\\x1e", flush=True)
+    print(end="\\x1e", file=sys.stderr, flush=True)
+"""
+
+
+def redirected(*commands):
+    """`rarity` as a program whose output goes to a file in cp1252, which Windows gives it; its names are in Unicode.
+
+    Commands run one after the other in one process, for its start takes longer than they do. Of each, its code and
+    what it printed on both streams.
+    """
+    commands = json.dumps([list(map(str, command)) for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_ROW, commands], capture_output=True, env={**os.environ, **FEW_LETTERS}, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    both = (stream.decode("cp1252").replace("\r\n", "\n").split("\x1e")[:-1] for stream in (done.stdout, done.stderr))
+    return [(int(printed[-1]), printed[:-1], error) for printed, error in zip(*both, strict=True)]
 
 
 def test_letters_that_the_output_has_not_are_shown_by_their_numbers(pictures, density, tiny_kandinsky_folder, tmp_path):
@@ -278,22 +295,25 @@ def test_letters_that_the_output_has_not_are_shown_by_their_numbers(pictures, de
     for name in names:
         name.write_bytes(pictures[0].read_bytes())
     table = "score", *names, "--density", density, "--encoder", tiny_kandinsky_folder
-    done, printed, _ = redirected(*table)
-    assert done == 0 and all(name in printed for name in ("größe", r"\u5b57\U0001f600", r"\udcff\udcfe"))
-    done, printed, _ = redirected(*table, "--json")
-    assert done == 0 and [row["label"] for row in json.loads(printed)] == list(map(str, names))
     files = [tmp_path / f"\u5b57{i}.safetensors" for i in range(2)]
+    fitted = [tmp_path / f"\U0001f600{i}.safetensors" for i in range(2)]
     for i, file in enumerate(files):
         save_embeddings(Embeddings(embeddings(300, i).vectors, SPACE, source={"prompt": "\u5b57", "seed": i}), file)
-        fitted = tmp_path / f"\U0001f600{i}.safetensors"
-        done, printed, error = redirected("fit", file, "--out", fitted)
+    scored, as_json, *fits, inspected, merged, missing = redirected(
+        table,
+        (*table, "--json"),
+        *(("fit", file, "--out", out) for file, out in zip(files, fitted, strict=True)),
+        ("inspect", fitted[1]),
+        ("merge", *fitted, "--out", tmp_path / "\u5b57.safetensors"),
+        ("inspect", tmp_path / "\u5b57" / "none.safetensors"),
+    )
+    assert scored[0] == 0 and all(name in scored[1] for name in ("größe", r"\u5b57\U0001f600", r"\udcff\udcfe"))
+    assert as_json[0] == 0 and [row["label"] for row in json.loads(as_json[1])] == list(map(str, names))
+    for i, (done, printed, error) in enumerate(fits):
         assert done == 0 and f"Written to {tmp_path}" in printed and rf"\U0001f600{i}.safetensors" in printed, error
-    done, printed, _ = redirected("inspect", fitted)
-    assert done == 0 and json.loads(printed)["source"]["prompt"] == "\u5b57"
-    both = tmp_path / "\u5b57.safetensors"
-    done, printed, error = redirected("merge", *(tmp_path / f"\U0001f600{i}.safetensors" for i in range(2)), "--out", both)
-    assert done == 0 and r"\u5b57.safetensors" in printed, error
-    done, printed, error = redirected("inspect", tmp_path / "\u5b57" / "none.safetensors")
+    assert inspected[0] == 0 and json.loads(inspected[1])["source"]["prompt"] == "\u5b57"
+    assert merged[0] == 0 and r"\u5b57.safetensors" in merged[1], merged[2]
+    done, printed, error = missing
     assert (done, printed) == (1, "") and error.startswith("rarity: ") and r"\u5b57" in error and "Traceback" not in error
 
 
@@ -304,7 +324,7 @@ def test_json_is_printed_in_letters_where_the_output_has_them(tmp_path, capsys):
 
 
 def test_errors_about_words_that_the_output_has_not(tmp_path):
-    done, printed, error = redirected("demo", "--prompt", "a letter \u5b57", "--out", tmp_path / "out")
+    [(done, printed, error)] = redirected(("demo", "--prompt", "a letter \u5b57", "--out", tmp_path / "out"))
     assert (done, printed) == (1, "") and error.startswith("rarity: ") and r"\u5b57" in error and "Traceback" not in error
 
 
