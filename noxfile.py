@@ -27,7 +27,7 @@ TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
 
 # torch and MKL pick other kernels on other processors, which sum in another order. These make them do so on this one.
 OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
-ONE_THREAD_EACH = {"OMP_NUM_THREADS": "1"}  # two at a time are quicker so
+ONE_THREAD_EACH = {"OMP_NUM_THREADS": "1"}  # threads of two that share two cores wait for each other: a mixture took ten times as long
 NO_NUMBERS = ["density/drawing/test_plots.py", "density/drawing/test_curves.py", "density/drawing/test_sheets.py", "generators/kandinsky/test_hub.py"]
 
 nox.options.sessions = ["tests"]
@@ -80,7 +80,7 @@ def tests(session):
     install(session)
     if not install_comfyuis(session):
         session.log(f"No ComfyUI found ({PLACES}): its tests will be skipped.")
-    python(session, "-m", "pytest", *TWO_AT_A_TIME, *session.posargs)
+    python(session, "-m", "pytest", *TWO_AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
     as_other_processors(session)
 
 
@@ -121,7 +121,7 @@ def comfy(session):
     install(session)
     if not install_comfyuis(session):
         session.error(f"No ComfyUI found ({PLACES}).")
-    python(session, "-m", "pytest", "tests/comfyui", *TWO_AT_A_TIME, *session.posargs)
+    python(session, "-m", "pytest", "tests/comfyui", *TWO_AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
 
 
 @nox.session
