@@ -22,13 +22,19 @@ BENCHMARKS = [
     "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster",
 ]
 
-# Each starts ComfyUIs of its own, some with models of gigabytes: no more than two, however many cores there are.
-TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
+# Two of them wait for ComfyUIs of their own, some with models of gigabytes, a third fills the gaps: no more, however many
+# cores there are.
+AT_A_TIME = ["-n", "3", "--dist", "loadfile"]
 
 # torch and MKL pick other kernels on other processors, which sum in another order. These make them do so on this one.
 OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
 ONE_THREAD_EACH = {"OMP_NUM_THREADS": "1"}  # threads of two that share two cores wait for each other: a mixture took ten times as long
-NO_NUMBERS = ["density/drawing/test_plots.py", "density/drawing/test_curves.py", "density/drawing/test_sheets.py", "generators/kandinsky/test_hub.py"]
+# What is left out there: pictures, processes and devices, which hold no numbers of their own, and means of hundreds of fits,
+# whose bounds are wide.
+NOT_AGAIN = [
+    "density/drawing", "density/test_devices.py", "density/calibration/test_interval.py", "generators/cluster",
+    "generators/kandinsky/test_hub.py", "generators/test_demo.py", "generators/test_devices.py",
+]
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
@@ -80,7 +86,7 @@ def tests(session):
     install(session)
     if not install_comfyuis(session):
         session.log(f"No ComfyUI found ({PLACES}): its tests will be skipped.")
-    python(session, "-m", "pytest", *TWO_AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
+    python(session, "-m", "pytest", *AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
     as_other_processors(session)
 
 
@@ -93,9 +99,9 @@ def numerics(session):
 
 def as_other_processors(session):
     """Run the tests of numbers with the kernels of other processors."""
-    tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NO_NUMBERS)]
+    tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NOT_AGAIN)]
     for processor in OTHER_PROCESSORS:
-        python(session, "-m", "pytest", "--quiet", *tests, *TWO_AT_A_TIME, environment=processor | ONE_THREAD_EACH)
+        python(session, "-m", "pytest", "--quiet", *tests, *AT_A_TIME, environment=processor | ONE_THREAD_EACH)
 
 
 @nox.session
@@ -121,7 +127,7 @@ def comfy(session):
     install(session)
     if not install_comfyuis(session):
         session.error(f"No ComfyUI found ({PLACES}).")
-    python(session, "-m", "pytest", "tests/comfyui", *TWO_AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
+    python(session, "-m", "pytest", "tests/comfyui", *AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
 
 
 @nox.session

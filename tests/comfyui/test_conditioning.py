@@ -83,7 +83,7 @@ def graph(native_server, native_models):
     workflow = json.loads((ROOT / "workflows" / "Rarity 10 A rare prompt for Stable Diffusion.json").read_text(encoding="utf-8"))
     prompt = to_api(workflow, native_server.get("/object_info"))
     checkpoint, vision = (path.name for path in native_models("sd15_small", "clip_vision_l_small"))
-    size = {"width": 64, "height": 64}
+    size = {"width": 32, "height": 32}
     less = {
         "CheckpointLoaderSimple": {"ckpt_name": checkpoint}, "CLIPVisionLoader": {"clip_name": vision},
         "RarityBaselineFromModel": {"count": 56, "steps": 2, "batch": 8, "keep_as": "", **size},

@@ -25,7 +25,7 @@ LESS = {
     "RarityBaselineFromModel": {"count": 50, "steps": 1, "cfg": 1.0, "width": 32, "height": 32, "batch": 25, "keep_as": ""},
     "RarityFitDensity": {"components": 4},
     "KSampler": {"steps": 2},
-    "EmptyLatentImage": {"width": 64, "height": 64},
+    "EmptyLatentImage": {"width": 32, "height": 32},
     "StableCascade_EmptyLatentImage": {"width": 256, "height": 256},
     "RarityOptimize": {"count": 3, "steps": 10, "one_in": 1000},
     "RarityRankImages": {"floor": 0.0},

@@ -108,7 +108,7 @@ def test_on_a_server_the_word_draws_what_was_found(native_models, native_server)
     """By evolution; then stock nodes alone, given the name."""
     checkpoint, vision = (path.name for path in native_models("sd15_small", "clip_vision_l_small"))
     drawn = {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
-    size = {"width": 64, "height": 64}
+    size = {"width": 32, "height": 32}
 
     def node(class_type, **inputs):
         return {"class_type": class_type, "inputs": inputs}

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from in_process import start_comfyui
 
-SETTINGS = {"steps": 2, "cfg": 3.0, "width": 64, "height": 64}
+SETTINGS = {"steps": 2, "cfg": 3.0, "width": 32, "height": 32}
 
 
 def main():
@@ -73,7 +73,7 @@ def findings(checkpoint, clip_vision):
             unchanged.append(digest(model, vae, clip, vision, cat, house, empty) == held)
 
     unchanged = []
-    for engine, more in (("gradient", {}), ("evolution", {"dimensions": 4, "iterations": 8, "pictures": 1})):
+    for engine, more in (("gradient", {}), ("evolution", {"dimensions": 8, "iterations": 12, "pictures": 1})):
         conditioning, trajectory, report, pictures = run(engine=engine, **more)
         ((tokens, options),) = conditioning
         short = [run(engine=engine, **more | {"iterations": 1})[0][0][0] for _ in range(2)]
