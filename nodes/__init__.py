@@ -30,6 +30,7 @@ from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankI
 from .optimize_nodes import RarityDirection, RarityOptimize
 from .parts.nothing import refuse_nothing
 from .set_nodes import RarityDiversity, RarityOriginality
+from .variety_nodes import RarityVarySeeds
 
 NODES = [
     RarityLoadKandinsky,
@@ -77,6 +78,7 @@ NODES = [
     RarityBaselineFromModel,
     RarityOptimizeConditioning,
     RarityOptimizeToken,
+    RarityVarySeeds,
 ]
 
 for node in NODES:

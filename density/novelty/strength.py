@@ -16,6 +16,7 @@ from ..base.errors import RarityError
 FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the last one that is tried
 LOOKS = 4  # strengths that are looked at beside 0
 INSIDE = 0.1  # a look between two others keeps off both by this share of their distance: beside one it would tell nothing new
+BEGINS = 1e9  # what strength 0 weighs beside another look: there both curves are 1, whatever noise says of the others
 ALIKE = 1e-6  # of an embedding's length: pictures that lie no farther apart are one picture
 
 
@@ -61,8 +62,8 @@ class Curves:
 
         share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at 0
 
-    More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression), and
-    straight between looks. Sources: h is Silverman's rule (1986, eq. 3.31); isotonic regression, Barlow et al. (1972).
+    More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression) that
+    begins at 1, and straight between looks. Sources: h is Silverman's rule (1986, eq. 3.31); isotonic regression, Barlow et al. (1972).
     """
 
     looks: tuple[Look, ...]
@@ -106,7 +107,8 @@ class Curves:
     def _monotone(self, values: list[float], increasing: bool) -> np.ndarray:
         from sklearn.isotonic import IsotonicRegression
 
-        return IsotonicRegression(increasing=increasing).fit_transform(self.strengths, values)
+        weights = [BEGINS, *[1.0] * (len(values) - 1)]
+        return IsotonicRegression(increasing=increasing).fit(self.strengths, values, weights).predict(self.strengths)
 
 
 @dataclass(frozen=True, eq=False)
