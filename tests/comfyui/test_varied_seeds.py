@@ -23,12 +23,12 @@ def test_what_is_measured_is_what_ksampler_draws_with_what_comes_out(found, kind
 def test_the_node_gives_each_seed_a_prompt_and_measures_once(found):
     node = found["node"]
     assert node["seeds"] == [5, 6, 7] and node["drawn"] == 5 * 3
-    assert node["entries"] == [[[1, 154, 768]]] * 3, "all steps are varied, so there is one entry"
+    assert node["entries"] == [[[1, 7, 16]]] * 3, "all steps are varied, so there is one entry"
     assert node["twice"], "measured again, bit for bit"
     assert node["remembered"] == [0, True, [70, 71, 72]] and node["another setting"][0] == 15
     assert node["given"] == [0, 0.25, "The strength 0.25 was given, so nothing was measured."]
     assert node["out of memory"] == [True, [3, 2, 1] * 5], "half as many at a time"
-    assert f"At strength {node['strength']:g} the pictures of different seeds lie" in node["report"]
+    assert f"At strength {node['strength']:g} the pictures of different seeds lie 2.00 times as far apart" in node["report"]
     assert "connect a gate or a guardrail" in node["report"] and len(node["report"].splitlines()) == 7
     assert node["curve"][0] == 1 and node["curve"][2:] == [1200, 3]
 
@@ -47,7 +47,7 @@ def test_guards_end_it_and_choose_the_set(found):
     ("dark set", "Of 3 pictures none is inside"),
     ("keep", "keep from 0 to the count"), ("pictures", "3 to 64 pictures"), ("variety", "The variety must be 1 or more, or 0"),
     ("tokens", "must hold the tokens of one text, shape [1, T, D], got shape (2, 77, 768)"),
-    ("another model", "SD15 reads tokens 768 wide (Stable Diffusion 1.5), got tokens 1,024 wide (Stable Diffusion 2)"),
+    ("another model", "FluxSchnell reads tokens 16 wide, got tokens 768 wide (Stable Diffusion 1.5)"),
 ])
 def test_bad_input_says_what_to_do(found, cause, message):
     assert message in found["node"]["errors"][cause]

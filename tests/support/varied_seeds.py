@@ -42,10 +42,11 @@ def findings(checkpoint, clip_vision):
     negative = core.CLIPTextEncode().encode(clip, "")[0]
     assert long[0][0].shape[1] > negative[0][0].shape[1]
     found = {"Stable Diffusion 1.5": of_model(model, vae, long + masked, negative, vision)}
-    found["node"] = of_node(model, vae, long, negative, vision)
     for name, (kind, config) in known_kinds().items():
-        model, vae = small_model(kind, config)
-        found[name] = of_model(model, vae, words(7, 0, config is LUMINA), words(5, 1, config is LUMINA), vision)
+        given = (*small_model(kind, config), words(7, 0, config is LUMINA), words(5, 1, config is LUMINA), vision)
+        found[name] = of_model(*given)
+        if name == "Flux":  # the smallest of them
+            found["node"] = of_node(*given)
     return found
 
 
@@ -92,7 +93,7 @@ class Brightness:
     subject = "something bright"
 
     def probability(self, pictures, *, progress=None):
-        return torch.sigmoid(20 * (pictures.double().mean(dim=(1, 2, 3)) - 0.5))
+        return torch.sigmoid(500 * (pictures.double().mean(dim=(1, 2, 3)) - 0.1))
 
 
 def of_node(model, vae, positive, negative, vision):
@@ -114,7 +115,7 @@ def of_node(model, vae, positive, negative, vision):
         drawn.clear()
         if forget:
             vary_seeds._MEASURED.clear()
-        given = {"model": model, "positive": positive, "negative": negative, "vae": vae, "variety": 1.5, "count": 3, "seed": 5,
+        given = {"model": model, "positive": positive, "negative": negative, "vae": vae, "variety": 2.0, "count": 3, "seed": 5,
                  "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, "pictures": 3, "until": 1.0, **SETTINGS}
         return RarityVarySeeds.execute(**given | changed).args
 
@@ -141,10 +142,10 @@ def of_node(model, vae, positive, negative, vision):
     vae.decode = decode
 
     embeddings = ClipVisionEncoder(vision).encode_images(draw(ModelPictures(model, positive, negative, vae, **SETTINGS), range(16)))
-    rails = (AnchorGuardrail.from_baseline(embeddings, 0.1),)
-    guarded = run(guardrail=rails, gate=ValidityGate(Brightness(), threshold=0.01), variety=0)
+    rails = (AnchorGuardrail.from_baseline(embeddings, 0.0),)
+    guarded = run(guardrail=rails, gate=ValidityGate(Brightness(), threshold=0.5), variety=0)
     found["guarded"] = [guarded[2], guarded[3]]
-    kept = run(strength=strength, keep=2, count=6, guardrail=rails)
+    kept = run(strength=0.05, keep=2, count=6, guardrail=rails)
     found["kept"] = [kept[1], kept[3], sum(drawn), len(kept[0])]
     found["errors"] = {
         "no guard": complaint(variety=0),
@@ -152,7 +153,7 @@ def of_node(model, vae, positive, negative, vision):
         "dark set": complaint(gate=ValidityGate(Brightness(), threshold=0.999999), strength=1.0, keep=2),
         "keep": complaint(keep=4), "pictures": complaint(pictures=2), "variety": complaint(variety=0.5),
         "tokens": complaint(positive=[[torch.ones(2, 77, 768), {}]]),
-        "another model": complaint(positive=[[torch.ones(1, 77, 1024), {}]]),
+        "another model": complaint(positive=[[torch.ones(1, 77, 768), {"pooled_output": torch.ones(1, POOLED)}]]),
     }
     comfy.model_management.interrupt_current_processing()
     try:
