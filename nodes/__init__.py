@@ -5,7 +5,7 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
-from .baseline_nodes import RarityBaselineFromModel
+from .baseline_nodes import RarityBaselineFromModel, RarityVarySeeds
 from .bridge_nodes import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
 from .checkpoint_nodes import RarityArousalCurve, RarityPickCheckpoint
 from .concept_nodes import RarityLearnConcept, RaritySampleConcept
@@ -30,7 +30,6 @@ from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankI
 from .optimize_nodes import RarityDirection, RarityOptimize
 from .parts.nothing import refuse_nothing
 from .set_nodes import RarityDiversity, RarityOriginality
-from .variety_nodes import RarityVarySeeds
 
 NODES = [
     RarityLoadKandinsky,

@@ -1,7 +1,12 @@
 """Seeds varied with ComfyUI's own models: each picture is KSampler's, nothing is changed; and the workflow on a server."""
 
+import json
+import time
 
 import pytest
+from comfyui import ROOT, messages
+from graph import nodes_of, to_api
+from tiny_open_clip import SMALLEST
 
 ROUNDING = 1e-4  # of pixels: float32 sums in another order, in a batch of three and one by one
 
@@ -56,3 +61,54 @@ def test_bad_input_says_what_to_do(found, cause, message):
 def test_a_cancel_ends_it_in_the_first_batch_and_leaves_nothing_changed(found):
     node = found["node"]
     assert node["cancelled"] == 3 and node["nothing half-measured is remembered"] and node["unchanged"]
+
+
+def graph(native_server, native_models, clip_checkpoint):
+    """The shipped workflow on small random models, and everything little."""
+    workflow = json.loads((ROOT / "workflows" / "Rarity 15 Vary seeds.json").read_text(encoding="utf-8"))
+    (checkpoint,) = native_models("sd15_small")
+    prompt = to_api(workflow, native_server.get("/object_info"))
+    size = {"width": 64, "height": 64}
+    less = {
+        "CheckpointLoaderSimple": {"ckpt_name": checkpoint.name},
+        "RarityLoadOpenCLIP": {"architecture": SMALLEST, "checkpoint": clip_checkpoint},
+        "RarityValidityGate": {"threshold": 0.01},  # random weights see a house nowhere
+        "RarityVarySeeds": {"count": 2, "steps": 1, "pictures": 3, "seed": 11, **size},
+        "KSampler": {"steps": 1}, "EmptyLatentImage": size,
+    }
+    for node in prompt.values():
+        node["inputs"] |= less.get(node["class_type"], {})
+    return prompt
+
+
+def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_models, clip_checkpoint):
+    server, prompt = native_server, graph(native_server, native_models, clip_checkpoint)
+    (vary,) = nodes_of(prompt, "RarityVarySeeds")
+    sheet, curve = sorted(nodes_of(prompt, "SaveImage"), key=lambda key: "curve" in prompt[key]["inputs"]["filename_prefix"])
+
+    def run():
+        server.raw("/free", {"unload_models": True, "free_memory": True})
+        entry = server.run(prompt, seconds=300)
+        assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+        return entry
+
+    entry = run()
+    drawn, measured = server.pictures(entry, sheet), server.pictures(entry, curve)
+    assert len(drawn) == len(measured) == 1 and drawn.std() > 10 and measured.std() > 10
+    (report,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
+    assert "lie 1." in report or "lie 2.0" in report
+    assert "still the subject" in report.splitlines()[1] and len(report.splitlines()) == 7
+
+    before = dict(prompt[vary]["inputs"])
+    prompt[vary]["inputs"] |= {"steps": 1000, "pictures": 64}
+    prompt_id = server.submit(prompt)
+    while not server.is_running(prompt_id):
+        time.sleep(0.02)
+    time.sleep(3)
+    assert server.is_running(prompt_id)
+    server.raw("/interrupt", {"prompt_id": prompt_id})
+    (interrupted,) = messages(server.wait(prompt_id), "execution_interrupted")
+    assert interrupted["node_type"] == "RarityVarySeeds"
+    prompt[vary]["inputs"] = before
+    again = run()
+    assert (server.pictures(again, sheet) == drawn).all() and (server.pictures(again, curve) == measured).all()
