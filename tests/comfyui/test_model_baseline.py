@@ -7,10 +7,10 @@ import pytest
 import torch
 from comfyui import messages
 from rarity.density.files.store import load_embeddings
+from tiny_open_clip import SMALLEST
 
 pytest.importorskip("open_clip")
 ROUNDING = 1e-4  # of pixels, and of an embedding's length: float32 sums in another order, through a U-Net and a VAE
-ARCHITECTURE = "ViT-S-32-alt"  # OpenCLIP's smallest
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +90,6 @@ def test_the_node_does_the_same_and_nothing_is_changed(found):
     assert found["digest kept"] and found["random state kept"] and found["one frame of a video"] == [16, 1, 4, 4]
 
 
-@pytest.fixture(scope="module")
-def clip_checkpoint(native_models):
-    """A checkpoint of random weights for one of OpenCLIP's own architectures, in models/clip_vision."""
-    import open_clip
-    import safetensors.torch
-
-    config = open_clip.get_model_config(ARCHITECTURE)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**config)
-    path = native_models.folder / "clip_vision" / "small_open_clip.safetensors"
-    safetensors.torch.save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
-    return path.name
-
-
 def graph(checkpoint, clip, keep_as, count=12):
     def node(class_type, **inputs):
         return {"class_type": class_type, "inputs": inputs}
@@ -113,7 +98,7 @@ def graph(checkpoint, clip, keep_as, count=12):
         "model": node("CheckpointLoaderSimple", ckpt_name=checkpoint),
         "yes": node("CLIPTextEncode", clip=["model", 1], text="a photo of a cat"),
         "no": node("CLIPTextEncode", clip=["model", 1], text=""),
-        "eye": node("RarityLoadOpenCLIP", architecture=ARCHITECTURE, checkpoint=clip),
+        "eye": node("RarityLoadOpenCLIP", architecture=SMALLEST, checkpoint=clip),
         "baseline": node("RarityBaselineFromModel", model=["model", 0], positive=["yes", 0], negative=["no", 0], vae=["model", 2],
                          count=count, seed=7, steps=3, cfg=3.0, sampler_name="euler_ancestral", scheduler="normal", width=32,
                          height=32, batch=2, encoder=["eye", 0], keep_as=keep_as),
