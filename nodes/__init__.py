@@ -29,6 +29,7 @@ from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
 from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
 from .optimize_nodes import RarityDirection, RarityOptimize
 from .parts.nothing import refuse_nothing
+from .parts.said import speak_up
 from .set_nodes import RarityDiversity, RarityOriginality
 
 NODES = [
@@ -81,6 +82,7 @@ NODES = [
 
 for node in NODES:
     refuse_nothing(node)
+    speak_up(node)
 
 
 class RarityExtension(ComfyExtension):

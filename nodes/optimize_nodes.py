@@ -9,6 +9,7 @@ from ..generators.eyes.direction_sources import direction as make_direction
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.said import say
 
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
 
@@ -111,7 +112,7 @@ class RarityOptimize(io.ComfyNode):
             trajectory = optimize(density, starts, one_in, guardrail, **settings)
         else:
             trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
-        return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
+        return io.NodeOutput(trajectory.final, usual, trajectory, say(trajectory.report()))
 
 
 class RarityDirection(io.ComfyNode):

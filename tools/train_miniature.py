@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from string import ascii_lowercase
 
 import torch
 from letterforms import (
@@ -31,6 +32,7 @@ from letterforms import (
 from miniature_parts import (
     LATENT_CHANNELS,
     WIDTH,
+    WORDS,
     make_autoencoder,
     make_decoder_scheduler,
     make_image_encoder,
@@ -50,7 +52,7 @@ STEPS = {"encoders": 5000, "autoencoder": 2600, "prior": 7000, "unet": 11000}
 BATCH = {"encoders": 128, "autoencoder": 48, "prior": 256, "unet": 64}
 RATE = {"encoders": 1e-3, "autoencoder": 1e-3, "prior": 1e-3, "unet": 6e-4}
 DECODER_DEFAULTS = {"steps": 12, "guidance": 1.0}
-PRIOR_DEFAULTS = {"learning_rate": 0.001}  # of concepts
+PRIOR_DEFAULTS = {"learning_rate": 0.001, "words": [*WORDS, *ascii_lowercase]}  # the rate: of concepts
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORK = Path.home() / ".cache" / "rarity" / "miniature"
 OUTPUT = Path(__file__).parents[1] / "generators" / "miniature"
