@@ -12,6 +12,7 @@ from .parts import sockets
 from .parts.folders import DENSITIES, digests, files_in
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.said import say
 
 
 class RarityFitDensity(io.ComfyNode):
@@ -158,4 +159,4 @@ class RarityDescribeDensity(io.ComfyNode):
     @classmethod
     def execute(cls, density, one_in):
         text = density.describe(one_in)
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        return io.NodeOutput(text, ui=ui.PreviewText(say(text)))

@@ -3,9 +3,12 @@
 from comfy_api.latest import io
 
 from ..density.base.embeddings import few_enough
+from ..generators.eyes.encoding import check_text
+from ..generators.kandinsky.hub import check_repository
 from ..generators.kandinsky.load import MINIATURE, load_kandinsky
 from ..generators.kandinsky.prior_baseline import draw_baseline
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
@@ -46,6 +49,10 @@ class RarityLoadKandinsky(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, repository=None):
+        return fits(check_repository, (repository or "").strip() or None)  # of none there is nothing to download
 
     @classmethod
     def execute(cls, model, repository=""):
@@ -138,6 +145,10 @@ class RaritySamplePrior(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, prompt=None, keep_as=None):
+        return fits(check_text, prompt) and fits(folder_to_keep, keep_as)
 
     @classmethod
     def execute(

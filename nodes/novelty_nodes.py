@@ -12,6 +12,7 @@ from ..generators.eyes.preprocessing import join_pictures
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.said import say
 
 
 class RarityScoreNovelty(io.ComfyNode):
@@ -64,6 +65,7 @@ class RarityScoreNovelty(io.ComfyNode):
         progress = node_progress()
         novelty = score_novelty(embeddings, density, memory, baseline=baseline, progress=progress)
         sheet = novelty_sheet(novelty, images, progress=progress)
+        say(novelty.brief())
         return io.NodeOutput(novelty.novelty.tolist(), novelty.table(), sheet, embeddings)
 
 

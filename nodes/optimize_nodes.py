@@ -5,11 +5,12 @@ from comfy_api.latest import io
 from ..density.steering.optimize import optimize
 from ..density.steering.starts import choose_starts
 from ..density.steering.variation import variations
+from ..generators.eyes.direction_sources import check_ends
 from ..generators.eyes.direction_sources import direction as make_direction
 from .parts import sockets
+from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
-from .parts.said import say
 
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
 
@@ -112,7 +113,7 @@ class RarityOptimize(io.ComfyNode):
             trajectory = optimize(density, starts, one_in, guardrail, **settings)
         else:
             trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
-        return io.NodeOutput(trajectory.final, usual, trajectory, say(trajectory.report()))
+        return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
 
 
 class RarityDirection(io.ComfyNode):
@@ -189,6 +190,11 @@ class RarityDirection(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, towards=None, away_from=None, prior=(), encoder=()):
+        reads = prior is None or encoder is None  # which is what a link looks like here
+        return not reads or fits(check_ends, towards, away_from)
 
     @classmethod
     def execute(cls, strength, prior=None, towards=BOLD, away_from=LIGHT, embeddings_towards=None, embeddings_away=None,

@@ -15,6 +15,8 @@ from ..novelty.scores import Novelty
 from .bar_chart import bar_chart
 from .contact_sheet import annotated, beside_nearest
 
+SHOWN = 6  # pictures that a short list names
+
 
 def novelty_sheet(
     novelty: Novelty, images: Tensor | None = None, *, progress: Callable[[int, int], None] | None = None
@@ -82,6 +84,16 @@ def originality_table(found: Originality) -> str:
     """One line a picture: the reference item nearest to it, how far, and how probable a copy is; and the notes."""
     rows = [(str(i), *_first(nearest)) for i, nearest in enumerate(found.rows())]
     return "\n".join([text_table(("picture", "nearest", "distance", "copied"), rows), *found.notes])
+
+
+def originality_brief(found: Originality) -> str:
+    """The pictures that were most probably copied, first the surest; and the notes."""
+    probability = found.copy_probability[:, 0]
+    order = [i for i in probability.argsort(descending=True, stable=True).tolist() if probability[i] >= 0.5]
+    lines = [f"picture {i}: {probability[i]:.0%} a copy of {int(found.indices[i, 0])}" for i in order[:SHOWN]]
+    if len(order) > SHOWN:
+        lines.append(f"and {len(order) - SHOWN:,} more are probably copies")
+    return "\n".join([*lines, *found.notes] if lines else ["No picture looks copied.", *found.notes])
 
 
 def _one_in(bits: float) -> str:

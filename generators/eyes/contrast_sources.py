@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
 from ...density.steering.contrast import ContrastGuardrail
-from .encoding import Reader, check_texts
+from .encoding import Reader, check_text, check_texts
 from .prompt_tokens import unread
 
 _ARTICLE = re.compile(r"^(an?|the)\s+")
@@ -62,7 +62,12 @@ def check_words(subject: str, alternatives: Iterable[str]) -> None:
         )
     check_texts(texts, "alternatives")
     if subject.strip():
-        check_texts([subject], "subject")
+        check_subject(subject)
+
+
+def check_subject(subject: str) -> None:
+    """Raise RarityError unless the subject is some text that can be read."""
+    check_text(subject, "subject")
 
 
 def _prompt_of(baseline: Embeddings) -> str:
@@ -130,7 +135,7 @@ def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> 
     """
     subject, alternatives = subject.strip(), [text.strip() for text in alternatives if text.strip()]
     check_words(subject, alternatives)
-    check_texts([subject], "subject")
+    check_subject(subject)
     names = list(dict.fromkeys([subject, *alternatives]))
     first, *others = readings = reader.reads(names)
     same = [one.text for one in others if one.tokens == first.tokens]

@@ -123,6 +123,11 @@ def encode_pictures(
     return Embeddings(torch.cat(rows), space, source={"kind": "pictures", **seen_as}, keys=keys)
 
 
+def check_text(text: str, name: str = "prompt") -> None:
+    """Raise RarityError unless this is some text that can be read; `name` is what it is called."""
+    check_texts([text], name)
+
+
 def check_texts(texts: list[str], name: str = "prompt") -> None:
     """Raise RarityError unless there is at least one text, and each is one that can be read; `name` is what they are called."""
     if not texts:

@@ -44,7 +44,7 @@ def say(text):
 
 
 def speak_up(node):
-    """Make a node show the sentence of its error on itself, and raise it as `Rarity`.
+    """Make a node show its report on itself, or the sentence of its error, which it raises as `Rarity`.
 
     Parameters
     ----------
@@ -52,6 +52,7 @@ def speak_up(node):
         Its `execute` is replaced.
     """
     run = node.execute.__func__
+    reports = [place for place, output in enumerate(node.define_schema().outputs) if output.display_name == "report"]
 
     @functools.wraps(run)
     def execute(cls, **given):
@@ -61,6 +62,9 @@ def speak_up(node):
             say(str(error))
             _failed.add(_running())
             raise Rarity(str(error)) from error
+        for place in reports:
+            report = result.args[place]
+            say(report if isinstance(report, str) else "\n".join(report))
         if _running() in _failed:
             say("Done.")  # the sentence that stands there is not true any more
         return result

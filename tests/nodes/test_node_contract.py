@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -41,13 +42,14 @@ def test_the_help_page_names_every_input_and_output(node):
     before, inputs, outputs, example = _split(page, "## Inputs", "## Outputs", "## Example")
     assert before.strip().count("\n") >= 2 and example.strip()
     for item in schema.inputs:
-        assert f"| `{item.id}` |" in inputs, item.id
+        assert re.search(f"^\\* `{item.id}`[,:]", inputs, re.MULTILINE), item.id
         label = LABELS.get(schema.node_id, {}).get("inputs", {}).get(item.id, {}).get("name")
         assert label is None or f"shown as *{label}*" in inputs, f"{item.id} is shown as {label}"
-    assert inputs.count("| `") == len(schema.inputs)
+    assert inputs.count("\n* `") == len(schema.inputs)
+    assert not re.search(r"^\|", page, re.MULTILINE), "ComfyUI shows the page beside the graph, where a table is cut on the right"
     for output in schema.outputs:
-        assert f"| `{output.display_name}` |" in outputs, output.display_name
-    assert outputs.split("\n## ")[0].count("| `") == len(schema.outputs)
+        assert f"\n* `{output.display_name}`:" in outputs, output.display_name
+    assert outputs.split("\n## ")[0].count("\n* `") == len(schema.outputs)
 
 
 def _split(text, *marks):

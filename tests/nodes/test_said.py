@@ -72,3 +72,43 @@ def test_nobody_listens_where_a_script_runs_a_node(page):
     with CurrentNodeContext("run", "3"):
         said.say("a run that a script asked for")
     assert not page.shown
+
+
+def _linked(node):
+    """Sockets with a link, as they come to `validate_inputs`: None."""
+    return {"prior": None} if node in (nodes.RarityContrastGuardrail, nodes.RarityValidityGate, nodes.RarityDirection) else {}
+
+
+@pytest.mark.parametrize("node, widgets, told", [
+    (nodes.RarityLoadKandinsky, {"repository": "my kandinsky"}, "The repository must be a name such as"),
+    (nodes.RaritySamplePrior, {"prompt": " \n"}, "The prompt must be some text"),
+    (nodes.RaritySamplePrior, {"prompt": "a", "keep_as": "../x"}, "x"),
+    (nodes.RarityContrastGuardrail, {"subject": "r", "alternatives": " \n r"}, "Write them into alternatives"),
+    (nodes.RarityValidityGate, {"subject": " ", "alternatives": "p"}, "The subject must be some text"),
+    (nodes.RarityDirection, {"towards": "", "away_from": "a"}, "needs both ends"),
+    (nodes.RaritySelectEmbeddings, {"indices": "first"}, "The indices must be whole numbers"),
+    (nodes.RaritySelectEmbeddings, {"indices": ""}, "got nothing"),
+    (nodes.RaritySaveDensity, {"name": "../x"}, "x"),
+    (nodes.RaritySaveConcept, {"name": ["../x"]}, "x"),
+    (nodes.RarityLearnConcept, {"prompt": ""}, "The prompt must be some text"),
+    (nodes.RarityOptimizeToken, {"name": "a/../../b"}, "b"),
+    (nodes.RarityBaselineFromModel, {"keep_as": "/x"}, "x"),
+])
+def test_what_widgets_alone_show_is_refused_before_anything_runs(folders, node, widgets, told):
+    with pytest.raises(RarityError, match=told):
+        node.validate_inputs(**widgets, **_linked(node))
+
+
+@pytest.mark.parametrize("node", [node for node in nodes.NODES if "validate_inputs" in vars(node)])
+def test_what_widgets_show_first_is_accepted_and_what_is_linked_is_not_asked(folders, node):
+    defaults = {item.id: item.default for item in node.define_schema().inputs if getattr(item, "default", None) is not None}
+    asked = node.validate_inputs.__func__.__code__.co_varnames[1 : node.validate_inputs.__func__.__code__.co_argcount]
+    as_list = (lambda value: [value]) if node.define_schema().is_input_list else (lambda value: value)
+    shown = {name: as_list(defaults[name]) for name in asked if name in defaults}
+    assert shown and node.validate_inputs(**shown, **_linked(node)) is True
+    assert node.validate_inputs(**{name: as_list(None) for name in asked}) is True
+    assert node.validate_inputs() is True
+
+
+def test_alternatives_are_not_asked_where_no_word_is_read():
+    assert nodes.RarityContrastGuardrail.validate_inputs(subject="r", alternatives="")
