@@ -27,7 +27,7 @@ from .guardrail_nodes import RarityAnchorGuardrail, RarityContrastGuardrail, Rar
 from .kandinsky_nodes import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
 from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
 from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
-from .optimize_nodes import RarityDirection, RarityOptimize
+from .optimize_nodes import RarityDial, RarityDirection, RarityOptimize
 from .parts.nothing import refuse_nothing
 from .parts.said import speak_up
 from .set_nodes import RarityDiversity, RarityOriginality
@@ -78,6 +78,7 @@ NODES = [
     RarityBaselineFromModel,
     RarityOptimizeConditioning,
     RarityOptimizeToken,
+    RarityDial,
 ]
 
 for node in NODES:

@@ -100,7 +100,7 @@ class RarityContrastGuardrail(io.ComfyNode):
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
                 io.String.Input(
-                    "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."
+                    "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt. Empty is the prompt itself."
                 ),
                 io.String.Input(
                     "alternatives",

@@ -12,6 +12,7 @@ from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 
+STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1_000_000)}
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
 
 
@@ -114,6 +115,32 @@ class RarityOptimize(io.ComfyNode):
         else:
             trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
         return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
+
+
+class RarityDial(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDial",
+            display_name="Rarity Dial",
+            category="Rarity/optimize",
+            description="How rare, in stops: one click from 1 in 100 to 1 in 1,000. Connect it to 1 in of any of these nodes, or to several.",
+            **found_by("dial", "how rare", "1 in 1000", "creative", "creativity", "slider", "amount", "strength"),
+            inputs=[
+                io.Combo.Input(
+                    "stop",
+                    options=list(STOPS),
+                    default="1,000",
+                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure. "
+                    "For a number between them type it into 1 in itself.",
+                ),
+            ],
+            outputs=[io.Int.Output(display_name="1 in", tooltip="The number: for 1 in of Optimize Rarity and the others.")],
+        )
+
+    @classmethod
+    def execute(cls, stop):
+        return io.NodeOutput(STOPS[stop])
 
 
 class RarityDirection(io.ComfyNode):

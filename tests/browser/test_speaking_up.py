@@ -45,9 +45,10 @@ def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickst
     """Fifty samples are the fewest; the message of newer pages says only which node failed, so the node says why."""
     before = [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")]
     quickstart.page.evaluate("app.graph.nodes.forEach(node => node.flags.collapsed && node.collapse())")
-    quickstart.page.evaluate(SET, ["RaritySamplePrior", "count", 5])
+    count = 6 if quickstart.vue else 5  # what ComfyUI has cached does not run, and says nothing
+    quickstart.page.evaluate(SET, ["RaritySamplePrior", "count", count])
     quickstart.page.evaluate("app.queuePrompt(0)")
-    quickstart.page.get_by_text("at least 50 different ones are needed, got 5").first.wait_for(timeout=60000)
+    quickstart.page.get_by_text(f"at least 50 different ones are needed, got {count}").first.wait_for(timeout=60000)
     if quickstart.shows_texts:
-        quickstart.page.get_by_text("5 samples of 'a letter G'").first.wait_for(timeout=20000)
+        quickstart.page.get_by_text(f"{count} samples of 'a letter G'").first.wait_for(timeout=20000)
     assert [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")] == before
