@@ -16,6 +16,7 @@ from .bar_chart import bar_chart
 from .contact_sheet import annotated, beside_nearest
 
 SHOWN = 6  # pictures that a short list names
+ON_SHEET = 100  # of the pictures that were kept
 
 
 def novelty_sheet(
@@ -43,6 +44,24 @@ def novelty_sheet(
     _same_number(images, len(novelty.novelty))
     captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in enumerate(novelty.novelty.clamp_min(0).abs().tolist())]
     return annotated(images, captions, heading, progress=progress)
+
+
+def kept_sheet(
+    images: Tensor, scores: list[float], indices: list[int], *, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """The pictures that were kept, newest first, each with its number among all, and how new it is: the first ON_SHEET of them.
+
+    Parameters
+    ----------
+    images : [k, H, W, 3], 0 to 1.   scores : k, in bits.   indices : k.   progress : as of `contact_sheet`.
+
+    Returns
+    -------
+    [1, height, width, 3] float32, 0 to 1.
+    """
+    captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in zip(indices, scores, strict=True)][:ON_SHEET]
+    heading = "What was kept, newest first" + (f": {ON_SHEET} of {len(images):,}" if len(images) > ON_SHEET else "")
+    return annotated(images[:ON_SHEET], captions, heading, progress=progress)
 
 
 def originality_sheet(
