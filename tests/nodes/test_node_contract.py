@@ -110,6 +110,15 @@ def test_no_help_page_or_label_without_its_node():
             assert not set(name) & set("@{}|$"), "these characters mean something to the frontend's translator"
 
 
+def test_the_pictures_of_help_pages_are_there_small_and_described():
+    """ComfyUI serves them beside the pages; what no page nor the README shows need not ship."""
+    pages = [path.read_text(encoding="utf-8") for path in [*(ROOT / "web" / "docs").glob("*.md"), ROOT / "README.md"]]
+    shown = {name.removeprefix("web/docs/"): words for page in pages for words, name in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page)}
+    files = {path.name: path.stat().st_size for path in (ROOT / "web" / "docs").glob("*.jpg")}
+    assert set(shown) == set(files) and all(len(words) > 20 for words in shown.values())
+    assert max(files.values()) < 120_000 and sum(files.values()) < 800_000
+
+
 def test_schemas_only_grow():
     now = {name: promises(info) for name, info in object_info(NODES).items()}
     then = json.loads(SNAPSHOT.read_text())
