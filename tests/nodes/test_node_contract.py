@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import json
 import re
 import textwrap
@@ -108,6 +109,29 @@ def test_no_help_page_or_label_without_its_node():
         assert set(texts["inputs"]) <= {item.id for item in by_id[node_id].inputs}
         for name in (text["name"] for text in texts["inputs"].values()):
             assert not set(name) & set("@{}|$"), "these characters mean something to the frontend's translator"
+
+
+@pytest.mark.parametrize("language", sorted(path.parent.name for path in (ROOT / "locales").glob("*/nodeDefs.json") if path.parent.name != "en"))
+def test_a_language_has_every_text_of_every_node(language):
+    """What a language lacks ComfyUI shows in English; half a translation reads worse than none."""
+    texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    expected, found = set(), set()
+    for node in NODES:
+        schema = node.define_schema()
+        expected |= {(schema.node_id, "display_name"), (schema.node_id, "description")}
+        expected |= {(schema.node_id, "inputs", item.id, key) for item in schema.inputs for key in ("name", "tooltip")}
+        expected |= {(schema.node_id, "outputs", str(i), key) for i in range(len(schema.outputs)) for key in ("name", "tooltip")}
+    for node_id, entry in texts.items():
+        found |= {(node_id, key) for key in entry if isinstance(entry[key], str)}
+        found |= {(node_id, part, item, key) for part in ("inputs", "outputs") for item, said in entry.get(part, {}).items() for key in said}
+    assert found == expected, f"missing: {sorted(expected - found)}, too many: {sorted(found - expected)}"
+    written = json.dumps([list(_strings(entry)) for entry in texts.values()], ensure_ascii=False)
+    assert not set(written) & set("@{}|$"), "these characters mean something to the frontend's translator"
+    assert all(text.strip() == text and text for entry in texts.values() for text in _strings(entry))
+
+
+def _strings(entry):
+    return itertools.chain.from_iterable([part] if isinstance(part, str) else _strings(part) for part in entry.values())
 
 
 def test_the_pictures_of_help_pages_are_there_small_and_described():
