@@ -30,6 +30,7 @@ from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankI
 from .optimize_nodes import RarityDial, RarityDirection, RarityOptimize
 from .parts.nothing import refuse_nothing
 from .parts.said import speak_up
+from .parts.upstream import watch
 from .set_nodes import RarityDiversity, RarityOriginality
 
 NODES = [
@@ -91,4 +92,5 @@ class RarityExtension(ComfyExtension):
 
     async def get_node_list(self):
         """Return the node classes in the order of the pack's menu."""
+        watch()
         return list(NODES)

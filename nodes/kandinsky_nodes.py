@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..density.base.embeddings import few_enough
+from ..density.base.embeddings import check_few, few_enough
 from ..generators.eyes.encoding import check_text
 from ..generators.kandinsky.hub import check_repository
 from ..generators.kandinsky.load import MINIATURE, load_kandinsky
@@ -13,6 +13,7 @@ from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 from .parts.placement import ComfyPlacement, model_dtype
+from .parts.upstream import number_before
 
 
 class RarityLoadKandinsky(io.ComfyNode):
@@ -206,6 +207,10 @@ class RarityDecode(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the embeddings.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, embeddings=None, at_most=sockets.AT_MOST):
+        return fits(check_few, number_before("embeddings"), at_most, "Decode")
 
     @classmethod
     def execute(cls, decoder, embeddings, seed, steps, guidance, prompt="", at_most=sockets.AT_MOST):

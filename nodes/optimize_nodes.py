@@ -2,8 +2,9 @@
 
 from comfy_api.latest import io
 
+from ..density.estimators.cross_fit import MIN_SCORES
 from ..density.steering.optimize import optimize
-from ..density.steering.starts import choose_starts
+from ..density.steering.starts import check_starts, choose_starts
 from ..density.steering.variation import variations
 from ..generators.eyes.direction_sources import check_ends
 from ..generators.eyes.direction_sources import direction as make_direction
@@ -11,6 +12,7 @@ from .parts import sockets
 from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.upstream import number_before
 
 STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1_000_000)}
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
@@ -102,6 +104,10 @@ class RarityOptimize(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, count=None, embeddings=None):
+        return fits(check_starts, count, number_before("embeddings", MIN_SCORES))
 
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),

@@ -102,8 +102,7 @@ class CrossFit:
         n, d = statistics.count, statistics.width
         if d < 2:
             raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
-        if n < MIN_SCORES:
-            raise _too_few("at all", MIN_SCORES, n)
+        check_samples(n)
         self._tick = tick or (lambda *_: None)
         self.statistics, self._space = statistics, SampleSpace.of(statistics)
         self._folds = self._space.folds(statistics.row_folds) if self._space else statistics.folds
@@ -308,6 +307,12 @@ def held_out_distances(rows: Tensor, fit: Fit, variances: Tensor, k: int) -> tup
         t2.append(near)
         q.append(far)
     return torch.cat(t2), torch.cat(q)
+
+
+def check_samples(n: int) -> None:
+    """Raise RarityError where so many samples are too few for any density."""
+    if n < MIN_SCORES:
+        raise _too_few("at all", MIN_SCORES, n)
 
 
 def _too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:

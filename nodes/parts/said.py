@@ -6,11 +6,11 @@ a widget that is added to the node later would read it as its own. They are sent
 """
 
 import functools
-from importlib import metadata
 
 from comfy_execution.utils import get_executing_context
 
 from ...density.base.errors import RarityError
+from . import frontend
 
 SAVES_NO_TEXT = (1, 39, 19)
 _failed = set()  # of the nodes whose error is on them
@@ -79,18 +79,9 @@ def _running():
 
 def _server():
     """The server, where a page that saves no text listens to it."""
-    if not _saves_no_text():
+    if frontend.version() < SAVES_NO_TEXT:
         return None
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
     return server if getattr(server, "client_id", None) else None
-
-
-@functools.cache
-def _saves_no_text():
-    try:
-        version = metadata.version("comfyui-frontend-package")
-        return tuple(int(part) for part in version.split(".")[:3]) >= SAVES_NO_TEXT
-    except (metadata.PackageNotFoundError, ValueError):  # a page of another origin
-        return False

@@ -7,12 +7,15 @@ from comfyui import ROOT
 
 SET = "([type, name, value]) => app.graph.nodes.find(node => node.type === type).widgets.find(w => w.name === name).value = value"
 SAVED = "type => app.graph.nodes.find(node => node.type === type).serialize().widgets_values.length"
-# What the widgets of the quickstart alone show to be wrong: (node, widget, what is written there, our sentence).
+# What the widgets of the quickstart show to be wrong before anything runs: (node, widget, what is written there, our sentence).
 WRONG = [
     ("RarityLoadKandinsky", "repository", "my kandinsky", "The repository must be a name such as kandinsky-community"),
     ("RaritySamplePrior", "prompt", " ", "The prompt must be some text, got ' '. Write what to draw"),
     ("RaritySamplePrior", "keep_as", "../x", "'../x'"),
     ("RarityContrastGuardrail", "alternatives", "", "needs at least one alternative that it must not turn into, got none"),
+    ("RaritySamplePrior", "count", 5, "at least 50 different ones are needed, got 5"),
+    ("RarityOptimize", "count", 3000, "The count must be 1 to 2,000, for there are 2,000 embeddings to start from, got 3,000"),
+    ("RarityDecode", "at_most", 3, "Decode got 16 embeddings, one picture each, and at most is 3"),
 ]
 
 
@@ -42,13 +45,14 @@ def test_what_a_widget_shows_is_said_in_the_message(quickstart, node, widget, wr
 
 
 def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickstart):
-    """Fifty samples are the fewest; the message of newer pages says only which node failed, so the node says why."""
+    """How many directions a model has only the run knows; the message of newer pages says which node failed, so the node says why."""
     before = [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")]
     quickstart.page.evaluate("app.graph.nodes.forEach(node => node.flags.collapsed && node.collapse())")
-    count = 6 if quickstart.vue else 5  # what ComfyUI has cached does not run, and says nothing
+    count = 401 if quickstart.vue else 400  # what ComfyUI has cached does not run, and says nothing
     quickstart.page.evaluate(SET, ["RaritySamplePrior", "count", count])
+    quickstart.page.evaluate(SET, ["RarityFitDensity", "components", 4096])
     quickstart.page.evaluate("app.queuePrompt(0)")
-    quickstart.page.get_by_text(f"at least 50 different ones are needed, got {count}").first.wait_for(timeout=60000)
+    quickstart.page.get_by_text("Choose 1 to 63 components").first.wait_for(timeout=60000)
     if quickstart.shows_texts:
         quickstart.page.get_by_text(f"{count} samples of 'a letter G'").first.wait_for(timeout=20000)
     assert [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")] == before
