@@ -27,8 +27,10 @@ from .guardrail_nodes import RarityAnchorGuardrail, RarityContrastGuardrail, Rar
 from .kandinsky_nodes import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
 from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
 from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
-from .optimize_nodes import RarityDirection, RarityOptimize
+from .optimize_nodes import RarityDial, RarityDirection, RarityOptimize
 from .parts.nothing import refuse_nothing
+from .parts.said import speak_up
+from .parts.upstream import watch
 from .set_nodes import RarityDiversity, RarityOriginality
 
 NODES = [
@@ -77,11 +79,13 @@ NODES = [
     RarityBaselineFromModel,
     RarityOptimizeConditioning,
     RarityOptimizeToken,
+    RarityDial,
     RarityVarySeeds,
 ]
 
 for node in NODES:
     refuse_nothing(node)
+    speak_up(node)
 
 
 class RarityExtension(ComfyExtension):
@@ -89,4 +93,5 @@ class RarityExtension(ComfyExtension):
 
     async def get_node_list(self):
         """Return the node classes in the order of the pack's menu."""
+        watch()
         return list(NODES)

@@ -8,6 +8,7 @@ from ..generators.comfyui.clip_vision_eye import eye
 from ..generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
 from ..generators.comfyui.vary_seeds import vary_seeds
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import folder_to_keep
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview
@@ -109,6 +110,10 @@ class RarityBaselineFromModel(io.ComfyNode):
                 io.Image.Output(display_name="pictures", tooltip="The last few of the pictures that were drawn, to look at."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, keep_as=None):
+        return fits(folder_to_keep, keep_as)
 
     @classmethod
     def execute(cls, model, positive, negative, vae, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,

@@ -15,6 +15,7 @@ from ..generators.eyes.encoding import the_one
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.placement import ComfyPlacement
+from .parts.said import say
 
 ONE_SOURCE = "Connect one here: a second source takes a second of these nodes, and Join Embeddings makes one set of both."
 
@@ -80,7 +81,7 @@ class RarityToClipVisionOutput(io.ComfyNode):
         embeddings = few_enough(embeddings, at_most, "Embeddings to CLIP Vision")
         outputs = to_clip_vision_outputs(embeddings, clip_vision=clip_vision, model=model)
         text = describe_outputs(embeddings, clip_vision=clip_vision, model=model)
-        return io.NodeOutput(outputs, ui=ui.PreviewText(text))
+        return io.NodeOutput(outputs, ui=ui.PreviewText(say(text)))
 
 
 class RarityFromOtherPacks(io.ComfyNode):

@@ -6,7 +6,9 @@ from ..generators.concepts.concept import KINDS
 from ..generators.concepts.objectives import OBJECTIVES
 from ..generators.concepts.sampling import sample_concept
 from ..generators.concepts.several import columns, learn_concepts
+from ..generators.eyes.encoding import check_text
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import CONCEPTS, file_to_keep
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview, node_progress
@@ -175,6 +177,10 @@ class RarityLearnConcept(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, prompt=None, keep_as=None):
+        return fits(check_text, prompt) and fits(file_to_keep, CONCEPTS, keep_as)
 
     @classmethod
     def execute(cls, prior, density, prompt, word, kind, one_in, objective, iterations, learning_rate, batch, rank, steps,

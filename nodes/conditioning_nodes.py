@@ -10,6 +10,7 @@ from ..generators.comfyui.steer_condition import optimize_conditioning
 from ..generators.comfyui.token import Word, optimize_token
 from ..generators.steering.engines import ENGINES
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import TOKENS, embeddings_in, file_to_write, times_lost, written
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview
@@ -267,6 +268,10 @@ class RarityOptimizeToken(io.ComfyNode):
             ],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, name=None):
+        return fits(file_to_write, TOKENS, name)
 
     @classmethod
     def fingerprint_inputs(cls, name="", start_word="", **others):

@@ -6,12 +6,16 @@ from comfy_api.latest import io, ui
 
 from ..density.drawing.density_map import density_map
 from ..density.estimators.choose import CHOICES, fit_density
+from ..density.estimators.cross_fit import check_samples
 from ..density.estimators.merge import merge_densities
 from ..density.files.store import load_densities
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import DENSITIES, digests, files_in
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.said import say
+from .parts.upstream import number_before
 
 
 class RarityFitDensity(io.ComfyNode):
@@ -51,6 +55,10 @@ class RarityFitDensity(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, embeddings=None):
+        return fits(check_samples, number_before("embeddings"))
 
     @classmethod
     def execute(cls, embeddings, components, estimator="ppca"):
@@ -158,4 +166,4 @@ class RarityDescribeDensity(io.ComfyNode):
     @classmethod
     def execute(cls, density, one_in):
         text = density.describe(one_in)
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        return io.NodeOutput(text, ui=ui.PreviewText(say(text)))

@@ -4,10 +4,11 @@ from comfy_api.latest import io
 
 from ..density.base.embeddings import Embeddings
 from ..density.base.framing import MIDDLE
-from ..density.novelty.ranking import read_indices
+from ..density.novelty.ranking import check_indices, read_indices
 from ..generators.comfyui.clip_vision_eye import eye
 from ..generators.eyes.openclip import architectures, load_open_clip
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import clip_checkpoint, clip_checkpoints
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
@@ -80,6 +81,10 @@ class RaritySelectEmbeddings(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, indices=None):
+        return fits(check_indices, indices)
 
     @classmethod
     def execute(cls, embeddings, indices):

@@ -14,6 +14,7 @@ from ..density.novelty.exposure import ExposureMemory
 from ..generators.concepts.concept_files import load_concept, save_concepts
 from ..generators.concepts.export import export_concepts
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import (
     CONCEPTS,
     DENSITIES,
@@ -28,6 +29,7 @@ from .parts.folders import (
     saved_names,
 )
 from .parts.found_by import found_by
+from .parts.said import say
 
 NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
 
@@ -42,7 +44,7 @@ def _saved(save, thing, kind, name):
     """Save something under a name, and show the name."""
     path = file_to_write(kind, name)
     save(thing, path)
-    return io.NodeOutput(ui=ui.PreviewText(f"Saved as {path.name}"))
+    return io.NodeOutput(ui=ui.PreviewText(say(f"Saved as {path.name}")))
 
 
 class RaritySaveDensity(io.ComfyNode):
@@ -67,6 +69,10 @@ class RaritySaveDensity(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name=None):
+        return fits(file_to_write, DENSITIES, name)
+
+    @classmethod
     def fingerprint_inputs(cls, name, density=None):
         return _kept(DENSITIES, name)
 
@@ -75,7 +81,7 @@ class RaritySaveDensity(io.ComfyNode):
         path = file_to_write(DENSITIES, name)
         save_density(density, path)
         file = name_inside(DENSITIES, path)
-        return io.NodeOutput(file, density, ui=ui.PreviewText(f"Saved as {file}"))
+        return io.NodeOutput(file, density, ui=ui.PreviewText(say(f"Saved as {file}")))
 
 
 class RarityLoadDensity(io.ComfyNode):
@@ -123,6 +129,10 @@ class RaritySaveEmbeddings(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, name=None):
+        return fits(file_to_write, EMBEDDINGS, name)
 
     @classmethod
     def fingerprint_inputs(cls, name, embeddings=None):
@@ -178,6 +188,10 @@ class RaritySaveExposure(io.ComfyNode):
             outputs=[],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, name=None):
+        return fits(file_to_write, EXPOSURES, name)
 
     @classmethod
     def fingerprint_inputs(cls, name, exposure=None):
@@ -247,12 +261,16 @@ class RaritySaveConcept(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name=(None,)):
+        return fits(file_to_write, CONCEPTS, name[0])
+
+    @classmethod
     def fingerprint_inputs(cls, name, concept=None):
         return _kept(CONCEPTS, name[0])
 
     @classmethod
     def execute(cls, concept, name):
-        return io.NodeOutput(ui=ui.PreviewText(save_concepts(concept, file_to_write(CONCEPTS, name[0]))))
+        return io.NodeOutput(ui=ui.PreviewText(say(save_concepts(concept, file_to_write(CONCEPTS, name[0])))))
 
 
 class RarityLoadConcept(io.ComfyNode):
@@ -319,10 +337,14 @@ class RarityExportConcept(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name=(None,)):
+        return fits(file_to_write, TOKENS, name[0])
+
+    @classmethod
     def fingerprint_inputs(cls, name, concept=None, checkpoint=None):
         return digest(file_to_write(TOKENS, name[0])) + digest(file_to_write(LORAS, name[0])) or float("nan")
 
     @classmethod
     def execute(cls, concept, name, checkpoint):
         paths = file_to_write(TOKENS, name[0]), file_to_write(LORAS, name[0])
-        return io.NodeOutput(ui=ui.PreviewText(export_concepts(concept, *paths, checkpoint[0])))
+        return io.NodeOutput(ui=ui.PreviewText(say(export_concepts(concept, *paths, checkpoint[0]))))

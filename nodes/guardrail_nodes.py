@@ -5,10 +5,11 @@ from comfy_api.latest import io
 from ..density.steering.gates import ON_NO
 from ..density.steering.guardrails import AnchorGuardrail, ResidualGuardrail
 from ..generators.demo import LETTERS
-from ..generators.eyes.contrast_sources import contrast_guardrails
+from ..generators.eyes.contrast_sources import check_subject, check_words, contrast_guardrails
 from ..generators.eyes.encoding import the_one
 from ..generators.judges.validity_gate import ValidityGate, choose_judge
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import ZERO_SHOT, judge_folder, judges
 from .parts.found_by import found_by
 from .parts.placement import WIDE_FIRST, ComfyPlacement, model_dtype
@@ -99,7 +100,7 @@ class RarityContrastGuardrail(io.ComfyNode):
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
                 io.String.Input(
-                    "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."
+                    "subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt. Empty is the prompt itself."
                 ),
                 io.String.Input(
                     "alternatives",
@@ -142,6 +143,11 @@ class RarityContrastGuardrail(io.ComfyNode):
             ],
             outputs=[_chain_output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
+        reads = prior is None or encoder is None  # which is what a link looks like here
+        return not reads or fits(check_words, subject, alternatives)
 
     @classmethod
     def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False,
@@ -213,6 +219,11 @@ class RarityValidityGate(io.ComfyNode):
                 sockets.Gate.Output(display_name="gate", tooltip="The gate: Optimize Rarity, Optimize Conditioning, Optimize Token and Learn Concept take it.")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
+        reads = prior is None or encoder is None  # which is what a link looks like here
+        return fits(check_subject, subject) and (not reads or fits(check_words, subject, alternatives))
 
     @classmethod
     def execute(cls, subject, every, threshold, on_no, judge, decoder=None, prior=None, encoder=None, alternatives=ALTERNATIVES):

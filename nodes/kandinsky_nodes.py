@@ -2,14 +2,18 @@
 
 from comfy_api.latest import io
 
-from ..density.base.embeddings import few_enough
+from ..density.base.embeddings import check_few, few_enough
+from ..generators.eyes.encoding import check_text
+from ..generators.kandinsky.hub import check_repository
 from ..generators.kandinsky.load import MINIATURE, load_kandinsky
 from ..generators.kandinsky.prior_baseline import draw_baseline
 from .parts import sockets
+from .parts.fits import fits
 from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 from .parts.placement import ComfyPlacement, model_dtype
+from .parts.upstream import number_before
 
 
 class RarityLoadKandinsky(io.ComfyNode):
@@ -46,6 +50,10 @@ class RarityLoadKandinsky(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, repository=None):
+        return fits(check_repository, (repository or "").strip() or None)  # of none there is nothing to download
 
     @classmethod
     def execute(cls, model, repository=""):
@@ -140,6 +148,10 @@ class RaritySamplePrior(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, prompt=None, keep_as=None):
+        return fits(check_text, prompt) and fits(folder_to_keep, keep_as)
+
+    @classmethod
     def execute(
         cls, prior, prompt, count, seed, steps, guidance, negative_prompt="", stop_when_enough=False, keep_as="", first=0
     ):
@@ -195,6 +207,10 @@ class RarityDecode(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the embeddings.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, embeddings=None, at_most=sockets.AT_MOST):
+        return fits(check_few, number_before("embeddings"), at_most, "Decode")
 
     @classmethod
     def execute(cls, decoder, embeddings, seed, steps, guidance, prompt="", at_most=sockets.AT_MOST):

@@ -10,6 +10,7 @@ from ..generators.local_score.patch_origins import patch_origins
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview, node_progress
+from .parts.said import say
 
 PLACES = {
     "same place": "local",
@@ -188,6 +189,7 @@ class RarityPatchOrigins(io.ComfyNode):
     def execute(cls, images, sources, patch, pieces_from, max_minutes=10.0):
         moved = _choice({"same place": False, "anywhere": True}, pieces_from)
         origins = patch_origins(images, sources, patch, moved=moved, minutes=max_minutes, progress=node_progress())
+        say(origins.brief())
         return io.NodeOutput(origins_map(images, sources, origins), origins.table())
 
 

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..density.base.embeddings import Embeddings
 from ..density.drawing.contact_sheet import HEADINGS, contact_sheet, headings_of
-from ..density.drawing.score_sheet import novelty_sheet
+from ..density.drawing.score_sheet import kept_sheet, novelty_sheet
 from ..density.novelty.exposure import ExposureMemory
 from ..density.novelty.ranking import most_novel
 from ..density.novelty.scores import score_novelty
@@ -12,6 +12,7 @@ from ..generators.eyes.preprocessing import join_pictures
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.said import say
 
 
 class RarityScoreNovelty(io.ComfyNode):
@@ -64,6 +65,7 @@ class RarityScoreNovelty(io.ComfyNode):
         progress = node_progress()
         novelty = score_novelty(embeddings, density, memory, baseline=baseline, progress=progress)
         sheet = novelty_sheet(novelty, images, progress=progress)
+        say(novelty.brief())
         return io.NodeOutput(novelty.novelty.tolist(), novelty.table(), sheet, embeddings)
 
 
@@ -100,6 +102,7 @@ class RarityRankImages(io.ComfyNode):
                     display_name="indices",
                     tooltip="Their numbers among the pictures that came in, counted from 0: Select Embeddings takes them.",
                 ),
+                io.Image.Output(display_name="sheet", tooltip="The kept pictures in one, newest first, each with how new it is."),
             ],
         )
 
@@ -108,7 +111,8 @@ class RarityRankImages(io.ComfyNode):
         progress = node_progress()
         pictures, items = join_pictures(images, progress=progress), Embeddings.cat(embeddings)
         kept, chosen, their_scores, indices = most_novel(pictures, items, scores, keep[0], floor[0], progress=progress)
-        return io.NodeOutput(kept, chosen, their_scores, ", ".join(map(str, indices)))
+        sheet = kept_sheet(kept, their_scores, indices, progress=progress)
+        return io.NodeOutput(kept, chosen, their_scores, ", ".join(map(str, indices)), sheet)
 
 
 class RarityExposureUpdate(io.ComfyNode):

@@ -2,14 +2,19 @@
 
 from comfy_api.latest import io
 
+from ..density.estimators.cross_fit import MIN_SCORES
 from ..density.steering.optimize import optimize
-from ..density.steering.starts import choose_starts
+from ..density.steering.starts import check_starts, choose_starts
 from ..density.steering.variation import variations
+from ..generators.eyes.direction_sources import check_ends
 from ..generators.eyes.direction_sources import direction as make_direction
 from .parts import sockets
+from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.upstream import number_before
 
+STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1_000_000)}
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
 
 
@@ -101,6 +106,10 @@ class RarityOptimize(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, count=None, embeddings=None):
+        return fits(check_starts, count, number_before("embeddings", MIN_SCORES))
+
+    @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
                 picture=None, how_far=0.4, gate=None):
         usual = choose_starts(embeddings, density, count, "usual", seed)
@@ -112,6 +121,32 @@ class RarityOptimize(io.ComfyNode):
         else:
             trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
         return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
+
+
+class RarityDial(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityDial",
+            display_name="Rarity Dial",
+            category="Rarity/optimize",
+            description="How rare, in stops: one click from 1 in 100 to 1 in 1,000. Connect it to 1 in of any of these nodes, or to several.",
+            **found_by("dial", "how rare", "1 in 1000", "creative", "creativity", "slider", "amount", "strength"),
+            inputs=[
+                io.Combo.Input(
+                    "stop",
+                    options=list(STOPS),
+                    default="1,000",
+                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure. "
+                    "For a number between them type it into 1 in itself.",
+                ),
+            ],
+            outputs=[io.Int.Output(display_name="1 in", tooltip="The number: for 1 in of Optimize Rarity and the others.")],
+        )
+
+    @classmethod
+    def execute(cls, stop):
+        return io.NodeOutput(STOPS[stop])
 
 
 class RarityDirection(io.ComfyNode):
@@ -188,6 +223,11 @@ class RarityDirection(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, towards=None, away_from=None, prior=(), encoder=()):
+        reads = prior is None or encoder is None  # which is what a link looks like here
+        return not reads or fits(check_ends, towards, away_from)
 
     @classmethod
     def execute(cls, strength, prior=None, towards=BOLD, away_from=LIGHT, embeddings_towards=None, embeddings_away=None,

@@ -2,12 +2,13 @@
 
 from comfy_api.latest import io, ui
 
-from ..density.drawing.score_sheet import originality_sheet, originality_table
+from ..density.drawing.score_sheet import originality_brief, originality_sheet, originality_table
 from ..density.novelty.originality import originality
 from ..density.novelty.set_report import measure_variety
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
+from .parts.said import say
 
 
 class RarityDiversity(io.ComfyNode):
@@ -41,7 +42,7 @@ class RarityDiversity(io.ComfyNode):
     @classmethod
     def execute(cls, embeddings, reference=None):
         variety = measure_variety(embeddings, reference, progress=node_progress())
-        return io.NodeOutput(variety.table(), variety.vendi, ui=ui.PreviewText(variety.table()))
+        return io.NodeOutput(variety.table(), variety.vendi, ui=ui.PreviewText(say(variety.brief())))
 
 
 class RarityOriginality(io.ComfyNode):
@@ -87,4 +88,5 @@ class RarityOriginality(io.ComfyNode):
         progress = node_progress()
         found = originality(embeddings, reference, unrelated=unrelated, progress=progress)
         sheet = originality_sheet(found, reference, images, reference_images, progress=progress)
+        say(originality_brief(found))
         return io.NodeOutput(found.copy_probability[:, 0].tolist(), originality_table(found), sheet)

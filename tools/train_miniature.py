@@ -8,11 +8,13 @@ The stages are those of `training.py`: side by side, one core each, `encoders` f
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_lowercase
 
 from letterforms import Letterforms, draw_listed_faces, fetch_fonts, save_dataset
 from training import World, main
 
 WORK = Path.home() / ".cache" / "rarity" / "miniature"
+WORDS = ("letter", "bold", "light", "italic", "serif", "sans", "mono", "the", "an")
 
 
 def load(work: Path) -> Letterforms:
@@ -22,13 +24,13 @@ def load(work: Path) -> Letterforms:
 LETTERS = World(
     name="miniature",
     load=load,
-    words=("letter", "bold", "light", "italic", "serif", "sans", "mono", "the", "an"),
+    words=WORDS,
     steps={"encoders": 5000, "autoencoder": 2600, "prior": 7000, "unet": 11000},
     batch={"encoders": 128, "autoencoder": 48, "prior": 256, "unet": 64},
     rate={"encoders": 1e-3, "autoencoder": 1e-3, "prior": 1e-3, "unet": 6e-4},
     output=Path(__file__).parents[1] / "generators" / "miniature",
     decoder_defaults={"steps": 12, "guidance": 1.0},
-    prior_defaults={"learning_rate": 0.001},  # of concepts
+    prior_defaults={"learning_rate": 0.001, "words": [*WORDS, *ascii_lowercase]},  # the rate: of concepts
 )
 
 

@@ -30,17 +30,18 @@ log = logging.getLogger("training")
 def load(work: Path) -> Things:
     return Things(work / "things.npz")
 
+SHOWN = ("drawing", "of", "an", "the", *(word for words in WORDS.values() for word in words if word != "black"), *NAMES)
 
 THINGS = World(
     name="things",
     load=load,
-    words=("drawing", "of", "an", "the", *(word for words in WORDS.values() for word in words if word != "black"), *NAMES),
+    words=SHOWN,
     steps={"encoders": 6000, "autoencoder": 5000, "prior": 8000, "unet": 24000},
     batch={"encoders": 128, "autoencoder": 32, "prior": 256, "unet": 64},
     rate={"encoders": 1e-3, "autoencoder": 1e-3, "prior": 1e-3, "unet": 6e-4},
     output=Path(__file__).parents[1] / "generators" / "things",
     decoder_defaults={"steps": 12, "guidance": 1.0},
-    prior_defaults={"learning_rate": 0.001},  # of concepts
+    prior_defaults={"learning_rate": 0.001, "words": ["a", *SHOWN]},  # the rate: of concepts
     seed=SEED,
     patch=8,
     latents=16,

@@ -69,7 +69,7 @@ class World:
     rate: dict[str, float]
     output: Path
     decoder_defaults: dict[str, float]
-    prior_defaults: dict[str, float]
+    prior_defaults: dict[str, float | list[str]]
     seed: int = 2026
     patch: int = 16  # pixels, of the picture encoder
     latents: int = 8  # channels

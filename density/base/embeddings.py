@@ -140,13 +140,18 @@ def few_enough(embeddings: Embeddings, at_most: int, who: str) -> Embeddings:
     ------
     RarityError : there are more.
     """
-    if len(embeddings) > at_most:
-        raise RarityError(
-            f"{who} got {len(embeddings):,} embeddings, one picture each, and at most is {at_most:,}. So many often are a whole "
-            "baseline, let through by a bypassed node such as Optimize Rarity: switch that node on, or take some out with Select "
-            f"Embeddings. If all are to be drawn, set at most to {len(embeddings)}."
-        )
+    check_few(len(embeddings), at_most, who)
     return embeddings
+
+
+def check_few(number: int, at_most: int, who: str) -> None:
+    """Raise RarityError where so many are more than `at_most`; see `few_enough`."""
+    if number > at_most:
+        raise RarityError(
+            f"{who} got {number:,} embeddings, one picture each, and at most is {at_most:,}. So many often are a whole "
+            "baseline, let through by a bypassed node such as Optimize Rarity: switch that node on, or take some out with Select "
+            f"Embeddings. If all are to be drawn, set at most to {number}."
+        )
 
 
 def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:

@@ -18,6 +18,7 @@ from .figure import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure,
 MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
 LINE = 17  # of a caption
 NARROWEST, WIDEST = 24, 360  # tiles
+WIDEST_PAGE = 4000  # of a sheet of many pictures
 HEADINGS = ("What it usually makes", "Rare on purpose")  # of a contact sheet
 UNUSUAL = 3.0  # bits, 1 in 8: what is seen more often than that is not rare, whatever was asked for
 BOLD = 14  # of a heading: the pixels of one letter, were all capitals
@@ -39,7 +40,8 @@ def contact_sheet(
     Parameters
     ----------
     usual, rare : [N, H, W, 3], 0 to 1.   captions : one text a rare picture, such as "1 in 1,024".
-    headings : above the usual and above the rare pictures.   width : pixels.
+    headings : above the usual and above the rare pictures.   width : pixels; many pictures make a wider sheet, so that it
+        stays a landscape whose captions can be read.
     progress : called with (0, 1) after every picture; what it raises ends the drawing.
 
     Returns
@@ -143,7 +145,12 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
     panel = (width - 2 * MARGIN - GUTTER * (len(panels) - 1)) / len(panels)
     longest = max((len(line) for _, _, texts, _ in panels for text in texts or () for line in text.split("\n")), default=0)
     narrowest = max(NARROWEST, LETTER * min(longest, READABLE))
-    columns = min(_columns(most, alone=len(panels) == 1), int((panel + GAP) / (narrowest + GAP)))
+    columns = _columns(most, alone=len(panels) == 1)
+    # Tiles with room for their captions, in a landscape as long as the page may be so wide.
+    widest = (max(width, WIDEST_PAGE) - 2 * MARGIN - GUTTER * (len(panels) - 1)) / len(panels)
+    panel = min(max(panel, columns * (narrowest + GAP) - GAP), widest)
+    width = round(2 * MARGIN + GUTTER * (len(panels) - 1) + len(panels) * panel)
+    columns = min(columns, int((panel + GAP) / (narrowest + GAP)))
     tile_w = int((panel - GAP * (columns - 1)) / columns)
     tile_h = max(side(tile_w, images.shape[1], images.shape[2]) for _, images, _, _ in panels)
     rows = math.ceil(most / columns)

@@ -15,6 +15,9 @@ from ..novelty.scores import Novelty
 from .bar_chart import bar_chart
 from .contact_sheet import annotated, beside_nearest
 
+SHOWN = 6  # pictures that a short list names
+ON_SHEET = 100  # of the pictures that were kept
+
 
 def novelty_sheet(
     novelty: Novelty, images: Tensor | None = None, *, progress: Callable[[int, int], None] | None = None
@@ -41,6 +44,24 @@ def novelty_sheet(
     _same_number(images, len(novelty.novelty))
     captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in enumerate(novelty.novelty.clamp_min(0).abs().tolist())]
     return annotated(images, captions, heading, progress=progress)
+
+
+def kept_sheet(
+    images: Tensor, scores: list[float], indices: list[int], *, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """The pictures that were kept, newest first, each with its number among all, and how new it is: the first ON_SHEET of them.
+
+    Parameters
+    ----------
+    images : [k, H, W, 3], 0 to 1.   scores : k, in bits.   indices : k.   progress : as of `contact_sheet`.
+
+    Returns
+    -------
+    [1, height, width, 3] float32, 0 to 1.
+    """
+    captions = [f"{i} · {bits:.1f} bits\n{_one_in(bits)}" for i, bits in zip(indices, scores, strict=True)][:ON_SHEET]
+    heading = "What was kept, newest first" + (f": {ON_SHEET} of {len(images):,}" if len(images) > ON_SHEET else "")
+    return annotated(images[:ON_SHEET], captions, heading, progress=progress)
 
 
 def originality_sheet(
@@ -82,6 +103,16 @@ def originality_table(found: Originality) -> str:
     """One line a picture: the reference item nearest to it, how far, and how probable a copy is; and the notes."""
     rows = [(str(i), *_first(nearest)) for i, nearest in enumerate(found.rows())]
     return "\n".join([text_table(("picture", "nearest", "distance", "copied"), rows), *found.notes])
+
+
+def originality_brief(found: Originality) -> str:
+    """The pictures that were most probably copied, first the surest; and the notes."""
+    probability = found.copy_probability[:, 0]
+    order = [i for i in probability.argsort(descending=True, stable=True).tolist() if probability[i] >= 0.5]
+    lines = [f"picture {i}: {probability[i]:.0%} a copy of {int(found.indices[i, 0])}" for i in order[:SHOWN]]
+    if len(order) > SHOWN:
+        lines.append(f"and {len(order) - SHOWN:,} more are probably copies")
+    return "\n".join([*lines, *found.notes] if lines else ["No picture looks copied.", *found.notes])
 
 
 def _one_in(bits: float) -> str:

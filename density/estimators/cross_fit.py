@@ -105,8 +105,7 @@ class CrossFit:
         n, d = statistics.count, statistics.width
         if d < 2:
             raise RarityError(f"A density needs embeddings of at least 2 dimensions, got {d}.")
-        if n < MIN_SCORES:
-            raise _too_few("at all", MIN_SCORES, n)
+        check_samples(n)
         self._tick = tick or (lambda *_: None)
         self.statistics, self._space = statistics, SampleSpace.of(statistics)
         self._folds = self._space.folds(statistics.row_folds) if self._space else statistics.folds
@@ -289,6 +288,12 @@ def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
     if estimator in ("ppca", "full") and n < 10 * k:
         notes.append(f"{n:,} samples are few for {k} components: {10 * k:,} or more are better.")
     return tuple(notes)
+
+
+def check_samples(n: int) -> None:
+    """Raise RarityError where so many samples are too few for any density."""
+    if n < MIN_SCORES:
+        raise _too_few("at all", MIN_SCORES, n)
 
 
 def _too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:

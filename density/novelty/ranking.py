@@ -107,3 +107,12 @@ def read_indices(text: str, count: int) -> list[int]:
     if not indices:
         raise RarityError(f"Nothing is chosen: name at least one of 0 to {count - 1:,}.")
     return indices
+
+
+def check_indices(text: str) -> None:
+    """Raise RarityError unless a text could choose with `read_indices` from enough items."""
+    parts = [part for part in re.split(r"[\s,;]+", text) if part]
+    wrong = [part for part in parts if not re.fullmatch(r"[0-9]{1,9}(-[0-9]{1,9})?", part)]
+    if wrong or not parts:
+        got = repr(wrong[0][:40]) if wrong else "nothing"
+        raise RarityError(f'The indices must be whole numbers from 0 and ranges, such as "0, 2, 5-8", got {got}.')

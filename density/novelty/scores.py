@@ -22,7 +22,8 @@ from .exposure import ExposureMemory
 from .information import information_gain
 from .separation import Unseen
 
-HEADS = ("picture", "novelty", "90 %", "1 in N", "global", "clear", "gain", "nearest seen", "conformity")
+HEADS = ("picture", "how new", "90 %", "1 in", "how rare", "unseen", "learnt", "nearest seen", "ordinary")
+SHOWN = 6  # pictures that a short list names
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,27 @@ class Novelty:
         ]
 
     def table(self) -> str:
-        """The readings as text, one line a picture under a heading line, columns aligned; and the notes."""
+        """The readings as text, one line a picture under a heading line, columns aligned; and the notes.
+
+        The columns: the picture's number; novelty, its 90 % interval, and as 1 in N; global bits, clearness, information gain;
+        the nearest remembered item, and conformity.
+        """
         return "\n".join([text_table(HEADS, [_line(i, row) for i, row in enumerate(self.rows())]), *self.notes])
+
+
+    def brief(self) -> str:
+        """The newest pictures, newest first, and the notes: a short list."""
+        order = self.novelty.argsort(descending=True, stable=True).tolist()
+        lines = [self._words(i) for i in order[:SHOWN]]
+        if len(order) > SHOWN:
+            lines.append(f"and {len(order) - SHOWN:,} that are less new")
+        return "\n".join([*lines, *self.notes])
+
+    def _words(self, i: int) -> str:
+        name, bits = (self.labels[i] if self.labels else "") or f"picture {i}", float(self.novelty[i])
+        said = f"{name}: 1 in {one_in_from_bits(bits):,.0f}" if round(bits, 1) >= 1 else f"{name}: not new"
+        seen = self.nearest_labels[i] if self.nearest_labels else ""
+        return said if self.clearness[i] > 0.5 else f"{said}, much like {seen or f'the seen number {int(self.nearest[i])}'}"
 
 
 def score_novelty(

@@ -58,6 +58,17 @@ class Variety:
         return "\n".join(f"{figure.rjust(width)}  {meaning}" for figure, meaning in rows)
 
 
+    def brief(self) -> str:
+        """What matters most, in a sentence or two."""
+        text = f"As varied as {self.vendi:.1f} different pictures; there are {self.count:,}."
+        if self.reference:
+            text += (
+                f"\n{self.coverage:.0%} of the {self.reference:,} reference pictures have one of these near them; "
+                f"{self.outside:,} of these lie beyond all of the reference."
+            )
+        return text
+
+
 def measure_variety(
     embeddings: Embeddings,
     reference: Embeddings | None = None,

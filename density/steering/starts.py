@@ -17,6 +17,15 @@ from .guardrails import Guardrail
 from .optimize import check_spaces
 
 
+def check_starts(count: int, embeddings: int) -> None:
+    """Raise RarityError unless so many starts can be taken from so many embeddings."""
+    if not 1 <= count <= embeddings:
+        raise RarityError(
+            f"The count must be 1 to {embeddings:,}, for there are {embeddings:,} embeddings to start from, got {count:,}. "
+            "Draw more samples, or make fewer."
+        )
+
+
 def choose_starts(
     baseline: Embeddings,
     density: GaussianDensity,
@@ -50,10 +59,7 @@ def choose_starts(
     RarityError : more rows asked for than there are, another kind, another space.
     """
     check_spaces(density, baseline, guardrails, ())
-    if not 1 <= count <= len(baseline):
-        raise RarityError(
-            f"Choose 1 to {len(baseline):,} starts (there are {len(baseline):,} embeddings), got {count:,}."
-        )
+    check_starts(count, len(baseline))
     if kind not in ("usual", "rarer"):
         raise RarityError(f'Starts are "usual" or "rarer", got {kind!r}.')
     pool = torch.arange(len(baseline))

@@ -114,7 +114,7 @@ def variations(
     density.space.require_same(pictures.space, "pictures to vary")
     if count < 1 or not 0 <= how_far <= 2:
         raise RarityError(
-            "Choose at least 1 variation and how_far from 0, the picture itself, over 1, as far as unrelated samples, to 2, "
+            "Choose at least 1 variation and how far from 0, the picture itself, over 1, as far as unrelated samples, to 2, "
             f"the opposite; got {count} and {how_far}."
         )
     with plain():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
 from ...density.steering.contrast import ContrastGuardrail
-from .encoding import Reader, check_texts
+from .encoding import Reader, check_text, check_texts
 from .prompt_tokens import unread
 
+_ARTICLE = re.compile(r"^(an?|the)\s+")
 
 def contrast_guardrail(
     reader: Reader,
@@ -25,19 +28,90 @@ def contrast_guardrail(
     ----------
     reader : reads the words: a Prior, or an encoder of OpenCLIP.
     baseline : usual samples; they show which margin is usual.
-    subject : what the pictures must stay, such as "a letter R".
-    alternatives : texts; see `subject_first`.
+    subject : what the pictures must stay, such as "a letter R". Nothing means the prompt that the baseline was made for.
+    alternatives : texts; see `subject_first`. Where the subject is the prompt, those that it contains are left out: "a letter R"
+        is no alternative to "a bold letter R".
     quantile : the threshold is this quantile of the baseline's margins.
     centred : centre texts and pictures first; see `ContrastGuardrail.from_baseline`.
 
     Raises
     ------
-    RarityError : no subject, no alternative left, a baseline of another space.
+    RarityError : no subject and no prompt, no alternative left, a baseline of another space.
     """
     reader.space.require_same(baseline.space, "baseline of the contrast guardrail")
+    prompt, said = _prompt_of(baseline), ()
+    if subject.strip():
+        said = _elsewhere(subject, prompt)
+    else:
+        subject = _prompt_as_subject(prompt)
+        alternatives, said = _not_contained(alternatives, subject)
     names, notes = subject_first(reader, subject, alternatives)
     prototypes = reader.encode_text(names)
-    return ContrastGuardrail.from_baseline(prototypes, 0, baseline, quantile, centred=centred, names=names, notes=notes)
+    return ContrastGuardrail.from_baseline(
+        prototypes, 0, baseline, quantile, centred=centred, names=names, notes=(*notes, *said)
+    )
+
+
+def check_words(subject: str, alternatives: Iterable[str]) -> None:
+    """Raise RarityError unless the words of a contrast guardrail can be read; what can be told of them without a model."""
+    texts = [text.strip() for text in alternatives if text.strip()]
+    if not {*texts} - {subject.strip()}:
+        raise RarityError(
+            f"The subject{f' {quoted(subject)}' if subject.strip() else ''} needs at least one alternative that it must not turn into, "
+            "got none. Write them into alternatives, one a line, such as 'a letter P'."
+        )
+    check_texts(texts, "alternatives")
+    if subject.strip():
+        check_subject(subject)
+
+
+def check_subject(subject: str) -> None:
+    """Raise RarityError unless the subject is some text that can be read."""
+    check_text(subject, "subject")
+
+
+def _prompt_of(baseline: Embeddings) -> str:
+    """The prompt that a baseline was made for; "" of pictures, and where it is not known."""
+    prompt = baseline.source.get("prompt", "")
+    return prompt if isinstance(prompt, str) else ""
+
+
+def _prompt_as_subject(prompt: str) -> str:
+    if not prompt.strip():
+        raise RarityError(
+            "The subject is empty, which means the prompt of the baseline, but these embeddings do not say what prompt they were "
+            "made for. Write the subject, such as 'a letter R'."
+        )
+    return prompt
+
+
+def _elsewhere(subject: str, prompt: str) -> tuple[str, ...]:
+    """In a sentence: a subject that the prompt does not speak of."""
+    if not prompt.strip() or _contains(prompt, subject):
+        return ()
+    return (
+        f"The guardrail's subject {quoted(subject.strip())} is not in the prompt {quoted(prompt.strip())}: it keeps what is near to "
+        "its subject, and may refuse what the prompt asks for. Name the subject as the prompt does, or leave it empty: then it is "
+        "the prompt.",
+    )
+
+
+def _not_contained(alternatives: Iterable[str], subject: str) -> tuple[list[str], tuple[str, ...]]:
+    """The alternatives that say something which the subject does not say; and in a sentence which do not."""
+    texts = [text.strip() for text in alternatives if text.strip()]
+    kept = [text for text in texts if not _contains(subject, text)]
+    told = [text for text in texts if _contains(subject, text) and not _contains(text, subject)]
+    if not told:
+        return kept, ()
+    more = f" and {len(told) - 1} more are" if len(told) > 1 else " is"
+    left = "they were" if len(told) > 1 else "it was"
+    return kept, (f"The alternative {quoted(told[0])}{more} part of the prompt {quoted(subject.strip())}, so {left} left out.",)
+
+
+def _contains(text: str, part: str) -> bool:
+    """Whether a text holds all words of another, whatever their order; the article that a text begins with is none of them."""
+    words, those = (Counter(re.findall(r"\w+", _ARTICLE.sub("", one.strip().casefold()))) for one in (text, part))
+    return those <= words
 
 
 def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -59,14 +133,10 @@ def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> 
     ------
     RarityError : no subject, or no alternative left.
     """
-    subject = subject.strip()
-    names = list(dict.fromkeys([subject, *(text.strip() for text in alternatives if text.strip())]))
-    if len(names) < 2:
-        raise RarityError(
-            f"The subject {quoted(subject)} needs at least one alternative that it must not turn into, got none. "
-            "Write them one a line, such as 'a letter P'."
-        )
-    check_texts(names)
+    subject, alternatives = subject.strip(), [text.strip() for text in alternatives if text.strip()]
+    check_words(subject, alternatives)
+    check_subject(subject)
+    names = list(dict.fromkeys([subject, *alternatives]))
     first, *others = readings = reader.reads(names)
     same = [one.text for one in others if one.tokens == first.tokens]
     kept: dict[tuple[int, ...], str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...density.base.embeddings import Embeddings
-from ...density.base.errors import RarityError
+from ...density.base.errors import RarityError, quoted
 from ...density.estimators.gaussian import GaussianDensity
 from ...density.steering.directions import Direction
 from .encoding import Reader
@@ -26,15 +26,24 @@ def text_direction(reader: Reader, towards: str, away_from: str, strength: float
     ------
     RarityError : a side without words, two sides that say the same.
     """
-    sides = [[line.strip() for line in text.splitlines() if line.strip()] for text in (away_from, towards)]
-    if not all(sides):
-        raise RarityError(
-            "A direction from words needs both ends, such as towards 'a bold letter R', away from 'a light letter R'; "
-            f"got {towards!r} and {away_from!r}."
-        )
+    check_ends(towards, away_from)
+    sides = [_lines(text) for text in (away_from, towards)]
     start, end = (reader.encode_text(side) for side in sides)
     found = Direction.between(start, end, reader.space, strength, name=sides[1][0])
     return replace(found, notes=unread(reader.reads(sides[0] + sides[1])))
+
+
+def check_ends(towards: str, away_from: str) -> None:
+    """Raise RarityError unless there are words at both ends of a direction."""
+    if not _lines(towards) or not _lines(away_from):
+        raise RarityError(
+            "A direction from words needs both ends, such as towards 'a bold letter R', away from 'a light letter R'; "
+            f"got {quoted(towards)} and {quoted(away_from)}."
+        )
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def direction(

@@ -123,12 +123,17 @@ def encode_pictures(
     return Embeddings(torch.cat(rows), space, source={"kind": "pictures", **seen_as}, keys=keys)
 
 
-def check_texts(texts: list[str]) -> None:
-    """Raise RarityError unless there is at least one text, and each is one that can be read."""
+def check_text(text: str, name: str = "prompt") -> None:
+    """Raise RarityError unless this is some text that can be read; `name` is what it is called."""
+    check_texts([text], name)
+
+
+def check_texts(texts: list[str], name: str = "prompt") -> None:
+    """Raise RarityError unless there is at least one text, and each is one that can be read; `name` is what they are called."""
     if not texts:
-        raise RarityError("There is no text to encode: give at least one prompt.")
+        raise RarityError(f"There is no text to encode: give at least one {name}.")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise RarityError(f"The prompt must be some text, got {quoted(text)}. Write what to draw, such as 'a letter R'.")
+            raise RarityError(f"The {name} must be some text, got {quoted(text)}. Write what to draw, such as 'a letter R'.")
         if any("\ud800" <= letter <= "\udfff" for letter in text):  # an emoji that was cut in two, as a browser does
-            raise RarityError(f"The prompt {quoted(text)} holds half a character. Type it again.")
+            raise RarityError(f"The {name} {quoted(text)} holds half a character. Type it again.")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from string import ascii_lowercase
 from typing import NamedTuple
 
-from ...density.base.errors import quoted
+from ...density.base.errors import RarityError, quoted
+from ..runtime.model_folder import read_json
 
 # ComfyUI's own prompt boxes know these; an encoder takes every sign of them for a word.
 SYNTAX = {
@@ -22,20 +25,36 @@ class Reading(NamedTuple):
     text : as it was written.
     tokens : what the encoder sees of it: after lower-casing and the like, padded, and cut to the encoder's length.
     length : how many tokens the whole text has.
+    known : the words that the model was trained on, in their order; none where it does not say.
     """
 
     text: str
     tokens: tuple[int, ...]
     length: int
+    known: tuple[str, ...] = ()
 
     @property
     def cut(self) -> bool:
         """Whether the text goes on behind the last token that is read."""
         return self.length > len(self.tokens)
 
+    @property
+    def strange(self) -> tuple[str, ...]:
+        """Words that the model was not trained on, where it says which it knows."""
+        if not self.known:
+            return ()
+        known = set(self.known)
+        return tuple(word for word in words_of(self.text[:SEARCHED]) if word not in known)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, each once and without capitals: "a", "letter", "g" of "A letter G"."""
+    return tuple(dict.fromkeys(re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())))
+
 
 def unread(readings: list[Reading]) -> tuple[str, ...]:
-    """In sentences: which texts are cut, and where a text speaks ComfyUI's own language for prompts, which is not read here.
+    """In sentences: which words a model does not know, which texts are cut, and where a text speaks ComfyUI's own language
+    for prompts, which is not read here.
 
     Parameters
     ----------
@@ -43,6 +62,11 @@ def unread(readings: list[Reading]) -> tuple[str, ...]:
     """
     notes = []
     for one in readings:
+        if one.strange:
+            notes.append(
+                f"This model does not know {_listed(one.strange)} in {quoted(one.text)}: what it draws for that means nothing. "
+                f"It knows {_listed(one.known, quote=False, most=200)}."
+            )
         if one.cut:
             notes.append(
                 f"Of {quoted(one.text)} the model reads the first {len(one.tokens)} of {one.length:,} tokens, about a word each; "
@@ -55,3 +79,26 @@ def unread(readings: list[Reading]) -> tuple[str, ...]:
                 "Write it in plain words."
             )
     return tuple(dict.fromkeys(notes))
+
+
+def read_words(folder: Path) -> tuple[str, ...]:
+    """The words that a model was trained on, as its folder's rarity.json says ({"words": ["a", "letter"]}); else none.
+
+    Raises
+    ------
+    RarityError : the file says something that is no list of words.
+    """
+    path = folder / "rarity.json"
+    words = read_json(path).get("words", []) if path.is_file() else []
+    if not isinstance(words, list) or not all(isinstance(word, str) and words_of(word) == (word,) for word in words):
+        raise RarityError(f"The words in {path} must be a list of words in small letters, got {quoted(repr(words))}. Correct it.")
+    return tuple(words)
+
+
+def _listed(words: tuple[str, ...], quote: bool = True, most: int = 5) -> str:
+    """Words in a sentence: 'house', 'red' and 3 more; the letters of the alphabet as "A to Z"."""
+    alphabet = tuple(ascii_lowercase)
+    if not quote and set(alphabet) <= set(words):
+        words = (*(word for word in words if word not in alphabet[1:]), "A to Z")  # "a" is a word, too
+    shown = [quoted(word, 40) if quote else word for word in words[:most]]
+    return ", ".join(shown) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ...density.base.errors import RarityError
+from ...density.base.errors import RarityError, quoted
 from .layout import decoder_names, prior_names, read_json
 
 # Which pipeline a repository was made for -> what its other half is called, from its own name.
@@ -35,11 +35,7 @@ def download_kandinsky(repository: str) -> tuple[Path, Path]:
     RarityError : no such repository, no connection, no Kandinsky in it, or weights that are not safetensors.
     """
     repository = repository.strip()
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, flags=re.ASCII):
-        raise RarityError(
-            f"{repository!r} is not the name of a repository. Expected owner/name, such as "
-            "kandinsky-community/kandinsky-2-2-prior."
-        )
+    check_repository(repository)
     folder = _download(repository)
     made_for = read_json(folder / "model_index.json").get("_class_name")
     owner, _, name = repository.partition("/")
@@ -51,6 +47,14 @@ def download_kandinsky(repository: str) -> tuple[Path, Path]:
         )
     beside = folder if other == [name] else _download(f"{owner}/{other[0]}")
     return (folder, beside) if "Prior" in made_for else (beside, folder)
+
+
+def check_repository(name: str) -> None:
+    """Raise RarityError unless this could be the name of a repository."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name.strip(), flags=re.ASCII):
+        raise RarityError(
+            f"The repository must be a name such as kandinsky-community/kandinsky-2-2-prior (owner/name), got {quoted(name)}."
+        )
 
 
 def _download(repository: str) -> Path:

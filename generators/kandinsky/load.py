@@ -8,6 +8,7 @@ import torch
 
 from ...density.base.errors import RarityError
 from ...density.base.spaces import EmbeddingSpace
+from ..eyes.prompt_tokens import read_words
 from ..runtime.loading import load_model
 from ..runtime.memory import Placement
 from .cached_prior import check_configuration
@@ -96,6 +97,7 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
         scheduler=_load_scheduler(diffusers, parts["prior_scheduler"], ("UnCLIPScheduler",)),
         placement=placement,
         learning_rate=read_learning_rate(parts["prior"].parent),
+        words=read_words(parts["prior"].parent),
     )
     decoder = Decoder(
         space=space,

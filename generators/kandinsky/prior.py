@@ -51,6 +51,7 @@ class Prior(Looks):
         scheduler,
         placement=None,
         learning_rate=LEARNING_RATE,
+        words=(),
     ):
         self.space: EmbeddingSpace = space
         self.transformer = transformer
@@ -63,6 +64,7 @@ class Prior(Looks):
         self._zero = zero
         self.placement = placement or Placement()
         self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
+        self.words: tuple[str, ...] = tuple(words)  # that it was trained on; none where it does not say
         self.producer = weights_name([*transformer.parameters(), *text_encoder.parameters()])  # who makes its samples
 
     def zero_embedding(self) -> Tensor:
@@ -259,7 +261,7 @@ class Prior(Looks):
         """What the text encoder sees of texts, without encoding them; see `Reading`."""
         rows = self.tokenize(texts).input_ids.tolist()
         lengths = [len(ids) for ids in self.tokenizer(texts).input_ids]
-        return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
+        return [Reading(text, tuple(row), length, self.words) for text, row, length in zip(texts, rows, lengths, strict=True)]
 
     def read(self, prompts: list[str]) -> Texts:
         """Both things the prior wants to know of texts: every token's state, and the text's embedding."""

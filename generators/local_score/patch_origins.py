@@ -20,6 +20,7 @@ from .score_machines import box_sums, compare
 LOG = get_logger(__name__)
 TOLERANCE = 0.05  # of half the squared distance between patches: what it takes to confuse patches that look the same
 DUST = 0.005  # shares below this are not named in a table
+NAMED = 5  # sources that are named, at most, where many gave a part
 PLAIN = 0.02  # a patch whose pixels differ less than this (standard deviation, 0 to 1 scale) is nobody's: paper, sky
 
 
@@ -47,13 +48,19 @@ class Origins:
 
     def table(self) -> str:
         """The credits as text: one line a picture, its sources with their shares, the largest first."""
-        lines = []
-        for i, share in enumerate(self.shares()):
-            order = [int(n) for n in share.argsort(descending=True, stable=True) if share[n] >= DUST]
-            named = ", ".join(f"source {n} {share[n]:.0%}" for n in order)
-            rest = 1 - float(share[order].sum())
-            lines.append(f"picture {i}: {named}" + (f", others {rest:.0%}" if rest >= DUST else ""))
-        return "\n".join(lines)
+        return "\n".join(f"picture {i}: {_credits(share)}" for i, share in enumerate(self.shares()))
+
+    def brief(self) -> str:
+        """The credits of all pictures together, one line a source: a short list."""
+        return _credits(self.shares().mean(dim=0), "\n", NAMED)
+
+
+def _credits(share: Tensor, between: str = ", ", most: int | None = None) -> str:
+    """Sources with their shares [N], the largest first, and what is left in one figure."""
+    order = [int(n) for n in share.argsort(descending=True, stable=True) if share[n] >= DUST][:most]
+    rest = float(share.sum() - share[order].sum())
+    lines = [f"source {n} {share[n]:.0%}" for n in order]
+    return between.join([*lines, f"others {rest:.0%}"] if rest >= DUST or not lines else lines)
 
 
 def patch_origins(

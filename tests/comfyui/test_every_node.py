@@ -21,7 +21,7 @@ def graph():
         return node("RarityDecode", decoder=["model", 1], embeddings=[source, output], seed=0, steps=4, guidance=0.0)
 
     def optimize(**more):
-        return node("RarityOptimize", density=["merged", 0], embeddings=["usual", 0], one_in=100, count=4, start_from="usual",
+        return node("RarityOptimize", density=["merged", 0], embeddings=["usual", 0], one_in=["dial", 0], count=4, start_from="usual",
                     steps=30, seed=0, guardrail=["contrast", 0], **more)
 
     return {
@@ -39,6 +39,7 @@ def graph():
         "bolder": node("RarityDirection", strength=1.0, prior=["model", 0], towards="a bold letter G", away_from="a light letter G"),
         "away": node("RarityDirection", strength=1.0, embeddings_away=["few", 0], direction=["bolder", 0]),
         "few": node("RaritySelectEmbeddings", embeddings=["usual", 0], indices="0, 3-5"),
+        "dial": node("RarityDial", stop="100"),
         "rare": optimize(direction=["away", 0]),
         "rare pictures": decode("rare"),
         "all": node("RarityPickCheckpoint", trajectory=["rare", 2], mode="all", number=0, sample=1),

@@ -283,5 +283,5 @@ def test_names_that_the_file_system_has_no_letters_for(tiny_root, tmp_path):
         pytest.skip("This system's file names are never in ASCII.")
     assert said.pop("files") == [] and len(said) == 12
     for what, error in said.items():
-        assert error.startswith("RarityError: ") and "größe" in error, (what, error)
+        assert error.startswith(("Rarity: ", "RarityError: ")) and "größe" in error, (what, error)
         assert "Python keeps file names in ascii here" in error and "plain letters, or set PYTHONUTF8=1" in error, (what, error)

@@ -141,7 +141,7 @@ def test_a_baseline_that_may_end_says_whether_it_did(run, model):
 
 
 def test_a_repository_must_be_named_as_one(run):
-    with pytest.raises(RarityError, match="not the name of a repository"):
+    with pytest.raises(RarityError, match="The repository must be a name such as"):
         run(nodes.RarityLoadKandinsky, model="tiny", repository="kandinsky")
     assert run(nodes.RarityLoadKandinsky, model="tiny", repository="  ")[0].space.width == 32
 

@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import itertools
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -41,13 +43,14 @@ def test_the_help_page_names_every_input_and_output(node):
     before, inputs, outputs, example = _split(page, "## Inputs", "## Outputs", "## Example")
     assert before.strip().count("\n") >= 2 and example.strip()
     for item in schema.inputs:
-        assert f"| `{item.id}` |" in inputs, item.id
+        assert re.search(f"^\\* `{item.id}`[,:]", inputs, re.MULTILINE), item.id
         label = LABELS.get(schema.node_id, {}).get("inputs", {}).get(item.id, {}).get("name")
         assert label is None or f"shown as *{label}*" in inputs, f"{item.id} is shown as {label}"
-    assert inputs.count("| `") == len(schema.inputs)
+    assert inputs.count("\n* `") == len(schema.inputs)
+    assert not re.search(r"^\|", page, re.MULTILINE), "ComfyUI shows the page beside the graph, where a table is cut on the right"
     for output in schema.outputs:
-        assert f"| `{output.display_name}` |" in outputs, output.display_name
-    assert outputs.split("\n## ")[0].count("| `") == len(schema.outputs)
+        assert f"\n* `{output.display_name}`:" in outputs, output.display_name
+    assert outputs.split("\n## ")[0].count("\n* `") == len(schema.outputs)
 
 
 def _split(text, *marks):
@@ -106,6 +109,38 @@ def test_no_help_page_or_label_without_its_node():
         assert set(texts["inputs"]) <= {item.id for item in by_id[node_id].inputs}
         for name in (text["name"] for text in texts["inputs"].values()):
             assert not set(name) & set("@{}|$"), "these characters mean something to the frontend's translator"
+
+
+@pytest.mark.parametrize("language", sorted(path.parent.name for path in (ROOT / "locales").glob("*/nodeDefs.json") if path.parent.name != "en"))
+def test_a_language_has_every_text_of_every_node(language):
+    """What a language lacks ComfyUI shows in English; half a translation reads worse than none."""
+    texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    expected, found = set(), set()
+    for node in NODES:
+        schema = node.define_schema()
+        expected |= {(schema.node_id, "display_name"), (schema.node_id, "description")}
+        expected |= {(schema.node_id, "inputs", item.id, key) for item in schema.inputs for key in ("name", "tooltip")}
+        expected |= {(schema.node_id, "outputs", str(i), key) for i in range(len(schema.outputs)) for key in ("name", "tooltip")}
+    for node_id, entry in texts.items():
+        found |= {(node_id, key) for key in entry if isinstance(entry[key], str)}
+        found |= {(node_id, part, item, key) for part in ("inputs", "outputs") for item, said in entry.get(part, {}).items() for key in said}
+    assert found == expected, f"missing: {sorted(expected - found)}, too many: {sorted(found - expected)}"
+    written = json.dumps([list(_strings(entry)) for entry in texts.values()], ensure_ascii=False)
+    assert not set(written) & set("@{}|$"), "these characters mean something to the frontend's translator"
+    assert all(text.strip() == text and text for entry in texts.values() for text in _strings(entry))
+
+
+def _strings(entry):
+    return itertools.chain.from_iterable([part] if isinstance(part, str) else _strings(part) for part in entry.values())
+
+
+def test_the_pictures_of_help_pages_are_there_small_and_described():
+    """ComfyUI serves them beside the pages; what no page nor the README shows need not ship."""
+    pages = [path.read_text(encoding="utf-8") for path in [*(ROOT / "web" / "docs").glob("*.md"), ROOT / "README.md"]]
+    shown = {name.removeprefix("web/docs/"): words for page in pages for words, name in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page)}
+    files = {path.name: path.stat().st_size for path in (ROOT / "web" / "docs").glob("*.jpg")}
+    assert set(shown) == set(files) and all(len(words) > 20 for words in shown.values())
+    assert max(files.values()) < 120_000 and sum(files.values()) < 800_000
 
 
 def test_schemas_only_grow():

@@ -96,11 +96,12 @@ def test_score_refuses_other_spaces_and_other_pictures(run, density, candidates,
 
 def test_rank_keeps_pictures_embeddings_and_scores_together(run, candidates, pictures):
     scores = [0.5, 4.0, 2.0, 4.0, 9.0, 0.0, 3.0, 1.0, 8.0]
-    images, embeddings, kept, indices = rank(run, pictures, candidates, scores, keep=4)
+    images, embeddings, kept, indices, sheet = rank(run, pictures, candidates, scores, keep=4)
     assert kept == [9.0, 8.0, 4.0, 4.0] and indices == "4, 8, 1, 3", "of equals the earlier one"
     assert torch.equal(images, pictures[[4, 8, 1, 3]])
     assert torch.equal(embeddings.vectors, candidates.vectors[[4, 8, 1, 3]])
     assert torch.equal(run(nodes.RaritySelectEmbeddings, embeddings=candidates, indices=indices)[0].vectors, embeddings.vectors)
+    assert sheet.shape[0] == 1 and sheet.shape[1] > 4 and 0 <= sheet.min() and sheet.max() <= 1
     assert rank(run, pictures, candidates, scores, keep=4, floor=5.0)[2] == [9.0, 8.0], "fewer where fewer pass"
     assert len(rank(run, pictures, candidates, scores, keep=4096)[2]) == len(scores), "more than there are keeps all"
 
@@ -110,7 +111,7 @@ def test_rank_gathers_what_came_as_a_list(run, candidates, pictures):
     ones = [candidates.select([i]) for i in range(len(candidates))]
     whole = rank(run, pictures, candidates, scores)
     parts = run(nodes.RarityRankImages, images=list(pictures.split(1)), embeddings=ones, scores=scores, keep=[4], floor=[0.0])
-    assert torch.equal(parts[0], whole[0]) and parts[2:] == whole[2:]
+    assert torch.equal(parts[0], whole[0]) and parts[2:4] == whole[2:4]
 
 
 def test_rank_says_what_is_wrong(run, candidates, pictures):

@@ -87,9 +87,19 @@ class Editor:
         self.complaints = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(server.url)
+        self.wait_until_ready()
+
+    def wait_until_ready(self):
+        """Wait until the page can open workflows."""
         self.page.wait_for_function("window.app?.extensionManager && app.canvas?.graph && app.graph._nodes_by_id", timeout=60000)
         self.page.wait_for_load_state("networkidle")
         self.complaints.clear()  # what the frontend itself does wrong while it starts
+
+    @property
+    def shows_texts(self):
+        """Whether the page shows what a node says on the node, and saves it in no workflow."""
+        version = self.page.evaluate("window.__COMFYUI_FRONTEND_VERSION__")
+        return tuple(int(part) for part in version.split(".")[:3]) >= (1, 39, 19)
 
     def open(self, workflow, name="workflow", size=(1440, 900), settle=True):
         """Open a workflow in a window of this size; returns what `MEASURE` says about it.

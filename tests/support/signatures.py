@@ -13,7 +13,7 @@ from pathlib import Path
 
 STANDIN = Path(__file__).parent / "comfy_standin"
 MODULES = ["comfy_api.latest", "comfy_api.latest.io", "comfy_api.latest.ui", "comfy.utils", "comfy.model_management",
-           "comfy.model_patcher", "comfy.clip_vision", "comfy.samplers", "comfy.sd1_clip", "folder_paths"]
+           "comfy.model_patcher", "comfy.clip_vision", "comfy_execution.utils", "comfy.samplers", "comfy.sd1_clip", "folder_paths"]
 PARTS = {"Input", "Output", "__init__"}
 
 

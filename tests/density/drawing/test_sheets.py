@@ -90,4 +90,4 @@ def test_captions_of_many_pictures_have_room(monkeypatch):
     captions = [f"{i} · 14.2 bits\n1 in 18,820" for i in range(100)]
     sheet = contact_sheet.annotated(torch.rand(100, 8, 8, 3), captions, "heading")
     assert set(written[1:]) == {line for text in captions for line in text.split("\n")}
-    assert sheet.shape[2] == 1200
+    assert sheet.shape[2] > sheet.shape[1], "a landscape"

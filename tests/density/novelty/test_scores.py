@@ -189,6 +189,17 @@ def test_the_table_has_a_line_a_picture_under_its_heads(density, space, mixture)
     assert [line.split()[0] for line in score_novelty(named, density, memory).table().split("\n")[1:]] == list("abcd")
 
 
+def test_the_short_list_names_the_newest_first(density, space, mixture):
+    seen = Embeddings(mixture(3, 1).vectors, space, ("an old one", "", "another"))
+    items = Embeddings.cat([seen.select([0]), mixture(9, 9)])
+    reading = score_novelty(items, density, ExposureMemory(space).update(seen))
+    lines = reading.brief().split("\n")
+    newest = int(reading.novelty.argmax())
+    assert len(lines) == 7 and lines[0].startswith(f"picture {newest}: 1 in ") and lines[6] == "and 4 that are less new"
+    alone = score_novelty(items.select([0]), density, ExposureMemory(space).update(seen))
+    assert alone.brief() == "picture 0: not new, much like an old one"
+
+
 def test_the_table_of_an_empty_memory_says_nothing_of_what_was_seen(density, empty, items):
     far = Embeddings(50 * items.vectors, items.space)
     lines = [cells(line) for line in score_novelty(far, density, empty).table().split("\n")[1:]]

@@ -52,3 +52,9 @@ def test_a_reference_needs_two_pictures_and_two_will_do():
 
 def test_columns_are_aligned():
     assert text_table(("a", "long head"), [("1", "2"), ("333", "4")]) == "  a  long head\n  1          2\n333          4"
+
+
+def test_the_sentence_says_what_matters_most():
+    alone, beside = measure_variety(cloud(20, 0)), measure_variety(cloud(20, 0), cloud(60, 1))
+    assert alone.brief().startswith(f"As varied as {alone.vendi:.1f} different pictures; there are 20.") and "\n" not in alone.brief()
+    assert f"{beside.coverage:.0%} of the 60 reference pictures" in beside.brief()

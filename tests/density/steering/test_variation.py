@@ -176,8 +176,8 @@ def test_variations_refuse_nonsense(density, picture):
     foreign = Embeddings(picture.vectors, EmbeddingSpace("another", "encoder", 16))
     for make, message in [
         (lambda: variations(density, picture, 0, 0.5, 10), "at least 1 variation"),
-        (lambda: variations(density, picture, 1, 2.1, 10), "how_far from 0"),
-        (lambda: variations(density, picture, 1, float("nan"), 10), "how_far from 0"),
+        (lambda: variations(density, picture, 1, 2.1, 10), "how far from 0"),
+        (lambda: variations(density, picture, 1, float("nan"), 10), "how far from 0"),
         (lambda: variations(density, foreign, 1, 0.5, 10), "different embedding spaces"),
         (lambda: variations(mixture, picture, 1, 0.5, 10), "estimator ppca"),
         (lambda: variations(density, picture, 1, 0.5, 1), "1 in"),

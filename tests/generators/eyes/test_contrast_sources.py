@@ -22,7 +22,7 @@ def test_the_margin_is_that_of_the_texts(tiny_kandinsky, baseline):
     assert int((margin < rail.threshold).sum()) == 10
 
 
-@pytest.mark.parametrize("subject, alternatives", [("r", []), ("r", ["r", " "]), ("", ["p"])])
+@pytest.mark.parametrize("subject, alternatives", [("r", []), ("r", ["r", " "]), ("", [])])
 def test_words_that_say_nothing_are_refused(tiny_kandinsky, baseline, subject, alternatives):
     with pytest.raises(RarityError):
         contrast_guardrail(tiny_kandinsky[0], baseline, subject, alternatives)

@@ -116,5 +116,5 @@ def test_each_error_says_what_is_wrong(session):
 
 @pytest.mark.parametrize("name", ["", "kandinsky", "https://huggingface.co/a/b", "a/b/c", "../b", "a/..", "C:\\a/b", "/etc/passwd"])
 def test_what_is_no_repository_is_refused_before_anything_is_asked(name):
-    with pytest.raises(RarityError, match="not the name of a repository"):
+    with pytest.raises(RarityError, match="The repository must be a name such as"):
         download_kandinsky(name)

@@ -206,6 +206,7 @@ def test_a_moved_piece_is_found_where_it_came_from(images):
     inside = (0, slice(4, 7), slice(3, 6))
     assert (found.source[inside] == 4).all() and (found.row[inside] == torch.arange(6, 9)[:, None]).all()
     assert found.table().startswith("picture 0: source 0 ") and "source 4" in found.table()
+    assert [line.split()[:2] for line in found.brief().split("\n")[:2]] == [["source", "0"], ["source", "4"]]
     assert (patch_origins(made, images, 3, moved=False).source[:, :2] == 0).all()
 
 
