@@ -82,8 +82,8 @@ class Gate:
 class Pullback:
     """What follows from a gate's answers where all samples change together.
 
-    They do so while a model learns, or while a condition is steered. An iteration is valid if the samples' mean P(yes)
-    reaches the threshold.
+    Samples change together while a model learns, or while a condition is steered. An iteration is valid if the samples'
+    mean P(yes) reaches the threshold.
     """
 
     def __init__(self, gate: Gate):
