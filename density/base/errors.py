@@ -14,8 +14,8 @@ def quoted(text, most: int = QUOTED) -> str:
 
     Parameters
     ----------
-    text : as the user wrote it; anything else becomes its `repr`.   most : characters, about half of them from each
-        end.
+    text : as the user wrote it; anything else becomes its `repr`.
+    most : characters, about half of them from each end.
     """
     if not isinstance(text, str) or len(text) <= most:
         return repr(text)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from .errors import RarityError
 
-# Bicubic resizing leaves 0 to 1 by up to 0.4 at sharp edges; 8-bit pictures and those from -1 to 1 leave it by far
-# more.
+# Bicubic resizing leaves 0 to 1 by up to 0.4 at sharp edges; 8-bit pictures and those from -1 to 1 leave it by more.
 OVERSHOOT = 0.5
 BRIGHT = 16  # a rendered scene may be this bright, where 1 is white; 8-bit pictures go much further
 

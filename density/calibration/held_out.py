@@ -25,9 +25,9 @@ def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
 
         1 / s = 1 / s_more + STEP (1 / s_more - 1 / s_fewer)
 
-    This assumes that 1 / s is linear in 1 / n. It is so for the D2 of a full covariance, whose mean is d n / (n - d -
-    2) (the mean of an inverse Wishart matrix; Anderson 2003, section 7.7). For scores that change little it is
-    Richardson's rule.
+    This assumes that 1 / s is linear in 1 / n. It is so for the D2 of a full covariance, whose mean is
+    d n / (n - d - 2): the mean of an inverse Wishart matrix (Anderson 2003, section 7.7). For scores that change little
+    it is Richardson's rule.
 
     Parameters
     ----------

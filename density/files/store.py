@@ -19,8 +19,7 @@ from ..estimators.neighbour_density import NeighbourDensity
 from ..novelty.exposure import ExposureMemory
 from . import container
 
-# kind -> the function that makes an object of its file's fields and tensors. Rooms that this room must not import add
-# theirs.
+# kind -> the function that makes an object of a file's content. Rooms that this one must not import add their own.
 BUILDERS: dict[str, Callable[[dict, dict[str, Tensor]], object]] = {}
 DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are GaussianDensity
 MAX_STREAM = 1 << 40  # most bytes of a file that is read batch by batch

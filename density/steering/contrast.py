@@ -100,8 +100,8 @@ class ContrastGuardrail(Watch):
         For prototypes made of pictures this is very nearly the prototypes' mean. The built-in miniature was trained on
         these letters and needs no centring. Its letters were decoded, encoded again and told from the 25 others: the
         AUC is 0.9998 without and with centring (worst letter 0.997 and 0.994; picture prototypes 0.9999 and 0.9999).
-        The share of margins above zero rises from 0.975 to 0.998 with centring.
-        Subtracting the baseline's own mean instead lowers it from 98 to 20 in 100.
+        The share of margins above zero rises from 0.975 to 0.998 with centring. Subtracting the baseline's own mean
+        instead lowers it from 98 to 20 in 100.
         """
         check_quantile(quantile)
         if prototypes.dim() == 2 and prototypes.shape[1] != baseline.space.width:
@@ -121,7 +121,7 @@ class ContrastGuardrail(Watch):
         return rail
 
     def _doubt(self, x: Tensor, margins: Tensor, asked: int, quantile: float, names: Sequence[str]) -> tuple[str, ...]:
-        """A sentence where usual samples themselves are not clearly the subject; it names the nearest alternative."""
+        """A sentence if usual samples themselves are not clearly the subject; it names the nearest alternative."""
         slack = TOLERANCE * self.scale  # the margin of a text to itself is not always exactly 0
         if self.threshold > slack:
             return ()

@@ -188,8 +188,8 @@ class Wishes:
 
         Parameters
         ----------
-        home : [N, k], the step without any wish.   pull_back : turns gradients in x [N, d] into steps along the shell
-            [N, k].
+        home : [N, k], the step without any wish.
+        pull_back : turns gradients in x [N, d] into steps along the shell [N, k].
 
         Returns
         -------

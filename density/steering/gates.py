@@ -70,7 +70,7 @@ class Gate:
         return found
 
     def never(self, whose: str, validity: Tensor) -> str:
-        """A sentence for the user where no answer was a Yes: the P(yes) that were seen [N], and what to do."""
+        """A sentence for the user if no answer was a Yes: the P(yes) that were seen [N], and what to do."""
         low, middle, high = float(validity.min()), float(validity.mean()), float(validity.max())
         return (
             f"The gate does not take {whose} for {quoted(self.subject)}: P(yes) of {len(validity)} pictures is {low:.3g} to "

@@ -60,16 +60,14 @@ class MixtureShell:
     """All points of score `target` of a mixture. A row reaches them on rays from the centre of its own mode.
 
     Row n belongs to its most responsible mode j. That mode's own whitened coordinates v are (w_m - mu_j) P_j and the
-    other entries of w, unchanged. A ray rho u starts at the mode's centre. Along it the squared distance to every mode
-    i is
+    other entries of w, unchanged. A ray rho u starts at the mode's centre. Along it the square for every mode i is
 
         |(w_m - mu_i) P_i|^2 = |c|^2 + 2 rho c'd + rho^2 |d|^2,    c = (mu_j - mu_i) P_i,    d = u_m P_j^-1 P_i,
 
-    so the score along the ray and its slope have closed forms. A mixture is nowhere less dense than one of its modes,
+    so the score along the ray and its slope have closed forms. A mixture is nowhere less dense than any of its modes,
     so the mode's own sphere of the target score lies inside the shell. From this sphere Newton's steps, kept inside a
     bracket, find rho. With a single mode the sphere is the shell itself, that of a Gaussian. The residual keeps its
-    share of |v|^2 + |r|^2 / sigma2, as far as the difference between the centre's score and the target leaves room for
-    it.
+    share of |v|^2 + |r|^2 / sigma2, as far as there is room between the mode's centre and the target.
 
     A mode whose very centre is rarer than the target has no shell. Its rows keep their |v| and lose their residual;
     their score shows that they are not at the target.

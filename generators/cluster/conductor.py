@@ -1,4 +1,4 @@
-"""A density of any number of samples or pictures. A cluster's workers make shards, keep them as files and merge them."""
+"""A density of any number of samples or pictures: a cluster's workers make shards, keep them as files, merge them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tree import MergeTree
 
 SHARD = 4096  # samples of a shard: a graphics card's work of some seconds, and 21 MB at 1,280 dimensions
 PICTURES = 1024  # about as many picture files are in a shard; they take longer than samples
-RETRIES = 3  # times that Dask tries a failed shard again, as after a disk was away for a moment
+RETRIES = 3  # Dask tries a failed shard again so often: a disk may have been away for a moment
 
 Progress = Callable[[int, int], None]
 
@@ -95,8 +95,8 @@ def fit_pictures(
     ----------
     paths : picture files that all workers see under these names.
     encoder : a Kandinsky folder that all workers see, or MINIATURE; its image encoder is used.
-    out, client, estimator, components, progress : as in `draw_baseline`.   shard : about as many pictures are in a
-        file.
+    out, client, estimator, components, progress : as in `draw_baseline`.
+    shard : about so many pictures are in one piece of work and in a file.
 
     Raises
     ------

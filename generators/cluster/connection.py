@@ -69,7 +69,7 @@ def _own_cluster(distributed, workers: int):
 
 
 def _deaf_to_ctrl_c(distributed):
-    """A plugin that lets workers ignore Ctrl+C, too, that Dask starts in place of dead ones."""
+    """A plugin for workers that Dask starts in place of dead ones: they ignore Ctrl+C, too."""
 
     class DeafToCtrlC(distributed.WorkerPlugin):
         name = "deaf to Ctrl+C"

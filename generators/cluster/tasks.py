@@ -112,8 +112,7 @@ def learn(parts: list[Part], origin: Origin, out: Path, estimator: str, componen
 def load(model: str) -> Prior:
     """The prior of a folder, on the worker's graphics card if it has one.
 
-    On a card it is in float16, as in ComfyUI. Samples carry the name of their weights, which does not depend on the
-    type.
+    On a card it is in float16, as in ComfyUI. Samples carry the name of their weights, which is the same in float32.
     """
     card = torch.cuda.is_available()
     half = torch.float16 if card and model != MINIATURE else None

@@ -27,8 +27,8 @@ class Concept:
     Attributes
     ----------
     kind : "token", "lora" or "token + lora".
-    prompt : the prompt it was learnt for.   word : the word of the prompt whose token was learnt; empty for a LoRA
-        alone.
+    prompt : the prompt it was learnt for.
+    word : the word of the prompt whose token was learnt; empty for a LoRA alone.
     tokens : [S, h] float32, the word's embedding; h is 0 for a LoRA alone.
     loras : [S, P] float32, all matrices of the LoRA one after the other; P is 0 for a token alone.
     layout : (name, rows, columns) of each of these matrices, named as PEFT does.

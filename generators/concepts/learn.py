@@ -1,4 +1,4 @@
-"""Teach a word, or the prior itself, to mean what is rare. Gradients flow through the text and every step of the prior."""
+"""Teach a word, or the prior itself, to mean what is rare: gradients through text, prefix and every prior step."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ def learn_concept(
 
     "band" is zero inside the band and points back into it (`BandLoss`). "places" keeps to the band less exactly, but
     its pictures look rare and stay varied. Both always watch the norm and the residual. "paper" is the published
-    objective, which has no lowest value. Source: Song & Elgammal 2026 (arXiv 2601.22125), section 3. The defaults are
-    its settings, except that its batch is 1.
+    objective, which has no lowest value.
+    Source: Song & Elgammal 2026 (arXiv 2601.22125), section 3. The defaults are the paper's settings, but for its batch
+    of 1.
 
     Parameters
     ----------

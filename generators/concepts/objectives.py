@@ -32,8 +32,8 @@ class Objective:
         band      mean of [ band loss + sum of the guardrails' penalties ]
         paper     mean of [ log G(e) + 1 - cos(e, text) + sum of the guardrails' penalties ]
 
-    t is a place on the shell of the wanted rarity. Every noise has its own place. It begins as the sample that the
-    model made of this noise before it learnt anything. The sample is tilted towards the directions that vary most,
+    t is a place on the shell of the wanted rarity, and every noise has its own. A place begins as the sample that the
+    model made of its noise before it learnt anything. The sample is tilted towards the directions that vary most,
     because they show most,
 
         w_i -> w_i (lambda_i / lambda_1)^(TILT / 2)    in whitened coordinates,

@@ -24,8 +24,8 @@ class Checkpoints:
 
     Parameters
     ----------
-    density, chain, wishes, bits, gate : the density, guardrails and directions that are read, the rarity asked for, the
-        gate.
+    density, chain, wishes : the density, guardrails and directions that are read.   bits : the rarity asked for.
+    gate : the gate that is asked, or None.
     names : kind, prompt and word of the concept.   settings : how it is learnt.
     """
 

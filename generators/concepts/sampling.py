@@ -50,8 +50,9 @@ class Chain:
     def draw(
         self, seed: int, rows: range, purpose: str = "prior", tick: Callable[[int], None] | None = None
     ) -> Tensor:
-        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw; those of `Prior.sample` if the purpose is "prior".
+        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw.
 
+        purpose : names a stream of noise; with "prior" the samples are those of `Prior.sample`.
         tick : called after every denoising step, and again when gradients pass it; it may raise to cancel.
         """
         prior = self._prior
@@ -83,8 +84,8 @@ def applied(prior: Prior, concept: Concept, prompt: str = "", checkpoint: int = 
 
     Parameters
     ----------
-    prompt : the prompt in which the word has its learnt meaning; empty is the concept's own.   checkpoint : see
-        `Concept`.
+    prompt : the prompt in which the word has its learnt meaning; empty is the concept's own.
+    checkpoint : see `Concept`.
 
     Raises
     ------
@@ -129,8 +130,7 @@ def sample_concept(
     ----------
     prompt : empty is the prompt of the concept. Another prompt must hold the concept's word, unless it is a LoRA alone.
     checkpoint : number of the checkpoint; 0 is the model as it was, -1 the last.
-    count, seed, steps, guidance, negative_prompt, batch_size, progress : as `Prior.sample`; None takes the concept's
-        own.
+    count, seed, steps, guidance, negative_prompt, batch_size, progress : as `Prior.sample`; None is the concept's own.
 
     Raises
     ------

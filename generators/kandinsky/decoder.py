@@ -110,8 +110,7 @@ class Decoder:
         height, width : pixels; None is the size that the decoder was trained on.
         prompt, negative_prompt : texts for a decoder that reads text (Kandinsky 2.1); others ignore them. None takes
             the texts that the embeddings were sampled for, from their source, or empty texts.
-        progress : called after each step with (steps done, all steps), summed over the pictures; it may raise to
-            cancel.
+        progress : called after each step with (steps done, all steps), summed over pictures; it may raise to cancel.
 
         Returns
         -------

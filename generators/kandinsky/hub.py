@@ -1,5 +1,4 @@
-"""Download a Kandinsky from the Hugging Face Hub, if the user names a repository. No file that could run code is taken.
-"""
+"""Download a Kandinsky from the Hugging Face Hub if the user names a repository, but no file that could run code."""
 
 from __future__ import annotations
 

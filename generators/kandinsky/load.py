@@ -65,8 +65,7 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
     import diffusers
     import transformers
 
-    # The fingerprint is computed in float32 on the CPU, before the model moves, so that it does not depend on the
-    # device.
+    # The fingerprint is made in float32 on the CPU, before the model moves, so that it does not depend on the device.
     image_encoder = load_model(transformers.CLIPVisionModelWithProjection, parts["image_encoder"]).float().eval()
     space = EmbeddingSpace(
         encoder=encoder_name(image_encoder.config),
@@ -131,7 +130,7 @@ def _load_decoder_text(parts: dict[str, Path], unet, device, dtype) -> DecoderTe
 
 def _place(model, device, dtype):
     model = model.to(device)
-    # diffusers loaded the model in this type already and warns about casts; transformers loads it in the file's type.
+    # Cast only if needed: diffusers loaded the type already and warns about casts, transformers loads the file's type.
     return (model if model.dtype == dtype else model.to(dtype)).eval().requires_grad_(False)
 
 

@@ -20,8 +20,8 @@ def work(machine: LocalScore, count: int, patches: list[int]) -> dict[str, float
 
     Parameters
     ----------
-    machine : its kind, sources and limit matter.   count : pictures to make.   patches : patch sizes, one for each
-        step.
+    machine : its kind, sources and limit matter.   count : pictures to make.
+    patches : patch sizes, one for each step.
 
     Returns
     -------

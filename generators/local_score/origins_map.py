@@ -10,8 +10,7 @@ from ...density.base.picture_checks import as_pictures
 from ...density.drawing.figure import FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
 from .patch_origins import Origins
 
-# Eight colours that differ under every colour blindness (Okabe and Ito 2008; the last one is ours). REST, a grey,
-# follows.
+# Eight colours that differ under every colour blindness (Okabe and Ito 2008; the last one is ours), then a grey.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442", "#6a51a3")
 REST, PLAIN = "#a9adb2", "#ffffff"
 MARGIN, GAP, THUMB, HEAD, UNDER = 32, 12, 64, 92, 20
@@ -25,8 +24,8 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
 
     Parameters
     ----------
-    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3].   origins : of the pictures among the
-        sources.
+    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3].
+    origins : of the pictures among the sources.
 
     Returns
     -------

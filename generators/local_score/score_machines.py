@@ -216,8 +216,7 @@ def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, 
 def _mix(x, region: Region, sources, known: Region, signal, limit, seed, tolerance, tick) -> Tensor:
     """The mean patch centre of each pixel of a region under its softmax weights, [B * pixels, C].
 
-    A block is skipped for pixels where it weighs too little beside the best so far: all that is skipped stays below
-    e^-FAR.
+    Patches are skipped if they weigh so little beside the best so far that all of them together stay below e^-FAR.
     """
     count, channels = len(x) * region.pixels, x.shape[1]
     far = FAR + math.log(len(sources) * known.pixels)

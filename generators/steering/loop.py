@@ -190,8 +190,7 @@ class Aim:
             self.missed = self.wishes.missed_from(first)
 
     def __call__(self, x: Tensor) -> Tensor:
-        # Penalties are squared, as the band loss is: their kinks would stop AdamW at the edge, where the band pulls
-        # weakly.
+        # Penalties are squared, as the band loss is: a kink would stop AdamW at the edge, where the band pulls weakly.
         loss = (self.rarity(x) + sum(rail.penalty(x).square() for rail in self.chain)).mean()
         if self.wishes:
             loss = loss + self.missed(x)

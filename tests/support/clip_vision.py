@@ -104,7 +104,7 @@ def _siglip():
 
 
 def _naflex():
-    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; only its sizes if an older ComfyUI lacks it."""
+    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; an older ComfyUI gets its sizes alone."""
     import comfy.clip_vision
 
     config = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": -1,
