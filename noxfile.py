@@ -49,8 +49,12 @@ def install(session):
 
 
 def python(session, *arguments, environment=None, **options):
-    """Run the environment's Python. Waiting threads of OpenMP sleep, so that a busy machine does not slow all down."""
-    variables = {"OMP_WAIT_POLICY": "PASSIVE"} | (environment or {})
+    """Run the environment's Python.
+
+    Waiting threads of OpenMP sleep, so that a busy machine does not slow all down. What was compiled is kept: a ComfyUI's
+    thousand modules take two seconds each time, and are imported some fifty times.
+    """
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": ""} | (environment or {})
     return session.run(str(PYTHON), *arguments, external=True, env=variables, **options)
 
 

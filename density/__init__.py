@@ -15,7 +15,8 @@ from .drawing.bar_chart import bar_chart
 from .drawing.contact_sheet import annotated, beside_nearest, contact_sheet
 from .drawing.density_map import density_map
 from .estimators.choose import CHOICES, fit_density
-from .estimators.gaussian import ESTIMATORS, GaussianDensity
+from .estimators.cross_fit import ESTIMATORS
+from .estimators.gaussian import GaussianDensity
 from .estimators.merge import merge_densities
 from .estimators.mixture import MixtureDensity
 from .estimators.nearest import kth_radii, nearest

@@ -5,7 +5,7 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
-from .baseline_nodes import RarityBaselineFromModel
+from .baseline_nodes import RarityBaselineFromModel, RarityVarySeeds
 from .bridge_nodes import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
 from .checkpoint_nodes import RarityArousalCurve, RarityPickCheckpoint
 from .concept_nodes import RarityLearnConcept, RaritySampleConcept
@@ -77,6 +77,7 @@ NODES = [
     RarityBaselineFromModel,
     RarityOptimizeConditioning,
     RarityOptimizeToken,
+    RarityVarySeeds,
 ]
 
 for node in NODES:

@@ -1,4 +1,4 @@
-"""Nodes around ComfyUI's own models: what they usually make."""
+"""Nodes that draw many small pictures with ComfyUI's own models: what is usual, and how to make seeds differ."""
 
 import comfy.samplers
 from comfy_api.latest import io
@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..density.base.framing import MIDDLE
 from ..generators.comfyui.clip_vision_eye import eye
 from ..generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
+from ..generators.comfyui.vary_seeds import vary_seeds
 from .parts import sockets
 from .parts.folders import folder_to_keep
 from .parts.found_by import found_by
@@ -121,4 +122,160 @@ class RarityBaselineFromModel(io.ComfyNode):
         return io.NodeOutput(*draw_model_baseline(
             pictures, looks, count, first=first, batch_size=batch, stop_when_enough=stop_when_enough, folder=folder_to_keep(keep_as),
             placement=placement, progress=progress, preview=preview,
+        ))
+
+
+class RarityVarySeeds(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityVarySeeds",
+            display_name="Vary Seeds",
+            category="Rarity/model",
+            description="For models that draw nearly the same picture for every seed: gives each seed a prompt of its own, varied just so much "
+            "that pictures differ as much as you ask and still are the subject. How much that is, it measures on a few dozen small "
+            "pictures. Goes between CLIP Text Encode and KSampler. Connect exactly one eye: clip_vision, encoder or prior.",
+            **found_by("variety", "diversity", "seed", "same image", "similar", "same picture", "different", "variation", "turbo", "random"),
+            inputs=[
+                io.Model.Input("model", tooltip="Any model that KSampler takes, with its LoRAs. It is not changed."),
+                io.Conditioning.Input("positive", tooltip="The prompt, as KSampler takes it; masks and ControlNet hints included."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it. It is not varied."),
+                io.Vae.Input("vae", tooltip="The model's own VAE."),
+                io.Float.Input(
+                    "variety",
+                    default=2.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How far apart pictures of different seeds are to lie: 1 is as without this node, 2 is twice as far. 0 is as far as "
+                    "they stay the subject, which a guardrail or a gate has to say.",
+                ),
+                io.Int.Input(
+                    "count",
+                    default=4,
+                    min=1,
+                    max=256,
+                    tooltip="How many seeds, and so how many pictures KSampler draws.",
+                ),
+                sockets.seed_input("The first seed; the next ones follow. Another seed needs no new measuring."),
+                io.Int.Input(
+                    "steps", default=8, min=1, max=10000, tooltip="Sampling steps of the small pictures: those you draw with, or somewhat fewer."
+                ),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler: 1 for most turbo models."),
+                io.Combo.Input("sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler."),
+                io.Combo.Input("scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler."),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Of the small pictures, in pixels. Small is quick; stay near what the model was trained for.",
+                ),
+                io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
+                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye: a CLIP encoder of Load CLIP Vision."),
+                sockets.Encoder.Input("encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."),
+                sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
+                sockets.Guardrail.Input(
+                    "guardrail", optional=True, tooltip="The chain of guardrails: what pictures must keep to. In the space of the eye."
+                ),
+                sockets.Gate.Input(
+                    "gate",
+                    optional=True,
+                    tooltip='Validity Gate: knows by words whether a picture is "still a cat". Without a gate or a guardrail only the variety counts.',
+                ),
+                io.Int.Input(
+                    "keep",
+                    default=0,
+                    min=0,
+                    max=256,
+                    optional=True,
+                    tooltip="Above 0 a small picture of all seeds in count is drawn, and the so many that differ most among those that still are "
+                    "the subject go on to KSampler. 0 keeps all, and draws none.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.001,
+                    optional=True,
+                    tooltip="The strength that this node found before, for the same model and prompt: nothing is measured. 0 measures.",
+                ),
+                sockets.advanced(
+                    io.Float.Input(
+                        "validity",
+                        default=0.95,
+                        min=0.01,
+                        max=1.0,
+                        step=0.01,
+                        optional=True,
+                        tooltip="Of 100 pictures that are the subject without variation, how many are to be with it: 0.95 is 95.",
+                    )
+                ),
+                sockets.advanced(
+                    io.Float.Input(
+                        "until",
+                        default=0.5,
+                        min=0.01,
+                        max=1.0,
+                        step=0.01,
+                        optional=True,
+                        tooltip="The first part of the sampling that is varied, where a picture is laid out. From there on the prompt itself is "
+                        "followed. 1 varies all of it.",
+                    )
+                ),
+                sockets.advanced(
+                    io.Int.Input(
+                        "pictures",
+                        default=8,
+                        min=3,
+                        max=64,
+                        optional=True,
+                        tooltip="Small pictures at each of five strengths: 8 are 40 in all. More are surer, above all of what stays the subject.",
+                    )
+                ),
+                sockets.advanced(
+                    io.Int.Input(
+                        "batch",
+                        default=4,
+                        min=1,
+                        max=4096,
+                        optional=True,
+                        tooltip="Small pictures at a time. Speed and memory depend on it, the result does not; halved where memory is short.",
+                    )
+                ),
+                sockets.framing_input(),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning",
+                    is_output_list=True,
+                    tooltip="The prompt as each seed varies it, one after the other: KSampler's positive. It draws once for each.",
+                ),
+                io.Int.Output(
+                    display_name="seeds", is_output_list=True, tooltip="The seed of each: connect it to KSampler's seed. Its batch stays 1."
+                ),
+                io.Float.Output(
+                    display_name="strength", tooltip="How strongly the prompt is varied. Write it into strength to measure no more."
+                ),
+                io.String.Output(display_name="report", tooltip="In words and numbers: how varied, how often still the subject, at which strength."),
+                io.Image.Output(
+                    display_name="curve",
+                    tooltip="Variety, and how often it is still the subject, over the strength; the pictures of four seeds at each; and the choice.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, vae, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
+                clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.5,
+                pictures=8, batch=4, framing=MIDDLE):
+        placement = ComfyPlacement()
+        looks = eye("Vary Seeds", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        progress, preview = node_preview()
+        return io.NodeOutput(*vary_seeds(
+            drawing, looks, guardrail, gate=gate, variety=variety, validity=validity, count=count, keep=keep, strength=strength,
+            until=until, pictures=pictures, batch_size=batch, placement=placement, progress=progress, preview=preview,
         ))

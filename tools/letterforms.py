@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from stage import DEVICE
+from torch import Tensor
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SIZE = 64
@@ -114,3 +117,59 @@ def load_dataset(path: Path) -> tuple[list[Face], np.ndarray]:
     """Read what `save_dataset` wrote: faces and uint8 pictures [F, 26, 64, 64]."""
     with np.load(path) as data:
         return [Face(**entry) for entry in json.loads(str(data["faces"]))], data["pictures"]
+
+
+class Letterforms:
+    """The training faces: pictures, captions and batches."""
+
+    plain = [f"a letter {letter}" for letter in LETTERS]
+
+    def __init__(self, path: Path):
+        faces, pictures = load_dataset(path)
+        train = [i for i, face in enumerate(faces) if face.split == "train"]
+        self.faces = [faces[i] for i in train]
+        self.ink = torch.from_numpy(pictures[train]).flatten(0, 1)
+        self.subject = torch.arange(26).repeat(len(train))
+        self.face = torch.arange(len(train)).repeat_interleave(26)
+        # attributes as integers: weight 0 regular 1 light 2 bold; style -1 unknown 0 serif 1 sans 2 mono
+        self.weight = torch.tensor([{None: 0, "light": 1, "bold": 2}[f.weight] for f in self.faces])[self.face]
+        self.italic = torch.tensor([int(f.italic) for f in self.faces])[self.face]
+        self.style = torch.tensor([{None: -1, "serif": 0, "sans": 1, "mono": 2}[f.style] for f in self.faces])[self.face]
+
+    def __len__(self) -> int:
+        return len(self.ink)
+
+    def pictures(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Pictures [n, 3, 64, 64] in -1..1, black on white; shifted by up to one pixel when a generator is given."""
+        x = 1 - self.ink[rows].float() / 127.5
+        if generator is not None:
+            dy, dx = (int(v) for v in torch.randint(-1, 2, (2,), generator=generator))
+            x = x.roll((dy, dx), (1, 2))
+        return x[:, None].expand(-1, 3, -1, -1).to(DEVICE)
+
+    def captions(self, rows: Tensor, generator: torch.Generator, keep: float = 0.5) -> tuple[list[str], dict[str, Tensor]]:
+        """True captions that name each known attribute with probability `keep`, and what they ask for (-1: nothing)."""
+        said = torch.rand(3, len(rows), generator=generator) < keep
+        asked = {
+            "letter": self.subject[rows],
+            "weight": torch.where(said[0] & (self.weight[rows] > 0), self.weight[rows], -1),
+            "italic": torch.where(said[1] & (self.italic[rows] > 0), 1, -1),
+            "style": torch.where(said[2], self.style[rows], -1),
+        }
+        form = torch.rand(len(rows), generator=generator)
+        columns = [*(asked[k].tolist() for k in ("letter", "weight", "italic", "style")), form.tolist()]
+        texts = [
+            caption(LETTERS[i], {1: "light", 2: "bold"}.get(w), s == 1, {0: "serif", 1: "sans", 2: "mono"}.get(c), "a" if f < 0.8 else "the" if f < 0.9 else "")
+            for i, w, s, c, f in zip(*columns, strict=True)
+        ]
+        return texts, asked
+
+    def agreement(self, rows: Tensor, asked: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Whether each picture [n] satisfies each caption [m], and whether that is known, as booleans [n, m]."""
+        true = self.subject[rows][:, None] == asked["letter"][None]
+        known = torch.ones_like(true)
+        for name in ("weight", "italic", "style"):
+            has, wants = getattr(self, name)[rows][:, None], asked[name][None]
+            true &= (wants < 0) | (has == wants)
+            known &= (wants < 0) | (has >= 0)
+        return true, known | (self.subject[rows][:, None] != asked["letter"][None])

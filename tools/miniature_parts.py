@@ -1,25 +1,24 @@
-"""The parts of the miniature Kandinsky 2.2: untrained modules of diffusers and transformers at their small settings, and its tokenizer."""
+"""The parts of a miniature Kandinsky 2.2: untrained modules of diffusers and transformers at small settings, and its tokenizer."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 WIDTH = 64  # of the shared embedding space, and of the text encoder's hidden states, which the prior expects to be equal
 TOKENS = 12
-LATENT_CHANNELS = 8
-WORDS = ("letter", "bold", "light", "italic", "serif", "sans", "mono", "the", "an")
 
 
-def make_tokenizer(folder: Path):
-    """A CLIP byte-pair tokenizer whose whole words are the caption words; anything else is spelled letter by letter."""
+def make_tokenizer(folder: Path, words: Sequence[str]):
+    """A CLIP byte-pair tokenizer whose whole words are `words`, those of the captions; anything else is spelled letter by letter."""
     from transformers import CLIPTokenizer
 
     alphabet = "abcdefghijklmnopqrstuvwxyz0123456789.,'\"-!?()&/:;"
     pieces = list(alphabet) + [c + "</w>" for c in alphabet]
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in words:
         parts = [*word[:-1], word[-1] + "</w>"]
         for pair in merges:  # what earlier words' merges, which rank before this one's, already make of it
             i = 0
@@ -58,7 +57,7 @@ def make_text_encoder(tokenizer):
     )
 
 
-def make_image_encoder():
+def make_image_encoder(patch: int):
     """Pictures [n, 3, 64, 64] in -1..1 -> embeddings [n, 64]."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -70,7 +69,7 @@ def make_image_encoder():
             num_hidden_layers=4,
             num_attention_heads=4,
             image_size=64,
-            patch_size=16,
+            patch_size=patch,
         )
     )
 
@@ -99,15 +98,15 @@ def make_prior_scheduler():
     )
 
 
-def make_unet():
-    """The decoder's U-Net over latents [n, 8, 8, 8], conditioned on an image embedding as Kandinsky 2.2's is."""
+def make_unet(latents: int, channels: tuple[int, int]):
+    """The decoder's U-Net over latents [n, latents, 8, 8], conditioned on an image embedding as Kandinsky 2.2's is."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=8,
-        in_channels=LATENT_CHANNELS,
-        out_channels=2 * LATENT_CHANNELS,  # the pipeline splits off a variance half, which a fixed-variance scheduler ignores
-        block_out_channels=(64, 128),
+        in_channels=latents,
+        out_channels=2 * latents,  # the pipeline splits off a variance half, which a fixed-variance scheduler ignores
+        block_out_channels=channels,
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
@@ -138,15 +137,15 @@ def make_decoder_scheduler():
     )
 
 
-def make_autoencoder():
-    """Pictures [n, 3, 64, 64] in -1..1 <-> latents [n, 8, 8, 8]."""
+def make_autoencoder(latents: int):
+    """Pictures [n, 3, 64, 64] in -1..1 <-> latents [n, latents, 8, 8]."""
     from diffusers import VQModel
 
     return VQModel(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 48, 64),
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=latents,
         num_vq_embeddings=512,
         norm_num_groups=16,
         mid_block_add_attention=False,

@@ -10,7 +10,8 @@ from ..base.log import get_logger
 from ..base.progress import steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import plain
-from ..statistics.sufficient_statistics import Statistics, gather
+from ..statistics.gather import gather
+from ..statistics.sufficient_statistics import Statistics
 from .cross_fit import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity

@@ -12,71 +12,74 @@ from torch import Tensor
 
 from ..base.errors import RarityError
 from ..base.keys import FOLDS
-from ..calibration.held_out import extrapolate, independent, leave_one_out
+from ..base.log import get_logger
+from ..base.progress import steps
+from ..base.tensors import plain
+from ..calibration.held_out import extrapolate, independent, leave_one_out, log_likelihoods
 from ..calibration.surprisal import MIN_SCORES, REFITTED, Calibration
 from ..statistics.eigen import principal_axes
 from ..statistics.moments import CHUNK, Moments
 from ..statistics.quadratic_shrinkage import quadratic_inverse
 from ..statistics.shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from ..statistics.sufficient_statistics import Statistics, joined
-from .farthest import farthest
+from .distances import depths
 from .sample_space import SampleSpace
+
+log = get_logger(__name__)
 
 ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full", "qis")
 BY_FOLDS = ("ppca", "qis")  # held-out scores need fits without some folds; the others' follow from the fit of all
-
-
-def split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores z = U'y [N, k] and residual r = y - U z [N, d] of y = x - mean; r never as a difference of norms."""
-    y = x - mean
-    z = y @ basis
-    return z, y - z @ basis.T
-
-
-def distances(x: Tensor, mean: Tensor, basis: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    """T2 = sum_i z_i^2 / lambda_i and Q = |r|^2, [N] each."""
-    z, r = split(x, mean, basis)
-    return (z.square() / variances).sum(dim=1), r.square().sum(dim=1)
-
-
-def log_volume(variances: Tensor, residual_variance: float, width: int) -> float:
-    """The part of -2 log p that does not depend on the embedding: d log 2 pi + sum_i log lambda_i + (d - k) log sigma2."""
-    rest = (width - len(variances)) * math.log(residual_variance)
-    return width * math.log(2 * math.pi) + float(variances.log().sum()) + rest
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
     """What the moments of some samples say, float64.
 
-    count : of the samples.   mean [d], axes [d, d].   spectrum : [d], eigenvalues of the covariance, descending.
-    intensities : how far "ledoit-wolf" and "oas" shrink it.   spread : [d], the mean squared projection on each axis of
-    the samples that were left out; None where none were.
+    count : of the samples.   mean : [d].   spectrum : [d], eigenvalues of the covariance, descending.
+    intensities : how far "ledoit-wolf" and "oas" shrink it.
+    spread : [d], the mean squared projection on each axis of the samples that were left out; None where none were.
     """
 
     count: int
     mean: Tensor
-    axes: Tensor
     spectrum: Tensor
     intensities: dict[str, float]
-    spread: Tensor | None = None
+    _directions: Tensor  # the axes as they were found, in the space of the samples, if any
+    _space: SampleSpace | None
+    _seen: Moments
+    _left_out: Moments | None
 
     @classmethod
     def of(cls, radial: RadialMoments, left_out: Moments | None = None, space: SampleSpace | None = None) -> Fit:
-        """The fit of these moments, and the spread in it of samples that it has not seen; both given in the space, if any."""
-        moments, spread = radial.moments, None
-        spectrum, axes = principal_axes(moments)
-        d = len(space.padded(spectrum)) if space else len(spectrum)
-        intensities = {"ledoit-wolf": ledoit_wolf(radial, d), "oas": oas(moments, d)}
-        if left_out is not None and left_out.count:
-            # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
-            offset = left_out.mean - moments.mean
-            spread = ((left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
+        """The fit of these moments, which tells the spread of samples left out; both given in the space, if any."""
+        moments = radial.moments
+        spectrum, directions = principal_axes(moments)
         mean = moments.mean
         if space:
-            mean, axes, spectrum = space.mean(mean), space.axes(axes, moments.count - 1), space.padded(spectrum)
-            spread = None if spread is None else space.padded(spread)
-        return cls(moments.count, mean, axes, spectrum, intensities, spread)
+            mean, spectrum = space.mean(mean), space.padded(spectrum)
+        d = len(spectrum)
+        intensities = {"ledoit-wolf": ledoit_wolf(radial, d), "oas": oas(moments, d)}
+        return cls(moments.count, mean, spectrum, intensities, directions, space, moments, left_out)
+
+    def leading(self, k: int) -> Tensor:
+        """The k axes of the largest variances, [d, k]; k = d for all."""
+        if self._space is None:
+            return self._directions[:, :k]
+        return self._space.axes(self._directions, self.count - 1, k)
+
+    @cached_property
+    def spread(self) -> Tensor | None:
+        if self._left_out is None or not self._left_out.count:
+            return None
+        # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
+        axes, offset = self._directions, self._left_out.mean - self._seen.mean
+        spread = ((self._left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
+        return self._space.padded(spread) if self._space else spread
+
+    def depths(self, rows: Tensor, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """`distances.depths` of rows [N, d] under these axes; variances : [d], as an estimator has them."""
+        d = len(self.mean)
+        return depths(rows, self.mean, self.leading(k if 2 * k < d else d), variances, k)
 
 
 class CrossFit:
@@ -155,7 +158,7 @@ class CrossFit:
         for fit, fold in zip(self.others, self._folds, strict=True):
             if fit.spread is None:
                 continue
-            values = _log_likelihoods(self.variances(fit, estimator), fit.spread, most, estimator == "ppca")
+            values = log_likelihoods(self.variances(fit, estimator), fit.spread, most, estimator == "ppca")
             total = total + values * (fold.moments.count / self.statistics.count)
         return total
 
@@ -192,8 +195,21 @@ class CrossFit:
             )
 
 
+def fit_statistics(
+    statistics: Statistics, estimator: str, components: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> dict:
+    """Everything `GaussianDensity` holds but its space and source, by name; the statistics are copied, the notes logged."""
+    statistics = statistics.copy()
+    with plain():
+        tick = steps(progress, 2 * FOLDS if estimator in BY_FOLDS else FOLDS)
+        fields = learn(CrossFit(statistics, tick), estimator, components, seed)
+    for note in fields["notes"]:
+        log.warning("%s", note)
+    return {"statistics": statistics, **fields}
+
+
 def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
-    """Everything `GaussianDensity` holds but its space and source, by name.
+    """As `fit_statistics`, of fits at hand, without the statistics.
 
     Every row that was kept is scored as a fit of all samples that has not seen it would: by those of BY_FOLDS with fits of
     some of the folds, from which `extrapolate` goes on to all of them, by the others exactly. What a fit of a fold says
@@ -229,7 +245,7 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
         "estimator": estimator,
         "count": statistics.count,
         "mean": cross.whole.mean,
-        "basis": cross.whole.axes[:, :k],
+        "basis": cross.whole.leading(k),
         "variances": variances[:k],
         "residual_variance": float(variances[k:].mean()),
         "spectrum": cross.whole.spectrum,
@@ -241,15 +257,13 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
 
 
 def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple[Tensor, Tensor]:
-    """D2 and Q of every row kept, [r] each, under its fold's own fit; where nothing is left over, `farthest` for Q."""
+    """D2 of every row kept and what stands beside it (`depths`), [r] each, under its fold's own fit."""
     rows, fold_of = cross.statistics.rows, cross.statistics.row_folds
     scores = torch.empty(len(rows), dtype=torch.float64)
     residuals = torch.empty_like(scores)
     for f, fit in enumerate(fits):
         variances, mine = cross.variances(fit, estimator), fold_of == f
-        t2, q = held_out_distances(rows[mine], fit, variances, k)
-        scores[mine] = t2 + q / variances[k:].mean()
-        residuals[mine] = q if k < len(variances) - 1 else farthest(rows[mine], fit.mean, fit.axes, variances)
+        scores[mine], residuals[mine] = fit.depths(rows[mine], variances, k)
         cross._tick(0)
     return scores, residuals
 
@@ -258,9 +272,9 @@ def _one_by_one(cross: CrossFit, estimator: str) -> Tensor:
     """D2 of every row kept, [r], under the covariance of all rows but itself."""
     fit = cross.whole
     spectrum, intensity = fit.spectrum.clamp_min(cross.floor), fit.intensities.get(estimator, 0.0)
-    scores = []
+    axes, scores = fit.leading(len(spectrum)), []
     for part in cross.statistics.rows.split(CHUNK):
-        scores.append(leave_one_out((part.double() - fit.mean) @ fit.axes, spectrum, intensity, fit.count))
+        scores.append(leave_one_out((part.double() - fit.mean) @ axes, spectrum, intensity, fit.count))
         cross._tick(0)
     return torch.cat(scores)
 
@@ -275,39 +289,6 @@ def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
     if estimator in ("ppca", "full") and n < 10 * k:
         notes.append(f"{n:,} samples are few for {k} components: {10 * k:,} or more are better.")
     return tuple(notes)
-
-
-def _log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) -> Tensor:
-    """Mean held-out log-likelihood per dimension, of every k = 1 .. most for ppca, or of the variances as they are.
-
-    All of them follow from v_j, the mean squared held-out projection on eigenvector j:
-
-        log p_k = -1/2 [d log 2 pi + sum_{j<=k} (log l_j + v_j / l_j) + (d - k) log s_k + sum_{j>k} v_j / s_k],
-
-    with s_k the mean of the eigenvalues l_j beyond k. Chosen so rather than by explained variance, which says nothing
-    about samples that were not seen.
-    """
-    d = len(variances)
-    k = torch.arange(1, most + 1) if ppca else torch.tensor([d - 1])
-    inside = (variances.log() + v / variances).cumsum(0)[k - 1]
-    # From the smallest up: a difference of sums would lose a small tail.
-    sigma2 = variances.flip(0).cumsum(0).flip(0)[k] / (d - k)
-    outside = (d - k) * sigma2.log() + v.flip(0).cumsum(0).flip(0)[k] / sigma2
-    return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
-
-
-def held_out_distances(rows: Tensor, fit: Fit, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """T2 and Q of rows under a fit's k leading axes; where those are most axes, Q is formed on the others."""
-    t2, q = [], []
-    for part in rows.split(CHUNK // 4):  # each of its float64 copies is as large as a covariance
-        if 2 * k < len(variances):
-            near, far = distances(part.double(), fit.mean, fit.axes[:, :k], variances[:k])
-        else:
-            z = ((part.double() - fit.mean) @ fit.axes).square()
-            near, far = z[:, :k] @ (1 / variances[:k]), z[:, k:].sum(dim=1)
-        t2.append(near)
-        q.append(far)
-    return torch.cat(t2), torch.cat(q)
 
 
 def _too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:

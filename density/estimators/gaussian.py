@@ -12,17 +12,16 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.identity import sample_keys
-from ..base.keys import FOLDS
-from ..base.log import get_logger
-from ..base.progress import in_parts, steps
+from ..base.progress import in_parts
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, here, ordinary, plain
 from ..calibration.surprisal import Calibration, bits_from_one_in, one_in_from_bits
-from ..statistics.sufficient_statistics import MAX_ROWS, Statistics, gather
-from .cross_fit import BY_FOLDS, ESTIMATORS, CrossFit, distances, learn, log_volume, split
+from ..statistics.gather import gather
+from ..statistics.sufficient_statistics import MAX_ROWS, Statistics
+from .cross_fit import fit_statistics
+from .distances import distances, log_volume, split
 from .modes import Modes
-
-log = get_logger(__name__)
+from .saved_gaussian import pack, unpack
 
 DRAWN = "drawn from the density"  # kind of what `sample` gives
 # How the covariance was learnt, for a sentence.
@@ -86,8 +85,7 @@ class GaussianDensity:
     ):
         self.space, self.estimator, self.statistics, self.count = space, estimator, statistics, int(count)
         self.mean, self.basis, self.variances = ordinary(mean), ordinary(basis), ordinary(variances)
-        self.residual_variance = float(residual_variance)
-        self.spectrum = ordinary(spectrum)
+        self.residual_variance, self.spectrum = float(residual_variance), ordinary(spectrum)
         self.calibration = calibration
         self.norm_range = (float(norm_range[0]), float(norm_range[1]))
         self.residual_calibration = ordinary(residual_calibration)
@@ -168,13 +166,7 @@ class GaussianDensity:
         ------
         RarityError : as `fit`.
         """
-        statistics = statistics.copy()
-        with plain():
-            tick = steps(progress, 2 * FOLDS if estimator in BY_FOLDS else FOLDS)
-            fields = learn(CrossFit(statistics, tick), estimator, int(components), int(seed))
-        for note in fields["notes"]:
-            log.warning("%s", note)
-        return cls(space=space, source=source, statistics=statistics, **fields)
+        return cls(space=space, source=source, **fit_statistics(statistics, estimator, int(components), int(seed), progress))
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates in units of the spread, w = U'(x - mean) / sqrt(lambda) [N, k]; and the residual r [N, d]."""
@@ -274,20 +266,7 @@ class GaussianDensity:
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
         """JSON values and tensors that `from_state` makes the same density of."""
-        fields = {
-            "space": self.space.to_dict(),
-            "estimator": self.estimator,
-            "count": self.count,
-            "residual_variance": self.residual_variance,
-            "norm_range": list(self.norm_range),
-            "source": self.source,
-            "notes": list(self.notes),
-        }
-        tensors = {
-            name: getattr(self, name) for name in ("mean", "basis", "variances", "spectrum", "residual_calibration")
-        }
-        fields["statistics"], gathered = self.statistics.state()
-        return fields, {**tensors, **self.calibration.state(), **gathered}
+        return pack(self)
 
     @classmethod
     def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity:
@@ -295,60 +274,9 @@ class GaussianDensity:
 
         Raises
         ------
-        RarityError : shapes that do not fit, a basis that is not orthonormal, variances out of order, ranges reversed.
+        RarityError : as `unpack`.
         """
-        space = EmbeddingSpace.from_dict(fields.get("space"))
-        sigma2, norms, count = fields.get("residual_variance"), fields.get("norm_range"), fields.get("count")
-        d, k = space.width, tensors["variances"].numel()
-        shapes = {"mean": (d,), "basis": (d, k), "variances": (k,), "spectrum": (d,)}
-        wrong = [
-            f"{name} {tuple(tensors[name].shape)}, expected {shape}"
-            for name, shape in shapes.items()
-            if tuple(tensors[name].shape) != shape
-        ]
-        if not wrong:
-            basis, variances = tensors["basis"], tensors["variances"]
-            q = tensors["residual_calibration"]
-            checks = {
-                "its number of components": 1 <= k < d,
-                "its count of samples": type(count) is int and count > 0,
-                "its estimator": fields.get("estimator") in (*ESTIMATORS, "mixture", "neighbours"),
-                "its residual variance": type(sigma2) is float and 0 < sigma2 < math.inf,
-                "its range of norms": isinstance(norms, list)
-                and len(norms) == 2
-                and all(type(v) is float for v in norms)
-                and 0 <= norms[0] <= norms[1] < math.inf,
-                "its variances": bool((variances > 0).all()) and bool((variances.diff() <= 0).all()),
-                "its spectrum": bool((tensors["spectrum"] >= 0).all()) and bool(tensors["spectrum"].sum() > 0),
-                "its basis, which is not orthonormal": bool(((basis.T @ basis - torch.eye(k)).abs() < 1e-6).all()),
-                "its held-out residuals": q.dim() == 1
-                and len(q) > 0
-                and bool((q >= 0).all() and (q.diff() >= 0).all()),
-                "its source": isinstance(fields.get("source"), dict),
-                "its notes": isinstance(fields.get("notes"), list) and all(isinstance(n, str) for n in fields["notes"]),
-            }
-            wrong = [name for name, good in checks.items() if not good]
-        if wrong:
-            raise RarityError(f"The density in this file is damaged: {'; '.join(wrong)}. Learn it again and save it.")
-        names = ("mean", "basis", "variances", "spectrum", "residual_calibration")
-        statistics = Statistics.from_state(d, fields.get("statistics"), tensors)
-        if statistics.count != count:
-            raise RarityError(
-                f"The density in this file is damaged: it was learnt from {count:,} samples, and its statistics are of "
-                f"{statistics.count:,}. Learn it again and save it."
-            )
-        return cls(
-            space=space,
-            estimator=fields["estimator"],
-            statistics=statistics,
-            count=count,
-            residual_variance=sigma2,
-            norm_range=tuple(norms),
-            source=fields["source"],
-            notes=tuple(fields["notes"]),
-            calibration=Calibration.from_state(tensors),
-            **{name: tensors[name] for name in names},
-        )
+        return cls(**unpack(fields, tensors))
 
     def _how_far(self, bits: float) -> str:
         """A rarity in words, as a distance."""

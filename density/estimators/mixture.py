@@ -15,10 +15,12 @@ from ..base.progress import steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, ordinary, plain
 from ..statistics.sufficient_statistics import Statistics
-from .cross_fit import CrossFit, log_volume, split
+from .cross_fit import CrossFit
+from .distances import log_volume, split
 from .gaussian import DRAWN, GaussianDensity
 from .mixture_choice import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
+from .saved_gaussian import unpack
 
 log = get_logger(__name__)
 
@@ -121,7 +123,7 @@ class MixtureDensity(GaussianDensity):
         ------
         RarityError : what the Gaussian refuses; weights that do not sum to 1, factors that are not triangular.
         """
-        base = GaussianDensity.from_state(fields, tensors)
+        base = unpack(fields, tensors)
         weights, means, factors = (tensors[f"mode_{name}"] for name in ("weights", "means", "factors"))
         modes, mixed = weights.numel(), means.shape[-1] if means.dim() else 0
         asked = fields.get("asked_modes", 0)  # older files do not say
@@ -130,7 +132,7 @@ class MixtureDensity(GaussianDensity):
             and 1 <= modes <= MOST_MODES
             and type(asked) is int
             and asked in (0, modes)
-            and 1 <= mixed <= min(base.components, MIXED[-1])
+            and 1 <= mixed <= min(len(base["variances"]), MIXED[-1])
             and weights.shape == (modes,)
             and means.shape == (modes, mixed)
             and factors.shape == (modes, mixed, mixed)
@@ -141,7 +143,7 @@ class MixtureDensity(GaussianDensity):
         )
         if not sound:
             raise RarityError("The modes of the mixture in this file are damaged. Learn the density again and save it.")
-        return cls(modes=Modes(weights, means, factors), asked_modes=asked, **vars(base))
+        return cls(modes=Modes(weights, means, factors), asked_modes=asked, **base)
 
     def _how_far(self, bits: float) -> str:
         return ""  # there is no one centre to be far from

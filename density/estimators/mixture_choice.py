@@ -12,7 +12,8 @@ from ..base.errors import RarityError
 from ..base.keys import FOLDS
 from ..calibration.held_out import extrapolate
 from ..calibration.surprisal import Calibration
-from .cross_fit import CrossFit, Fit, held_out_distances, learn, log_volume
+from .cross_fit import CrossFit, Fit, learn
+from .distances import log_volume
 from .modes import COARSE, ROUNDS, Modes, learn_modes
 
 # A mode's covariance has m^2 / 2 numbers to learn: with few samples several modes can be told apart in the leading 8
@@ -56,7 +57,7 @@ def learn_mixture(
     # The rows in the coordinates of every fit, in as many directions as are ever mixed.
     leading = []
     for fit in cross.others:
-        leading.append(_leading(rows, fit.mean, fit.axes[:, :most], cross.variances(fit, "ppca")[:most]))
+        leading.append(_leading(rows, fit.mean, fit.leading(most), cross.variances(fit, "ppca")[:most]))
         tick(0)
     count, mixed = _choose(leading, fold_of, modes, seed, tick)
 
@@ -72,11 +73,11 @@ def learn_mixture(
             mine, seen = fold_of == f, (fold_of - f) % FOLDS >= left_out
             variances = cross.variances(fit, "ppca")
             sigma2 = float(variances[k:].mean())
-            t2, q = held_out_distances(rows[mine], fit, variances, k)
-            w = _leading(rows, fit.mean, fit.axes[:, :mixed], variances[:mixed])
+            d2, _ = fit.depths(rows[mine], variances, k)
+            w = _leading(rows, fit.mean, fit.leading(mixed), variances[:mixed])
             tick(0)
             other, _ = learn_modes(w[seen], count, seed, Modes.of_shares(w[seen], shares[seen]), tick=lambda: tick(0))
-            log_p[mine] = _gain(other, w[mine]) - 0.5 * (log_volume(variances[:k], sigma2, width) + t2 + q / sigma2)
+            log_p[mine] = _gain(other, w[mine]) - 0.5 * (log_volume(variances[:k], sigma2, width) + d2)
             tick()
         return log_p
 

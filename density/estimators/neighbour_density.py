@@ -17,8 +17,10 @@ from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, plain
 from ..calibration.surprisal import Calibration
 from ..statistics.sufficient_statistics import Statistics
+from .cross_fit import fit_statistics
 from .gaussian import DRAWN, GaussianDensity
 from .nearest import nearest
+from .saved_gaussian import unpack
 
 # k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
 # small share of the samples would no longer count as usual among themselves.
@@ -74,12 +76,12 @@ class NeighbourDensity(GaussianDensity):
         """
         first, blocks = 2 * FOLDS, len(statistics.rows.split(BLOCK))
         part = progress and (lambda done, _: progress(done, first + blocks))
-        options = {"source": source, "components": components, "seed": seed, "progress": part}
-        base = GaussianDensity.from_statistics(statistics, space, **options)
+        fields = fit_statistics(statistics, "ppca", int(components), int(seed), part)
         tick = steps(progress and (lambda done, _: progress(first + done, first + blocks)), blocks)
         with plain():
-            calibration = Calibration.fit(_left_out(base.statistics.rows, tick), seed)
-        return cls(neighbours=NEIGHBOURS, **{**vars(base), "estimator": "neighbours", "calibration": calibration})
+            calibration = Calibration.fit(_left_out(fields["statistics"].rows, tick), seed)
+        fields |= {"estimator": "neighbours", "calibration": calibration}
+        return cls(neighbours=NEIGHBOURS, space=space, source=source, **fields)
 
     @cached_property
     def frame_calibration(self) -> Calibration:
@@ -138,17 +140,17 @@ class NeighbourDensity(GaussianDensity):
         ------
         RarityError : what the Gaussian refuses; a number of neighbours that the rows do not have.
         """
-        base = GaussianDensity.from_state(fields, tensors)
+        base = unpack(fields, tensors)
         k = fields.get("neighbours")
         sound = (
-            base.estimator == "neighbours"
+            base["estimator"] == "neighbours"
             and type(k) is int
             # With one neighbour a row's own density would be infinite.
-            and 2 <= k < len(base.statistics.rows) == len(base.calibration.scores)
+            and 2 <= k < len(base["statistics"].rows) == len(base["calibration"].scores)
         )
         if not sound:
             raise RarityError("The neighbours in this file are damaged. Learn the density again and save it.")
-        return cls(neighbours=k, **vars(base))
+        return cls(neighbours=k, **base)
 
     def _how_far(self, bits: float) -> str:
         ratio = self.score_at(bits) / max(self.score_at(1.0), 1e-300)

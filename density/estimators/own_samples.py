@@ -16,7 +16,8 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.keys import member
 from ..calibration.surprisal import Calibration
-from .gaussian import ESTIMATORS, GaussianDensity
+from .cross_fit import ESTIMATORS
+from .gaussian import GaussianDensity
 
 # Samples a dimension from which on results are about as rare as asked, 8 to 11 bits for 10: begun in own samples, in new ones.
 ENOUGH_OWN, ENOUGH_NEW = 4, 16

@@ -48,16 +48,20 @@ class SampleSpace:
         """A mean in all dimensions, [d]."""
         return self._origin + self._basis @ mean
 
-    def axes(self, axes: Tensor, spanned: int) -> Tensor:
-        """Axes [n - 1, n - 1] in all dimensions, and behind them those directions that no sample spans, [d, d].
+    def axes(self, axes: Tensor, spanned: int, most: int) -> Tensor:
+        """The first `most` axes [n - 1, n - 1] in all dimensions, [d, most]; behind them the directions that no sample spans.
 
         Each one's largest entry is positive, as `principal_axes` has them. Those from `spanned` on, which samples do not
         span that the axes were learnt from, are reflected so that the last is a direction drawn at random among them: what
         is held out has its share in it, as anything new has, and not nothing, as in the directions that no sample spans.
         """
-        found = self._basis @ axes
+        reflected = most > spanned
+        found = self._basis @ (axes if reflected else axes[:, :most])
         largest = found.gather(0, found.abs().argmax(dim=0, keepdim=True))
-        found = torch.cat([found * largest.sign(), self._rest], dim=1)
+        found = found * largest.sign()
+        if not reflected:
+            return found
+        found = torch.cat([found, self._rest], dim=1)
         far = found[:, spanned:]
         if far.shape[1] > 1:
             mirror = torch.randn(far.shape[1], generator=generator(0), dtype=found.dtype)
@@ -65,7 +69,7 @@ class SampleSpace:
             mirror[-1] -= 1
             mirror /= mirror.norm()
             far.addr_(far @ mirror, mirror, alpha=-2)
-        return found
+        return found[:, :most]
 
     def padded(self, values: Tensor) -> Tensor:
         """Values [n - 1] along the axes, and 0 along those that no sample spans, [d]."""

@@ -14,6 +14,7 @@ from ..estimators.nearest import kth_radii, squared_distances
 
 ORDERS = (1, 2, math.inf)
 EDGE = 1 + 1e-9  # balls are closed: rounding must not put a point on the edge outside
+ROUNDING = 1e-9  # of squared lengths of at most 1, computed in float64 from float32
 
 
 def vendi_score(embeddings: Embeddings, order: float = 1) -> float:
@@ -103,6 +104,43 @@ def mean_pairwise_distance(embeddings: Embeddings, *, tick: Callable[[], None] |
     return total / (n * (n - 1)) if n > 1 else 0.0
 
 
+def most_varied(embeddings: Embeddings, count: int) -> list[int]:
+    """Rows that together are most varied: the first row, then again and again the one that the rows taken explain least.
+
+    With K the cosine kernel, S the rows taken and k_i = K[S, i], the next one is
+
+        argmax_i  K_ii - k_i' K_SS^-1 k_i,
+
+    which makes det K_SS grow most. Of rows that differ by rounding the first is taken.
+    Chen, Zhang & Zhou (2018), arXiv 1709.05135: greedy maximum of a determinantal point process.
+
+    Parameters
+    ----------
+    embeddings : N rows.   count : how many to take; all where there are no more.
+
+    Returns
+    -------
+    Indices in the order in which they were taken.
+
+    Raises
+    ------
+    RarityError : a count below 1; a row of length 0, which has no direction.
+    """
+    if count < 1:
+        raise RarityError(f"At least 1 row must be taken, got {count}.")
+    left = _unit(embeddings)  # of each row what is orthogonal to the rows taken
+    taken = [0][: len(left)]
+    while len(taken) < min(count, len(left)):
+        along = left[taken[-1]]
+        length = along.norm()
+        if length > ROUNDING:
+            left = left - torch.outer(left @ along / length**2, along)
+        rest = left.square().sum(dim=1)
+        rest[taken] = -1.0
+        taken.append(int((rest >= rest.max() - ROUNDING).int().argmax()))
+    return taken
+
+
 def _limits(reference: Embeddings, items: Embeddings, k: int, tick: Callable[[], None] | None) -> Tensor:
     """Squared radii of the k-NN balls, times EDGE."""
     reference.space.require_same(items.space, "items to compare")
@@ -111,11 +149,16 @@ def _limits(reference: Embeddings, items: Embeddings, k: int, tick: Callable[[],
 
 def _kernel(embeddings: Embeddings) -> Tensor:
     """K / n of unit rows, X X' / n, or its dual X' X / n, whichever is smaller, float64."""
+    unit = _unit(embeddings)
+    return (unit.T @ unit if unit.shape[0] > unit.shape[1] else unit @ unit.T) / len(unit)
+
+
+def _unit(embeddings: Embeddings) -> Tensor:
+    """The rows at length one, float64."""
     x = embeddings.vectors.double()
     lengths = x.norm(dim=1, keepdim=True)
     if not bool((lengths > 0).all()):
         raise RarityError(
             f"{int((lengths == 0).sum()):,} of {len(x):,} embeddings are zero and have no direction. Drop those rows."
         )
-    unit = x / lengths
-    return (unit.T @ unit if x.shape[0] > x.shape[1] else unit @ unit.T) / len(x)
+    return x / lengths

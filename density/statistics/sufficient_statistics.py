@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.embeddings import Embeddings, common
 from ..base.errors import RarityError
 from ..base.identity import digest_of
 from ..base.keys import FOLDS, fold_of, member, row_keys
-from ..base.spaces import EmbeddingSpace
 from ..base.tensors import all_finite, plain
 from .moments import CHUNK
 from .shrinkage import RadialMoments
@@ -258,35 +256,6 @@ def joined(folds: Sequence[RadialMoments], without: Sequence[int] = ()) -> Radia
     """The moments of all folds, or of all but some."""
     with plain():
         return RadialMoments.joined([part for f, part in enumerate(folds) if f not in without])
-
-
-def gather(
-    embeddings: Embeddings | Iterable[Embeddings], progress: Callable[[int, int], None] | None = None
-) -> tuple[Statistics, EmbeddingSpace, dict]:
-    """Statistics, space and source of embeddings, at once or batch by batch: no more than a batch is held at a time.
-
-    Parameters
-    ----------
-    embeddings : one set, or batches of one space.   progress : called with (0, 1) after every batch, and may raise.
-
-    Raises
-    ------
-    RarityError : no batch at all, something else than embeddings, batches of different spaces.
-    """
-    statistics, space, source = None, None, {}
-    for batch in (embeddings,) if isinstance(embeddings, Embeddings) else embeddings:
-        if not isinstance(batch, Embeddings):
-            raise RarityError(f"A density is learnt from embeddings, got {type(batch).__name__}.")
-        if statistics is None:
-            statistics, space, source = Statistics(batch.space.width), batch.space, batch.source
-        space.require_same(batch.space, "embeddings to learn from")
-        source = common([source, batch.source])
-        statistics.update(batch.vectors, batch.keys)
-        if progress:
-            progress(0, 1)
-    if statistics is None:
-        raise RarityError("There are no embeddings to learn a density from: give at least one batch.")
-    return statistics, space, source
 
 
 def _settle(radial: RadialMoments, waiting: list[Tensor]) -> None:

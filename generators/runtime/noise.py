@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # Two uses of one seed must not share numbers: row 3's embedding noise would otherwise be row 3's picture noise.
-_PURPOSES = {"prior": 0x5052, "decoder": 0x4445, "local score": 0x4C53, "concept": 0x434F}
+_PURPOSES = {"prior": 0x5052, "decoder": 0x4445, "local score": 0x4C53, "concept": 0x434F, "variation": 0x5641}
 _AHEAD = 4  # rounds of a row's noise that are drawn at once
 _THREADS = 4  # that draw beside a graphics card; more wait for Python
 _MASK32, _MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
@@ -23,7 +23,7 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
     ----------
     seed : any integer; its low 64 bits count.
     start, count : which samples.
-    purpose : "prior", "local score" or "concept".
+    purpose : "prior", "local score", "concept" or "variation".
 
     Returns
     -------

@@ -118,6 +118,23 @@ def native_models(comfyui, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def clip_checkpoint(native_models):
+    """A checkpoint of random weights for one of OpenCLIP's own architectures, in models/clip_vision."""
+    import open_clip
+    import safetensors.torch
+    import torch
+    from tiny_open_clip import SMALLEST
+
+    config = open_clip.get_model_config(SMALLEST)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.CLIP(**config)
+    path = native_models.folder / "clip_vision" / "small_open_clip.safetensors"
+    safetensors.torch.save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
+    return path.name
+
+
+@pytest.fixture(scope="session")
 def native_server(comfyui, tmp_path_factory, model, native_models):
     """A server whose menus of checkpoints and vision encoders list what `native_models` has made so far."""
     yield from _running(comfyui, tmp_path_factory, model, native_models.folder)

@@ -1,4 +1,4 @@
-"""RarityOptimizeConditioning and RarityOptimizeToken without their models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
+"""RarityOptimizeConditioning, RarityOptimizeToken and RarityVarySeeds without their models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
 
 import pytest
 from rarity import nodes
@@ -11,3 +11,5 @@ def test_exactly_one_eye_is_connected(run, density, eyes, got):
         run(nodes.RarityOptimizeConditioning, model=object(), positive=[], negative=[], vae=object(), density=density, **eyes)
     with pytest.raises(RarityError, match=f"Optimize Token needs exactly one of .*, got {got}"):
         run(nodes.RarityOptimizeToken, model=object(), clip=object(), negative=[], vae=object(), density=density, **eyes)
+    with pytest.raises(RarityError, match=f"Vary Seeds needs exactly one of .*, got {got}"):
+        run(nodes.RarityVarySeeds, model=object(), positive=[], negative=[], vae=object(), **eyes)

@@ -117,7 +117,8 @@ def test_schemas_only_grow():
              ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint"),
              ("RarityBaselineFromModel", "sampler_name"), ("RarityBaselineFromModel", "scheduler"),
              ("RarityOptimizeConditioning", "sampler_name"), ("RarityOptimizeConditioning", "scheduler"),
-             ("RarityOptimizeToken", "sampler_name"), ("RarityOptimizeToken", "scheduler"), ("RarityValidityGate", "judge")}
+             ("RarityOptimizeToken", "sampler_name"), ("RarityOptimizeToken", "scheduler"), ("RarityValidityGate", "judge"),
+             ("RarityVarySeeds", "sampler_name"), ("RarityVarySeeds", "scheduler")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 
 

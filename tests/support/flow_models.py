@@ -31,16 +31,11 @@ def main():
     start_comfyui(arguments.comfyui, small=True)
     import comfy.clip_vision
     import comfy.model_management
-    import comfy.supported_models
-    from comfy.ldm.flux.model import FluxParams
 
-    known = {field.name for field in dataclasses.fields(FluxParams)} | {"image_model"}
-    kinds = {"Flux": (comfy.supported_models.FluxSchnell, {key: x for key, x in FLUX.items() if key in known}),
-             "Lumina 2": (comfy.supported_models.Lumina2, LUMINA)}
     found = {}
     with torch.inference_mode():
         vision = comfy.clip_vision.load(str(arguments.clip_vision))
-        for name, (kind, config) in kinds.items():
+        for name, (kind, config) in known_kinds().items():
             try:
                 found[name] = findings(kind, config, vision)
             except Exception:
@@ -49,20 +44,37 @@ def main():
     json.dump(found, sys.stdout)
 
 
-def findings(kind, config, vision):
+def known_kinds():
+    """By their names: the class that ComfyUI knows a model by, and the sizes of a small one, as far as this ComfyUI has them."""
+    import comfy.supported_models
+    from comfy.ldm.flux.model import FluxParams
+
+    known = {field.name for field in dataclasses.fields(FluxParams)} | {"image_model"}
+    return {"Flux": (comfy.supported_models.FluxSchnell, {key: x for key, x in FLUX.items() if key in known}),
+            "Lumina 2": (comfy.supported_models.Lumina2, LUMINA)}
+
+
+def small_model(kind, config):
+    """A MODEL of random weights, and a VAE that fits."""
     import comfy.sd
     from comfy.model_patcher import ModelPatcher
     from comfy.taesd.taesd import TAESD
-    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.condition import Condition
-    from rarity.generators.comfyui.model_baseline import ModelPictures
-    from rarity.generators.comfyui.model_drawing import NativePictures
 
     described = kind(config | {"dtype": torch.float32})
     described.set_inference_dtype(torch.float32, None)
     model = filled(described.get_model({}, "", device="cpu"), 2.0)
     patcher = ModelPatcher(model.eval(), load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
-    vae = comfy.sd.VAE(sd=dict(filled(TAESD(latent_channels=16), 0.8).state_dict()))
+    return patcher, comfy.sd.VAE(sd=dict(filled(TAESD(latent_channels=16), 0.8).state_dict()))
+
+
+def findings(kind, config, vision):
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_baseline import ModelPictures
+    from rarity.generators.comfyui.model_drawing import NativePictures
+
+    patcher, vae = small_model(kind, config)
+    model = patcher.model
     g = torch.Generator().manual_seed(3)
     words = [[torch.randn(1, WORDS, WIDTH, generator=g), {"pooled_output": torch.randn(1, POOLED, generator=g)}]]
     if config is LUMINA:

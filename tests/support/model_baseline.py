@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from in_process import start_comfyui
 
-SETTINGS = {"seed": 5, "steps": 2, "cfg": 3.0, "width": 64, "height": 64}
+SETTINGS = {"seed": 5, "steps": 2, "cfg": 3.0, "width": 32, "height": 32}
 SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu"]
 
 
@@ -74,7 +74,7 @@ def findings(checkpoint, folder):
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint))
     cat, house, empty = (core.CLIPTextEncode().encode(clip, text)[0] for text in ("a photo of a cat", "a red house", ""))
     eye = load_open_clip(NAME, build_tiny_open_clip(folder / "clip"))
-    latent = core.EmptyLatentImage().generate(64, 64, 1)[0]
+    latent = core.EmptyLatentImage().generate(32, 32, 1)[0]
 
     def pictures(positive=cat, **changed):
         return ModelPictures(changed.pop("model", model), positive, empty, changed.pop("vae", vae), **SETTINGS | changed)
@@ -155,8 +155,8 @@ def findings(checkpoint, folder):
     wan = with_latents(model, comfy.latent_formats.Wan21())
     found["one frame of a video"] = list(pictures(model=wan, vae=other_vae()).latent_shape)
 
-    mask = torch.zeros(1, 64, 64)
-    mask[:, :, :32] = 1
+    mask = torch.zeros(1, 32, 32)
+    mask[:, :, :16] = 1
     masked = core.ConditioningCombine().combine(core.ConditioningSetMask().append(cat, mask, "default", 1.0)[0], house)[0]
     hinted = core.ControlNetApplyAdvanced().apply_controlnet(cat, empty, control_net(model), hint(), 1.0, 0.0, 1.0)[0]
     plain = pictures().draw(range(1))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+SMALLEST = "ViT-S-32-alt"  # of the architectures that OpenCLIP itself names
 NAME, SIZE, WIDTH = "ViT-tiny-rarity", 32, 32
 VISION = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": SIZE,
           "patch_size": 8, "projection_dim": WIDTH, "hidden_act": "quick_gelu"}

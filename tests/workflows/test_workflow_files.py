@@ -112,7 +112,8 @@ def test_values_stand_where_the_schema_expects_them(path):
             kinds = {"INT": int, "FLOAT": (int, float), "STRING": str, "COMBO": str, "BOOLEAN": bool}
             assert isinstance(value, kinds[socket]), f"{node['type']}.{name}: {value!r}"
             assert given.get("min", value) <= value <= given.get("max", value) if socket in ("INT", "FLOAT") else True
-            assert value in given["options"] if socket == "COMBO" and node["type"] in OURS else True
+            named_here = socket == "COMBO" and node["type"] in OURS and name != "checkpoint"  # a menu of this machine's files
+            assert value in given["options"] if named_here else True
         saved = [item["name"] for item in node["inputs"]]
         sockets = [name for name in options if name not in values]
         assert saved == sockets + [name for name in options if name in values], "as the frontend orders them"

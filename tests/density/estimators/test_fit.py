@@ -12,7 +12,7 @@ from rarity.density import (
     fit_density,
 )
 from rarity.density.estimators.cross_fit import CrossFit
-from rarity.density.statistics.sufficient_statistics import gather
+from rarity.density.statistics.gather import gather
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
 from torch.distributions import MultivariateNormal
 

@@ -82,7 +82,7 @@ def test_components_are_those_of_the_best_held_out_likelihood():
 
 def test_every_number_of_components_is_scored_as_its_own_fit_would(baseline):
     """The one-pass likelihoods of all k equal fitting each k and averaging its held-out log-likelihood."""
-    from rarity.density.estimators.cross_fit import _log_likelihoods
+    from rarity.density.calibration.held_out import log_likelihoods
     from rarity.density.statistics.eigen import principal_axes
     from rarity.density.statistics.moments import Moments
 
@@ -90,7 +90,7 @@ def test_every_number_of_components_is_scored_as_its_own_fit_would(baseline):
     moments = Moments(16).update(seen)
     values, axes = principal_axes(moments)
     spread = ((held_out.double() - moments.mean) @ axes).square().mean(dim=0)
-    fast = _log_likelihoods(values, spread, 15)
+    fast = log_likelihoods(values, spread, 15)
     for k in (1, 4, 15):
         y = held_out.double() - moments.mean
         z = y @ axes[:, :k]

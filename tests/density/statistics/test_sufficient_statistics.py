@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from rarity.density import Embeddings, EmbeddingSpace, GaussianDensity, RarityError, Statistics
 from rarity.density.base.keys import FOLDS, fold_of, row_keys
 from rarity.density.statistics import sufficient_statistics
-from rarity.density.statistics.sufficient_statistics import gather, joined
+from rarity.density.statistics.gather import gather
+from rarity.density.statistics.sufficient_statistics import joined
 
 WIDTH = 5
 

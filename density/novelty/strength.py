@@ -1,0 +1,237 @@
+"""How strongly to vary a condition: as strongly as makes pictures so many times more varied, while they stay the subject."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import RarityError
+
+FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the last one that is tried
+LOOKS = 4  # strengths that are looked at beside 0
+INSIDE = 0.1  # a look between two others keeps off both by this share of their distance: beside one it would tell nothing new
+BEGINS = 1e9  # what strength 0 weighs beside another look: there both curves are 1, whatever noise says of the others
+ALIKE = 1e-6  # of an embedding's length: pictures that lie no farther apart are one picture
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What was seen at one strength: the pictures of n seeds, the same seeds at each strength.
+
+    Attributes
+    ----------
+    strength : 0 is the condition as it is.   x : [n, d], the embeddings of the pictures.
+    slack : [n, g], how far each picture is inside what each of g guards allows, in that guard's unit; negative outside.
+    """
+
+    strength: float
+    x: Tensor
+    slack: Tensor
+
+    def without(self, row: int) -> Look:
+        """The same without one seed."""
+        kept = torch.arange(len(self.x)) != row
+        return replace(self, x=self.x[kept], slack=self.slack[kept])
+
+    @property
+    def distance(self) -> float:
+        """The mean Euclidean distance of two pictures."""
+        return float(torch.pdist(self.x.double()).mean())
+
+    @property
+    def valid(self) -> int:
+        """How many pictures are inside what every guard allows."""
+        return int((self.slack >= 0).all(dim=1).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Variety and validity over strength, as looks at several strengths tell them; the first look is at strength 0.
+
+    variety    v(s) = mean distance of two pictures at s / the same at 0
+    validity   r(s) = share inside at s / the same at 0
+
+    The share counts a picture that is nearly on the edge of what is allowed for nearly a half, which makes a smooth number
+    of a few pictures:
+
+        share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at 0
+
+    More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression) that
+    begins at 1, and straight between looks. Sources: h is Silverman's rule (1986, eq. 3.31); isotonic regression, Barlow et al. (1972).
+    """
+
+    looks: tuple[Look, ...]
+
+    @property
+    def strengths(self) -> np.ndarray:
+        return np.array([look.strength for look in self.looks])
+
+    @cached_property
+    def variety(self) -> np.ndarray:
+        """v at each look."""
+        return self._monotone([look.distance / self.looks[0].distance for look in self.looks], True)
+
+    @cached_property
+    def validity(self) -> np.ndarray:
+        """r at each look; 1 where there are no guards."""
+        shares = [self._share(look.slack) for look in self.looks]
+        return self._monotone([share / shares[0] for share in shares], False)
+
+    def at(self, strength: float) -> tuple[float, float]:
+        """v and r at a strength."""
+        return tuple(float(np.interp(strength, self.strengths, values)) for values in (self.variety, self.validity))
+
+    def strongest(self, variety: float, validity: float) -> float:
+        """The strength up to which v <= variety and r >= validity; the strongest look's where both hold everywhere."""
+        return min(_crossing(self.strengths, self.variety, variety), _crossing(self.strengths, -self.validity, -validity))
+
+    @cached_property
+    def _edges(self) -> Tensor:
+        """h of each guard, [g]."""
+        slack = self.looks[0].slack.double()
+        low, high = torch.quantile(slack, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
+        spread = torch.minimum(slack.std(dim=0), (high - low) / 1.34)
+        return (0.9 * spread * len(slack) ** -0.2).clamp_min(1e-9)
+
+    def _share(self, slack: Tensor) -> float:
+        if slack.shape[1] == 0:
+            return 1.0
+        return float(torch.special.ndtr(slack.double() / self._edges).amin(dim=1).mean())
+
+    def _monotone(self, values: list[float], increasing: bool) -> np.ndarray:
+        from sklearn.isotonic import IsotonicRegression
+
+        weights = [BEGINS, *[1.0] * (len(values) - 1)]
+        return IsotonicRegression(increasing=increasing).fit(self.strengths, values, weights).predict(self.strengths)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundStrength:
+    """What `find_strength` chose, and all that it saw.
+
+    Attributes
+    ----------
+    strength : three digits behind the point, so that it can be written down and given again.
+    variety, validity : what the curves say there.   error : the standard error of the variety, by leaving out each seed in turn.
+    limit : what ended it: "variety", as much as was asked for; "validity", more would no longer be the subject; "range", the
+        strongest that is tried.
+    looks : by strength, the weakest first.
+    """
+
+    strength: float
+    variety: float
+    validity: float
+    error: float
+    limit: str
+    looks: tuple[Look, ...]
+
+    @property
+    def curves(self) -> Curves:
+        return Curves(self.looks)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether anything was asked whether pictures are still the subject."""
+        return self.looks[0].slack.shape[1] > 0
+
+
+def find_strength(look: Callable[[float], Look], variety: float = 2.0, validity: float = 0.95, *, looks: int = LOOKS) -> FoundStrength:
+    """The strength at which pictures are as varied as asked, or else the strongest at which they stay the subject.
+
+    It looks at strength 0, then at stronger ones until one is too much, and then where the curves cross what was asked for.
+    Each look shows the same seeds with the same noise, so that the curves differ by the strength alone.
+
+    Parameters
+    ----------
+    look : shows the pictures at a strength. It is called 1 + `looks` times.
+    variety : times as far apart as at strength 0, at least 1; or 0, as much as validity allows.
+    validity : the least share inside the guards, of the share at strength 0; above 0, at most 1.
+
+    Raises
+    ------
+    RarityError : numbers out of range; a variety of 0 without guards; fewer than 3 pictures, pictures that are all the same,
+        not finite, or none of them inside at strength 0.
+    """
+    if not (variety == 0 or 1 <= variety < math.inf) or not 0 < validity <= 1:
+        raise RarityError(
+            f"The variety must be 1 or more, or 0 for as much as stays the subject, and the validity above 0 and at most 1; got {variety:g} "
+            f"and {validity:g}."
+        )
+    seen = [look(0.0)]
+    _check(seen[0], variety)
+    wanted = variety or math.inf
+    while len(seen) <= looks and wanted > 1:
+        seen.append(look(_next(Curves(tuple(seen)), wanted, validity)))
+        seen.sort(key=lambda one: one.strength)
+    curves = Curves(tuple(seen))
+    # Downwards: three digits more must not be a step over the edge.
+    strength = math.floor(1000 * curves.strongest(wanted, validity) + 1e-6) / 1000
+    reached, valid = curves.at(strength)
+    if curves.variety[-1] < wanted and curves.validity[-1] >= validity:
+        limit = "range"
+    else:
+        limit = "variety" if _crossing(curves.strengths, curves.variety, wanted) - strength < 2e-3 else "validity"
+    return FoundStrength(strength, reached, valid, _error(curves, strength), limit, tuple(seen))
+
+
+def _next(curves: Curves, variety: float, validity: float) -> float:
+    """Where to look next."""
+    strengths = curves.strengths
+    too_much = (curves.variety >= variety) | (curves.validity < validity)
+    if not too_much.any():
+        if len(strengths) == 1 or strengths[-1] < STRONGEST:
+            return min(FACTOR * float(strengths[-1]) or FIRST, STRONGEST)
+        return float(strengths[-2:].mean())  # nowhere left to go: more is learnt of what is near the end
+    high = int(too_much.argmax())
+    low, high = float(strengths[high - 1]), float(strengths[high])
+    room = INSIDE * (high - low)
+    return min(max(curves.strongest(variety, validity), low + room), high - room)
+
+
+def _crossing(strengths: np.ndarray, rising: np.ndarray, level: float) -> float:
+    """The first strength at which a curve that rises, straight between its points, reaches a level; else the last strength."""
+    above = rising > level
+    if not above.any():
+        return float(strengths[-1])
+    i = int(above.argmax())
+    if i == 0:
+        return float(strengths[0])
+    share = (level - rising[i - 1]) / (rising[i] - rising[i - 1])
+    return float(strengths[i - 1] + share * (strengths[i] - strengths[i - 1]))
+
+
+def _error(curves: Curves, strength: float) -> float:
+    """The standard error of v at a strength, by the jackknife: sqrt((n - 1) / n sum_i (v_i - mean)^2), v_i without seed i."""
+    n = len(curves.looks[0].x)
+    fewer = (Curves(tuple(look.without(i) for look in curves.looks)) for i in range(n))
+    without = [np.interp(strength, one.strengths, one.variety) for one in fewer]
+    return float(np.std(without) * math.sqrt(n - 1))
+
+
+def _check(first: Look, variety: float) -> None:
+    n = len(first.x)
+    if n < 3:
+        raise RarityError(f"At least 3 pictures at each strength say how far pictures lie apart, got {n}.")
+    if not torch.isfinite(first.x).all():
+        raise RarityError("The pictures of this prompt are not finite before anything is varied. Load the models in float32 or bfloat16.")
+    if not first.distance > ALIKE * float(first.x.norm(dim=1).mean()):
+        raise RarityError(
+            "All seeds give the same picture, as far as the eye can tell, before anything is varied: nothing can be so many times as varied. "
+            "Look at the pictures: are they black, or does the model draw at all with these settings?"
+        )
+    if first.slack.shape[1] == 0 and variety == 0:
+        raise RarityError(
+            "As much variety as stays the subject needs something that knows the subject: connect a guardrail or a gate, or ask for a "
+            "variety of 2."
+        )
+    if first.slack.shape[1] and first.valid == 0:
+        raise RarityError(
+            f"None of the {n} pictures as they are drawn is inside what the guardrails and the gate allow, so they cannot say what stays the "
+            "subject. Loosen them, or name the subject as the prompt does."
+        )

@@ -1,0 +1,91 @@
+"""A CONDITIONING that differs from seed to seed: noise of each token's own size, in the first part of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...density.base.errors import RarityError
+from ...density.base.tensors import ordinary, plain
+from ..runtime.noise import streams
+from .condition import POOLED
+
+# What an entry holds beside its tokens that is made of the same text: the pooled vector, and what further encoders read.
+TOLD_WITH = (POOLED, "conditioning_llama3", "conditioning_byt5small", "conditioning_mt5xl")
+START, END, MASK = "start_percent", "end_percent", "attention_mask"  # ComfyUI's names
+
+
+@plain()
+def varied(conditioning: list, seeds: Sequence[int], strength: float, until: float = 0.5) -> list:
+    """A CONDITIONING whose row i is the prompt as the seed i varies it, for a batch of as many pictures as there are seeds.
+
+    Every entry becomes two: the varied one up to `until`, the entry as it was from there on, as ComfyUI's own Conditioning Set
+    Timestep Range would set them. With t a token, D its width, s the strength and e standard normal numbers of the seed,
+
+        t'  =  |t| u / |u|,    u = t + s |t| / sqrt(D) e,
+
+    so that a token keeps its length and turns by the angle arctan(s), nearly: in a wide space e is orthogonal to t. Padding
+    (tokens that the attention mask leaves out, and tokens of zeros) stays as it is. So does all else in an entry.
+
+    Parameters
+    ----------
+    conditioning : entries [tokens [1, ..., D], options], of any model and of any lengths; none is changed.
+    seeds : of the n rows; each has numbers of its own, which no picture's noise shares.
+    strength : s, at least 0; at 0 the entries come back as they are.
+    until : the share of the noise schedule that is varied, above 0, at most 1. The first steps lay out a picture, and from
+        there on the prompt itself is followed.
+
+    Returns
+    -------
+    A new CONDITIONING, tokens [n, ..., D] in the precision and on the device of the old ones.
+
+    Raises
+    ------
+    RarityError : no seed, a number out of range; no entry, an entry that holds no tokens or those of several texts.
+    """
+    if not seeds or not strength >= 0 or strength == float("inf") or not 0 < until <= 1:
+        raise RarityError(
+            f"Varied are the prompts of at least 1 seed, with a finite strength of 0 or more, until above 0 and at most 1; got {len(seeds)} "
+            f"seeds, {strength} and {until}."
+        )
+    if not conditioning:
+        raise RarityError("The positive CONDITIONING has no entry: there is no prompt to vary.")
+    for tokens, _ in conditioning:
+        if not isinstance(tokens, Tensor) or tokens.dim() < 2 or len(tokens) != 1 or not tokens.is_floating_point():
+            got = f"shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise RarityError(f"Each entry of the positive CONDITIONING must hold the tokens of one text, shape [1, T, D], got {got}.")
+    if strength == 0:
+        return list(conditioning)
+    random = [streams(seed, 0, 1, "variation")[0] for seed in seeds]
+    entries = []
+    for tokens, options in conditioning:
+        told = {name: options[name] for name in TOLD_WITH if _one_text(options.get(name))}
+        moved = {name: _moved(value, None, strength, random) for name, value in told.items()}
+        moved_tokens = _moved(tokens, options.get(MASK), strength, random)
+        start, end = options.get(START, 0.0), options.get(END, 1.0)
+        if start < until:
+            entries.append([moved_tokens, {**options, **moved, START: start, END: min(end, until)}])
+        if end > until:
+            entries.append([tokens, {**options, START: max(start, until), END: end}])
+    return entries
+
+
+def _one_text(value) -> bool:
+    return isinstance(value, Tensor) and value.dim() >= 2 and len(value) == 1 and value.is_floating_point()
+
+
+def _moved(tokens: Tensor, mask, strength: float, random: list[torch.Generator]) -> Tensor:
+    """Tokens [1, ..., D] as rows [n, ..., D], each moved by its own generator."""
+    flat = ordinary(tokens[0], torch.float32).view(-1, tokens.shape[-1])
+    length = flat.norm(dim=1, keepdim=True)
+    kept = length[:, 0] == 0
+    if isinstance(mask, Tensor) and mask.numel() == len(kept):
+        kept = kept | (mask.reshape(-1).cpu() <= 0)
+    rows = []
+    for one in random:
+        turned = flat + strength * length / flat.shape[1] ** 0.5 * torch.randn(flat.shape, generator=one)
+        turned = turned * (length / turned.norm(dim=1, keepdim=True).clamp_min(1e-30))
+        rows.append(torch.where(kept[:, None], flat, turned).view(tokens.shape[1:]))
+    return torch.stack(rows).to(tokens)

@@ -1,0 +1,226 @@
+"""Seeds that draw different pictures: how strongly to vary a CONDITIONING is measured on small pictures, then each seed has its own."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError
+from ...density.base.framing import partly_seen
+from ...density.base.progress import steps as counted
+from ...density.drawing.strength_curve import strength_card, strength_curve
+from ...density.novelty.diversity import most_varied
+from ...density.novelty.strength import LOOKS, FoundStrength, Look, find_strength
+from ...density.steering.guardrails import Guardrail
+from ..eyes.encoding import Progress
+from ..runtime.memory import Placement, in_pieces
+from .model_baseline import ONE_BY_ONE, ModelPictures, Preview
+from .varied_condition import varied
+
+MOST = 64  # pictures at each strength
+SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows, and the longer side they are kept at, in pixels
+SURE = 1e-6  # a gate's answer is taken to be at least so far from no and from yes: beyond, floats are not to be believed
+REMEMBERED = 8  # measurements
+
+_MEASURED: dict[tuple, tuple[FoundStrength, dict[float, Tensor]]] = {}  # of this process, the oldest first
+
+
+@dataclass(frozen=True, eq=False)
+class VaryingPictures:
+    """Pictures of seeds whose prompt is varied, as an eye sees them and as guards judge them.
+
+    Parameters
+    ----------
+    drawing : how a picture is drawn, with the CONDITIONING as it is.   eye : encodes them, such as `clip_vision_eye.eye` finds.
+    guardrails, gate : say whether a picture still is the subject; each can be missing.
+    until : see `varied`.   batch_size : drawn at a time; halved where they do not fit in memory.
+    tick : called with the number of model steps done since the last call, and what it raises cancels.   preview : shown each batch.
+    """
+
+    drawing: ModelPictures
+    eye: object
+    guardrails: tuple[Guardrail, ...] = ()
+    gate: object = None
+    until: float = 0.5
+    batch_size: int = 4
+    placement: Placement | None = None
+    tick: Callable[[int], None] = lambda steps: None
+    preview: Preview | None = None
+
+    def look(self, strength: float, seed: int, count: int) -> tuple[Look, Tensor, Embeddings]:
+        """The pictures of `count` seeds from `seed` on: what a search wants of them, themselves [n, H, W, 3], their embeddings."""
+        pictures, rows = [], []
+        size = 1 if self.drawing.sampler_name in ONE_BY_ONE else self.batch_size
+        for _, (drawn, seen) in in_pieces(range(count), size, lambda piece: self._see(strength, seed, piece), self.placement or Placement()):
+            pictures.append(drawn)
+            rows.append(seen)
+        seen, drawn = Embeddings.cat(rows), torch.cat(pictures)
+        return Look(strength, seen.vectors, self._slack(seen.vectors.double(), drawn)), drawn, seen
+
+    def _see(self, strength: float, seed: int, piece: range) -> tuple[Tensor, Embeddings]:
+        drawing = replace(self.drawing, seed=seed % 2**64)
+        seeds = [seed + i for i in piece]
+        drawing = replace(drawing, positive=varied(drawing.positive, seeds, strength, self.until))
+        done = 0
+
+        def tick(step: int) -> None:
+            nonlocal done
+            self.tick((step - done) * len(piece))
+            done = step
+
+        drawn = drawing.draw(piece, tick)
+        if self.preview:
+            self.preview(drawn)
+        self.tick(0)
+        return drawn, self.eye.encode_images(drawn, batch_size=len(drawn))
+
+    def _slack(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """How far inside each guard's limits pictures are, [n, g]: in its own reading's unit, of a gate in logits."""
+        columns = []
+        for rail in self.guardrails:
+            low, high = rail.allowed
+            reading = rail.reading(x).double()
+            columns.append(torch.minimum(reading - low, high - reading))
+        if self.gate is not None:
+            answers = self.gate.validity(drawn, lambda *_: self.tick(0)).double().clamp(SURE, 1 - SURE)
+            columns.append(torch.logit(answers) - torch.logit(torch.tensor(self.gate.threshold, dtype=torch.float64)))
+        return torch.stack(columns, dim=1) if columns else torch.zeros(len(x), 0, dtype=torch.float64)
+
+
+def vary_seeds(
+    drawing: ModelPictures,
+    eye,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    gate=None,
+    variety: float = 2.0,
+    validity: float = 0.95,
+    count: int = 4,
+    keep: int = 0,
+    strength: float = 0.0,
+    until: float = 0.5,
+    pictures: int = 8,
+    batch_size: int = 4,
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+    preview: Preview | None = None,
+) -> tuple[list[list], list[int], float, str, Tensor]:
+    """A CONDITIONING for each of several seeds, so strongly varied that their pictures are as varied as asked.
+
+    The strength is measured on the seeds 0, 1, 2, ..., whatever seeds are drawn with: it belongs to the model, the prompt and the
+    settings. It is remembered while the process lives, so that further seeds cost nothing.
+
+    Parameters
+    ----------
+    drawing : how the small pictures are drawn; its seed is the first one of those that are varied.
+    eye, guardrails, gate, until, batch_size : see `VaryingPictures`.
+    variety, validity : see `find_strength`.
+    count : seeds to vary.   keep : more than 0 draws all of them, and keeps so many that together are most varied (`most_varied`)
+        among those inside what every guard allows.
+    strength : more than 0 is taken as it is, and nothing is measured.
+    pictures : how many are drawn at each of 1 + LOOKS strengths.
+    placement : is asked to make room when memory is short.   progress : called with (model steps done, in all).
+
+    Returns
+    -------
+    n CONDITIONINGs; their n seeds; the strength; a report in words; a picture [1, H, W, 3] of variety and validity over strength.
+
+    Raises
+    ------
+    RarityError : numbers out of range, a guardrail of another space than the eye's; as `find_strength`, `varied` and `ModelPictures`.
+    """
+    _check(eye, guardrails, count, keep, strength, pictures, batch_size)
+    total = drawing.steps * ((0 if strength else (1 + LOOKS) * pictures) + (count if keep else 0))
+    varying = VaryingPictures(drawing, eye, guardrails, gate, until, batch_size, placement, counted(progress, max(total, 1)), preview)
+    seen_as = eye.view(drawing.height, drawing.width)
+    if strength:
+        said, curve = [f"The strength {strength:g} was given, so nothing was measured."], strength_card(strength)
+    else:
+        found, tiles = _measured(varying, seen_as, variety, validity, pictures)
+        strength, curve = found.strength, strength_curve(found, tiles, variety, validity)
+        said = [told(found, variety, validity), *partly_seen(seen_as)]
+    seeds = [(drawing.seed + i) % 2**64 for i in range(count)]
+    if keep:
+        seeds, sentence = _kept(varying, strength, count, keep)
+        said.append(sentence)
+    return [varied(drawing.positive, [seed], strength, until) for seed in seeds], seeds, strength, "\n".join(said), curve
+
+
+def _measured(varying: VaryingPictures, seen_as: dict, variety: float, validity: float, pictures: int):
+    """The strength that was found, and some small pictures of each look by its strength; measured once for all that decides about it."""
+    drawing = replace(varying.drawing, seed=0)
+    settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": varying.until, "variety": variety,
+                "validity": validity, "pictures": pictures}
+    parts = (drawing.vae, *varying.guardrails, *([varying.gate] if varying.gate is not None else []))
+    key = (json.dumps(settings, sort_keys=True), *map(weakref.ref, parts))
+    if key in _MEASURED:
+        return _MEASURED[key]
+    tiles: dict[float, Tensor] = {}
+
+    def look(strength: float) -> Look:
+        one, drawn, _ = varying.look(strength, 0, pictures)
+        scale = min(1.0, TILE / max(drawn.shape[1:3]))
+        size = [max(1, round(scale * side)) for side in drawn.shape[1:3]]
+        tiles[strength] = interpolate(drawn[:SHOWN].movedim(-1, 1), size=size, mode="area").movedim(1, -1)
+        return one
+
+    _MEASURED[key] = find_strength(look, variety, validity), tiles
+    while len(_MEASURED) > REMEMBERED:
+        del _MEASURED[next(iter(_MEASURED))]
+    return _MEASURED[key]
+
+
+def _kept(varying: VaryingPictures, strength: float, count: int, keep: int) -> tuple[list[int], str]:
+    """The seeds of a varied set among those whose pictures are still the subject, in their order; and a sentence."""
+    first = varying.drawing.seed
+    look, _, seen = varying.look(strength, first, count)
+    inside = (look.slack >= 0).all(dim=1).nonzero()[:, 0]
+    if len(inside) == 0:
+        raise RarityError(
+            f"Of {count} pictures none is inside what the guardrails and the gate allow, so there is none to keep. Ask for less variety, "
+            "or draw more candidates."
+        )
+    chosen = sorted(inside[most_varied(seen.select(inside), keep)].tolist())
+    fewer = "" if len(chosen) == keep else f" There were no more of them than {len(chosen)}."
+    guarded = f" of which {len(inside)} are inside what is allowed" if look.slack.shape[1] else ""
+    return ([(first + i) % 2**64 for i in chosen],
+            f"Of {count} pictures{guarded}, the {len(chosen)} that together are most varied were kept.{fewer}")
+
+
+def told(found: FoundStrength, variety: float, validity: float) -> str:
+    """What was found, in words, and a line for each strength that was looked at."""
+    n, unguarded = len(found.looks[0].x), "Nothing was asked whether pictures still are the subject: connect a gate or a guardrail for that."
+    said = [f"At strength {found.strength:g} the pictures of different seeds lie {found.variety:.2f} times as far apart as they are drawn "
+            f"(give or take {found.error:.2f})."]
+    if found.limit == "validity":
+        wish = f"The {variety:g} times that were asked for are not reached: with" if variety else "With"
+        said.append(f"{wish} more strength, more than {1 - validity:.0%} of the usual number would no longer be the subject.")
+    elif found.limit == "range":
+        said.append("More strength than that is not tried: beyond it, little is left of the prompt. Vary a longer part of the steps for more.")
+    if found.guarded:
+        said.append(f"About {found.validity:.0%} as many are still the subject as without variation; {n} pictures tell that to some "
+                    "points only.")
+    else:
+        said.append(unguarded)
+    rows = [f"{look.strength:8.3f}  {ratio:7.2f}" + (f"  {look.valid:4d} of {n}" if found.guarded else "")
+            for look, ratio in zip(found.looks, found.curves.variety, strict=True)]
+    heading = "strength  variety" + ("  still the subject" if found.guarded else "")
+    return "\n".join([" ".join(said), heading, *rows])
+
+
+def _check(eye, guardrails, count: int, keep: int, strength: float, pictures: int, batch_size: int) -> None:
+    for rail in guardrails:
+        if rail.space is not None:
+            eye.space.require_same(rail.space, f"guardrail {rail.name}")
+    if count < 1 or not 0 <= keep <= count or not 3 <= pictures <= MOST or batch_size < 1 or not strength >= 0:
+        raise RarityError(
+            f"Expected are a count of at least 1, keep from 0 to the count, 3 to {MOST} pictures, a batch of at least 1 and a strength of 0 or "
+            f"more; got {count}, {keep}, {pictures}, {batch_size} and {strength}."
+        )

@@ -1,0 +1,114 @@
+"""Seeds varied with ComfyUI's own models: each picture is KSampler's, nothing is changed; and the workflow on a server."""
+
+import json
+import time
+
+import pytest
+from comfyui import ROOT, messages
+from graph import nodes_of, to_api
+from tiny_open_clip import SMALLEST
+
+ROUNDING = 1e-4  # of pixels: float32 sums in another order, in a batch of three and one by one
+
+
+@pytest.fixture(scope="module")
+def found(on_comfyui, native_models):
+    return on_comfyui("varied_seeds.py", *map(str, native_models("sd15_small", "clip_vision_l_small")))
+
+
+@pytest.mark.parametrize("kind", ["Stable Diffusion 1.5", "Flux", "Lumina 2"])
+def test_what_is_measured_is_what_ksampler_draws_with_what_comes_out(found, kind):
+    """Seed by seed, with prompts of other lengths than the negative one's, of two entries, with a mask."""
+    one = found[kind]
+    assert one["as KSampler"] < ROUNDING < 0.02 < one["moved"] and one["finite"]
+    assert one["shapes"] == [[3, 64, 64, 3], [3, 768], [3, 0]]
+    assert one["unchanged"]
+
+
+def test_the_node_gives_each_seed_a_prompt_and_measures_once(found):
+    node = found["node"]
+    assert node["seeds"] == [5, 6, 7] and node["drawn"] == 5 * 3
+    assert node["entries"] == [[[1, 7, 16]]] * 3, "all steps are varied, so there is one entry"
+    assert node["twice"], "measured again, bit for bit"
+    assert node["remembered"] == [0, True, [70, 71, 72]] and node["another setting"][0] == 15
+    assert node["given"] == [0, 0.25, "The strength 0.25 was given, so nothing was measured."]
+    assert node["out of memory"] == [True, [3, 2, 1] * 5], "half as many at a time"
+    assert f"At strength {node['strength']:g} the pictures of different seeds lie 2.00 times as far apart" in node["report"]
+    assert "connect a gate or a guardrail" in node["report"] and len(node["report"].splitlines()) == 7
+    assert node["curve"][0] == 1 and node["curve"][2:] == [1200, 3]
+
+
+def test_guards_end_it_and_choose_the_set(found):
+    strength, report = found["node"]["guarded"]
+    assert 0 < strength < 4 and "would no longer be the subject" in report and "still the subject\n" in report
+    seeds, report, drawn, conditionings = found["node"]["kept"]
+    assert len(seeds) == conditionings <= 2 and set(seeds) <= set(range(5, 11)) and drawn == 6
+    assert "that together are most varied were kept" in report
+
+
+@pytest.mark.parametrize("cause, message", [
+    ("no guard", "connect a guardrail or a gate, or ask for a variety of 2"),
+    ("dark", "None of the 3 pictures as they are drawn is inside what the guardrails and the gate allow"),
+    ("dark set", "Of 3 pictures none is inside"),
+    ("keep", "keep from 0 to the count"), ("pictures", "3 to 64 pictures"), ("variety", "The variety must be 1 or more, or 0"),
+    ("tokens", "must hold the tokens of one text, shape [1, T, D], got shape (2, 77, 768)"),
+    ("another model", "FluxSchnell reads tokens 16 wide, got tokens 768 wide (Stable Diffusion 1.5)"),
+])
+def test_bad_input_says_what_to_do(found, cause, message):
+    assert message in found["node"]["errors"][cause]
+
+
+def test_a_cancel_ends_it_in_the_first_batch_and_leaves_nothing_changed(found):
+    node = found["node"]
+    assert node["cancelled"] == 3 and node["nothing half-measured is remembered"] and node["unchanged"]
+
+
+def graph(native_server, native_models, clip_checkpoint):
+    """The shipped workflow on small random models, and everything little."""
+    workflow = json.loads((ROOT / "workflows" / "Rarity 15 Vary seeds.json").read_text(encoding="utf-8"))
+    (checkpoint,) = native_models("sd15_small")
+    prompt = to_api(workflow, native_server.get("/object_info"))
+    size = {"width": 64, "height": 64}
+    less = {
+        "CheckpointLoaderSimple": {"ckpt_name": checkpoint.name},
+        "RarityLoadOpenCLIP": {"architecture": SMALLEST, "checkpoint": clip_checkpoint},
+        "RarityValidityGate": {"threshold": 0.01},  # random weights see a house nowhere
+        "RarityVarySeeds": {"count": 2, "steps": 1, "pictures": 3, "seed": 11, **size},
+        "KSampler": {"steps": 1}, "EmptyLatentImage": size,
+    }
+    for node in prompt.values():
+        node["inputs"] |= less.get(node["class_type"], {})
+    return prompt
+
+
+def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_models, clip_checkpoint):
+    server, prompt = native_server, graph(native_server, native_models, clip_checkpoint)
+    (vary,) = nodes_of(prompt, "RarityVarySeeds")
+    sheet, curve = sorted(nodes_of(prompt, "SaveImage"), key=lambda key: "curve" in prompt[key]["inputs"]["filename_prefix"])
+
+    def run():
+        server.raw("/free", {"unload_models": True, "free_memory": True})
+        entry = server.run(prompt, seconds=300)
+        assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+        return entry
+
+    entry = run()
+    drawn, measured = server.pictures(entry, sheet), server.pictures(entry, curve)
+    assert len(drawn) == len(measured) == 1 and drawn.std() > 10 and measured.std() > 10
+    (report,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
+    assert "lie 1." in report or "lie 2.0" in report
+    assert "still the subject" in report.splitlines()[1] and len(report.splitlines()) == 7
+
+    before = dict(prompt[vary]["inputs"])
+    prompt[vary]["inputs"] |= {"steps": 1000, "pictures": 64}
+    prompt_id = server.submit(prompt)
+    while not server.is_running(prompt_id):
+        time.sleep(0.02)
+    time.sleep(3)
+    assert server.is_running(prompt_id)
+    server.raw("/interrupt", {"prompt_id": prompt_id})
+    (interrupted,) = messages(server.wait(prompt_id), "execution_interrupted")
+    assert interrupted["node_type"] == "RarityVarySeeds"
+    prompt[vary]["inputs"] = before
+    again = run()
+    assert (server.pictures(again, sheet) == drawn).all() and (server.pictures(again, curve) == measured).all()

@@ -1,0 +1,155 @@
+"""The strength of a variation, found in worlds whose variety and validity at every strength are known; and the choice of a varied set."""
+
+import math
+
+import pytest
+import torch
+from rarity.density import Embeddings, EmbeddingSpace, RarityError
+from rarity.density.novelty.diversity import most_varied
+from rarity.density.novelty.strength import STRONGEST, Curves, Look, find_strength
+
+WIDTH, DIRECTIONS = 128, 40
+GROWTH = 2.0  # of what a strength adds, in units of how far seeds lie apart by themselves
+
+
+def world(seed, pictures=8, room=3.0, push=0.0, guards=1):
+    """Seed i at strength s lies at b_i + f w_i, f = 2 s / (1 + s / 3), and its slack is room + e_i - push f; all normal."""
+    g = torch.Generator().manual_seed(seed)
+    own, added = (torch.randn(pictures, DIRECTIONS, generator=g) for _ in range(2))
+    axes = torch.linalg.qr(torch.randn(WIDTH, DIRECTIONS, generator=g))[0]
+    edge, middle = torch.randn(pictures, guards, generator=g), torch.randn(WIDTH, generator=g)
+    asked = []
+
+    def look(strength):
+        asked.append(strength)
+        return Look(strength, middle + (own + growth(strength) * added) @ axes.T, room + edge - push * growth(strength))
+
+    return look, asked
+
+
+def growth(strength):
+    return GROWTH * strength / (1 + strength / 3)
+
+
+def variety_of(strength):
+    return math.sqrt(1 + growth(strength) ** 2)
+
+
+def inside(strength, room, push):
+    """The share inside in truth, of the share at strength 0."""
+    share = torch.special.ndtr(torch.tensor([room - push * growth(strength), room], dtype=torch.float64))
+    return float(share[0] / share[1])
+
+
+def test_the_strength_gives_the_variety_that_was_asked_for():
+    """Within a tenth for nine worlds of ten: eight seeds are a sample; and its standard error says how far it may be off."""
+    off = []
+    for wanted in (1.3, 2.0, 2.6):
+        for seed in range(12):
+            look, asked = world(seed)
+            found = find_strength(look, wanted)
+            assert asked[0] == 0 and len(asked) == 5 == len(set(asked))
+            assert found.limit == "variety" and found.variety == pytest.approx(wanted, rel=0.01) and found.guarded
+            off.append((abs(variety_of(found.strength) / wanted - 1), abs(variety_of(found.strength) - found.variety) / found.error))
+    assert sum(relative < 0.1 for relative, _ in off) >= 0.9 * len(off)
+    assert sum(errors < 2.5 for _, errors in off) >= 0.9 * len(off)
+
+
+def test_what_no_longer_is_the_subject_ends_it_before_the_variety_is_reached():
+    """On average what was asked for; of a single world the tail of eight seeds is known to some points only."""
+    valid = []
+    for seed in range(20):
+        look, _ = world(seed, room=2.5, push=1.2)
+        found = find_strength(look, 3.0, 0.9)
+        assert found.limit == "validity" and 0 < found.strength < STRONGEST
+        assert found.validity == pytest.approx(0.9, abs=0.01) and found.variety < 3
+        valid.append(inside(found.strength, 2.5, 1.2))
+    assert sum(valid) / len(valid) == pytest.approx(0.9, abs=0.05)
+
+
+def test_more_pictures_are_surer():
+    def spread(pictures):
+        return torch.tensor([inside(find_strength(world(seed, pictures, 2.5, 1.2)[0], 0, 0.9).strength, 2.5, 1.2) for seed in range(12)]).std()
+
+    assert spread(64) < 0.6 * spread(8)
+
+
+def test_as_much_as_stays_the_subject_is_at_least_what_any_variety_reaches():
+    look, _ = world(3, room=2.5, push=1.2)
+    most = find_strength(look, 0, 0.9)
+    assert most.limit == "validity" and most.strength == pytest.approx(find_strength(look, 50.0, 0.9).strength, abs=0.2)
+    assert find_strength(look, 1.1, 0.9).strength < most.strength
+
+
+def test_where_nothing_is_too_much_it_ends_at_the_strongest():
+    look, asked = world(0)
+    found = find_strength(look, 50.0)
+    assert found.strength == STRONGEST == max(asked) and found.limit == "range" and found.variety < 50
+    assert len(set(asked)) == 5
+
+
+def test_as_drawn_is_strength_0_and_costs_one_look():
+    look, asked = world(0)
+    found = find_strength(look, 1.0)
+    assert (found.strength, found.variety, asked) == (0.0, 1.0, [0.0])
+
+
+def test_curves_are_monotone_and_reach_through_noise():
+    """A look that shows less variety than a weaker one is noise: both count for their mean."""
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    looks = tuple(Look(s, f * x, torch.zeros(6, 0)) for s, f in ((0.0, 1.0), (0.5, 1.6), (1.0, 1.4), (2.0, 3.0)))
+    curves = Curves(looks)
+    assert curves.variety == pytest.approx([1, 1.5, 1.5, 3], rel=1e-6) and (curves.validity == 1).all()
+    assert curves.strongest(1.25, 1) == pytest.approx(0.25) and curves.strongest(2.25, 1) == pytest.approx(1.5)
+    assert curves.at(1.5) == pytest.approx((2.25, 1))
+
+
+def test_one_guard_that_refuses_is_enough():
+    look, _ = world(0, room=4.0, guards=2)
+
+    def with_a_strict_one(strength):
+        one = look(strength)
+        return Look(strength, one.x, one.slack - torch.tensor([0.0, 3.0]) * growth(strength))
+
+    assert find_strength(with_a_strict_one, 0, 0.95).strength < find_strength(look, 0, 0.95).strength == STRONGEST
+
+
+@pytest.mark.parametrize("variety, validity", [(0.5, 0.95), (-1, 0.95), (math.inf, 0.95), (math.nan, 0.95), (2, 0), (2, 1.1), (2, math.nan)])
+def test_numbers_out_of_range_are_named(variety, validity):
+    with pytest.raises(RarityError, match="The variety must be 1 or more, or 0 .* and the validity above 0 and at most 1"):
+        find_strength(world(0)[0], variety, validity)
+
+
+@pytest.mark.parametrize("changed, message", [
+    ({"x": torch.ones(8, 4)}, "All seeds give the same picture"),
+    ({"x": torch.full((8, 4), math.nan)}, "not finite"),
+    ({"x": torch.randn(2, 4), "slack": torch.ones(2, 1)}, "At least 3 pictures"),
+    ({"slack": -torch.ones(8, 1)}, "None of the 8 pictures as they are drawn is inside"),
+    ({"slack": torch.zeros(8, 0)}, "connect a guardrail or a gate"),
+])
+def test_pictures_that_say_nothing_are_an_error(changed, message):
+    given = {"strength": 0.0, "x": torch.randn(8, 4), "slack": torch.ones(8, 1)} | changed
+    with pytest.raises(RarityError, match=message):
+        find_strength(lambda _: Look(**given), 0)
+
+
+def of(rows):
+    return Embeddings(rows, EmbeddingSpace("test encoder", "0123456789abcdef", rows.shape[1]))
+
+
+def test_a_varied_set_is_the_greedy_one_of_the_kernel_s_determinant():
+    """Beside the formula, entry by entry."""
+    x = torch.randn(12, 6, generator=torch.Generator().manual_seed(1)) + 0.5
+    unit = torch.nn.functional.normalize(x.double(), dim=1)
+    kernel, taken = unit @ unit.T, [0]
+    while len(taken) < 5:
+        gains = [-1.0 if i in taken else float(torch.linalg.det(kernel[[*taken, i]][:, [*taken, i]])) for i in range(12)]
+        taken.append(max(range(12), key=gains.__getitem__))
+    assert most_varied(of(x), 5) == taken
+
+
+def test_a_repeat_comes_last_and_the_first_row_first():
+    x = torch.eye(4)[[0, 0, 1, 1, 2, 3]] * torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 1.0])[:, None]
+    assert most_varied(of(x), 4) == [0, 2, 4, 5] and sorted(most_varied(of(x), 9)) == list(range(6))
+    with pytest.raises(RarityError, match="At least 1 row must be taken, got 0"):
+        most_varied(of(x), 0)

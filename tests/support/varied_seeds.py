@@ -1,0 +1,177 @@
+"""RarityVarySeeds on a small Stable Diffusion 1.5, Flux and Lumina 2 of random weights, in this process, as JSON.
+
+    python tests/support/varied_seeds.py CHECKPOINT CLIP_VISION --comfyui FOLDER
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from flow_models import LUMINA, POOLED, WIDTH, known_kinds, small_model
+from in_process import start_comfyui
+from model_baseline import digest
+
+SETTINGS = {"steps": 2, "cfg": 3.0, "width": 64, "height": 64}
+STRENGTH, UNTIL, SEED = 0.7, 0.5, 2**64 - 2  # the third seed begins again at 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Seeds varied with ComfyUI's own models.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("clip_vision", type=Path)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    arguments = parser.parse_args()
+    start_comfyui(arguments.comfyui, small=True)
+    with torch.inference_mode():
+        json.dump(findings(arguments.checkpoint, arguments.clip_vision), sys.stdout)
+
+
+def findings(checkpoint, clip_vision):
+    import comfy.clip_vision
+    import comfy.sd
+
+    import nodes as core
+
+    vision = comfy.clip_vision.load(str(clip_vision))
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint))
+    # Longer than the 77 tokens of the negative prompt, and of two entries, one with a mask.
+    long = core.CLIPTextEncode().encode(clip, "a photo of a cat " * 30)[0]
+    masked = core.ConditioningSetMask().append(core.CLIPTextEncode().encode(clip, "a red house")[0], torch.ones(1, 64, 64), "default", 1.0)[0]
+    negative = core.CLIPTextEncode().encode(clip, "")[0]
+    assert long[0][0].shape[1] > negative[0][0].shape[1]
+    found = {"Stable Diffusion 1.5": of_model(model, vae, long + masked, negative, vision)}
+    for name, (kind, config) in known_kinds().items():
+        given = (*small_model(kind, config), words(7, 0, config is LUMINA), words(5, 1, config is LUMINA), vision)
+        found[name] = of_model(*given)
+        if name == "Flux":  # the smallest of them
+            found["node"] = of_node(*given)
+    return found
+
+
+def words(count, seed, masked):
+    """A CONDITIONING of so many tokens; with a mask of ones, for no ComfyUI draws padding in a batch of several."""
+    g = torch.Generator().manual_seed(seed)
+    options = {"pooled_output": torch.randn(1, POOLED, generator=g)}
+    if masked:
+        options["attention_mask"] = torch.ones(1, count, dtype=torch.long)
+    return [[torch.randn(1, count, WIDTH, generator=g), options]]
+
+
+def of_model(model, vae, positive, negative, vision):
+    """Whether varied pictures of several seeds at once are those that KSampler draws one by one with what the node gives it."""
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.model_baseline import ModelPictures
+    from rarity.generators.comfyui.varied_condition import varied
+    from rarity.generators.comfyui.vary_seeds import VaryingPictures
+
+    import nodes as core
+
+    held = digest(model, vae, positive, negative)
+    drawing = ModelPictures(model, positive, negative, vae, **SETTINGS)
+    look, drawn, seen = VaryingPictures(drawing, ClipVisionEncoder(vision), until=UNTIL, batch_size=3).look(STRENGTH, SEED, 3)
+    plain = ModelPictures(model, positive, negative, vae, SEED, **SETTINGS).draw(range(3))
+    one_by_one = []
+    for seed in (SEED, SEED + 1, 0):
+        empty = {"samples": torch.zeros(1, *drawing.latent_shape)}
+        given = (model, seed, SETTINGS["steps"], SETTINGS["cfg"], "euler", "normal", varied(positive, [seed], STRENGTH, UNTIL), negative)
+        (latent,) = core.common_ksampler(*given, empty)
+        one_by_one.append(vae.decode(latent["samples"]).float())
+    return {
+        "as KSampler": float((torch.cat(one_by_one) - drawn).abs().max()),
+        "moved": float((drawn - plain).abs().amax(dim=(1, 2, 3)).min()),
+        "shapes": [list(drawn.shape), list(look.x.shape), list(look.slack.shape)],
+        "finite": bool(torch.isfinite(seen.vectors).all()),
+        "unchanged": digest(model, vae, positive, negative) == held,
+    }
+
+
+class Brightness:
+    """A judge: pictures are the subject as far as they are bright."""
+
+    subject = "something bright"
+
+    def probability(self, pictures, *, progress=None):
+        return torch.sigmoid(500 * (pictures.double().mean(dim=(1, 2, 3)) - 0.1))
+
+
+def of_node(model, vae, positive, negative, vision):
+    """The node: twice, out of memory, cancelled, with guards, with a kept strength, with a set to keep."""
+    import comfy.model_management
+    from rarity.density.base.errors import RarityError
+    from rarity.density.steering.guardrails import AnchorGuardrail
+    from rarity.generators.comfyui import vary_seeds
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.model_baseline import ModelPictures
+    from rarity.generators.judges.validity_gate import ValidityGate
+    from rarity.nodes import RarityVarySeeds
+
+    held, drawn = digest(model, vae, vision.model, positive, negative), []
+    draw, decode = ModelPictures.draw, vae.decode
+    ModelPictures.draw = lambda self, rows, tick=None: drawn.append(len(rows)) or draw(self, rows, tick)
+
+    def run(forget=True, **changed):
+        drawn.clear()
+        if forget:
+            vary_seeds._MEASURED.clear()
+        given = {"model": model, "positive": positive, "negative": negative, "vae": vae, "variety": 2.0, "count": 3, "seed": 5,
+                 "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, "pictures": 3, "until": 1.0, **SETTINGS}
+        return RarityVarySeeds.execute(**given | changed).args
+
+    def complaint(**changed):
+        try:
+            run(**changed)
+        except RarityError as error:
+            return str(error)
+
+    conditionings, seeds, strength, report, curve = run()
+    found = {"seeds": seeds, "strength": strength, "report": report, "curve": list(curve.shape), "drawn": sum(drawn),
+             "entries": [[list(tokens.shape) for tokens, _ in one] for one in conditionings]}
+    again = run()
+    found["twice"] = all(torch.equal(a[0][0], b[0][0]) for a, b in zip(conditionings, again[0], strict=True)) and torch.equal(curve, again[4])
+    remembered = run(forget=False, seed=70)
+    found["remembered"] = [sum(drawn), remembered[2] == strength, remembered[1]]
+    another = run(forget=False, cfg=2.0)
+    found["another setting"] = [sum(drawn), another[2]]
+    given = run(strength=0.25)
+    found["given"] = [sum(drawn), given[2], given[3]]
+
+    vae.decode = lambda latents: scarce(latents, decode)
+    found["out of memory"] = [run(batch=3)[2] == strength, list(drawn)]
+    vae.decode = decode
+
+    embeddings = ClipVisionEncoder(vision).encode_images(draw(ModelPictures(model, positive, negative, vae, **SETTINGS), range(16)))
+    rails = (AnchorGuardrail.from_baseline(embeddings, 0.0),)
+    guarded = run(guardrail=rails, gate=ValidityGate(Brightness(), threshold=0.5), variety=0)
+    found["guarded"] = [guarded[2], guarded[3]]
+    kept = run(strength=0.05, keep=2, count=6, guardrail=rails)
+    found["kept"] = [kept[1], kept[3], sum(drawn), len(kept[0])]
+    found["errors"] = {
+        "no guard": complaint(variety=0),
+        "dark": complaint(gate=ValidityGate(Brightness(), threshold=0.999999)),
+        "dark set": complaint(gate=ValidityGate(Brightness(), threshold=0.999999), strength=1.0, keep=2),
+        "keep": complaint(keep=4), "pictures": complaint(pictures=2), "variety": complaint(variety=0.5),
+        "tokens": complaint(positive=[[torch.ones(2, 77, 768), {}]]),
+        "another model": complaint(positive=[[torch.ones(1, 77, 768), {"pooled_output": torch.ones(1, POOLED)}]]),
+    }
+    comfy.model_management.interrupt_current_processing()
+    try:
+        run()
+    except comfy.model_management.InterruptProcessingException:
+        found["cancelled"] = sum(drawn)
+    found["nothing half-measured is remembered"] = not vary_seeds._MEASURED
+    ModelPictures.draw = draw
+    found["unchanged"] = digest(model, vae, vision.model, positive, negative) == held
+    return found
+
+
+def scarce(latents, decode):
+    """A card with room for two pictures."""
+    if len(latents) > 2:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+    return decode(latents)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The training of the model that draws things: what is taken, how it is split, and that one command leads to weights that load."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+pytest.importorskip("resvg_py")
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """The tools import each other by name, as scripts do."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import pictograms
+    import things
+    import train_things
+    import training
+
+    yield {"pictograms": pictograms, "things": things, "train_things": train_things, "training": training}
+    sys.path.remove(str(ROOT / "tools"))
+
+
+SHAPES = {
+    "bag": '<path d="M4 9h16v12H4zM8 9V5h8v4" {}/>',
+    "car": '<path d="M2 12h20v5H2zM5 17v3M19 17v3" {}/>',
+    "cat": '<path d="M4 4l5 4h6l5-4v14l-8 4-8-4z" {}/>',
+}
+LINES = 'fill="none" stroke="currentColor" stroke-width="{}"'
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Sets as @iconify/json packs them: seven that may be learnt from, with a copy among them, and two that may not."""
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "json").mkdir()
+    about, styles = {}, ["0.7", "1.1", "1.5", "1.9", "2.8", "2.3", "0.7"]
+    for number, prefix in enumerate(["alpha", "beta", "gamma", "delta", "noto", "emojione", "copies", "shared", "closed"]):
+        licence = {"shared": "CC-BY-SA-4.0", "closed": "CC-BY-NC-4.0"}.get(prefix, "MIT")
+        about[prefix] = {"name": prefix, "author": {"name": "A"}, "license": {"spdx": licence}, "category": "UI 24px"}
+        width = LINES.format(styles[number % len(styles)]) if prefix != "copies" else LINES.format(styles[0])
+        icons = {f"{name}-outline": {"body": shape.format(width)} for name, shape in SHAPES.items()}
+        icons |= {name: {"body": shape.format('fill="currentColor"')} for name, shape in SHAPES.items() if prefix == "alpha"}
+        icons["car-battery"] = icons["car-outline"]
+        (folder / "json" / f"{prefix}.json").write_text(json.dumps({"prefix": prefix, "icons": icons, "width": 24, "height": 24}))
+    (folder / "collections.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_a_name_is_a_subject_and_words_of_style_alone(tools):
+    subject_of = tools["pictograms"].subject_of
+    assert subject_of("car-outline") == subject_of("twotone-car") == subject_of("car-filled-24") == "car"
+    assert subject_of("shopping-bag-2-line") == "bag" and subject_of("home-alt") == "house"
+    assert not any(map(subject_of, ["car-battery", "house-off", "bag-plus", "cat-5e", "clock", "tree-view"]))
+
+
+def test_only_sets_that_may_be_learnt_from_are_read(tools, sources):
+    found = tools["pictograms"].find_pictograms(sources)
+    assert {p.set for p in found} == {"alpha", "beta", "gamma", "delta", "noto", "emojione", "copies"}
+    assert {p.subject for p in found} == set(SHAPES) and "car-battery" not in {p.name for p in found}
+
+
+def test_copies_go_and_no_family_and_no_look_alike_stands_on_two_sides(tools, sources):
+    things = tools["things"]
+    pictograms, _, plain = things.clean(tools["pictograms"].find_pictograms(sources))
+    assert "copies" not in {p.set for p in pictograms}
+    sides = things.split_families(pictograms, plain, seed=1)
+    for family in {things.family_of(p.set) for p in pictograms}:
+        assert len({side for p, side in zip(pictograms, sides, strict=True) if things.family_of(p.set) == family and side}) <= 1
+    small = things.vectors(plain)
+    for i, j in np.argwhere(things.distances(small, small) < things.LOOK_ALIKE):
+        assert sides[i] == sides[j] or not sides[i] or not sides[j] or pictograms[i].subject != pictograms[j].subject
+
+
+def test_how_a_picture_is_drawn_is_measured(tools, sources):
+    things = tools["things"]
+    found = {(p.set, p.name): p for p in tools["pictograms"].find_pictograms(sources)}
+
+    def words(key, **how):
+        picture = things.draw(found[key], things.ink_box(found[key]), **how)
+        return {kind: options[w] for (kind, options), w in zip(things.WORDS.items(), things.measure(picture).values(), strict=True) if w >= 0}
+
+    assert words(("alpha", "cat")) == {"form": "filled", "colour": "black"}
+    assert words(("alpha", "cat"), colour=things.INKS["green"])["colour"] == "green"
+    assert words(("alpha", "cat-outline")) == {"form": "outline", "colour": "black", "weight": "thin"}
+    assert words(("emojione", "cat-outline"))["weight"] == "bold"
+    assert words(("emojione", "cat-outline"), thicker=0.2)["weight"] == "thin"
+
+
+def test_every_word_of_a_caption_is_a_token(tools, tmp_path):
+    things = tools["things"]
+    tokenizer = tools["train_things"].THINGS.tokenizer(tmp_path)
+    for subject in things.NAMES:
+        text = things.caption(subject, ["thin", "purple", "outline"])
+        assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= 12, text
+    assert things.caption("bag") == "a drawing of a bag" and things.caption("house", ["thin", "outline"]) == "a thin outline drawing of a house"
+    assert things.caption("airplane", ["outline"]) == "an outline drawing of an airplane"
+    assert things.caption("boat", ["colourful"], "the") == "the colourful drawing of a boat"
+
+
+def test_a_stage_that_ran_out_of_time_goes_on_with_the_same_draws(tools, tmp_path):
+    from stage import OutOfTime, Stage
+
+    def stage(folder):
+        torch.manual_seed(0)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return Stage("linear", torch.nn.Linear(3, 2), tmp_path / folder, steps=9, rate=0.1, seed=5)
+
+    def loss(model, generator):
+        return {"square": model(torch.randn(4, 3, generator=generator)).square().mean()}
+
+    def loss_until_the_fourth(model, generator):
+        interrupted.until = 0.0 if interrupted.step == 3 else interrupted.until
+        return loss(model, generator)
+
+    interrupted = stage("in_parts")
+    with pytest.raises(OutOfTime, match="linear stopped at step 4 of 9"):
+        interrupted.run(loss_until_the_fourth)
+    again = stage("in_parts")
+    assert again.step == 4
+    in_parts, at_once = again.run(loss), stage("at_once").run(loss)
+    assert torch.equal(in_parts.weight, at_once.weight) and torch.equal(in_parts.bias, at_once.bias)
+
+
+def test_from_nothing_to_weights_that_load(tools, sources, tmp_path):
+    from rarity.generators.kandinsky.load import load_kandinsky
+
+    training, train_things = tools["training"], tools["train_things"]
+    world = train_things.QUICK
+    tools["things"].make_things(sources, tmp_path / "things.npz", renderings=4, seed=3)
+    assert not training.run_stages(world, tmp_path, cores=1, until=0.0)
+    assert training.run_stages(world, tmp_path, cores=1)
+    training.export(world, tmp_path, tmp_path / "model")
+    train_things.train_judge(tmp_path, epochs=1)
+    prior, decoder = load_kandinsky(tmp_path / "model")
+    pictures = decoder.decode(prior.sample("a colourful drawing of a boat", 2, seed=0), seed=0)
+    assert pictures.shape == (2, 64, 64, 3) and bool(pictures.isfinite().all())
+    assert sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file()) <= 16e6

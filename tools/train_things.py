@@ -1,0 +1,90 @@
+"""Train the model that draws things: a tiny Kandinsky 2.2 of bags, houses and cats, from freely licensed pictograms, on two CPU cores.
+
+    python tools/train_things.py --budget          how long each stage takes on this machine
+    python tools/train_things.py --minutes 120     go on for two hours; everything without --minutes
+    python tools/train_things.py --export          write generators/things from the checkpoints there are
+
+It downloads the pictograms from npm, cleans, draws and splits them, and trains by the stages of `training.py`: side by side, one core each,
+`encoders` followed by `prior`, and `autoencoder` followed by `unet`. Last comes the independent judge, which has seen other families of sets.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from pictograms import fetch_sources
+from reader import Reader, read, train_reader
+from safetensors.torch import load_file, save_file
+from things import NAMES, WORDS, Things, make_things, read_things
+from torch import Tensor
+from training import STAGES, World, main
+
+SEED = 2051  # of these the split gives every subject to every side
+log = logging.getLogger("training")
+
+
+def load(work: Path) -> Things:
+    return Things(work / "things.npz")
+
+
+THINGS = World(
+    name="things",
+    load=load,
+    words=("drawing", "of", "an", "the", *(word for words in WORDS.values() for word in words if word != "black"), *NAMES),
+    steps={"encoders": 6000, "autoencoder": 5000, "prior": 8000, "unet": 24000},
+    batch={"encoders": 128, "autoencoder": 32, "prior": 256, "unet": 64},
+    rate={"encoders": 1e-3, "autoencoder": 1e-3, "prior": 1e-3, "unet": 6e-4},
+    output=Path(__file__).parents[1] / "generators" / "things",
+    decoder_defaults={"steps": 12, "guidance": 1.0},
+    prior_defaults={"learning_rate": 0.001},  # of concepts
+    seed=SEED,
+    patch=8,
+    latents=16,
+    channels=(64, 160),
+    colours=3,
+    half_on_cpu=False,
+)
+# To see every stage run within a minute; what comes out draws nothing.
+QUICK = replace(THINGS, steps=dict.fromkeys(STAGES, 2), batch=dict.fromkeys(STAGES, 4))
+RENDERINGS, EPOCHS = 1200, 12
+
+
+def cover(pictures: Tensor) -> Tensor:
+    """What the judge sees of pictures uint8 [n, 64, 64, 3]: how far each pixel is from white, [n, 64, 64] in 0..1."""
+    return 1 - pictures.min(3).values.float() / 255
+
+
+def train_judge(work: Path, epochs: int) -> None:
+    """The independent judge: reads the subject, has learnt the judge's families only; says how many of the unseen families' drawings it reads."""
+    path = work / "judge.safetensors"
+    if not path.exists():
+        pictures, rows, _ = read_things(work / "things.npz", "judge")
+        judge = train_reader(cover(torch.from_numpy(pictures)), torch.from_numpy(rows[:, 0]).long(), epochs=epochs, seed=7, sizes=(len(NAMES),), batch=min(128, len(pictures)))
+        save_file(judge.state_dict(), path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    judge = Reader(outputs=len(NAMES))
+    judge.load_state_dict(load_file(path))
+    pictures, rows, _ = read_things(work / "things.npz", "unseen")
+    right = read(judge.eval(), cover(torch.from_numpy(pictures))).argmax(1) == torch.from_numpy(rows[:, 0]).long()
+    by_subject = {name: float(right[torch.from_numpy(rows[:, 0] == i)].float().mean()) for i, name in enumerate(NAMES) if (rows[:, 0] == i).any()}
+    log.info("judge: %.1f %% of %d drawings of unseen families read; %s", 100 * right.float().mean(), len(right),
+             ", ".join(f"{name} {share:.0%}" for name, share in sorted(by_subject.items(), key=lambda entry: entry[1])))
+
+
+def make_data(arguments: argparse.Namespace) -> None:
+    """Pictograms to `things.npz`: cleaned, split, drawn."""
+    path = arguments.work / "things.npz"
+    if not path.exists():
+        make_things(arguments.sources or fetch_sources(arguments.work), path, renderings=2 if arguments.quick else RENDERINGS, seed=SEED)
+
+
+def judge(arguments: argparse.Namespace) -> None:
+    train_judge(arguments.work, 1 if arguments.quick else EPOCHS)
+
+
+if __name__ == "__main__":
+    main(THINGS, __doc__, "sources", make_data, QUICK, judge)
