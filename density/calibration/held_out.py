@@ -93,19 +93,19 @@ def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> 
 
 
 def log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) -> Tensor:
-    """Mean held-out log-likelihood per dimension, of every k = 1 .. most for ppca, or of the variances as they are.
+    """Mean held-out log-likelihood per dimension: for k = 1 .. most with ppca, else of the variances as they are.
 
     All of them follow from v_j, the mean squared held-out projection on eigenvector j:
 
         log p_k = -1/2 [d log 2 pi + sum_{j<=k} (log l_j + v_j / l_j) + (d - k) log s_k + sum_{j>k} v_j / s_k],
 
-    with s_k the mean of the eigenvalues l_j beyond k. Chosen so rather than by explained variance, which says nothing
-    about samples that were not seen.
+    with s_k the mean of the eigenvalues l_j beyond k. It is better for choosing k than explained variance, which says
+    nothing about samples that were not seen.
     """
     d = len(variances)
     k = torch.arange(1, most + 1) if ppca else torch.tensor([d - 1])
     inside = (variances.log() + v / variances).cumsum(0)[k - 1]
-    # From the smallest up: a difference of sums would lose a small tail.
+    # Summed from the smallest up, because a difference of sums would lose a small tail.
     sigma2 = variances.flip(0).cumsum(0).flip(0)[k] / (d - k)
     outside = (d - k) * sigma2.log() + v.flip(0).cumsum(0).flip(0)[k] / sigma2
     return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)

@@ -105,18 +105,18 @@ def mean_pairwise_distance(embeddings: Embeddings, *, tick: Callable[[], None] |
 
 
 def most_varied(embeddings: Embeddings, count: int) -> list[int]:
-    """Rows that together are most varied: the first row, then again and again the one that the rows taken explain least.
+    """Rows that together are most varied: the first row, then each time the row that the rows taken explain least.
 
-    With K the cosine kernel, S the rows taken and k_i = K[S, i], the next one is
+    With K the cosine kernel, S the rows taken and k_i = K[S, i], the next row is
 
-        argmax_i  K_ii - k_i' K_SS^-1 k_i,
+        argmax_i  K_ii - k_i' K_SS^-1 k_i
 
-    which makes det K_SS grow most. Of rows that differ by rounding the first is taken.
+    It makes det K_SS largest. If several rows differ only by rounding, the first of them is taken.
     Chen, Zhang & Zhou (2018), arXiv 1709.05135: greedy maximum of a determinantal point process.
 
     Parameters
     ----------
-    embeddings : N rows.   count : how many to take; all where there are no more.
+    embeddings : N rows.   count : number of rows to take; all rows if there are no more.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def most_varied(embeddings: Embeddings, count: int) -> list[int]:
     """
     if count < 1:
         raise RarityError(f"At least 1 row must be taken, got {count}.")
-    left = _unit(embeddings)  # of each row what is orthogonal to the rows taken
+    left = _unit(embeddings)  # the part of each row that is orthogonal to the rows taken
     taken = [0][: len(left)]
     while len(taken) < min(count, len(left)):
         along = left[taken[-1]]
@@ -154,7 +154,7 @@ def _kernel(embeddings: Embeddings) -> Tensor:
 
 
 def _unit(embeddings: Embeddings) -> Tensor:
-    """The rows at length one, float64."""
+    """The rows scaled to length one, float64."""
     x = embeddings.vectors.double()
     lengths = x.norm(dim=1, keepdim=True)
     if not bool((lengths > 0).all()):
