@@ -4,9 +4,9 @@ from itertools import chain
 
 from comfy_api.latest import io, ui
 
+from ..density.calibration.held_out import check_samples
 from ..density.drawing.density_map import density_map
 from ..density.estimators.choose import CHOICES, fit_density
-from ..density.estimators.cross_fit import check_samples
 from ..density.estimators.merge import merge_densities
 from ..density.files.store import load_densities
 from .parts import sockets

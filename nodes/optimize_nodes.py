@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..density.estimators.cross_fit import MIN_SCORES
+from ..density.calibration.surprisal import MIN_SCORES
 from ..density.steering.optimize import optimize
 from ..density.steering.starts import check_starts, choose_starts
 from ..density.steering.variation import variations

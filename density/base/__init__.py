@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, tensors, spaces, embeddings and who each of their rows is."""
+"""The base of everything else: errors, tensors, spaces, embeddings and who each of their rows is."""

@@ -1,4 +1,4 @@
-"""Embeddings with their space and who they are, so that nothing is ever compared with the wrong thing."""
+"""Embeddings with their space and the identity of every row, so that nothing is compared with the wrong thing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Embeddings:
     labels : one text a row, or empty.
     source : JSON values only: prompt, seed, steps, guidance, kind.
     keys : [N] int64, who each row is (`identity`). They are set where rows are made. Rows that are moved or rounded keep
-        them: use `dataclasses.replace(embeddings, vectors=...)`. None: nothing is known but the rows, so of their bytes.
+        them: use `dataclasses.replace(embeddings, vectors=...)`. None makes keys of the rows' bytes, for rows of which
+        nothing else is known.
 
     Raises
     ------
@@ -102,7 +103,9 @@ class Embeddings:
 
     @classmethod
     def cat(cls, parts: Iterable[Embeddings]) -> Embeddings:
-        """The rows of all parts with their keys, one after the other. Labels and source are kept where all have them alike.
+        """The rows of all parts with their keys, one after the other.
+
+        Labels are kept if every part has them. The source is what the sources have in `common`.
 
         Raises
         ------
@@ -120,7 +123,7 @@ class Embeddings:
 
 
 def common(sources: list[dict]) -> dict:
-    """What all sources have alike; and of pictures how much was not seen, if it is of one of them only."""
+    """The entries that all sources share; and how much of the pictures was seen (`views`), even if only one says it."""
     alike = {
         key: value
         for key, value in sources[0].items()
@@ -130,11 +133,11 @@ def common(sources: list[dict]) -> dict:
 
 
 def few_enough(embeddings: Embeddings, at_most: int, who: str) -> Embeddings:
-    """The same embeddings, where all of them are to be drawn by something that takes its time for each.
+    """The same embeddings, after a check that they are few enough to be drawn, which takes time for each of them.
 
     Parameters
     ----------
-    at_most : the greatest number that is expected.   who : draws them, for the error.
+    at_most : the largest number that is expected.   who : what draws them, named in the error.
 
     Raises
     ------
@@ -155,7 +158,7 @@ def check_few(number: int, at_most: int, who: str) -> None:
 
 
 def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:
-    """Rows that are finite and not an exact repeat of an earlier row, in their order.
+    """Rows that are finite and do not repeat an earlier row exactly, in their order.
 
     Parameters
     ----------
@@ -167,9 +170,9 @@ def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:
     """
     finite = torch.isfinite(vectors).all(dim=1)
     rows = vectors[finite]
-    # Half precision as float32, exactly: NumPy does not know all of its kinds.
+    # Half precision becomes float32, which is exact, because NumPy does not know all kinds of half precision.
     exact = rows.detach().to("cpu", rows.dtype if rows.dtype == torch.float64 else torch.float32)
-    # A digest a row costs one pass; adding 0.0 makes -0.0 and 0.0 the same bytes.
+    # One digest for each row costs one pass. Adding 0.0 makes -0.0 and 0.0 the same bytes.
     array = (exact + 0.0).contiguous().numpy()
     seen: set[bytes] = set()
     first = torch.ones(len(rows), dtype=torch.bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-QUOTED = 80  # characters of a text that a sentence has room for
+QUOTED = 80  # a sentence has room for so many characters of a text
 
 
 class RarityError(ValueError):
@@ -10,11 +10,12 @@ class RarityError(ValueError):
 
 
 def quoted(text, most: int = QUOTED) -> str:
-    """A text in quotes for an error, a report or the console; of a longer one its beginning and its end.
+    """A text in quotes for an error, a report or the console; a long text is cut to its beginning and its end.
 
     Parameters
     ----------
-    text : as the user wrote it; anything else as `repr` has it.   most : characters, about half of them from each end.
+    text : as the user wrote it; anything else becomes its `repr`.
+    most : characters, about half of them from each end.
     """
     if not isinstance(text, str) or len(text) <= most:
         return repr(text)

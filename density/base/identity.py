@@ -1,4 +1,4 @@
-"""Who a row is: a 64-bit key from where it came from, the same on every device, in every batch and at every precision."""
+"""Who a row is: a 64-bit key made of the row's origin, the same on every device, in every batch and precision."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def sample_keys(origin: dict, numbers: Iterable[int], begun: Tensor | None = None) -> Tensor:
-    """Keys of samples: of all that decides about them, and of their numbers.
+    """Keys of samples, made of everything that determines the samples and of their numbers.
 
-    The key of number i is output i + 1 of SplitMix64 (Steele, Lea & Flood 2014) with the digest of the origin as its state:
-    no two numbers of an origin share a key.
+    The key of number i is output i + 1 of SplitMix64 (Steele, Lea & Flood 2014) with the digest of the origin as its
+    state, so no two numbers of an origin share a key.
 
     Parameters
     ----------
     origin : JSON values: space, producer, prompt, settings, seed.   numbers : n of them, modulo 2^64.
-    begun : [n] int64, keys of the rows that these are made of, where they are made of any.
+    begun : [n] int64, keys of the rows that the samples were made from, or None.
 
     Returns
     -------
@@ -38,10 +38,10 @@ def sample_keys(origin: dict, numbers: Iterable[int], begun: Tensor | None = Non
 
 
 def picture_keys(pictures: Tensor, space: dict) -> Tensor:
-    """Keys of pictures [N, H, W, 3], values 0 to 1, seen in a space: of their pixels in 8 bits, [N] int64.
+    """Keys [N] int64 of pictures [N, H, W, 3], values 0 to 1, made of their 8-bit pixels and a space.
 
-    Pixels are cut to whole grey levels, not rounded, as ComfyUI's Save Image does: a picture that is saved as PNG and
-    loaded again keeps its key.
+    Pixels are cut to whole grey levels, not rounded, as ComfyUI's Save Image does. So a picture that is saved as PNG
+    and loaded again keeps its key.
     """
     head = json.dumps([space, list(pictures.shape[1:])], sort_keys=True).encode()
     levels = ((255.0 * picture.detach().float()).to(torch.uint8).cpu().contiguous() for picture in pictures)

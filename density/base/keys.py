@@ -1,4 +1,4 @@
-"""What 64-bit keys of rows decide: who is a repeat, in which fold, kept or not, first in an order; and keys of bytes."""
+"""What 64-bit keys decide about rows: repeats, folds, which rows are kept, their order; and keys made of bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 
 FOLDS = 5
-HASH_BYTES = 1 << 18  # hashed at a time: what stays in the processor's cache
+HASH_BYTES = 1 << 18  # bytes hashed at a time: so many stay in the processor's cache
 
 
 def row_keys(rows: Tensor) -> Tensor:
-    """One int64 for each row of [n, d] float32, from its bytes alone, where nothing else is known; -0.0 counts as 0.0.
+    """One int64 key for each row of [n, d] float32, made of its bytes alone; -0.0 counts as 0.0.
 
-    Two floats are one 64-bit lane v. The key is sum_i m_i (v_i ^ (v_i >> 23)) modulo 2^64 with fixed odd m_i, stirred
-    once more. The shift brings exponents to the low bits: low bits of a sum do not see high ones, and those of a widened
-    half are all zero.
+    These keys serve rows of which nothing else is known. Two floats are one 64-bit lane v. The key is
+    sum_i m_i (v_i ^ (v_i >> 23)) modulo 2^64 with fixed odd m_i, stirred once more. The shift brings the exponents to
+    the low bits, because the low bits of a sum do not depend on its high bits, and the low bits of a half-precision
+    number as float32 are all zero.
     """
     n, d = rows.shape
     lanes = (d + 1) // 2
@@ -34,7 +35,7 @@ def row_keys(rows: Tensor) -> Tensor:
 
 
 def fold_of(keys: Tensor) -> Tensor:
-    """The fold of each key, 0 to 4: from its low bits, for what is kept is chosen by the high ones."""
+    """The fold of each key, 0 to 4. It depends on the low bits, because the high bits choose the rows that are kept."""
     return (keys & 0xFFFFFFFF) % FOLDS
 
 

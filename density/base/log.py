@@ -1,4 +1,4 @@
-"""Loggers whose texts any console can show: a prompt may hold letters that the console has not."""
+"""Loggers whose texts any console can show, because a prompt may hold letters that the console lacks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module. What it logs is written with the letters of the console, others by their numbers (\\\\u5b57).
+    """The logger of a module. It writes a letter that the console lacks as a number (\\\\u5b57).
 
-    Without this the handler of a program whose console has few letters, such as cp1252, prints a traceback in place of the text.
+    Without this, logging to a console with few letters, such as cp1252, prints a traceback in place of the text.
     """
     logger = logging.getLogger(name)
     if not any(isinstance(one, _Printable) for one in logger.filters):

@@ -1,4 +1,4 @@
-"""What counts as pictures: red, green and blue from 0 to 1, as every node hands them on."""
+"""The check that a tensor holds pictures: red, green and blue from 0 to 1, as nodes pass them on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from torch import Tensor
 
 from .errors import RarityError
 
-OVERSHOOT = 0.5  # bicubic resizing goes up to 0.4 beyond at sharp edges; 8-bit pictures, and those from -1 to 1, are far outside
-BRIGHT = 16  # light of a rendered scene reaches so far above white; 8-bit pictures go much further
+# Bicubic resizing leaves 0 to 1 by up to 0.4 at sharp edges; 8-bit pictures and those from -1 to 1 leave it by more.
+OVERSHOOT = 0.5
+BRIGHT = 16  # a rendered scene may be this bright, where 1 is white; 8-bit pictures go much further
 
 
 def as_pictures(images: Tensor, what: str = "Pictures") -> Tensor:
-    """Pictures as they would be saved: what goes a little beyond 0 to 1, as after sharp resizing, is cut there.
+    """Pictures as they would be saved: values a little outside 0 to 1, as after sharp resizing, are cut to 0 or 1.
 
     Parameters
     ----------
@@ -20,12 +21,12 @@ def as_pictures(images: Tensor, what: str = "Pictures") -> Tensor:
 
     Returns
     -------
-    [N, H, W, 3] float32, 0 to 1; the very tensor that came in where it is that already. Processors cannot resize in half
-    precision, which a ComfyUI may be told to keep its pictures in.
+    [N, H, W, 3] float32, 0 to 1; the same tensor if it is that already. Half precision is converted, because ComfyUI
+    may be set to keep pictures in it and processors cannot resize in it.
 
     Raises
     ------
-    RarityError : another shape, nothing to see, or values that are not finite or further outside than resizing takes them.
+    RarityError : another shape, no pixels, or values that are not finite or further outside than resizing takes them.
     """
     if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
         got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__

@@ -1,4 +1,4 @@
-"""How long work tells where it stands: what it calls may raise, and that cancels it."""
+"""How long work reports its progress. It calls a function, which cancels the work by raising an exception."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PART = 512  # rows that are measured between two calls
 
 
 def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[..., None]:
-    """A function that counts its calls and tells `progress` of each, as (done, total); called with 0 it tells, and counts nothing."""
+    """A function that counts its calls and reports each as progress(done, total). Called with 0, it only reports."""
     done = 0
 
     def tick(count: int = 1) -> None:
@@ -24,12 +24,12 @@ def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[.
 
 
 def waiting(progress: Callable[[int, int], None] | None) -> Callable[[], None]:
-    """A function that tells `progress` of nothing done, as (0, 1): the bar waits, cancel works."""
+    """A function that calls progress(0, 1): the bar stays where it is, and the work can be cancelled."""
     return lambda: progress and progress(0, 1)
 
 
 def in_parts(measure: Callable[[Tensor], Tensor], rows: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
-    """measure(rows), some rows at a time; `tick` is called after each part, and may raise."""
+    """measure(rows), computed for PART rows at a time; `tick` is called after each part, and may raise."""
     parts = []
     for part in rows.split(PART):
         parts.append(measure(part))

@@ -18,7 +18,7 @@ class EmbeddingSpace:
     Parameters
     ----------
     encoder : name for people, such as "Kandinsky 2.2 prior".
-    fingerprint : digest of the encoder's weights; equal widths are not enough, two encoders 1280 wide share nothing.
+    fingerprint : digest of the encoder's weights. An equal width is not enough: two encoders 1280 wide share nothing.
     width : number of dimensions d.
     kind : "raw" as the prior leaves it, "unit" scaled to length one, "std" standardised per dimension.
 
@@ -50,7 +50,7 @@ class EmbeddingSpace:
         return f"{self.encoder} ({self.kind}, {self.width} wide, {self.fingerprint[:12]})"
 
     def require_same(self, other: EmbeddingSpace, what: str) -> None:
-        """Raise RarityError unless `other` is this very space; `what` names what the other side is."""
+        """Raise a RarityError unless `other` is this very space; `what` names the other side in the error."""
         if self == other:
             return
         raise RarityError(

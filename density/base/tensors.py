@@ -1,4 +1,4 @@
-"""Small things every module here needs: ordinary tensors, seeded generators, JSON values."""
+"""Small functions that every module here needs: ordinary tensors, seeded generators, JSON values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import RarityError
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Whatever is computed inside holds no gradient and is an ordinary tensor, even where a host runs inference mode."""
+    """Inside this context results are ordinary tensors without gradients, even if a host runs inference mode."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
@@ -23,7 +23,7 @@ def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """A contiguous CPU copy that takes part in autograd, whatever mode the original was made in.
 
     A host may run everything under `torch.inference_mode()`. Tensors made there cannot be saved for a backward pass
-    later, so whatever travels is copied once, outside that mode.
+    later, so every tensor that is kept is copied once, outside that mode.
     """
     with plain():
         copy = torch.empty(tensor.shape, dtype=dtype)
@@ -31,24 +31,24 @@ def ordinary(tensor: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def here(x: Tensor | float) -> Tensor:
-    """x where densities and guardrails live, on the CPU in float64; gradients flow back to where it came from."""
+    """x on the CPU in float64, where densities and guardrails compute; gradients flow back to the original x."""
     return x.cpu().double() if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
 def all_finite(rows: Tensor) -> bool:
-    """Whether no value of [n, d] is NaN or infinite, in one pass that makes nothing as large as the rows."""
-    # The sum of a row that is finite can only be infinite where its values are huge: those are looked at one by one.
+    """Whether all values of [n, d] are finite, in one pass that makes no tensor as large as the rows."""
+    # A finite sum has finite values. An infinite sum may come of huge values, so only then is every value looked at.
     return bool(torch.isfinite(rows.sum(dim=1)).all()) or bool(torch.isfinite(rows).all())
 
 
 def generator(seed: int) -> torch.Generator:
-    """A local CPU generator: the global random state is neither read nor changed."""
+    """A local CPU generator, so that the global random state is neither read nor changed."""
     return torch.Generator("cpu").manual_seed(int(seed) % 2**64)
 
 
 def normal_rows(count: int, width: int, seed: int) -> Tensor:
     """Standard normal rows [count, width] float64; row i of a seed is the same however many are drawn."""
-    random = generator(seed)  # drawn at once, the last numbers would depend on how many there are
+    random = generator(seed)  # row by row: in one draw the last numbers would depend on how many there are
     return torch.stack([torch.randn(width, generator=random, dtype=torch.float64) for _ in range(count)])
 
 

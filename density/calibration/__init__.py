@@ -1,1 +1,1 @@
-"""From a score to bits and "1 in N", by samples that were not learnt from."""
+"""Turn a score into bits and "1 in N", by samples that the density has not learnt from."""

@@ -1,8 +1,8 @@
-"""Scores that samples would get had they not been learnt from, under a density as good as the one that is kept.
+"""Held-out scores: the scores that samples would get under the final density if it had not learnt from them.
 
-A fit of four fifths of the samples is worse than the fit of all of them, and the more so the more directions it has.
-The samples it leaves out lie further out under it than new samples do under the final fit: with 2,000 samples of 768
-dimensions and 150 components, a calibration on such scores calls 1 in 100 what happens once in 600 times.
+A fit of four fifths of the samples is worse than the fit of all samples. The more directions it has, the worse it is.
+The samples it leaves out lie further out under it than new samples lie under the final fit. With 2,000 samples of 768
+dimensions and 150 components, a calibration on such scores says 1 in 100 for what happens once in 600 times.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import math
 import torch
 from torch import Tensor
 
+from ..base.errors import RarityError
 from ..base.keys import FOLDS
 from ..base.tensors import generator
+from .surprisal import MIN_SCORES
 
-# 1/n is as 5/3, 5/4 and 1 for fits of three fifths, four fifths and all: how far to go on from the first two, 0.6.
+# For fits of three fifths, four fifths and all of the samples 1/n is proportional to 5/3, 5/4 and 1. STEP is how far
+# the third of these lies beyond the second, in units of the difference of the first two: 0.6.
 STEP = (FOLDS / (FOLDS - 1) - 1) / (FOLDS / (FOLDS - 2) - FOLDS / (FOLDS - 1))
-RESAMPLES, RESAMPLED = 200, 1000  # how often, and how many of the rows, for `independent`
-ROUNDING = 1e-6  # what a covariance of float32 products leaves of a difference that is 0
+RESAMPLES, RESAMPLED = 200, 1000  # number of resamples in `independent`, and of rows in each
+ROUNDING = 1e-6  # float32 products in a covariance may leave this much of a difference that is truly 0
 
 
 def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
@@ -26,29 +29,30 @@ def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
 
         1 / s = 1 / s_more + STEP (1 / s_more - 1 / s_fewer)
 
-    1 / s is taken to be linear in 1 / n. For the D2 of a full covariance it is: D2 is on average d n / (n - d - 2) (the
-    mean of an inverse Wishart matrix; Anderson 2003, section 7.7); for whatever changes little it is Richardson's rule.
+    This assumes that 1 / s is linear in 1 / n. It is so for the D2 of a full covariance, whose mean is
+    d n / (n - d - 2): the mean of an inverse Wishart matrix (Anderson 2003, section 7.7). For scores that change little
+    it is Richardson's rule.
 
     Parameters
     ----------
-    fewer, more : [..., n], of the same samples, by fits of three fifths and of four fifths of them.
+    fewer, more : [..., n], scores of the same samples by fits of three fifths and of four fifths of them.
 
     Returns
     -------
     [..., n], ascending.
     """
     fewer, more = fewer.sort(dim=-1).values, more.sort(dim=-1).values
-    # A fit of more samples is hardly ever the worse one; what looks so is chance, and must not grow.
+    # More samples hardly ever make a fit worse. Where they seem to, it is chance, which must not be amplified.
     ratio = (more / fewer.clamp_min(1e-300)).clamp_max(1.25)
     return (more / (1 + STEP * (1 - ratio))).sort(dim=-1).values
 
 
 def independent(fewer: Tensor, more: Tensor) -> float:
-    """How many independent scores each of `extrapolate` is worth, 0 to 1: a bootstrap of both fits' scores together.
+    """How many independent scores each extrapolated score is worth, 0.1 to 1, by a bootstrap of both fits together.
 
-    Two fits see a row from two sides, and going on from one beyond the other makes the difference larger: quantiles of
-    extrapolated scores vary more than those of as many independent ones. With e the extrapolation, Q a quantile and * a
-    resample of the rows (Efron 1979), the mean over the median and two quantiles above it of
+    Extrapolation enlarges the difference between the scores that the two fits give a row. So quantiles of extrapolated
+    scores vary more than quantiles of as many independent scores. Let e be the extrapolation, Q a quantile and * a
+    resample of the rows (Efron 1979). The result is the mean, over the median and two quantiles above it, of
 
         var Q(e(fewer, more)*) / var Q(e(fewer*, more*)),   at most 1
 
@@ -57,7 +61,8 @@ def independent(fewer: Tensor, more: Tensor) -> float:
     fewer, more : [n], of the same samples in one order, as for `extrapolate`.
     """
     some = torch.linspace(0, len(more) - 1, min(RESAMPLED, len(more))).long()
-    some = some[more[some].argsort(stable=True)]  # in the order of what is extrapolated: each resample is one of both
+    # Ascending like the scores of `extrapolate`, so that one resample picks the same rows of all.
+    some = some[more[some].argsort(stable=True)]
     fewer, more = fewer[some], more[some]
     picks = torch.randint(len(some), (RESAMPLES, len(some)), generator=generator(0))
     levels = torch.tensor([0.5, 0.9, 0.95], dtype=torch.float64)
@@ -67,17 +72,18 @@ def independent(fewer: Tensor, more: Tensor) -> float:
 
 
 def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> Tensor:
-    """D2 of every sample under the covariance of all others, shrunk alike; no other covariance is formed.
+    """D2 of every sample under the covariance of all other samples, with the same shrinkage.
 
-    Leaving out a sample at y from the mean changes the covariance S of n to a S' by one rank:
+    None of these covariances is formed. Leaving out a sample with the deviation y from the mean changes the covariance
+    S of n samples by one rank:
 
-        S' = n/(n - 1) S - n/(n - 1)^2 y y',   its distance to the others' mean is y n/(n - 1)
+        S' = n/(n - 1) S - n/(n - 1)^2 y y',   the sample's deviation from the others' mean is y n/(n - 1)
         B = (1 - rho) n/(n - 1) S + rho m I,   D = y'B^-1 y,   b = (1 - rho) n/(n - 1)^2
         D2 = (n/(n - 1))^2 D / (1 - b D)
 
-    by Sherman & Morrison (1950); exact but for the sample's own part in rho and in m = tr S / d. A sample that is alone in a
-    direction has 1 - b D = 0 without shrinkage: what is below ROUNDING counts as ROUNDING, so that it is very far, not NaN
-    or below 0.
+    by Sherman & Morrison (1950). This is exact, except that rho and m = tr S / d still contain the sample itself.
+    Without shrinkage a sample that is alone in a direction has 1 - b D = 0. A value below ROUNDING is raised to
+    ROUNDING, so that the D2 of such a sample is very large, and not NaN or below 0.
 
     Parameters
     ----------
@@ -89,19 +95,33 @@ def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> 
 
 
 def log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) -> Tensor:
-    """Mean held-out log-likelihood per dimension, of every k = 1 .. most for ppca, or of the variances as they are.
+    """Mean held-out log-likelihood per dimension: for k = 1 .. most with ppca, else of the variances as they are.
 
     All of them follow from v_j, the mean squared held-out projection on eigenvector j:
 
         log p_k = -1/2 [d log 2 pi + sum_{j<=k} (log l_j + v_j / l_j) + (d - k) log s_k + sum_{j>k} v_j / s_k],
 
-    with s_k the mean of the eigenvalues l_j beyond k. Chosen so rather than by explained variance, which says nothing
-    about samples that were not seen.
+    with s_k the mean of the eigenvalues l_j beyond k. It is better for choosing k than explained variance, which says
+    nothing about samples that were not seen.
     """
     d = len(variances)
     k = torch.arange(1, most + 1) if ppca else torch.tensor([d - 1])
     inside = (variances.log() + v / variances).cumsum(0)[k - 1]
-    # From the smallest up: a difference of sums would lose a small tail.
+    # Summed from the smallest up, because a difference of sums would lose a small tail.
     sigma2 = variances.flip(0).cumsum(0).flip(0)[k] / (d - k)
     outside = (d - k) * sigma2.log() + v.flip(0).cumsum(0).flip(0)[k] / sigma2
     return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
+
+
+def check_samples(n: int) -> None:
+    """Raise RarityError where so many samples are too few for any density."""
+    if n < MIN_SCORES:
+        raise too_few("at all", MIN_SCORES, n)
+
+
+def too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:
+    """The error about n samples where `needed` are the least for `what`, which begins with "with" or "at"."""
+    return RarityError(
+        f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
+        f"Draw more samples{', or ' + instead if instead else ''}."
+    )

@@ -1,4 +1,4 @@
-"""From a score to the unit people dial: bits, and "1 in N"."""
+"""Turn a score into the units that people dial: bits, and "1 in N"."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .tail import fit_tail, reference, reference_nats, reference_score, tail_bit
 
 MAX_ONE_IN = 10_000_000
 MIN_SCORES = 50
-TAIL_QUANTILE = 0.90  # the tail takes over above this quantile of the held-out scores ...
-MOST_EXCESSES = 500  # ... or a higher one that leaves so many above it: what samples show themselves needs no model
-ROUNDING = 1e-9  # of a score, relative: sums of thousands of float64 numbers in another order are within 1e-12
-# Scores by refits are not independent: each fit is learnt from the rows that the others are read on. Where the truth is known
-# their errors have 1.1 times the spread of as many independent scores: each is worth so much of one.
+TAIL_QUANTILE = 0.90  # the tail's model begins at this quantile of the held-out scores ...
+MOST_EXCESSES = 500  # ... or at a higher one that so many scores exceed: what samples show by themselves needs no model
+ROUNDING = 1e-9  # relative, of a score; thousands of float64 numbers summed in another order differ by less than 1e-12
+# Scores from refits are not independent: each fit learns from the rows that the other fits score. Where the truth is
+# known, calibrations on such scores have errors 1.1 times as large as on as many independent scores. So each score
+# counts as this share of an independent one.
 REFITTED = 0.8
 Z90 = 1.6448536269514722  # two-sided 90 % of a normal
 
@@ -28,7 +29,7 @@ def bits_from_one_in(one_in: float) -> float:
 
     Raises
     ------
-    RarityError : no number, below 2 or beyond MAX_ONE_IN.
+    RarityError : not a number, below 2 or above MAX_ONE_IN.
     """
     wrong = isinstance(one_in, bool) or not isinstance(one_in, (int, float)) or one_in != one_in
     if wrong or not 2 <= one_in <= MAX_ONE_IN:
@@ -44,7 +45,7 @@ def bits_from_one_in(one_in: float) -> float:
 
 
 def one_in_from_bits(bits: float) -> float:
-    """The inverse of `bits_from_one_in`: 2 ** bits, infinite where a float ends."""
+    """The inverse of `bits_from_one_in`: 2 ** bits, infinite where that is too large for a float."""
     return 2.0**bits if bits < 1024 else math.inf
 
 
@@ -52,26 +53,28 @@ class Calibration:
     """The tail probability of a score, learnt from held-out scores.
 
     Body:  p(s) = (1 + #{s_cal >= s}) / (n + 1).
-    Above u, the 90th percentile or a higher score that 500 lie above, a generalised Pareto tail that is continuous with it:
+    Tail:  a generalised Pareto distribution above u, continuous with the body. u is the 90th percentile, or a higher
+    score that 500 scores exceed.
 
         p(s) = p_u (1 + xi (t(s) - t(u)) / beta)^(-1/xi),   xi >= 0,   bits = -log2 p
         t(s) = -log(1 - Phi((s^(1/3) - a) / b))
 
-    in nats t of a reference: the normal distribution of s^(1/3) whose median and 90th percentile are those of the
-    scores, for the cube root of a chi-squared is nearly normal (Wilson & Hilferty 1931). Where the samples are Gaussian
-    t is exponential (xi = 0, beta = 1) at once, in every width. The scores themselves become so only far beyond what
-    samples show: with s for t and 768 dimensions, what is called 1 in 1,000 happens once in 3,000 times.
+    t is measured in nats of a reference: the normal distribution of s^(1/3) that has the median and the 90th percentile
+    of the scores. The cube root of a chi-squared is nearly normal (Wilson & Hilferty 1931), so for Gaussian samples t
+    is exponential (xi = 0, beta = 1) in the whole tail and in every width. The scores s themselves are exponential only
+    far beyond what samples show: with s in place of t and 768 dimensions, what is called 1 in 1,000 happens once in
+    3,000 times.
 
     xi and beta maximise the likelihood of the excesses times a normal prior (0, 0.2) on xi. Coles (2001), chapter 4;
-    Coles & Dixon (1999) for penalising the shape. A negative shape would end the tail at a finite score and turn the
-    next one into thousands of bits, so it is bounded at 0.
+    Coles & Dixon (1999) for penalising the shape. A negative shape would end the tail at a finite score and give
+    thousands of bits to the next score, so the shape is bounded at 0.
 
     Attributes
     ----------
     scores : [n] float64, held-out scores, ascending.
     threshold, tail_probability : u and p_u.   shape, scale : xi and beta.   reference : a and b.
     draws : [DRAWS, 3], (p_u, xi, beta) from their posterior, for `interval`.   worth : see `fit`.
-    resolved_bits : log2(n + 1), the rarest event n samples can show; past it a figure is extrapolated.
+    resolved_bits : log2(n + 1), the rarest event that n samples can show; a rarer figure is extrapolated.
     """
 
     def __init__(self, scores: Tensor, shape: float, scale: float, draws: Tensor, worth: float = 1.0):
@@ -89,8 +92,8 @@ class Calibration:
 
         Parameters
         ----------
-        held_out_scores : [n], n >= 50, finite, 0 or more. `seed` is for the posterior draws behind `interval`.
-        worth : of how many independent scores each says as much, above 0 and at most 1; only `interval` depends on it.
+        held_out_scores : [n], n >= 50, finite, 0 or more.   seed : of the posterior draws, which `interval` uses.
+        worth : how many independent scores each score counts as, above 0 and at most 1; only `interval` depends on it.
 
         Raises
         ------
@@ -125,13 +128,13 @@ class Calibration:
     def deviations(self, score: Tensor | float) -> Tensor:
         """A score in standard deviations of the reference, z = (s^(1/3) - a) / b, float64, differentiable.
 
-        Infinitely steep at 0; there, and below, the slope is 0 instead.
+        The cube root is infinitely steep at 0; there and below it the slope is 0 instead.
         """
         a, b = self.reference
         return (here(score).clamp_min(1e-30).pow(1 / 3) - a) / b
 
     def bits(self, score: Tensor) -> Tensor:
-        """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreases with it, NaN where it is NaN."""
+        """Surprisal -log2 P(score or more), float64, the shape of `score`; never decreasing in it, NaN for NaN."""
         score = here(score)
         tail = tail_bits(self._excess(score), self.tail_probability, self.shape, self.scale)
         return torch.where(score <= self.threshold, 0.0 - self._body(score).log2(), tail)
@@ -148,22 +151,22 @@ class Calibration:
         nats = (bits + math.log2(self.tail_probability)) * math.log(2)
         if nats > 0:
             shape = max(self.shape, 1e-12)
-            excess = self.scale * math.expm1(min(shape * nats, 300)) / shape  # farther out floats end
+            excess = self.scale * math.expm1(min(shape * nats, 300)) / shape  # more would overflow
             return max(self.threshold, reference_score(self._threshold_nats() + excess, *self.reference))
-        # In the body: as many held-out scores reach it as p (n + 1) - 1 allows; rounding must not cost a step.
+        # In the body: the score that p (n + 1) - 1 held-out scores reach. 1e-12 keeps rounding from losing one of them.
         n = len(self.scores)
         reached = min(n, math.floor(2.0**-bits * (n + 1) * (1 + 1e-12)) - 1)
         place = n - max(reached, 1)
-        if place > 0 and self.scores[place - 1] == self.scores[place]:  # of equal scores all are reached, or none
+        if place > 0 and self.scores[place - 1] == self.scores[place]:  # equal scores are all reached, or none of them
             place = min(int(torch.searchsorted(self.scores, self.scores[place], side="right")), n - 1)
         return float(self.scores[place])
 
     def interval(self, score: Tensor) -> tuple[Tensor, Tensor]:
-        """90 % interval of the bits of a score: what share of fresh samples truly reaches it under this very density.
+        """90 % interval of the bits of a score, for the share of fresh samples that truly reaches this score.
 
-        In the body the Wilson score interval of a proportion (Wilson 1927); in the tail the 5 % and 95 % quantiles over
-        posterior draws of (p_u, xi, beta). The n scores count as `worth` n independent ones. It speaks of this density only:
-        another one may see other points as rare.
+        In the body it is the Wilson score interval of a proportion (Wilson 1927). In the tail it is the 5 % and 95 %
+        quantiles over posterior draws of (p_u, xi, beta). The n scores count as `worth` n independent scores. The
+        interval is about this density only; another density may find other points rare.
 
         Returns
         -------
@@ -182,17 +185,17 @@ class Calibration:
         return torch.minimum(low, bits).clamp_min(0), torch.maximum(high, bits)
 
     def extrapolated(self, bits: float) -> bool:
-        """Whether `bits` lies past what the held-out samples can show themselves."""
+        """Whether `bits` is rarer than the held-out samples can show by themselves."""
         return bits > self.resolved_bits
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors that `from_state` makes the same calibration of, bit for bit."""
+        """Tensors from which `from_state` makes the same calibration, bit for bit."""
         tail = torch.tensor([self.shape, self.scale, self.worth], dtype=torch.float64)
         return {"calibration_scores": self.scores, "calibration_tail": tail, "calibration_draws": self.draws}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> Calibration:
-        """The inverse of `state`, checked: a file may hold anything.
+        """The inverse of `state`. Everything is checked, because a file may hold anything.
 
         Raises
         ------
@@ -204,7 +207,7 @@ class Calibration:
             and len(scores) >= MIN_SCORES
             and bool((scores.diff() >= 0).all())
             and bool(scores[0] >= 0)
-            and tail.shape in ((2,), (3,))  # files of before have no worth
+            and tail.shape in ((2,), (3,))  # files of an earlier version have no worth
             and bool(tail[0] >= 0)
             and bool(tail[0] <= 5)
             and bool(tail[1] > 0)
@@ -230,7 +233,8 @@ class Calibration:
 
     def _body(self, score: Tensor) -> Tensor:
         n = len(self.scores)
-        # A sample that is scored again, among other rows or by another processor, still reaches its own score.
+        # ROUNDING: a sample that is scored again, among other rows or on another processor, must still reach its own
+        # score.
         reached = n - torch.searchsorted(self.scores, (score * (1 - ROUNDING)).contiguous(), side="left")
         return (1 + reached.double()) / (n + 1)
 

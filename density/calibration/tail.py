@@ -1,4 +1,4 @@
-"""The tail of a score beyond what samples show: a generalised Pareto distribution, in nats of a normal reference."""
+"""The tail of a score, beyond what samples show: a generalised Pareto distribution, in nats of a normal reference."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from torch import Tensor
 
 SHAPE_PRIOR_SD = 0.2
 DRAWS = 400  # draws from the tail's posterior, for the interval
-# Of the draws' prior: half of it says that the tail is the reference's own (xi = 0), as that of normal samples is. A prior
-# without weight there never reaches it: the truth lay above nine in thirty intervals of 1 in 10,000, and below none. The
-# other half is broader than SHAPE_PRIOR_SD, for heavy tails as that of a Student-t of 5 degrees of freedom.
+# The prior of the posterior draws. Half of it lies at the point xi = 0, the tail of the reference, which normal samples
+# have. Without this half the draws never reach xi = 0: the truth then lay above nine of thirty intervals at 1 in
+# 10,000, and below none. The other half is broader than SHAPE_PRIOR_SD, for heavy tails such as that of a Student-t
+# with 5 degrees of freedom.
 PLAIN_SHARE, BROAD_SD = 0.5, 0.4
 Z80 = 1.2815515655446004  # two-sided 80 % of a normal: its 90th percentile
 
 
 def reference(scores: Tensor) -> tuple[float, float]:
-    """a and b, centre and spread of the normal whose median and 90th percentile are those of s^(1/3); scores [n] ascending."""
+    """a and b: centre and spread of the normal with the median and 90th percentile of s^(1/3); scores [n] ascending."""
     n = len(scores)
     middle, high, top = (float(scores[i]) ** (1 / 3) for i in (n // 2, math.ceil(0.9 * n) - 1, n - 1))
     return middle, max((high - middle) / Z80, 1e-6 * top)
 
 
 def reference_nats(score: Tensor, a: float, b: float) -> Tensor:
-    """t(s) = -log(1 - Phi((s^(1/3) - a) / b)), in log space: it neither overflows nor loses digits however far out s is."""
+    """t(s) = -log(1 - Phi((s^(1/3) - a) / b)), in log space, so that no s overflows or loses digits."""
     return -torch.special.log_ndtr((a - score.pow(1 / 3)) / b)
 
 
 def reference_score(nats: float, a: float, b: float) -> float:
     """The inverse of `reference_nats` beyond the median, by Newton's method.
 
-    -log(1 - Phi(z)) is convex and at least z^2 / 2 + log 2: from z = sqrt(2 t) every step leads down to the root.
+    -log(1 - Phi(z)) is convex and at least z^2 / 2 + log 2, so from z = sqrt(2 t) every step leads down to the root.
     """
     z = torch.tensor(math.sqrt(2 * nats), dtype=torch.float64)
     for _ in range(100):
@@ -45,7 +46,7 @@ def reference_score(nats: float, a: float, b: float) -> float:
 
 
 def tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
-    """-log2 [p_u (1 + xi e / beta)^(-1/xi)] of e >= 0 nats beyond the threshold; log1p keeps the limit xi -> 0 exact."""
+    """-log2 [p_u (1 + xi e / beta)^(-1/xi)] at e >= 0 nats above the threshold; log1p keeps the limit xi -> 0 exact."""
     shape = torch.as_tensor(shape, dtype=torch.float64).clamp_min(1e-12)
     nats = torch.log1p(shape * excess / scale) / shape
     return nats / math.log(2) - torch.as_tensor(p_u, dtype=torch.float64).log2()
@@ -61,11 +62,11 @@ def _log_likelihood(excesses: Tensor, shape: Tensor, log_scale: Tensor) -> Tenso
 
 
 def fit_tail(excesses: Tensor, seed: int, worth: float = 1.0) -> tuple[float, float, Tensor]:
-    """Maximum a posteriori (xi, beta) and DRAWS posterior draws [DRAWS, 2], for an interval, of a prior that knows more.
+    """Maximum a posteriori xi and beta; and draws of (xi, beta) from a posterior, [DRAWS, 2], for an interval.
 
-    Two parameters: a grid that closes in on the best point needs no derivative and cannot diverge. The posterior is
-    drawn from a last, wide grid. Its prior is a spike and a slab (Mitchell & Beauchamp 1988), its likelihood taken to the
-    power `worth`, for excesses that say as much as so many independent ones each.
+    There are only two parameters: a grid that closes in on the best point needs no derivative and cannot diverge. The
+    draws come from a last, wide grid with another prior, a spike and a slab (Mitchell & Beauchamp 1988). Its likelihood
+    is taken to the power `worth`, because each excess counts as that many independent ones.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def fit_tail(excesses: Tensor, seed: int, worth: float = 1.0) -> tuple[float, fl
     width = min(3.0, 8 / math.sqrt(len(y)))
     log_scales = torch.linspace(log_scale - width, log_scale + width, 61, dtype=torch.float64)
     log_prior = math.log((1 - PLAIN_SHARE) * math.sqrt(2 / math.pi) / BROAD_SD) - shapes.square() / (2 * BROAD_SD**2)
-    log_prior[0] = math.log(PLAIN_SHARE / float(shapes[2] - shapes[1]))  # a share, beside densities times the grid's step
+    log_prior[0] = math.log(PLAIN_SHARE / float(shapes[2] - shapes[1]))  # a probability as a density on the grid's step
     posterior = worth * _log_likelihood(y, shapes, log_scales) + log_prior[:, None]
     weights = torch.softmax(posterior.flatten(), dim=0).numpy()
     picks = np.random.default_rng([seed % 2**64, 1]).choice(len(weights), size=DRAWS, p=weights / weights.sum())

@@ -15,8 +15,8 @@ from ..base.keys import FOLDS
 from ..base.log import get_logger
 from ..base.progress import steps
 from ..base.tensors import plain
-from ..calibration.held_out import extrapolate, independent, leave_one_out, log_likelihoods
-from ..calibration.surprisal import MIN_SCORES, REFITTED, Calibration
+from ..calibration.held_out import check_samples, extrapolate, independent, leave_one_out, log_likelihoods, too_few
+from ..calibration.surprisal import REFITTED, Calibration
 from ..statistics.eigen import principal_axes
 from ..statistics.moments import CHUNK, Moments
 from ..statistics.quadratic_shrinkage import quadratic_inverse
@@ -181,7 +181,7 @@ class CrossFit:
             share = (FOLDS - left_out) / FOLDS
             enough = max(n + 1, math.ceil(needed / share + 2 * left_out * math.sqrt(needed)))
             what = f"in full, {d} dimensions wide" if full else f"with {components} components"
-            raise _too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
+            raise too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
         if components >= self.rank:
             raise RarityError(
                 f"The embeddings vary in {self.rank} directions only: choose at most {self.rank - 1} components, "
@@ -288,16 +288,3 @@ def _notes(statistics: Statistics, estimator: str, k: int) -> tuple[str, ...]:
     if estimator in ("ppca", "full") and n < 10 * k:
         notes.append(f"{n:,} samples are few for {k} components: {10 * k:,} or more are better.")
     return tuple(notes)
-
-
-def check_samples(n: int) -> None:
-    """Raise RarityError where so many samples are too few for any density."""
-    if n < MIN_SCORES:
-        raise _too_few("at all", MIN_SCORES, n)
-
-
-def _too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:
-    return RarityError(
-        f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
-        f"Draw more samples{', or ' + instead if instead else ''}."
-    )

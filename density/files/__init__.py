@@ -1,1 +1,1 @@
-"""What is kept on disk, checked before anything is believed."""
+"""What is kept on disk. A file is checked before its content is used."""

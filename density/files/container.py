@@ -1,4 +1,4 @@
-"""The container: safetensors with one JSON key, checked before anything is believed. What it holds is `files`' matter."""
+"""The container: safetensors with one JSON key, checked before its content is used. `store` knows what it holds."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ KINDS = {
         {"tokens": ("F32", 2), "loras": ("F32", 2), "samples": ("F32", 3), "readings": ("F64", 3), "accepted": ("U8", 1)},
     ),
 }
-NEW = {"row_keys", "keys"}  # tensors that files of format 1 have not: their rows are known by their bytes
-# estimator -> tensors that its density has beside those of every density
+NEW = {"row_keys", "keys"}  # tensors that files of format 1 lack: keys are then made of the rows' bytes
+# estimator -> tensors that its density has in addition to those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
 # kind -> tensors of files that an earlier version saved: they are checked like the others, and not used
 EARLIER = {"exposure": {"mean": ("F64", 1), "scatter": ("F64", 2)}}
 
 
 def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> None:
-    """Write a file in one step: an existing one is replaced or kept."""
+    """Write a file in one step: an existing file is replaced or left as it was."""
     head = {"format": "rarity", "version": list(VERSION), "kind": kind, **fields}
     check_json(head, "What is saved")
     head["content_hash"] = content_hash(head, tensors)
@@ -82,7 +82,7 @@ def write(path: Path, kind: str, fields: dict, tensors: dict[str, Tensor]) -> No
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write bytes to a temporary name and put the file in its place in one step: an existing one is replaced or kept."""
+    """Write bytes to a temporary file and rename it in one step: an existing file is replaced or left as it was."""
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # in the same folder, so that replacing is one step
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def read(path: Path, expected: str | None) -> tuple[str, dict, dict[str, Tensor]
 
 
 def fields_of(head: dict) -> dict:
-    """What whoever saved the file has put into its description."""
+    """The fields of a description that belong to the saved object, not to the container."""
     return {key: value for key, value in head.items() if key not in ("format", "kind", "content_hash")}
 
 
@@ -134,12 +134,12 @@ def fields_of(head: dict) -> dict:
 def opened(
     path: Path, expected: str | None, most: int | None = None
 ) -> Iterator[tuple[BinaryIO, str, dict, dict[str, tuple]]]:
-    """An open file with its header checked: (file, kind, head, {name: (dtype, shape, start, end)}), places in the file.
+    """An open file with its header checked: (file, kind, head, {name: (dtype, shape, first byte, end)}).
 
-    most : bytes that the file may hold, where its kind's own limit is not meant.
+    most : bytes that the file may hold, in place of its kind's own limit.
     """
     try:
-        if path.is_fifo():  # opening it would wait for somebody to write
+        if path.is_fifo():  # opening a pipe would wait for somebody to write to it
             raise OSError("it is a pipe, not a file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -156,7 +156,7 @@ def opened(
 
 
 def read_tensor(file: BinaryIO, name: str, dtype: str, shape: list[int], start: int, path: Path) -> Tensor:
-    """A tensor that starts at a byte of the file, read into its own memory; its values are finite."""
+    """Read the tensor that starts at this byte of the file, and check that its values are finite."""
     with plain():
         tensor = torch.empty(shape, dtype=DTYPES[dtype])
     file.seek(start)
@@ -254,7 +254,7 @@ def _check_tensor(name: str, entry, known: tuple[str, int], path: Path) -> tuple
 
 
 def content_hash(head: dict, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over the description, and every tensor's name, type, shape and bytes."""
+    """SHA-256 of the description and of every tensor's name, type, shape and bytes."""
     digest = new_digest(head)
     for name in sorted(tensors):
         feed(digest, name, tensors[name])
@@ -262,23 +262,23 @@ def content_hash(head: dict, tensors: dict[str, Tensor]) -> str:
 
 
 def new_digest(head: dict):
-    """A digest that has taken in the description."""
+    """A new digest that begins with the description."""
     return hashlib.sha256(json.dumps(head, sort_keys=True).encode())
 
 
 def feed(digest, name: str, tensor: Tensor) -> None:
-    """Take a tensor into a digest."""
+    """Add a tensor to a digest."""
     announce(digest, name, tensor.dtype, list(tensor.shape))
     digest.update(as_bytes(tensor.contiguous()))
 
 
 def announce(digest, name: str, dtype: torch.dtype, shape: list[int]) -> None:
-    """Take into a digest what stands before the bytes of a tensor."""
+    """Add a tensor's name, type and shape to a digest, which come before its bytes."""
     digest.update(f"{name} {dtype} {shape}".encode())
 
 
 def parse(data: bytes, what: str):
-    """The JSON value of bytes of a file."""
+    """The JSON value that bytes of a file hold."""
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -288,7 +288,7 @@ def parse(data: bytes, what: str):
 
 
 def damaged(path: Path, why: str) -> RarityError:
-    """The error of a file that cannot be believed."""
+    """The error for a file whose content cannot be trusted."""
     return RarityError(f"{path} is damaged or was not saved by Rarity: {why}. Get the file again, or save it anew.")
 
 

@@ -1,4 +1,4 @@
-"""What files hold: densities, embeddings, memories, concepts; and where a name given by a user may lead."""
+"""Save and load densities, embeddings and memories, inspect any file, and check file names that a user gives."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..estimators.neighbour_density import NeighbourDensity
 from ..novelty.exposure import ExposureMemory
 from . import container
 
-# How a thing of each kind is made of what its file holds; a room that this one does not know adds its own.
+# kind -> the function that makes an object of a file's content. Rooms that this one must not import add their own.
 BUILDERS: dict[str, Callable[[dict, dict[str, Tensor]], object]] = {}
-DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are a Gaussian's
-MAX_STREAM = 1 << 40  # bytes of embeddings read batch by batch
-MAX_AT_ONCE = 1 << 28  # bytes of their labels, and of their keys, which are read at once
+DENSITIES = {"mixture": MixtureDensity, "neighbours": NeighbourDensity}  # all other estimators are GaussianDensity
+MAX_STREAM = 1 << 40  # most bytes of a file that is read batch by batch
+MAX_AT_ONCE = 1 << 28  # most bytes of its labels, or of its keys: these are read at once
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 
 
@@ -32,7 +32,7 @@ def save_density(density: GaussianDensity, path: str | os.PathLike) -> None:
 
     Raises
     ------
-    RarityError : the file cannot be written, or this is no density.
+    RarityError : the file cannot be written, or this is not a density.
     """
     if not isinstance(density, GaussianDensity):
         raise RarityError(f"Expected a density to save, got {type(density).__name__}. Learn one with fit_density.")
@@ -50,7 +50,7 @@ def load_density(path: str | os.PathLike) -> GaussianDensity:
 
 
 def load_densities(paths: Iterable[str | os.PathLike]) -> Iterator[tuple[Path, GaussianDensity]]:
-    """Each file with its density, read when its turn comes, as `merge_densities` takes them. Raises as `load_density`."""
+    """Each path with its density, loaded one at a time, as `merge_densities` takes them. Raises as `load_density`."""
     return ((Path(path), load_density(path)) for path in paths)
 
 
@@ -69,11 +69,11 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
 def stream_embeddings(
     path: str | os.PathLike, rows: int = 4096
 ) -> tuple[EmbeddingSpace, dict, int, Iterator[Embeddings]]:
-    """Embeddings of a file that may be larger than the memory, batch by batch.
+    """Read embeddings batch by batch, from a file that may be larger than the memory.
 
     Parameters
     ----------
-    path : a file that `save_embeddings` wrote.   rows : at most in a batch.
+    path : a file that `save_embeddings` wrote.   rows : most rows of a batch.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def stream_embeddings(
 
     Raises
     ------
-    RarityError : as `load_embeddings`; what only the content can show, while iterating: a wrong digest at the end.
+    RarityError : as `load_embeddings`. Errors of the content are raised while iterating, a wrong digest at the end.
     """
     path = Path(path)
     with container.opened(path, "embeddings", MAX_STREAM) as (_, _, head, layout):
@@ -104,9 +104,9 @@ def load_exposure(path: str | os.PathLike) -> ExposureMemory:
 
 
 def inspect_file(path: str | os.PathLike) -> dict:
-    """What a file holds, after all checks of loading: kind, version, space, counts, source, tensors' shapes.
+    """What a file holds, after all checks of loading: kind, version, space, counts, source, shapes of its tensors.
 
-    A thing that has a `summary` says with it what its fields are too long for.
+    An object with a method `summary` gives a short form of what is too long to show.
     """
     kind, fields, tensors = container.read(Path(path), None)
     thing = _build(kind, fields, tensors)
@@ -116,11 +116,11 @@ def inspect_file(path: str | os.PathLike) -> dict:
 
 
 def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors") -> Path:
-    """The path of `name` inside `folder`, with `suffix`; subfolders with "/" are fine, leaving the folder is not.
+    """The path of `name` inside `folder`, with `suffix`. Subfolders with "/" are allowed; leaving the folder is not.
 
     Raises
     ------
-    RarityError : an empty name, one that leaves the folder, or one that not every system can keep.
+    RarityError : an empty name, a name that leaves the folder, or a name that some systems cannot store.
     """
     advice = f'Give a plain name such as "my density"; it is kept in the folder {Path(folder).name}.'
     if not isinstance(name, str) or not name.strip():
@@ -148,7 +148,7 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
     root = Path(folder).resolve()
     try:
         path = root.joinpath(*parts).resolve()
-    except (OSError, RuntimeError) as error:  # links that lead to themselves are one or the other
+    except (OSError, RuntimeError) as error:  # a link to itself raises one or the other
         raise RarityError(f"The file name {name!r} leads nowhere: {error}. {advice}") from error
     if not path.is_relative_to(root):
         raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
@@ -156,13 +156,13 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
 
 
 def numbered(path: str | os.PathLike, number: int, count: int) -> Path:
-    """The file of one of `count` things saved under one name: name.safetensors alone, else name_1.safetensors, ..."""
+    """The path of one of `count` objects saved under one name: name.safetensors alone, else name_1.safetensors, ..."""
     path = Path(path)
     return path.with_name(f"{path.stem}_{number}{path.suffix}") if count > 1 else path
 
 
 def build_density(fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity:
-    """The density of a file's fields and tensors, of whichever estimator they name."""
+    """The density of a file's fields and tensors, of the estimator that they name."""
     estimator = fields.get("estimator")
     made = DENSITIES.get(estimator, GaussianDensity) if isinstance(estimator, str) else GaussianDensity
     return made.from_state(fields, tensors)
@@ -192,7 +192,7 @@ def _labels(tensor: Tensor) -> tuple[str, ...]:
 
 
 def _batches(path: Path, head: dict, rows: int) -> Iterator[Embeddings]:
-    """The batches of a file whose header was found to be `head`; its digest is compared after the last one."""
+    """The batches of a file with the header `head`. The digest is compared after the last batch."""
     with container.opened(path, "embeddings", MAX_STREAM) as (file, _, now, layout):
         if now != head:
             raise container.damaged(path, "it was replaced while it was read")

@@ -1,4 +1,4 @@
-"""What a viewer expects after the pictures they have seen, and how rare a picture is against that."""
+"""What a viewer expects after the pictures they have seen, and how rare a picture is for this viewer."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from ..calibration.surprisal import Calibration
 from ..estimators.gaussian import GaussianDensity
 from .exposure import ExposureMemory
 
-CAUTION = 3.0  # standard deviations that chance alone hardly ever takes
-PAIRS = 1024  # pictures seen whose inner products say how far chance goes
-ROWS = 5000  # samples of the density that say how rare a score about the belief is
+CAUTION = 3.0  # chance alone hardly ever goes this many standard deviations
+PAIRS = 1024  # pictures seen whose inner products show how far chance goes
+ROWS = 5000  # samples of the density that calibrate the scores about the belief
 
 
 class Belief:
-    """A viewer expects what is usual, moved towards what they have seen as far as that agrees with itself.
+    """What a viewer expects: the usual, moved towards the pictures seen as far as these agree with each other.
 
-    With the pictures seen in whitened coordinates w_i = Sigma^-1/2 (x_i - mu) of the density's Gaussian frame, their
-    weights u_i, and their weighted mean m:
+    w_i = Sigma^-1/2 (x_i - mu) are the pictures seen, whitened by the density's Gaussian frame; u_i are their weights,
+    and m is the weighted mean of the x_i.
 
         a   = sum_{i != j} u_i u_j w_i'w_j / sum_{i != j} u_i u_j
         s^2 = 2 mean_{i != j} (w_i'w_j)^2 sum_{i != j} u_i^2 u_j^2 / (sum_{i != j} u_i u_j)^2
         expected = mu + c (m - mu),    c = (a - CAUTION s) / |Sigma^-1/2 (m - mu)|^2,    0 <= c <= 1
 
-    a is an unbiased estimate of |E w|^2, and 0 for ordinary pictures, whose mean wanders by chance alone; s is how far
-    chance takes a. So c is a shrinkage towards mu whose strength is known from the pictures seen (James & Stein 1961;
-    the positive part as in Efron & Morris 1973). Ordinary pictures move nothing, however few they are; pictures of one
-    kind move the belief to that kind.
+    a is an unbiased estimate of |E w|^2. For ordinary pictures it is 0 on average, because their mean differs from mu
+    by chance alone. s is the standard deviation of a by chance. So c is a shrinkage towards mu, whose strength is
+    learnt from the pictures seen (James & Stein 1961; the positive part as in Efron & Morris 1973). Ordinary pictures
+    do not move the belief, however few they are. Pictures of one kind move it to that kind.
 
     Parameters
     ----------
-    density : what is usual.   memory : what was seen, of its space; may be empty.
+    density : what is usual.   memory : what was seen, in the density's space; may be empty.
     tick : called several times a second, and may raise.
 
     Attributes
     ----------
-    share : c.   shift : [d] float64, what the expected picture differs by from the density's mean.
+    share : c.   shift : [d] float64, the expected picture minus the density's mean.
 
     Raises
     ------
@@ -59,12 +59,12 @@ class Belief:
         """How rare pictures are about the belief, [N] bits, from how rare they are about the density's own mean.
 
         The belief tilts the density: log p falls by Delta / 2 with Delta(x) = D2(x - shift) - D2(x). The score of x is
-        the D2 that is as rare as x, plus Delta, and the same sum over the density's samples says how rare that is. So
-        of fresh ordinary pictures, what is called 1 in N happens once in N about any belief.
+        Delta(x) plus the D2 that is as rare as x. The same sum is computed for the density's samples and calibrates the
+        score. So with any belief, one in N fresh ordinary pictures is called 1 in N.
 
         Parameters
         ----------
-        bits : [N], calibrated.   x : [N, d], the pictures.
+        bits : [N], calibrated bits about the density's own mean.   x : [N, d], the pictures.
         """
         if self.share == 0:
             return bits
@@ -88,7 +88,7 @@ class Belief:
         self.shift = self.share * (mean - density.mean)
 
     def _calibration(self, frame: Calibration) -> Calibration:
-        """Bits of a score about the belief, from the density's own samples: each has the score of its rank, and its tilt."""
+        """Calibrate scores about the belief: each of the density's samples scores what its rank does, plus Delta."""
         rows = self._density.statistics.rows[:ROWS]
         rank = in_parts(self._density.score, rows, self._tick).argsort().argsort()
         usual = frame.scores[((rank + 0.5) / len(rows) * len(frame.scores)).long()]
@@ -98,5 +98,5 @@ class Belief:
         return in_parts(lambda part: self._squares(part.double() - self.shift) - self._squares(part), x, self._tick)
 
     def _squares(self, x: Tensor) -> Tensor:
-        """D2 in the Gaussian frame, [N], also where the density's own score is another."""
+        """D2 in the Gaussian frame, [N], even if the density's own score is another one."""
         return GaussianDensity.score(self._density, x)

@@ -1,4 +1,4 @@
-"""How varied a set of pictures is, and how it lies in another: measures of sets of embeddings."""
+"""Measures of a set of embeddings: how varied it is, and how it lies in a reference set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..base.errors import RarityError
 from ..estimators.nearest import kth_radii, squared_distances
 
 ORDERS = (1, 2, math.inf)
-EDGE = 1 + 1e-9  # balls are closed: a point on the edge is inside, whatever the last digit says
-ROUNDING = 1e-9  # of squared lengths at most 1, computed in float64 from float32
+EDGE = 1 + 1e-9  # balls are closed: rounding must not put a point on the edge outside
+ROUNDING = 1e-9  # of squared lengths of at most 1, computed in float64 from float32
 
 
 def vendi_score(embeddings: Embeddings, order: float = 1) -> float:
-    """How many different pictures there are, in effect: 1 when all are alike, n when all are orthogonal.
+    """The effective number of different pictures: 1 when all are alike, n when all are orthogonal.
 
     With K the cosine kernel of n rows and l_i the eigenvalues of K / n (they sum to 1),
 
@@ -26,7 +26,7 @@ def vendi_score(embeddings: Embeddings, order: float = 1) -> float:
         order 2    1 / sum l_i^2
         order inf  1 / max l_i
 
-    X X' and X' X share their eigenvalues beyond 0, so the smaller of the two is decomposed: d x d however many rows.
+    X X' and X' X have the same eigenvalues above 0, so the smaller of the two is decomposed: at most d x d.
     Friedman & Dieng (2023); orders: Pasarkar & Dieng (2024).
 
     Raises
@@ -39,7 +39,7 @@ def vendi_score(embeddings: Embeddings, order: float = 1) -> float:
 
 
 def vendi_scores(embeddings: Embeddings) -> tuple[float, float, float]:
-    """`vendi_score` of each of ORDERS, of one decomposition."""
+    """`vendi_score` for each of ORDERS, from one decomposition."""
     values = torch.linalg.eigvalsh(_kernel(embeddings)).clamp_min(0)
     values = values / values.sum()
     shannon = torch.exp(-torch.special.xlogy(values, values).sum())
@@ -49,9 +49,10 @@ def vendi_scores(embeddings: Embeddings) -> tuple[float, float, float]:
 def density_and_coverage(
     reference: Embeddings, items: Embeddings, k: int = 5, *, tick: Callable[[], None] | None = None
 ) -> tuple[float, float]:
-    """How well `items` lie among `reference`, and how much of it they reach.
+    """How densely `reference` lies around `items`, and which share of it they reach.
 
-    B_i is the closed ball around reference row i, up to its k-th nearest other reference row; N rows, M items:
+    B_i is the closed ball around reference row i that reaches to its k-th nearest other reference row. With N reference
+    rows and M items:
 
         density   1 / (k M) sum_j #{i : item j in B_i}     may exceed 1
         coverage  1 / N #{i : some item in B_i}            0 to 1
@@ -76,8 +77,9 @@ def rarity_score(
 ) -> Tensor:
     """Radius of the smallest k-NN ball of `reference` that contains each item, [M], in units of the embedding.
 
-    Large where the reference itself is sparse: rare, yet real. Undefined outside every ball, where nothing says that
-    an item is real: those are NaN. Han et al. (2023). `tick` is called after each part, and may raise.
+    It is large where the reference itself is sparse: such an item is rare, yet real. It is NaN for an item outside of
+    every ball, because nothing shows that this item is real. Han et al. (2023). `tick` is called after each part, and
+    may raise.
 
     Raises
     ------
@@ -103,18 +105,18 @@ def mean_pairwise_distance(embeddings: Embeddings, *, tick: Callable[[], None] |
 
 
 def most_varied(embeddings: Embeddings, count: int) -> list[int]:
-    """Rows that together are most varied: the first row, then again and again the one that the rows taken explain least.
+    """Rows that together are most varied: the first row, then each time the row that the rows taken explain least.
 
-    With K the cosine kernel, S the rows taken and k_i = K[S, i], the next one is
+    With K the cosine kernel, S the rows taken and k_i = K[S, i], the next row is
 
-        argmax_i  K_ii - k_i' K_SS^-1 k_i,
+        argmax_i  K_ii - k_i' K_SS^-1 k_i
 
-    which makes det K_SS grow most. Of rows that differ by rounding the first is taken.
+    It makes det K_SS largest. If several rows differ only by rounding, the first of them is taken.
     Chen, Zhang & Zhou (2018), arXiv 1709.05135: greedy maximum of a determinantal point process.
 
     Parameters
     ----------
-    embeddings : N rows.   count : how many to take; all where there are no more.
+    embeddings : N rows.   count : number of rows to take; all rows if there are no more.
 
     Returns
     -------
@@ -126,7 +128,7 @@ def most_varied(embeddings: Embeddings, count: int) -> list[int]:
     """
     if count < 1:
         raise RarityError(f"At least 1 row must be taken, got {count}.")
-    left = _unit(embeddings)  # of each row what is orthogonal to the rows taken
+    left = _unit(embeddings)  # the part of each row that is orthogonal to the rows taken
     taken = [0][: len(left)]
     while len(taken) < min(count, len(left)):
         along = left[taken[-1]]
@@ -140,19 +142,19 @@ def most_varied(embeddings: Embeddings, count: int) -> list[int]:
 
 
 def _limits(reference: Embeddings, items: Embeddings, k: int, tick: Callable[[], None] | None) -> Tensor:
-    """Squared radii of the k-NN balls, with the edge."""
+    """Squared radii of the k-NN balls, times EDGE."""
     reference.space.require_same(items.space, "items to compare")
     return kth_radii(reference.vectors, k, tick).square() * EDGE
 
 
 def _kernel(embeddings: Embeddings) -> Tensor:
-    """K / n of unit rows or its dual, whichever is smaller, float64."""
+    """K / n of unit rows, X X' / n, or its dual X' X / n, whichever is smaller, float64."""
     unit = _unit(embeddings)
     return (unit.T @ unit if unit.shape[0] > unit.shape[1] else unit @ unit.T) / len(unit)
 
 
 def _unit(embeddings: Embeddings) -> Tensor:
-    """The rows at length one, float64."""
+    """The rows scaled to length one, float64."""
     x = embeddings.vectors.double()
     lengths = x.norm(dim=1, keepdim=True)
     if not bool((lengths > 0).all()):

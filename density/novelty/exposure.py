@@ -1,4 +1,4 @@
-"""What a viewer has already seen: enough to say what would still surprise them."""
+"""A memory of the pictures that a viewer has seen. Novelty is measured against it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..base.errors import RarityError
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import ordinary
 
-FORGOTTEN = 1e-3  # an item that is remembered less than this is dropped
-MOST_WEIGHT = 1e6  # of one item: sums of squares of weights must stay far from where floats end
+FORGOTTEN = 1e-3  # an item with less weight than this is dropped
+MOST_WEIGHT = 1e6  # largest weight of one item: sums of squares of weights must stay far from overflow
 
 
 class ExposureMemory:
     """Pictures a viewer has seen: their embeddings, and how well each is remembered.
 
-    A memory is never changed; `update`, `merge` and `forget` return another one. It holds embeddings as they are, so the
-    same memory is read under any density of its space.
+    A memory never changes; `update`, `merge` and `forget` return a new one. It holds the embeddings unchanged, so the
+    same memory works with any density of its space.
 
     Parameters
     ----------
-    space : of all embeddings it will ever see. A new memory is empty.
+    space : the space of all its embeddings. A new memory is empty.
 
     Attributes
     ----------
-    vectors [n, d] float32, weights [n] float64, labels : the items remembered.
+    vectors [n, d] float32, weights [n] float64, labels : the remembered items.
     n_eff : the sum of the weights.
     """
 
@@ -44,11 +44,11 @@ class ExposureMemory:
         return float(self.weights.sum())
 
     def __len__(self) -> int:
-        """Number of items remembered."""
+        """Number of remembered items."""
         return len(self.vectors)
 
     def update(self, seen: Embeddings, weights: Tensor | Sequence[float] | None = None) -> ExposureMemory:
-        """The memory after seeing these pictures, too.
+        """The memory after these pictures were seen, too.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class ExposureMemory:
         return self._with(seen.vectors[shown], w[shown], shown_labels)
 
     def merge(self, other: ExposureMemory) -> ExposureMemory:
-        """What two memories hold together.
+        """A memory with the items of both memories.
 
         Raises
         ------
@@ -83,11 +83,12 @@ class ExposureMemory:
         return self._with(other.vectors, other.weights, other.labels)
 
     def forget(self, keep: float) -> ExposureMemory:
-        """The memory faded: every weight times `keep`, so that repeated forgetting decays exponentially.
+        """A faded memory: every weight is multiplied by `keep`. Repeated forgetting decays the weights exponentially.
 
         Parameters
         ----------
-        keep : 1 forgets nothing, 0 everything; 0.5 ** (1 / 20) once a picture halves a memory every 20 pictures.
+        keep : 1 forgets nothing, 0 everything. 0.5 ** (1 / 20) after every picture halves the weights every 20
+            pictures.
 
         Raises
         ------
@@ -102,18 +103,18 @@ class ExposureMemory:
         return after
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
-        """JSON values and tensors that `from_state` makes the same memory of, bit for bit."""
+        """JSON values and tensors from which `from_state` makes the same memory, bit for bit."""
         fields = {"space": self.space.to_dict(), "count": len(self), "n_eff": self.n_eff, "source": {}}
         labels = torch.frombuffer(bytearray(json.dumps(self.labels).encode()), dtype=torch.uint8)
         return fields, {"vectors": self.vectors, "weights": self.weights, "labels": labels}
 
     @classmethod
     def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> ExposureMemory:
-        """The inverse of `state`, checked: a file may hold anything.
+        """The inverse of `state`. Everything is checked, because a file may hold anything.
 
         Raises
         ------
-        RarityError : shapes that do not fit, weights that nothing seen can have.
+        RarityError : shapes that do not fit, labels that are not texts, weights out of range.
         """
         memory = cls(EmbeddingSpace.from_dict(fields.get("space")))
         vectors, weights = tensors["vectors"], tensors["weights"]

@@ -1,4 +1,4 @@
-"""What a picture teaches somebody who has seen others: the information gain of a Gaussian process over embeddings."""
+"""How much a picture teaches a viewer who has seen others: the information gain of a Gaussian process on embeddings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..estimators.gaussian import GaussianDensity
 from ..estimators.nearest import kth_radii, nearest, squared_distances
 from .exposure import ExposureMemory
 
-# l: how far one look leaves a picture open, as a share of how open it was. A repeat gains 1 / log2(1 / l) of its first
-# showing; below this, rounding would show in a session's total.
+# l: the variance of a picture after one look, as a share of its variance before. A repeat gains 1 / log2(1 / l) of what
+# its first showing gained. With a smaller l, rounding would show in a session's total.
 RESOLUTION = 3e-9
-MOST_SEEN = 2048  # remembered pictures that one gain depends on, the nearest ones
-MOST_SHOWN = 4096  # pictures of one session
-SCALE_ROWS = 1000  # samples of the density that say how near its pictures lie
+MOST_SEEN = 2048  # one gain depends on at most so many remembered pictures, the nearest ones
+MOST_SHOWN = 4096  # most pictures of one session
+SCALE_ROWS = 1000  # samples of the density that show how near its pictures lie to each other
 
 
 def information_gain(
@@ -30,23 +30,25 @@ def information_gain(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """What each picture would teach by itself, [N] bits: the part of it that the pictures seen do not foretell.
+    """How much each picture teaches by itself, [N] bits: the part of it that the pictures seen do not predict.
 
         gain = 1/2 log2(1 + v(x) / l),    v(x) = 1 - k_x' (K + l W^-1)^-1 k_x,    k(x, y) = exp(-|x - y|^2 / (2 h^2))
 
-    K and k_x are the kernel among the pictures seen and between them and x, W the weights of the memory, l is
-    RESOLUTION, and h the median distance of one of the density's samples to the nearest other of SCALE_ROWS. A picture
-    unlike all seen gains 14 bits; a repeat half a bit at most, whatever its first showing gained.
+    K is the kernel among the pictures seen, k_x the kernel between them and x, W the weights of the memory, l is
+    RESOLUTION. h is the median distance of the density's samples to the nearest other of SCALE_ROWS samples. A picture
+    unlike all pictures seen gains 14 bits. A repeat gains at most half a bit, whatever its first showing gained.
 
-    A linear kernel has as many directions as the embedding is wide: after so many pictures everything is foretold,
-    new or not. With this one nearness foretells, and directions never run out. Distances are those of the embedding:
-    whitening lifts directions that hardly vary to the rank of those that do, and a copy is far from its original then.
+    A linear kernel has as many directions as the embedding has dimensions: after that many pictures it predicts every
+    picture, new or not. With this kernel only near pictures predict a picture, and directions never run out. Distances
+    are those of the embedding, without whitening: whitening would stretch directions that hardly vary as far as the
+    others, and a copy would be far from its original.
 
-    Of a memory beyond MOST_SEEN pictures the nearest ones count. Fewer pictures foretell less, so the gain is then an
-    upper bound; pictures left out are many h away. Srinivas et al. (2010); Rasmussen & Williams (2006), equation 2.26.
+    If the memory holds more than MOST_SEEN pictures, only the nearest ones count. Fewer pictures predict less, so the
+    gain is then an upper bound; the pictures left out are many h away. Srinivas et al. (2010); Rasmussen & Williams
+    (2006), equation 2.26.
 
-    progress : called with (parts done, parts) several times a second, a part being one picture of a large memory's; what it raises
-        ends the computation.
+    progress : called with (parts done, parts) several times a second; it may raise to cancel. With a memory of more
+        than MOST_SEEN pictures every picture is a part, otherwise all pictures together are one.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def information_gain(
     """
     _check(items, density, memory)
     h = scale(density, waiting(progress))
-    # All at once while the whole memory counts for all of them, else each with the pictures nearest to it.
+    # While the whole memory counts, all pictures are computed at once; otherwise each with the memories nearest to it.
     parts = items.vectors.split(len(items) if len(memory) <= MOST_SEEN else 1)
     gains = []
     for done, part in enumerate(parts):
@@ -66,14 +68,15 @@ def information_gain(
 
 
 def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
-    """What each picture teaches after those before it in `items`, [N] bits; their sum does not depend on the order.
+    """How much each picture teaches after those before it in `items`, [N] bits. The sum does not depend on the order.
 
-    The sum is 1/2 log2 det(I + V / l), V the covariance of the session's pictures given those seen, and each gain
-    comes from one pivot of the triangular factor of (K + l W^-1) over memory and session:
+    The sum is 1/2 log2 det(I + V / l), where V is the covariance of the session's pictures given those seen. Each gain
+    comes from one pivot of the triangular factor L of (K + l W^-1) over memory and session:
 
         gain_i = log2(L_ii / sqrt(l))
 
-    Of a memory beyond MOST_SEEN pictures those nearest to any picture of the session count, whatever its order.
+    If the memory holds more than MOST_SEEN pictures, those nearest to any picture of the session count. They do not
+    depend on the session's order.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureM
 
 
 def scale(density: GaussianDensity, tick: Callable[[], None] | None = None) -> float:
-    """h: how far a sample of the density lies from the nearest other of SCALE_ROWS, the median."""
+    """h: the median distance of a sample of the density to the nearest other of SCALE_ROWS samples."""
     return float(kth_radii(density.statistics.rows[:SCALE_ROWS], 1, tick).median())
 
 

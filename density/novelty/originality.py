@@ -1,4 +1,4 @@
-"""Whether a picture copies another: nearest reference items, with the probability that they were copied."""
+"""Whether a picture copies another: its nearest reference items, and the probability that it copies each of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..estimators.nearest import nearest
 from .separation import elsewhere, separation, without
 
 COPY_RANGE = (1e-3, 0.2)  # a copy's distance, as a share of the typical distance between unrelated pictures
-FEWEST = 20  # unrelated pictures that say what is usual
-MEASURED = 2000  # unrelated pictures looked at, at most
-NEAR = 8  # neighbours among which an item's twins are looked for
-GAP = 3.0  # a twin lies so many times nearer than whatever is no twin
+FEWEST = 20  # fewest unrelated pictures from which the usual separation is learnt
+MEASURED = 2000  # most unrelated pictures that are measured
+NEAR = 8  # an item's twins are searched among so many of its neighbours
+GAP = 3.0  # any other neighbour is more than so many times as far away as a twin
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Originality:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[list[dict]]:
-        """One list a picture, nearest first, of dictionaries {index, distance, copy_probability}."""
+        """For each picture a list, nearest first, of dictionaries {index, distance, copy_probability}."""
         columns = (self.indices.tolist(), self.distances.tolist(), self.copy_probability.tolist())
         keys = ("index", "distance", "copy_probability")
         return [
@@ -56,22 +56,23 @@ def originality(
 ) -> Originality:
     """The nearest reference items of every picture, and how probable it is that each was copied.
 
-    The probability weighs two explanations of the separation t = d min(1, d / b)^64, held equally likely beforehand: d
-    is the distance to the reference item, b that to the nearest unrelated picture (`separation`). One is what unrelated
-    pictures have. The other is what copies have: reference items moved any way, by distances even on a logarithmic
+    The probability compares two explanations of the separation t = d min(1, d / b)^64, which are equally likely
+    beforehand: the picture is unrelated, or it is a copy. d is the distance to the reference item, b the distance to
+    the nearest unrelated picture (`separation`). Unrelated pictures show the t of the first explanation. For the
+    second, copies are made: reference items moved in random directions, by distances that are even on a logarithmic
     scale over COPY_RANGE, in units of the median d of unrelated pictures. A logistic curve is fitted to both (Platt
     1999):
 
         P(copy | t) = 1 / (1 + exp(a + b log t)),    b >= 0
 
-    An exact copy has 1; of the reference items, one farther away is never the likelier original.
+    An exact copy has a probability of 1. A farther reference item never has a higher probability than a nearer one.
 
     Parameters
     ----------
-    items : N pictures.   reference : R pictures that they may copy.   k : at most R are returned.
-    unrelated : pictures known to copy none. Without them the reference items stand for them, each left out in turn with
-        its near repeats; then b is the distance to the nearest item that is no near repeat of the nearest.
-    progress : called with (0, 1) several times a second; what it raises ends the search.
+    items : N pictures.   reference : R pictures that they may copy.   k : nearest items for each picture, at most R.
+    unrelated : pictures known to copy none. Without them the reference items serve, each left out in turn with its near
+        repeats. b is then the distance to the nearest item that is not a near repeat of the nearest item.
+    progress : called with (0, 1) several times a second; it may raise to cancel.
 
     Raises
     ------
@@ -105,14 +106,14 @@ def originality(
     t = separation(distances, b[:, None])
     notes = partly_seen(items.source, reference.source)
     probability = torch.sigmoid(-(intercept + slope * _log(t)))
-    return Originality(indices, distances, torch.where(t > 0, probability, 1.0), notes)  # certainty has no logarithm
+    return Originality(indices, distances, torch.where(t > 0, probability, 1.0), notes)  # 0 has no logarithm
 
 
 class _Twins:
-    """A reference set in which an item may stand several times, hardly changed: a picture as PNG and as JPEG.
+    """A reference set that may hold an item several times, hardly changed, such as a picture as PNG and as JPEG.
 
-    An item's twins are its neighbours before the first gap: those d_1 <= ... <= d_j with d_(j+1) > GAP d_j. Of unrelated
-    pictures in m dimensions, one in GAP^m has such a gap by chance.
+    An item's twins are its neighbours before the first gap: those at d_1 <= ... <= d_j, where d_(j+1) > GAP d_j. In m
+    dimensions one in GAP^m unrelated pictures has such a gap by chance.
     """
 
     def __init__(self, reference: Tensor, tick: Callable[[], None]):
@@ -120,23 +121,25 @@ class _Twins:
         self._near = min(NEAR, len(reference) - 1)
         distances, self.neighbours = (found[:, 1:] for found in nearest(reference, reference, self._near + 1, tick))
         gap = distances[:, 1:] > GAP * distances[:, :-1]
-        before = gap.flip(1).cumsum(1).flip(1) > 0  # a gap lies somewhere behind
-        first = gap.cumsum(1) - gap.long() == 0  # and none before
+        before = gap.flip(1).cumsum(1).flip(1) > 0  # some gap follows this neighbour
+        first = gap.cumsum(1) - gap.long() == 0  # and none comes before it
         twins = torch.zeros_like(self.neighbours, dtype=torch.bool)
         twins[:, :-1] = before & first
-        # Where there is no twin, the item itself.
+        # The item itself fills the places that have no twin.
         self.twins = torch.where(twins, self.neighbours, torch.arange(len(reference))[:, None])
         self.distances = distances
         self.first = self.twins.min(dim=1).values >= torch.arange(len(reference))  # one of several twins is enough to learn from
 
     def find(self, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Distances [N, k] and indices [N, k] of the nearest items, and b [N]: the distance to the nearest item that is
-        neither the nearest one nor its twin."""
+        """Distances [N, k] and indices [N, k] of the nearest items, and b [N].
+
+        b is the distance to the nearest item that is neither the nearest one nor its twin.
+        """
         distances, indices = nearest(x, self.reference, max(k, self._near + 1), self._tick)
         return distances[:, :k], indices[:, :k], self._beyond(distances, indices, indices[:, 0])
 
     def left_out(self) -> tuple[Tensor, Tensor]:
-        """d and b of every item as a new picture: with neither itself nor its twins in the set, [R] each."""
+        """d and b of every item as if it were a new picture: the set is without it and its twins, [R] each."""
         own = (self.neighbours[:, :, None] == self.twins[:, None]).any(dim=2)
         far = self.distances.masked_fill(own, math.inf)
         d, place = far.min(dim=1)
@@ -144,7 +147,7 @@ class _Twins:
         return d, self._beyond(far, self.neighbours, other)
 
     def _beyond(self, distances: Tensor, indices: Tensor, first: Tensor) -> Tensor:
-        """The least of the distances [N, n] to items [N, n] that are neither `first` [N] nor its twins; else the last."""
+        """The least distance [N] to an item that is neither `first` [N] nor its twin; the last if there is none."""
         known = torch.cat([first[:, None], self.twins[first]], dim=1)
         same = (indices[:, :, None] == known[:, None]).any(dim=2)
         beyond = distances.masked_fill(same, math.inf).min(dim=1).values
@@ -154,17 +157,17 @@ class _Twins:
 def _usual(
     twins: _Twins | None, reference: Tensor, others: Tensor | None, tick: Callable[[], None]
 ) -> tuple[Tensor, Tensor]:
-    """d and b of pictures that copy none, MEASURED at most."""
+    """d and b of at most MEASURED pictures that copy none."""
     if twins is not None:
         d, b = (values[twins.first][:MEASURED] for values in twins.left_out())
-        some = (d > 0) & d.isfinite()  # a picture that stands there more often than NEAR times has nothing else near it
+        some = (d > 0) & d.isfinite()  # a picture that the set holds more than NEAR times has only repeats near it
         return d[some], b[some]
     some = others[:MEASURED]
     return nearest(some, reference, tick=tick)[0][:, 0], elsewhere(some, others, tick)
 
 
 def _copies(reference: Tensor, middle: float, count: int) -> Tensor:
-    """Reference items moved, each its own way, by COPY_RANGE[0] to COPY_RANGE[1] times `middle`; [count, d]."""
+    """Reference items, each moved at random by COPY_RANGE[0] to COPY_RANGE[1] times `middle`, [count, d]."""
     low, high = (math.log(edge) for edge in COPY_RANGE)
     strength = torch.exp(low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count) * middle
     g = generator(0)
@@ -176,8 +179,8 @@ def _copies(reference: Tensor, middle: float, count: int) -> Tensor:
 def _logistic(usual: Tensor, copied: Tensor) -> tuple[float, float]:
     """a and b of P(copy | t) = 1 / (1 + exp(a + b log t)), from separations of unrelated pictures and as many copies.
 
-    By scikit-learn, with Platt's targets (n + 1) / (n + 2) and 1 / (n + 2) in place of 1 and 0, as weights of both
-    answers: the two kinds are often perfectly apart, and certainty would then be infinite.
+    scikit-learn fits it with Platt's targets (n + 1) / (n + 2) and 1 / (n + 2) in place of 1 and 0, given as weights of
+    both answers. The two kinds are often perfectly apart, and with targets of 1 and 0 the slope would then be infinite.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -1,4 +1,4 @@
-"""Which pictures to keep: the most novel of those that are novel enough, or those somebody names."""
+"""Which pictures to keep: the most novel of those that are novel enough, or those that a user names by number."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..calibration.surprisal import one_in_from_bits
 
 
 def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_bits: float = 0.0) -> Tensor:
-    """The `keep` most novel of those that reach the floor, most novel first; of equals the earlier one.
+    """The `keep` most novel pictures that reach the floor, most novel first. Of equal ones the earlier comes first.
 
     Parameters
     ----------
     items : N pictures.   novelty : N numbers, bits, such as `Novelty.novelty`.
-    keep : at most so many; fewer where fewer reach the floor.   floor_bits : 0 lets every picture pass.
+    keep : number to keep; fewer are kept if fewer reach the floor.   floor_bits : 0 lets every picture pass.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def rank(items: Embeddings, novelty: Tensor | Sequence[float], keep: int, floor_
 
     Raises
     ------
-    RarityError : another number of scores than items; a score that is no number; `keep` below 1; none reaches the floor.
+    RarityError : not one score for each picture; a score that is NaN; `keep` below 1; no picture reaches the floor.
     """
     bits = here(novelty).detach()
     if bits.shape != (len(items),):
@@ -59,16 +59,16 @@ def most_novel(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Embeddings, list[float], list[int]]:
-    """Pictures, embeddings and scores of what `rank` keeps, together and in its order; and its indices.
+    """The pictures, embeddings and scores that `rank` keeps, in its order, and their indices.
 
     Parameters
     ----------
-    images : [N, H, W, 3], the pictures of `items`.   The others : see `rank`.
-    progress : called with (0, 1) after every picture; what it raises ends the choice.
+    images : [N, H, W, 3], the pictures of `items`.   The other parameters : see `rank`.
+    progress : called with (0, 1) after every picture; it may raise to cancel.
 
     Raises
     ------
-    RarityError : another number of pictures than embeddings; and as `rank`.
+    RarityError : not one picture for each embedding; and as `rank`.
     """
     if len(images) != len(items):
         raise RarityError(
@@ -85,7 +85,7 @@ def most_novel(
 
 
 def read_indices(text: str, count: int) -> list[int]:
-    """The numbers that a text such as "0, 2, 5-8" names, in its order; counted from 0.
+    """The numbers that a text such as "0, 2, 5-8" names, in the order of the text, counted from 0.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def read_indices(text: str, count: int) -> list[int]:
 
     Raises
     ------
-    RarityError : nothing named, something else than numbers and ranges, or a number that no item has.
+    RarityError : no number, something other than numbers and ranges, or a number that no item has.
     """
     indices = []
     for part in filter(None, re.split(r"[\s,;]+", text)):

@@ -1,4 +1,4 @@
-"""How new a picture is to someone: rare for the model, and unlike what they have seen."""
+"""How novel a picture is to a viewer: how rare it is for the model, and how unlike what the viewer has seen."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ class Novelty:
 
     Attributes
     ----------
-    novelty : the headline, `global_bits` times `clearness`: an odd picture seen before is not new. A bound: of fresh
-        ordinary pictures at most one in N is called 1 in N, and nearly as many where few were seen (`separation`).
-    bits_low, bits_high : its 90 % interval: how far calibrations on other samples might put it.
-    bits : surprise under the density alone, calibrated: 10 bits is 1 in 1,024. Its own samples, and what was moved from
-        them, are read beside each other (`own_samples`).
-    global_bits : the same about what the viewer expects (`belief`); `bits` where they have seen nothing, or what is usual.
-    clearness : 0 to 1, how clear a picture stands of everything remembered (`separation`): 0 for a repeat, 1 from where
-        chance brings unrelated pictures.
+    novelty : the main reading, `global_bits` times `clearness`: an odd picture that was seen before is not new. It is a
+        bound: at most one in N fresh ordinary pictures is called 1 in N. If few pictures were seen, nearly one in N is
+        (`separation`).
+    bits_low, bits_high : 90 % interval of `novelty`: where calibrations on other samples might put it.
+    bits : calibrated surprise under the density alone; 10 bits is 1 in 1,024. The density's own samples, and embeddings
+        moved from them, are compared with its own samples (`own_samples`).
+    global_bits : the same about what the viewer expects (`belief`). It equals `bits` if the viewer has seen nothing, or
+        only what is usual.
+    clearness : 0 to 1, how clearly a picture differs from everything remembered (`separation`): 0 for a repeat, 1 for a
+        picture that is at least as separate as unrelated pictures are by chance.
     information_gain : see the function of this name.
     nearest : index of the nearest remembered item, -1 for an empty memory.
-    distance : Euclidean, to that item, in units of the embedding; infinite for an empty memory.
+    distance : Euclidean distance to that item, in units of the embedding; infinite for an empty memory.
     conformity : cosine to the density's mean; 1 is as ordinary as a direction can be.
     labels : of the pictures, N texts or none.   nearest_labels : of the nearest remembered items, N texts, "" for none.
     notes : what the user should know, in sentences.
@@ -63,7 +65,7 @@ class Novelty:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict]:
-        """One dictionary a picture, JSON values only: what is infinite is None."""
+        """One dictionary of JSON values for each picture; an infinite value becomes None."""
         readings = {name: getattr(self, name).tolist() for name, kept in self.__dict__.items() if isinstance(kept, Tensor)}
         return [
             {
@@ -107,23 +109,24 @@ def score_novelty(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Novelty:
-    """Read every picture under the density and the memory; each by itself, so that their order does not matter.
+    """Score every picture by the density and the memory. Each is scored by itself, so their order does not matter.
 
         novelty = global bits x clearness
 
-    Global: how rare the picture is for the model, about what the viewer expects (`Belief`). Clearness: min(1, t / T), t
-    the separation from what was seen, d min(1, d / b)^64 of the distances d to the nearest seen and b to the nearest
-    unseen picture, and T what chance brings unrelated pictures to (`Unseen`). A Gaussian cannot tell a copy of an odd
-    picture from another odd picture; distances can. A product, for distance to what was seen must not make a picture
-    newer than it is rare, and a picture that is far from it as most are must keep its rarity.
+    Global bits say how rare the picture is for the model, about what the viewer expects (`Belief`). Clearness is
+    min(1, t / T). t = d min(1, d / b)^64 is the separation from what was seen; d is the distance to the nearest seen
+    picture, b the distance to the nearest unseen one. T is the separation that unrelated pictures have by chance
+    (`Unseen`). A Gaussian cannot tell a copy of an odd picture from another odd picture, but distances can. Novelty is
+    a product for two reasons. A large distance must not make a picture more novel than it is rare. A picture whose
+    distance is ordinary must keep all of its rarity.
 
     Parameters
     ----------
     items : N pictures.   memory : what the viewer has seen; may be empty.
-    baseline : unseen pictures to learn b and T from; without it, the samples that the density was learnt from.
-        Thousands of them tell copies better than hundreds.
-    seed : of the choice among more of them.
-    progress : of `information_gain`, which takes the longest where the memory is large; before it, called with (0, 1).
+    baseline : unseen pictures from which b and T are learnt; without it, the samples that the density has learnt from.
+        Thousands of pictures recognise copies better than hundreds.
+    seed : of the choice of unseen pictures if there are more than needed.
+    progress : that of `information_gain`, which takes longest if the memory is large; called with (0, 1) before that.
 
     Raises
     ------
@@ -141,7 +144,7 @@ def score_novelty(
     index = torch.full((len(items),), -1)
     if len(memory):
         clearness, distance, index = Unseen(density, memory, baseline=baseline, seed=seed, tick=tick).measure(items)
-    # What the belief changes, it changes in the whole interval.
+    # The belief shifts the whole interval by as much as it shifts the bits.
     low, high = ((edge + (global_bits - bits)).clamp_min(0) * clearness for edge in calibration.interval(score))
     return Novelty(
         novelty=global_bits * clearness,
@@ -167,7 +170,7 @@ def conformity(items: Embeddings, density: GaussianDensity) -> Tensor:
 
 
 def _line(i: int, row: dict) -> tuple[str, ...]:
-    """The texts of one line of `Novelty.table`; what an empty memory cannot say is a dash."""
+    """The texts of one line of `Novelty.table`, with dashes for what needs a memory if that is empty."""
     seen, one_in = row["nearest"] >= 0, one_in_from_bits(row["novelty"])
     return (
         row["label"] or str(i),

@@ -1,4 +1,4 @@
-"""How clear a picture stands of those seen: near to one of them, or only where pictures lie close together anyway."""
+"""How separate a picture is from those seen, measured against how near unrelated pictures come to each other."""
 
 from __future__ import annotations
 
@@ -16,56 +16,57 @@ from ..estimators.gaussian import GaussianDensity
 from ..estimators.nearest import nearest
 from .exposure import ExposureMemory
 
-# The larger, the farther off a copy is still told from a new picture, and the more a new picture loses that happens to
-# lie nearer to a seen one than to all others: at 64 one a hundredth nearer loses half.
+# A larger value recognises copies at a larger distance. It also costs a new picture more that happens to lie nearer to
+# a seen picture than to all others: at 64, a picture that is a hundredth nearer loses half.
 SHARPNESS = 64
-OTHERS = 20_000  # unseen pictures that say how near one usually finds another
-SOME = 2000  # of them, those whose own neighbours are looked at
-CANDIDATES = 10  # nearest others of each of them
-CHANCE = 10_000  # pairs of unrelated pictures, one of which is taken for a picture and its copy
+OTHERS = 20_000  # unseen pictures that show how near the next picture usually is
+SOME = 2000  # of these, the pictures whose own neighbours are measured
+CANDIDATES = 10  # neighbours that are measured for each of them
+CHANCE = 10_000  # one of so many pairs of unrelated pictures is taken for a picture and its copy
 
 
 def separation(distance: Tensor, elsewhere: Tensor) -> Tensor:
-    """How far a picture stands from something, less where unrelated pictures are no nearer, the shape of `distance`.
+    """The distance of a picture to a seen one, reduced where the seen one is nearer than all unrelated pictures.
 
-        t = d min(1, d / b)^SHARPNESS
+        t = d min(1, d / b)^SHARPNESS,    the shape of `distance`
 
-    d is the distance to the nearest picture seen, b that to the nearest of many unseen ones. A picture moved a little
-    leaves both its original and all others, so d alone soon says nothing; yet the original stays the nearest by far.
-    (d / b)^m is the ratio of two nearest-neighbour estimates of density in m dimensions, of unseen pictures over seen
-    ones (Loftsgaarden & Quesenberry 1965); Lowe (2004) tells matches by d / b alone. Where no seen picture is nearer
-    than the unseen ones, t is d: what lies far from everything has a ratio near 1 and is not a copy for that.
+    d is the distance to the nearest picture seen, b the distance to the nearest of many unseen pictures. A picture that
+    is changed a little moves away from its original and from all other pictures, so d alone soon says nothing. But its
+    original is still by far the nearest picture, and d / b shows this. (d / b)^m is the ratio of two nearest-neighbour
+    estimates of density in m dimensions, of unseen pictures over seen ones (Loftsgaarden & Quesenberry 1965). Lowe
+    (2004) recognises matches by d / b alone. A picture far from everything has a d / b near 1, so it is not taken for a
+    copy; if no seen picture is nearer than the unseen ones, t is d.
 
     Parameters
     ----------
-    distance : d.   elsewhere : b, broadcast with d; where it is 0, too, t is d.
+    distance : d.   elsewhere : b, broadcast with d; if b is 0, t is d.
     """
     ratio = torch.where(elsewhere > 0, distance / elsewhere, 1.0)
     return distance * ratio.clamp_max(1.0).pow(SHARPNESS)
 
 
 def without(rows: Tensor, seen: Tensor) -> Tensor:
-    """The float32 rows that are not, bit for bit, among those seen."""
+    """The float32 rows that are not among those seen, compared bit for bit."""
     return rows[~member(row_keys(rows), row_keys(seen).sort().values)]
 
 
 def elsewhere(x: Tensor, others: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
-    """Distance of each row of x [N, d] to the nearest of the others [m, d]; to the second where it is one itself."""
+    """Distance of each row of x [N, d] to the nearest of the others [m, d]; to the second if the row is one of them."""
     found = nearest(x, others, min(2, len(others)), tick)[0]
     return torch.where(found[:, 0] > 0, found[:, 0], found[:, -1])
 
 
 class Unseen:
-    """Pictures that were not seen, to compare with: how near do two pictures come that have nothing to do with each other?
+    """Unseen pictures, which show how near two unrelated pictures come to each other by chance.
 
-    Two such pictures stand less clear of each other than `chance` in one pair of CHANCE only. So of fresh pictures and a
-    memory of n, at most n / CHANCE are less clear of it than chance, and have less than all of their novelty.
+    Only in one of CHANCE pairs of unrelated pictures is the separation below `chance`. So with a memory of n pictures
+    at most a share of n / CHANCE of all fresh pictures is below `chance` and loses a part of its novelty.
 
     Parameters
     ----------
-    density : its samples serve where there is no baseline.   memory : what was seen.
+    density : its samples serve if there is no baseline.   memory : what was seen.
     baseline : unseen pictures, 50 or more; those that the memory holds are left out.
-    seed : of the choice among more than are needed.   tick : called several times a second, and may raise.
+    seed : of the choice if there are more than needed.   tick : called several times a second, and may raise.
 
     Attributes
     ----------
@@ -101,8 +102,10 @@ class Unseen:
         self.chance = self._nearest_by_chance()
 
     def measure(self, items: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
-        """How clear of the memory each picture stands, 0 a repeat, 1 as chance brings it; distance to the nearest
-        remembered picture and its index. [N] each."""
+        """Clearness of each picture, distance to the nearest remembered picture, and index of that picture, [N] each.
+
+        A clearness of 0 is a repeat; 1 is a separation of at least `chance`.
+        """
         distance, index = (found[:, 0] for found in nearest(items.vectors, self._memory, tick=self._tick))
         apart = separation(distance, elsewhere(items.vectors, self.others, self._tick))
         return (apart / self.chance).clamp_max(1.0), distance, index
@@ -110,8 +113,8 @@ class Unseen:
     def _nearest_by_chance(self) -> float:
         """The separation that one in CHANCE pairs of the unseen pictures does not reach.
 
-        Of a picture's pairs, only those with its nearest others are candidates. The nearest has the second as its b, all
-        others have the nearest.
+        Only the pairs of a picture with its nearest neighbours are candidates. For the nearest neighbour b is the
+        distance to the second nearest, for all other neighbours the distance to the nearest.
         """
         some = self.others[:SOME]
         d = nearest(some, self.others, min(CANDIDATES + 1, len(self.others)), self._tick)[0][:, 1:]  # the first is itself

@@ -1,4 +1,4 @@
-"""How varied a set of pictures is, read at once and in words."""
+"""All measures of how varied a set of pictures is, with a table that explains them in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..base.errors import RarityError
 from ..base.progress import waiting
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_scores
 
-NEIGHBOURS = 5  # of a reference picture: the ball that counts as "like it"
+NEIGHBOURS = 5  # what lies within a reference picture's 5th neighbour counts as like it
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Variety:
     vendi, vendi_2, vendi_inf : Vendi scores of the orders 1, 2 and inf, from 1 to `count`.
     distance : mean Euclidean distance between two pictures, in units of the embedding.
     coverage, density : see `density_and_coverage`.   rarity : mean Rarity Score of the pictures it is defined for.
-    outside : how many pictures lie beyond all of the reference. These four are None without a reference.
+    outside : number of pictures outside of every ball of the reference. These four are None without a reference.
     """
 
     count: int
@@ -38,7 +38,7 @@ class Variety:
     outside: int | None = None
 
     def table(self) -> str:
-        """One measure a line, the figure first."""
+        """One line for each measure, the figure first."""
         rows = [
             (f"{self.count:,}", "pictures"),
             (f"{self.vendi:.2f}", "different pictures in effect (Vendi score)"),
@@ -75,9 +75,9 @@ def measure_variety(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Variety:
-    """All measures of a set, and of how it lies in a reference where one is given.
+    """All measures of a set, and of how it lies in a reference if one is given.
 
-    progress : called with (0, 1) several times a second; what it raises ends the measuring.
+    progress : called with (0, 1) several times a second; it may raise to cancel.
 
     Raises
     ------

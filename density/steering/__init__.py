@@ -1,1 +1,1 @@
-"""From usual to rare: the shell of one rarity, guardrails, directions and gates on the way."""
+"""Move embeddings from usual to rare: the shell of one rarity, guardrails, directions and gates."""

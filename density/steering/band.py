@@ -1,4 +1,4 @@
-"""How far from the wanted rarity a network's outputs are: what learning a concept makes small."""
+"""A loss for learning a concept: how far a network's outputs are from the wanted rarity."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ QUIET = 0.5
 class BandLoss:
     """A loss that is zero in a band of rarity, and points back into it from both sides.
 
-    The logarithm of a density has no lowest value: minimised, it sends embeddings away without end. This loss is read in
-    the unit in which the held-out scores s of usual samples are nearly standard normal, the calibration's own reference,
+    The logarithm of a density has no lowest value: minimising it drives embeddings outwards without end. This loss is
+    measured in z, the calibration's own unit, in which the held-out scores s of usual samples are nearly standard
+    normal:
 
-        z = (s^(1/3) - a) / b,    loss = 1/2 ((low - z)+ + (z - high)+)^2,
+        z = (s^(1/3) - a) / b,    loss = 1/2 ((low - z)+ + (z - high)+)^2
 
-    with low and high the z of the wanted bits minus and plus half of the band's half width: what is not in the band is
-    pulled by as many standard deviations as it is away. Continuous with its slope, differentiable in the score.
-    For the cube root: Wilson & Hilferty (1931).
+    low and high are the z of the wanted bits minus and plus half of the band's half width. Outside of them the slope of
+    the loss in z is the distance in standard deviations. The loss and its slope are continuous; the loss is
+    differentiable in the score. For the cube root: Wilson & Hilferty (1931).
 
     Parameters
     ----------
-    density : what is usual.   bits : the wanted rarity.   half_width : of the band, in bits.
+    density : what is usual.   bits : the wanted rarity.   half_width : half the width of the band, in bits.
 
     Raises
     ------
@@ -53,11 +54,11 @@ class BandLoss:
 
 
 def log_gaussian(density: GaussianDensity, x: Tensor) -> Tensor:
-    """The published objective, log G of the k leading scores, in nats, [N]; minimised, it has no end.
+    """The published objective: log G of the k leading scores, in nats, [N]. It has no lowest value.
 
         log G = -1/2 (k log 2 pi + sum_i log lambda_i + T2)
 
-    What lies outside the k directions does not count in it. Song & Elgammal (2026), section 3.
+    It ignores everything outside of the k directions. Song & Elgammal (2026), section 3.
     """
     k = density.components
     return -0.5 * (k * math.log(2 * math.pi) + float(density.variances.log().sum()) + density.t2(x))

@@ -1,4 +1,4 @@
-"""Back to what was still good: the kept steps of a trajectory as embeddings, and one picked for each sample."""
+"""Checkpoints of a trajectory as embeddings: all of them, or one for each sample, such as its last valid one."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MODES = ("last", "by number", "last valid", "all")
 
 
 def all_checkpoints(trajectory: Trajectory, sample: int = -1) -> Embeddings:
-    """Every kept step, sample by sample: all S checkpoints of the first, then all of the second ...
+    """All checkpoints, sample by sample: the S checkpoints of the first sample, then those of the second, and so on.
 
     Parameters
     ----------
-    trajectory : S checkpoints of N samples.   sample : its number, counted from 0; -1 takes every one.
+    trajectory : S checkpoints of N samples.   sample : number of one sample, counted from 0; -1 takes all samples.
 
     Returns
     -------
-    S embeddings, or N S.
+    N S embeddings; S embeddings for one sample.
 
     Raises
     ------
-    RarityError : a sample that there is not.
+    RarityError : the trajectory has no sample of this number.
     """
     return _rows(trajectory, [(n, s) for n in _samples(trajectory, sample) for s in range(len(trajectory.steps))])
 
@@ -43,27 +43,27 @@ def pick_checkpoint(
     sample: int = -1,
     answers: Sequence[str] | None = None,
 ) -> tuple[Embeddings, str]:
-    """One checkpoint of each sample.
+    """One checkpoint of each sample, or all of them.
 
-    "last" is the result. "by number" is the one of that number, 0 the start, -1 the last. "last valid" is for each
-    sample the last one before its first No: what comes after a No does not count, even where a later answer is a Yes,
-    because the subject was lost on the way. A sample whose start is a No has nothing to fall back to and is left out.
-    "all" lays out all of them, in the order in which their pictures are to be asked about.
+    "last" picks the result. "by number" picks the checkpoint of that number; 0 is the start, -1 the last. "last valid"
+    picks each sample's last checkpoint before its first No. A Yes after a No does not count, because the subject was
+    lost on the way. A sample whose start is a No has nothing to fall back to and is left out. "all" gives every
+    checkpoint, in the order in which the answers about their pictures are expected.
 
     Parameters
     ----------
     trajectory : S checkpoints of N samples.   number : for "by number".
-    sample : the one to pick of, counted from 0; -1 picks of every one.
-    answers : for "last valid", one for each row that "all" gives, in that order; see `read_answer`.
+    sample : number of one sample, counted from 0; -1 picks from all samples.
+    answers : for "last valid": one for each row that "all" gives, in that order; see `read_answer`.
 
     Returns
     -------
-    The embeddings, in the order of the samples; and in words what was picked.
+    The embeddings, in the order of the samples; a text that says what was picked.
 
     Raises
     ------
-    RarityError : another mode, a number or sample that there is not, no or another number of answers, an answer that is
-        neither Yes nor No, No to every start.
+    RarityError : an unknown mode; no such checkpoint or sample; answers that are missing, too few or too many; an
+        answer that is neither Yes nor No; a No to every start.
     """
     if mode not in MODES:
         raise RarityError(f"Checkpoints are picked by one of {', '.join(MODES)}; got {mode!r}.")
@@ -100,11 +100,11 @@ def pick_checkpoints(
     sample: int = -1,
     answers: Sequence[str] | None = None,
 ) -> tuple[list[Embeddings], list[str]]:
-    """`pick_checkpoint` of each of several trajectories, such as those of several seeds.
+    """`pick_checkpoint` for each of several trajectories, such as those of several seeds.
 
     Parameters
     ----------
-    answers : those about the first trajectory's pictures, then those about the second's, ...
+    answers : first those about the first trajectory's pictures, then those about the second's, and so on.
 
     Raises
     ------
@@ -128,11 +128,11 @@ def pick_checkpoints(
 
 
 def read_answer(answer: str, place: str = "The answer") -> bool:
-    """True of Yes, False of No: the first word decides; case, and spaces and punctuation before and after it, do not.
+    """True for Yes, False for No. Only the first word counts; its case and the spaces and punctuation around it do not.
 
     Raises
     ------
-    RarityError : an answer that starts with neither, quoted with its place.
+    RarityError : the first word is neither. The message quotes the answer and names its place.
     """
     found = re.match(r"[\W_]*(yes|no)(?![^\W_])", answer, re.IGNORECASE) if isinstance(answer, str) else None
     if not found:
@@ -164,7 +164,7 @@ def _samples(trajectory: Trajectory, sample: int) -> list[int]:
 
 
 def _rows(trajectory: Trajectory, places: list[tuple[int, int]]) -> Embeddings:
-    """The rows (sample, checkpoint), in this order."""
+    """The embeddings at these places, (sample, checkpoint), in this order."""
     return Embeddings.cat(trajectory.embeddings[s].select([n]) for n, s in places)
 
 

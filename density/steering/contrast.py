@@ -1,4 +1,4 @@
-"""Keep the subject: more like what was asked for than like anything else it might turn into."""
+"""A guardrail that keeps a result more like the asked subject than like anything else it might turn into."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class ContrastGuardrail(Watch):
 
         margin(x) = cos(x, p_asked) - max over the others of cos(x, p_other),    penalty = (threshold - margin)+ / scale
 
-    A cosine to the subject alone can be fooled; a margin over named alternatives much less. Texts lie apart from pictures
-    (the modality gap: Liang et al. 2022), but what all prototypes have in common cancels in a margin, except that it may
-    favour one alternative over another for every picture alike. With a centre c both sides are centred first:
+    A high cosine to the subject alone is easy to reach without showing the subject; a margin over named alternatives is
+    much harder to fool. Texts lie apart from pictures (the modality gap: Liang et al. 2022). What all prototypes have
+    in common cancels in a margin. The gap may still favour one alternative over another, equally for every picture.
+    With a centre c, pictures and prototypes are centred first:
 
         x -> x / |x| - c,    p_i -> p_i / |p_i| - mean over all prototypes
 
@@ -32,7 +33,7 @@ class ContrastGuardrail(Watch):
     prototypes : [P, d], P >= 2: text embeddings of the same encoder, or mean image embeddings. All texts or all pictures.
     asked : row of the asked subject.   threshold : lowest margin.
     scale : spread of the margin among usual samples, the unit of the penalty.
-    centre : [d], the mean of unit picture embeddings over everything the prototypes name, or None: nothing is centred.
+    centre : [d], the mean of unit picture embeddings over everything the prototypes name; None centres nothing.
     """
 
     name = "contrast"
@@ -84,20 +85,23 @@ class ContrastGuardrail(Watch):
         names: Sequence[str] = (),
         notes: tuple[str, ...] = (),
     ) -> ContrastGuardrail:
-        """The threshold is this quantile of the usual samples' own margins, the scale their standard deviation.
+        """A guardrail whose threshold is this quantile of the usual samples' own margins, its scale their spread.
 
-        `names` are those of the prototypes, for sentences; `notes` what the user should know besides. A threshold that is
-        not above 0 lets pass what is as much like an alternative as like the subject: a further note says so.
+        The spread is the standard deviation. `names` are the names of the prototypes, for the notes; `notes` are
+        further sentences for the user. A threshold of 0 or below accepts embeddings that are as much like an
+        alternative as like the subject; the guardrail then gets a note that says so.
 
-        `centred` centres both sides. The baseline shows the asked subject alone, and its own mean is no centre: taking
-        that away takes the subject away. But it lies where the asked prototype lies, a gap apart, so the centre is
+        `centred` centres pictures and prototypes. The baseline's own mean cannot be the centre: the baseline shows only
+        the asked subject, so subtracting its mean removes the subject. But this mean differs from the asked prototype
+        only by the gap, so the centre is
 
-            c = mean of x / |x| - (p_asked / |p_asked| - mean of p_i / |p_i|),
+            c = mean of x / |x| - (p_asked / |p_asked| - mean of p_i / |p_i|)
 
-        for picture prototypes very nearly their mean. With the built-in miniature, which was trained on these letters,
-        nothing needs centring: letters decoded, encoded again and told from the 25 others have an AUC of 0.9998 either way
-        (worst letter 0.997 and 0.994; picture prototypes 0.9999 and 0.9999); with the baseline's mean taken away 98 of
-        100 margins above zero become 20. Centred, the share of margins above zero rises from 0.975 to 0.998.
+        For prototypes made of pictures this is very nearly the prototypes' mean. The built-in miniature was trained on
+        these letters and needs no centring. Its letters were decoded, encoded again and told from the 25 others: the
+        AUC is 0.9998 without and with centring (worst letter 0.997 and 0.994; picture prototypes 0.9999 and 0.9999).
+        The share of margins above zero rises from 0.975 to 0.998 with centring. Subtracting the baseline's own mean
+        instead lowers it from 98 to 20 in 100.
         """
         check_quantile(quantile)
         if prototypes.dim() == 2 and prototypes.shape[1] != baseline.space.width:
@@ -117,7 +121,7 @@ class ContrastGuardrail(Watch):
         return rail
 
     def _doubt(self, x: Tensor, margins: Tensor, asked: int, quantile: float, names: Sequence[str]) -> tuple[str, ...]:
-        """In a sentence: usual samples themselves are not clearly the subject, and which alternative is in the way."""
+        """A sentence if usual samples themselves are not clearly the subject; it names the nearest alternative."""
         slack = TOLERANCE * self.scale  # the margin of a text to itself is not always exactly 0
         if self.threshold > slack:
             return ()
@@ -132,7 +136,7 @@ class ContrastGuardrail(Watch):
 
     @classmethod
     def from_pictures(cls, baseline: Embeddings, alternatives: Embeddings, quantile: float = 0.5) -> ContrastGuardrail:
-        """Prototypes from pictures, for encoders that read no words: the baseline's mean, and that of each alternative.
+        """A guardrail for encoders that read no words: prototypes are the means of the baseline and the alternatives.
 
         The alternatives' labels say which rows belong together; without labels all rows are one alternative.
         """

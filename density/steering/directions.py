@@ -1,4 +1,4 @@
-"""Which way to be rare: a named direction of an embedding space, and how far to go along it."""
+"""Directions: which way a result should be rare, and how far it should move that way."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from ..estimators.gaussian import GaussianDensity
 from .repel import distance
 
 MOST_STRENGTH = 100.0
-DRAWS = 1000  # usual samples that show how far apart they are from a target
+DRAWS = 1000  # usual samples whose distances to a target are measured
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A wish for `optimize`: to be `strength` standard deviations of usual samples further along a direction.
+    """A wish for `optimize`: a result should move by `strength` along a direction.
 
-    Where an embedding stands along it is one number,
+    One number says where an embedding stands along the direction:
 
-        place(x) = v'x along a vector v,    -distance(x, target) towards a density or examples,
+        place(x) = v'x along a vector v,    -distance(x, target) towards a density or examples
 
-    read in standard deviations of usual samples, from their mean. The strength is a move from where the result would be
-    without the wish: 0 changes nothing, below 0 goes the other way, and results stay as varied as they were.
-    A chain is a tuple of directions. Guardrails go before wishes.
+    It is read in standard deviations of usual samples, from their mean. The strength is a move from where the result
+    would be without the wish: 0 changes nothing, and below 0 goes the other way. Every result moves by the same amount,
+    so results stay as varied as they were. A chain is a tuple of directions. Guardrails take precedence over wishes.
 
     Parameters
     ----------
     name : for readings.   strength : in standard deviations, -100 to 100.   space : of the embeddings.
-    vector : [d], scaled to length one here.   target : a density or examples. One of the two.
+    vector : [d], scaled to length one here.   target : a density or examples. Give either a vector or a target.
     notes : what the user should know, in sentences.
 
     Raises
     ------
-    RarityError : no vector or target or both, a vector of another width, zero or not finite, a strength out of range.
+    RarityError : neither a vector nor a target, or both; a vector of another width, zero or not finite; a strength out
+        of range.
     """
 
     name: str
@@ -76,11 +77,11 @@ class Direction:
     def between(
         cls, start: Tensor, end: Tensor, space: EmbeddingSpace, strength: float = 1.0, name: str = "direction"
     ) -> Direction:
-        """From the mean of one set [M, d] to that of another [N, d]: both pictures, or both texts.
+        """The direction from the mean of one set [M, d] to the mean of another [N, d]: both pictures, or both texts.
 
-        Texts lie apart from pictures, but what separates the two is nearly the same for every text, and so it is gone
-        from a difference of texts, which can be followed among pictures. Rows are scaled to length one first. A text and a picture
-        are never subtracted: that difference is mostly the gap.
+        Texts lie apart from pictures by a gap that is nearly the same for every text. A difference of two texts does
+        not contain this gap, so it is a direction among pictures, too. The difference of a text and a picture would be
+        mostly the gap; it is never used. Rows are scaled to length one first.
         """
         for rows in (start, end):
             if rows.dim() != 2 or rows.shape[1] != space.width or len(rows) == 0:
@@ -89,14 +90,14 @@ class Direction:
                 )
         means = [normalize(here(rows), dim=1).mean(dim=0) for rows in (start, end)]
         apart = means[1] - means[0]
-        # Identical sets differ by rounding, which is no direction.
+        # Identical sets differ only by rounding, and rounding is not a direction.
         return cls(name, strength, space, apart if apart.norm() > 1e-6 else torch.zeros_like(apart))
 
     @classmethod
     def component(cls, density: GaussianDensity, number: int, strength: float = 1.0) -> Direction:
-        """Along a principal component of a density, counted from 1, in its order of variance.
+        """The direction of one principal component of a density, counted from 1 in the order of variance.
 
-        Which way is up is a convention: an eigenvector's entry of the largest size is positive.
+        The sign of an eigenvector is arbitrary; here its entry of the largest size is positive.
         """
         if not 1 <= number <= density.components:
             raise RarityError(f"Choose a component from 1 to {density.components}, got {number}.")
@@ -108,25 +109,25 @@ class Direction:
     def towards(
         cls, target: GaussianDensity | Embeddings, strength: float = 1.0, name: str = "towards"
     ) -> Direction:
-        """Nearer to what a density calls usual, or to the nearest of some examples."""
+        """A wish to be nearer to what a density calls usual, or to the nearest of some examples."""
         return cls(name, strength, target.space, target=target)
 
     @classmethod
     def away_from(
         cls, target: GaussianDensity | Embeddings, strength: float = 1.0, name: str = "away from"
     ) -> Direction:
-        """Further from what a density calls usual, or from the nearest of some examples."""
+        """A wish to be further from what a density calls usual, or from the nearest of some examples."""
         return cls(name, -strength, target.space, target=target)
 
     def place(self, x: Tensor) -> Tensor:
-        """Where rows [N, d] stand, [N] float64, differentiable; the unit is that of the embedding or the distance."""
+        """Where rows [N, d] stand, [N] float64, differentiable, in the unit of the embedding or of the distance."""
         return here(x) @ self.vector if self.target is None else -distance(x, self.target)
 
     def usual(self, density: GaussianDensity) -> tuple[float, float]:
         """Mean and standard deviation of `place` among usual samples.
 
-        Along a vector  v'mean  and  sqrt(v' Sigma v),  Sigma = U lambda U' + sigma2 (1 - U U'); for a target from
-        DRAWS of the density.
+        Along a vector:  v'mean  and  sqrt(v' Sigma v),  with  Sigma = U lambda U' + sigma2 (1 - U U').  For a target
+        they are measured on DRAWS samples of the density.
         """
         if self.target is not None:
             places = self.place(density.sample(DRAWS).vectors)
@@ -138,11 +139,11 @@ class Direction:
 
 
 class Wishes:
-    """A chain of directions on their way through `optimize`.
+    """A chain of directions with what `optimize` needs of them: readings in one unit, and a step that serves all.
 
     Parameters
     ----------
-    density : its samples' spread is the unit of every reading.   directions : M of them.
+    density : the spread of its samples is the unit of every reading.   directions : M of them.
     """
 
     def __init__(self, density: GaussianDensity, directions: tuple[Direction, ...]):
@@ -156,17 +157,17 @@ class Wishes:
         return torch.stack([(p - mean) / spread for p, (mean, spread) in zip(places, self.usual, strict=True)])
 
     def missed_from(self, start: Tensor) -> Callable[[Tensor], Tensor]:
-        """How far the mean of every reading is from where it was to move from the start's mean.
+        """A loss: how far the mean of every reading is from the start's mean reading plus the wished strength.
 
             1/2 sum over wishes (mean reading - (mean reading of the start + strength))^2
 
         Parameters
         ----------
-        start : [N, d], where nothing is changed yet.
+        start : [N, d], embeddings before any change.
 
         Returns
         -------
-        A function of rows [n, d], a number, differentiable.
+        A function of rows [n, d] that gives one number, differentiable.
         """
         wanted = self.read(start).mean(dim=1) + self.strengths
         return lambda x: (self.read(x).mean(dim=1) - wanted).square().sum() / 2
@@ -174,23 +175,25 @@ class Wishes:
     def step(
         self, x: Tensor, wanted: Tensor, home: Tensor, pull_back: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """A step along the shell towards `wanted` [M, N], and how much is missing to it.
+        """A step along the shell towards the `wanted` readings [M, N], and how far the readings still are from them.
 
-        With T the slopes of the readings along the shell [M, k] and e what is missing, each at most one standard
-        deviation at a time,
+        T [M, k] are the slopes of the readings along the shell. e [M] are the missing amounts, each cut to one standard
+        deviation.
 
-            step = T' (T T' + 1)^-1 e + (1 - T' (T T')^-1 T) home,
+            step = T' (T T' + 1)^-1 e + (1 - T' (T T')^-1 T) home,    at most one radian long
 
-        at most one radian: every wish gets its whole way, the pull home what is left. The 1, a standard deviation a radian,
-        keeps steps short where a reading hardly changes, as at the point of the shell that is furthest along.
+        The wishes are served first; the pull home acts only in the directions that change no reading. The 1, one
+        standard deviation a radian, keeps steps short where a reading hardly changes. This is so at the point of the
+        shell that is furthest along a direction.
 
         Parameters
         ----------
-        home : [N, k], the step without any wish.   pull_back : gradients in x [N, d] as steps along the shell [N, k].
+        home : [N, k], the step without any wish.
+        pull_back : turns gradients in x [N, d] into steps along the shell [N, k].
 
         Returns
         -------
-        step [N, k]; the sum of squares that is missing [N].
+        The step [N, k]; the sum of the squared missing amounts [N].
         """
         with torch.enable_grad():
             x = x.clone().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""The gate: is this still the subject? Asked on the way, and what follows from a No."""
+"""The gate asks on the way whether a sample still is the subject, and decides what follows from a No."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from ..base.errors import RarityError, quoted
 from ..base.tensors import ordinary
 
 ON_NO = ("step back", "stop", "go on")
-MOST_BACK = 3  # a way that was refused so often, one after the other, is given up
+MOST_BACK = 3  # refusals in a row after which no other way is tried
 
 Progress = Callable[[int, int], None]
 
 
 class Gate:
-    """Asks of embeddings on their way whether they are still the subject, and says what a No is to mean.
+    """Asks whether embeddings still are the subject, and says what follows from a No.
 
-    `notes` are what the user should know about whoever answers, in sentences.
+    `notes` are sentences for the user about the judge that answers.
 
     Parameters
     ----------
     ask : (embeddings [N], progress or None) -> P(yes) of each, [N].   subject : what is asked about, in words.
-    every : steps between two times it asks.   threshold : P(yes) from here on is a Yes.
-    on_no : "step back" to what was valid last and on from there another way, "stop" there, or "go on", as if nothing were.
+    every : steps between two questions.   threshold : a P(yes) of at least this is a Yes.
+    on_no : "step back" returns to the last valid point and tries another way from there; "stop" returns and stays
+        there; "go on" ignores the No.
 
     Raises
     ------
-    RarityError : numbers out of range, another on_no, no subject.
+    RarityError : numbers out of range, an unknown on_no, no subject.
     """
 
     notes: tuple[str, ...] = ()
@@ -54,11 +55,11 @@ class Gate:
         self.every, self.threshold, self.on_no = int(every), float(threshold), on_no
 
     def validity_of(self, embeddings: Embeddings, progress: Progress | None = None) -> Tensor:
-        """P(yes) of each of N embeddings, [N] float64. What `progress` raises cancels the asking.
+        """P(yes) of each of N embeddings, [N] float64. An exception raised by `progress` cancels the question.
 
         Raises
         ------
-        RarityError : the answers are not one probability each.
+        RarityError : the answers are not one probability for each embedding.
         """
         found = ordinary(self._ask(embeddings, progress))
         if found.shape != (len(embeddings),) or not ((found >= 0) & (found <= 1)).all():
@@ -69,7 +70,7 @@ class Gate:
         return found
 
     def never(self, whose: str, validity: Tensor) -> str:
-        """In words: there was no Yes at all, what was seen [N], and what to do."""
+        """A sentence for the user if no answer was a Yes: the P(yes) that were seen [N], and what to do."""
         low, middle, high = float(validity.min()), float(validity.mean()), float(validity.max())
         return (
             f"The gate does not take {whose} for {quoted(self.subject)}: P(yes) of {len(validity)} pictures is {low:.3g} to "
@@ -79,20 +80,21 @@ class Gate:
 
 
 class Pullback:
-    """What follows from a gate's answers about samples that change as one: those of a model that learns, of a steered condition.
+    """What follows from a gate's answers where all samples change together.
 
-    The samples are valid where their mean P(yes) reaches the threshold.
+    Samples change together while a model learns, or while a condition is steered. An iteration is valid if the samples'
+    mean P(yes) reaches the threshold.
     """
 
     def __init__(self, gate: Gate):
         self.gate, self.refused, self.in_a_row = gate, [], 0
 
     def follow(self, iteration: int, validity: Tensor) -> str:
-        """"keep", "step back" or "stop" after what was said of the samples [N] of an iteration.
+        """What to do after an iteration whose samples have these P(yes) [N]: "keep", "step back" or "stop".
 
         Raises
         ------
-        RarityError : it was No at the very start, so that there is nothing to go back to.
+        RarityError : the first answer is a No, so that there is nothing to go back to.
         """
         mean, first = float(validity.mean()), iteration == 0
         if mean >= self.gate.threshold:
@@ -107,7 +109,7 @@ class Pullback:
         return "stop" if self.gate.on_no == "stop" or self.in_a_row == MOST_BACK else "step back"
 
     def note(self, last: int) -> str:
-        """In words: where it said No, and what came of it; "" where it never did. `last` is the last one kept."""
+        """A sentence: where the gate said No, and what followed; "" if it never did. `last` : last kept iteration."""
         if not self.refused:
             return ""
         places = ", ".join(f"{iteration} ({mean:.3g})" for iteration, mean in self.refused)

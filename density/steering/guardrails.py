@@ -1,4 +1,4 @@
-"""What keeps a rare result the thing that was asked for.
+"""Guardrails keep a rare result the thing that was asked for.
 
 A guardrail watches one number of an embedding. Its penalty is 0 inside and grows linearly outside, in units of what is
 usual for that number, so that the penalties of different guardrails can be added. A chain is a tuple of guardrails.
@@ -19,7 +19,7 @@ from ..base.spaces import EmbeddingSpace
 from ..base.tensors import here, ordinary
 from ..estimators.gaussian import GaussianDensity
 
-# What float32 storage of an embedding may cost, in units of a guardrail's spread.
+# Storing an embedding as float32 may move a reading this far, in units of a guardrail's spread.
 TOLERANCE = 1e-4
 
 
@@ -33,7 +33,7 @@ class Guardrail(Protocol):
     notes: tuple[str, ...]  # what the user should know, in sentences
 
     def reading(self, x: Tensor) -> Tensor:
-        """The number it watches, [N]."""
+        """The number that the guardrail watches, [N]."""
 
     def penalty(self, x: Tensor) -> Tensor:
         """[N], differentiable, 0 inside, growing outside."""
@@ -43,7 +43,7 @@ class Guardrail(Protocol):
 
 
 class Watch:
-    """What guardrails share: inside is where the penalty, up to float32 rounding, is zero."""
+    """What guardrails share: a row is inside where its penalty is zero, up to float32 rounding."""
 
     space: EmbeddingSpace | None = None
     notes: tuple[str, ...] = ()
@@ -95,16 +95,17 @@ class AnchorGuardrail(Watch):
 
 
 class ResidualGuardrail(Watch):
-    """Stay near the density's subspace: Q, what it does not explain, below a percentile of held-out samples.
+    """Stay near the density's subspace: the residual Q stays below a percentile of held-out samples.
 
         penalty = (Q / limit - 1)+
 
-    A density with a variance for every direction leaves nothing over; its `residual`, which is watched, is then the largest
-    deviation along any one direction.
+    Q is what the subspace does not explain. A density with a variance for every direction has no such rest; its
+    `residual` is then the largest deviation along any one direction.
 
     Parameters
     ----------
-    density : has the subspace.   max_percentile : above 0 to 100; the limit is the Q that so many percent stay below.
+    density : has the subspace.
+    max_percentile : above 0 to 100; the limit is the Q that this percentage of held-out samples stays below.
     """
 
     name = "residual"
@@ -129,7 +130,7 @@ class ResidualGuardrail(Watch):
 
 
 class NormGuardrail(Watch):
-    """Keep the length |x| inside the range that usual samples have, but for the shortest and the longest 0.1 %.
+    """Keep the length |x| in the range of usual samples, without their shortest and their longest 0.1 %.
 
         penalty = ((low - |x|)+ + (|x| - high)+) / (high - low)
     """
@@ -157,7 +158,7 @@ class NormGuardrail(Watch):
 
 
 def watches(rail: Guardrail, kind: type, density: GaussianDensity) -> bool:
-    """Whether a guardrail is the residual's or the norm's (`kind`) of this very density, and not of another of its space."""
+    """Whether a guardrail is of this `kind` (residual or norm) and of this very density, not of another one."""
     return isinstance(rail, kind) and rail.density is density
 
 
@@ -169,6 +170,6 @@ def unit_rows(x: Tensor, width: int) -> Tensor:
 
 
 def check_quantile(quantile: float) -> None:
-    """Raise RarityError unless a guardrail can begin at this quantile of usual samples."""
+    """Raise a RarityError unless this is a quantile of usual samples at which a guardrail can have its limit."""
     if not 0 <= quantile < 1:
         raise RarityError(f"A guardrail's quantile must be from 0 to below 1, got {quantile}.")

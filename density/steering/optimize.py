@@ -42,39 +42,40 @@ def optimize(
 ) -> Trajectory:
     """Move every start to a place exactly as rare as asked, without leaving the guardrails.
 
-    In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. So the
-    start is scaled out to the shell of the wanted D2 once, and from there moves along it only, on great circles:
+    In whitened coordinates e = mean + U sqrt(lambda) w + r the rarity is a radius: D2 = |w|^2 + |r|^2 / sigma2. The
+    start is scaled out once to the shell of the wanted D2. From there it moves only along the shell, on great circles:
 
         u = w / |w|,   outside the guardrails  g = -grad_u (sum of penalties), its part along the shell at length one,
                        inside them             g = PULL * the part of u_start along the shell, and the directions' wishes,
         v <- MOMENTUM v + (1 - MOMENTUM) g,   u <- cos(t) u + sin(t) v / |v|,   t = step_size (1 - step / steps) |v|
 
-    Starts that the density has learnt from are brought as far out as is that rare among these (`own_samples`), others as
-    far as is that rare among new samples. The residual r keeps its direction, and its share of D2 as far as a residual
-    guardrail allows (`shells`). So rarity and residual hold by construction at every step; gradients pass through the
-    guardrails' penalties and the directions only. In a mixture the rays leave the centre of a start's own mode
-    (`MixtureShell`); the rest is the same. Each sample keeps its best point: fewest guardrails broken, then the smallest
-    penalty, then the nearest to what is wished for and to its start.
+    The wanted D2 is the one that is this rare among new samples. For starts that the density has learnt from, it is the
+    one that is this rare among the learnt samples (`own_samples`). The residual r keeps its direction, and its share of
+    D2 as far as a residual guardrail allows (`shells`). So rarity and residual hold by construction at every step, and
+    gradients pass only through the guardrails' penalties and the directions. In a mixture the rays leave the centre of
+    a start's own mode (`MixtureShell`); the rest is the same. Each sample keeps its best point: the one with the fewest
+    broken guardrails, then with the smallest penalty, then nearest to its wishes and its start.
 
-    With a gate the best point counts only where the gate says Yes to it. After a No inside the guardrails the sample goes
-    on with no velocity: from the point that was valid last, with half the step; before there is one, from a point turned by
-    TURN radians in a random way, which is its start from then on. One that is nowhere valid ends with the highest P(yes)
-    inside the guardrails, and is not accepted.
+    With a gate the best point counts only if the gate says Yes to it. After a No to a point inside the guardrails the
+    sample loses its velocity. It continues from its last valid point, with half the step. If it has no valid point yet,
+    it is turned by TURN radians in a random direction, and the point reached is its new start. A sample that is nowhere
+    valid ends at the point inside the guardrails with the highest P(yes), and is not accepted.
 
     Parameters
     ----------
     density : what is usual.   starts : N embeddings of its space.   one_in : the rarity asked for, 2 to MAX_ONE_IN.
     guardrails : a chain; the norm and the residual are watched in any case.
     directions : a chain of wishes, each a move from where the result would be without it.
-    steps : their number.   step_size : the longest, in radians along the shell.   keep_every : between checkpoints.
-    seed : direction of a start at the very centre, and of what a gate turns.
-    gate : asked about every checkpoint, which then are `gate.every` steps apart.
-    progress : called with (done, total), while a gate is asked, too; what it raises cancels.
+    steps : number of steps.   step_size : the longest step, in radians along the shell.
+    keep_every : steps between two checkpoints.
+    seed : of the direction of a start at the very centre, and of the random turns after a No.
+    gate : asked about every checkpoint; the checkpoints are then `gate.every` steps apart.
+    progress : called with (done, total), also while a gate is asked. An exception that it raises cancels the run.
 
     Returns
     -------
-    Trajectory, whose first checkpoint is the starts and whose last is the result. At every checkpoint rows carry the keys of
-    the rows they began in.
+    Trajectory, whose first checkpoint is the starts and whose last is the result. At every checkpoint a row carries the
+    key of its start.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def _steer(
     progress: Callable[[int, int], None] | None,
     gate: Gate | None,
 ) -> Trajectory:
-    # The residual of this density holds by construction and costs no gradient: a shell can shorten what is left over.
+    # The shell itself shortens residuals to this density's limit, so these guardrails need no gradient.
     held = [density.has_rest and watches(rail, ResidualGuardrail, density) for rail in chain]
     tightest = min((rail.limit for rail, by_shell in zip(chain, held, strict=True) if by_shell), default=math.inf)
     moving = tuple(rail for rail, by_shell in zip(chain, held, strict=True) if not by_shell)

@@ -1,4 +1,4 @@
-"""Every reading of embeddings on their way: how rare, how usual otherwise, and what guardrails and directions say."""
+"""The readings at a checkpoint: rarity, the density's other numbers, and those of guardrails and directions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_all(
     x: Tensor,
     calibration: Calibration | RowCalibration | None = None,
 ) -> dict[str, Tensor]:
-    """Every reading of embeddings x, name -> [N]; the bits as new samples have them, or by another calibration."""
+    """Every reading of embeddings x, name -> [N]. Without a calibration the bits are those of new samples."""
     x = x.double()
     anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
     readings = {
@@ -46,7 +46,7 @@ def read_all(
 
 
 def names_of(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> list[str]:
-    """What the reading of every guardrail is called; several of the norm, or of this density's residual, watch one number."""
+    """The name of every guardrail's reading. All norms share one name, and so do all residuals of this density."""
     names: list[str] = []
     for rail in chain:
         shared = rail.name == "norm" or watches(rail, ResidualGuardrail, density)
@@ -55,7 +55,7 @@ def names_of(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> list[str
 
 
 def allowed_by(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
-    """What every guardrail allows, by the name of its reading."""
+    """The lowest and the highest accepted value of every guardrail's reading, by its name."""
     allowed = {}
     for rail, name in zip(chain, names_of(density, chain), strict=True):
         low, high = allowed.get(name, (-math.inf, math.inf))
@@ -64,7 +64,7 @@ def allowed_by(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> dict[s
 
 
 def what_they_say(*parts: Guardrail | Direction | Gate | None) -> tuple[str, ...]:
-    """What guardrails, directions and a gate have to tell the user, each sentence once."""
+    """The notes of guardrails, directions and a gate for the user, each sentence once."""
     return tuple(dict.fromkeys(note for part in parts if part is not None for note in part.notes))
 
 
@@ -78,12 +78,12 @@ def trajectory_of(
     readings: list[dict[str, Tensor]],
     notes: tuple[str, ...] = (),
 ) -> Trajectory:
-    """The trajectory of S checkpoints; accepted is what every guardrail, and the gate where there is one, accepts at the last.
+    """The trajectory of S checkpoints. A result is accepted if every guardrail, and the gate if any, accepts it.
 
     Parameters
     ----------
     bits : the rarity asked for.   steps, embeddings : S step numbers and S sets of N.
-    readings : S times what `read_all` gives, name -> [N], with "validity" where there is a gate.
+    readings : S results of `read_all`, name -> [N], with "validity" if there is a gate.
     notes : what the user should know, in sentences.
     """
     read, allowed = stack(readings), allowed_by(density, chain)
@@ -96,6 +96,6 @@ def trajectory_of(
 
 
 def _free(name: str, taken: Container[str]) -> str:
-    """The name, or the first of "name 2", "name 3" ... that is not taken."""
+    """The name if it is free, otherwise the first free one of "name 2", "name 3" ..."""
     names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
     return next(free for free in names if free not in taken)

@@ -1,4 +1,4 @@
-"""Keep away: a distance to what is not wanted, and the guardrail that holds it."""
+"""A distance to a density or to examples, and a guardrail that keeps away from them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from ..base.tensors import generator, here, ordinary
 from ..estimators.gaussian import GaussianDensity
 from .guardrails import TOLERANCE, Watch, check_quantile
 
-# Added to a density's score under the root: keeps the slope finite at its very centre, and changes nothing elsewhere.
+# Added to a density's score under the root. It keeps the slope finite at the very centre and changes nothing elsewhere.
 TINY = 1e-12
 
 
 def distance(x: Tensor, target: GaussianDensity | Embeddings) -> Tensor:
     """How far rows [N, d] are from a density or from the nearest of some examples, [N] float64, differentiable.
 
-    From a density sqrt(score), which is Mahalanobis' distance for a Gaussian; from examples min_j |x - e_j|, each formed
-    directly, so that copies are told from near copies.
+    The distance from a density is sqrt(score); for a Gaussian this is Mahalanobis' distance. The distance from examples
+    is min_j |x - e_j|. Each x - e_j is formed directly: rounding in the faster product form hides the difference
+    between a copy and a near copy.
     """
     if not isinstance(target, Embeddings):
         return (target.score(x) + TINY).sqrt()
@@ -36,12 +37,13 @@ class RepelGuardrail(Watch):
 
         penalty = (limit - distance)+ / scale
 
-    Its slope, -d distance / dx, points *towards* what is avoided: descending the penalty leads away from it.
+    The penalty's slope, -d distance / dx, points *towards* what is avoided, so descending the penalty leads away from
+    it.
 
     Parameters
     ----------
     target : a density, or examples.   limit : the least distance, in the units of `distance`.
-    scale : spread of that distance among usual samples, the unit of the penalty.
+    scale : spread of the distance among usual samples, the unit of the penalty.
     """
 
     name = "repel"
@@ -60,9 +62,9 @@ class RepelGuardrail(Watch):
 
     @classmethod
     def from_density(cls, density: GaussianDensity, bits: float = 10.0) -> RepelGuardrail:
-        """Stay where this density's own samples come only once in 2 ** bits times.
+        """Stay where only one in 2 ** bits of this density's own samples lies.
 
-        The limit is the distance of that rarity, the scale the spread of its held-out samples' distances.
+        The limit is the distance of that rarity. The scale is the spread of the distances of held-out samples.
         """
         own = density.calibration.scores.sqrt()
         return cls(density, density.score_at(bits) ** 0.5, scale=max(float(own.std(correction=0)), 1e-6))
@@ -71,7 +73,7 @@ class RepelGuardrail(Watch):
     def from_examples(cls, examples: Embeddings, baseline: Embeddings, quantile: float = 0.5) -> RepelGuardrail:
         """Stay at least as far from each example as usual samples are from each other.
 
-        The limit is this quantile of |x_i - x_j| over pairs of different baseline samples, the scale its spread.
+        The limit is this quantile of |x_i - x_j| over pairs of different baseline samples. The scale is their spread.
 
         Raises
         ------

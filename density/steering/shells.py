@@ -1,4 +1,4 @@
-"""Points of one rarity as unit directions: where a direction's ray leaves what is usual, and which way is downhill."""
+"""The shell of one rarity: each of its points is a unit direction, with the radius at which that rarity is reached."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from ..base.tensors import normal_rows
 from ..estimators.gaussian import GaussianDensity
 from ..estimators.mixture import MixtureDensity
 
-# Rounds that may find the radius of a ray, by Newton's step or by halving the bracket; a few are usual. A score is close
-# enough when it misses by this share: a calibration never shows the difference.
+# A radius is searched in at most MOST_ROUNDS rounds, each a step of Newton's or a halving of the bracket; usually a few
+# are enough. The search ends when the score misses the target by the share CLOSE, which no calibration can show.
 MOST_ROUNDS, CLOSE = 60, 1e-11
 
 
 def shell(
     density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int
 ) -> GaussianShell | MixtureShell:
-    """The shell on which rows are moved: `start`, where each is on it, [N, k] of unit length; `place` and `pull_back`.
+    """The shell on which rows are moved. Its `start` [N, k] holds the rows' unit directions.
 
     Parameters
     ----------
-    x : [N, d], the rows to move.   target : the score of all points on it, or one for each row, [N, 1].
-    limit : the largest Q; longer residuals are shortened to it.   seed : direction of a row at the very centre.
+    x : [N, d], the rows to move.   target : the score of all points on the shell, or one for each row, [N, 1].
+    limit : the largest Q; longer residuals are shortened to it.   seed : of the direction of a row at the very centre.
     """
     kind = GaussianShell if density.modes is None else MixtureShell
     return kind(density, x, limit, target, seed)
 
 
 class GaussianShell:
-    """All points of score `target` around a Gaussian, each row with a residual of its own: a sphere in whitened w.
+    """All points of score `target` around a Gaussian: for a row with its own residual, a sphere in whitened w.
 
         D2 = |w|^2 + |r|^2 / sigma2 = target,    w = radius u,    r = r_x sqrt(target / D2(x))
 
-    The residual grows as the row moves outwards: it keeps its share of D2, up to its usual share (d - k) / d and the limit.
-    Rare samples are so by both, and with the residual as it was, all that makes a row rarer would have to come of w.
+    The residual grows as the row moves outwards. It keeps its share of D2, up to its usual share (d - k) / d and the
+    limit. Rare samples have both a long w and a long residual; with the residual unchanged, w alone would have to make
+    the row rarer.
     """
 
     def __init__(self, density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
         self.density = density
         w, r = density.whiten(x)
         self.r = _scaled(r, density.score(x)[:, None], target, density, limit)
-        # The residual counts towards the rarity, so the rest of D2 is the radius.
+        # The residual takes part of the target's D2; the radius takes the rest.
         self.radius = (target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
         self.start = _directions(w, density, seed)
 
@@ -51,25 +52,25 @@ class GaussianShell:
         return self.density.unwhiten(self.radius * u, self.r)
 
     def pull_back(self, gradient: Tensor, u: Tensor) -> Tensor:
-        """Gradients with respect to x [N, d] as gradients with respect to u [N, k]: the chain rule of `place`."""
+        """Turn gradients in x [N, d] into gradients in u [N, k], by the chain rule of `place`."""
         return self.radius * self.density.variances.sqrt() * (gradient @ self.density.basis)
 
 
 class MixtureShell:
-    """All points of score `target` of a mixture, each seen from the centre of the mode that a row belongs to.
+    """All points of score `target` of a mixture. A row reaches them on rays from the centre of its own mode.
 
-    Row n belongs to its most responsible mode j. In that mode's own whitened coordinates, v = (w_m - mu_j) P_j beside the
-    other entries of w as they are, a ray rho u leaves the mode's centre. Along it every mode i sees the square
+    Row n belongs to its most responsible mode j. That mode's own whitened coordinates v are (w_m - mu_j) P_j and the
+    other entries of w, unchanged. A ray rho u starts at the mode's centre. Along it the square for every mode i is
 
         |(w_m - mu_i) P_i|^2 = |c|^2 + 2 rho c'd + rho^2 |d|^2,    c = (mu_j - mu_i) P_i,    d = u_m P_j^-1 P_i,
 
-    so the score along the ray has a closed form, and so has its slope. A mixture is nowhere less dense than its modes,
-    so the mode's own sphere of that score lies inside the shell. From there Newton's steps, kept inside a bracket, find
-    rho. With one mode that sphere is the shell, the Gaussian's. The residual keeps its share of |v|^2 + |r|^2 / sigma2,
-    as far as there is room between the mode's centre and the target.
+    so the score along the ray and its slope have closed forms. A mixture is nowhere less dense than any of its modes,
+    so the mode's own sphere of the target score lies inside the shell. From this sphere Newton's steps, kept inside a
+    bracket, find rho. With a single mode the sphere is the shell itself, that of a Gaussian. The residual keeps its
+    share of |v|^2 + |r|^2 / sigma2, as far as there is room between the mode's centre and the target.
 
-    A mode whose very centre is rarer than the target has no shell. Its rows keep the |v| they have, without a residual,
-    and their score tells that they are not where they should be.
+    A mode whose very centre is rarer than the target has no shell. Its rows keep their |v| and lose their residual;
+    their score shows that they are not at the target.
     """
 
     def __init__(self, density: MixtureDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
@@ -99,9 +100,9 @@ class MixtureShell:
         return self.density.unwhiten(torch.cat([leading, v[:, self.mixed :]], dim=1), self.r)
 
     def pull_back(self, gradient: Tensor, u: Tensor) -> Tensor:
-        """Gradients with respect to x [N, d] as gradients with respect to u [N, k]: the chain rule of `place`.
+        """Turn gradients in x [N, d] into gradients in u [N, k], by the chain rule of `place`.
 
-        The radius depends on u, too: the score s stays the target, so  d rho = - rho (ds/dv) du / (ds/dv u).
+        The radius depends on u, too. The score s stays at the target, so  d rho = - rho (ds/dv) du / (ds/dv u).
         """
         turned = self._turned(u)
         radius = self._radius(u, turned)
@@ -119,7 +120,7 @@ class MixtureShell:
         return torch.einsum("nm,kml->nkl", (u[:, None, : self.mixed] @ self.spread)[:, 0], self.factors)
 
     def _own(self, g: Tensor) -> Tensor:
-        """Gradients in the leading w [N, m] as gradients in the mode's own v."""
+        """Turn gradients in the leading w [N, m] into gradients in the mode's own v."""
         return (self.spread @ g[:, :, None])[:, :, 0]
 
     def _shares(self, radius: Tensor, turned: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ class MixtureShell:
 
 
 def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDensity, limit: float) -> Tensor:
-    """Residuals r [N, d] of rows of a score [N, 1] with the same share of another score, `room`.
+    """Scale residuals r [N, d] so that their share of `room` is their share of the rows' present score [N, 1].
 
         r sqrt(min(room / score, limit / Q, sigma2 room (d - k) / d / Q)),    Q = |r|^2
     """
@@ -169,6 +170,9 @@ def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDen
 
 
 def _directions(w: Tensor, density: GaussianDensity, seed: int) -> Tensor:
-    """Unit directions of w; a start at the very centre has none and gets a seeded one, of the space and not of its axes."""
+    """Unit directions of w, [N, k]. A row at the very centre gets a seeded one, which is drawn in the space.
+
+    A draw in the axes would differ between processors, because axes of nearly equal variance do.
+    """
     any_way = normal_rows(len(w), len(density.mean), seed) @ density.basis
     return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, any_way), dim=1)

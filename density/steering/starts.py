@@ -1,4 +1,4 @@
-"""Where to set out from: samples of a baseline, any of them or those that are rare already."""
+"""Choose the starts of `optimize` from a baseline: any samples, or those that are rare already."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ def choose_starts(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Embeddings:
-    """Pick different rows of the baseline to set out from, at random: each by its own key and the seed (`shuffled`).
+    """Pick different rows of the baseline as starts, at random.
 
-    So where rounding brings another row into the rarest tenth, only that row is another start, and the rest stay.
+    A row's own key and the seed decide whether it is picked (`shuffled`). If rounding on another processor exchanges
+    one row of the rarest tenth, at most that one start changes.
 
     Parameters
     ----------
     baseline : N samples of the density's space.   density : says how rare they are.   count : 1 to N.
-    kind : "usual" takes any rows, "rarer" those of the naturally rarest tenth. These have less far to go, in directions the
-        model itself takes; measured side by side in benchmarks/valid_rare.py.
-    seed : of the choice: the same rows in another order give the same starts.
-    guardrails : "rarer" rows are taken from those inside all of these, or, where they are too few, the nearest to inside:
-        what is rare because it fails is no good start.
-    progress : called with (0, 1) several times a second; what it raises ends the choice.
+    kind : "usual" takes any rows, "rarer" those of the naturally rarest tenth. Rarer rows have a shorter way, in
+        directions that the model itself takes; benchmarks/valid_rare.py measures both kinds side by side.
+    seed : of the choice. The same rows in another order give the same starts.
+    guardrails : "rarer" rows are taken from those inside all of these; if these are too few, the rows nearest to inside
+        are added. A row that is rare because it is not the subject is a bad start.
+    progress : called with (0, 1) several times a second. An exception that it raises ends the choice.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def choose_starts(
 
     Raises
     ------
-    RarityError : more rows asked for than there are, another kind, another space.
+    RarityError : more starts than rows, an unknown kind, another space.
     """
     check_spaces(density, baseline, guardrails, ())
     check_starts(count, len(baseline))

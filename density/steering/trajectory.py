@@ -1,4 +1,4 @@
-"""The way from usual to rare: checkpoints and what was read at each."""
+"""The trajectory from usual to rare: checkpoints and the readings at each."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..calibration.surprisal import one_in_from_bits
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Kept steps of `optimize`; the first is the start as it was given, the last the result.
+    """The checkpoints of `optimize`. The first is the start as it was given, the last the result.
 
     Attributes
     ----------
     steps : S step numbers.   embeddings : S sets of N embeddings.
     readings : name -> [S, N]: bits, t2, residual, norm, anchor_cosine, inside (1 where every guardrail accepts, else 0),
-        and the reading of every guardrail and direction by its name; with a gate validity, P(yes).
-    target_bits : what was asked for.   half_width : the band is target_bits -/+ half_width.
+        and the reading of every guardrail and direction by its name; with a gate also validity, which is P(yes).
+    target_bits : the rarity asked for.   half_width : the band is target_bits -/+ half_width.
     accepted : [N] bool, every guardrail accepts the result, and the gate says Yes to it.
-    extrapolated : the target lies past what the density's samples resolve.
+    extrapolated : whether the target is rarer than the density's samples can show.
     allowed : name of a guardrail's reading, or validity -> the lowest and the highest value that is accepted.
     notes : what the user should know, in sentences.
     """
@@ -44,7 +44,7 @@ class Trajectory:
 
     @property
     def start(self) -> Embeddings:
-        """The embeddings it set out from."""
+        """The embeddings at the start."""
         return self.embeddings[0]
 
     @property
@@ -60,7 +60,7 @@ class Trajectory:
         return (low <= bits) & (bits <= high)
 
     def results(self) -> list[dict]:
-        """One dictionary a result, JSON values: bits, one_in, in_band, residual, anchor_cosine."""
+        """One dictionary of JSON values for each result: bits, one_in, in_band, residual, anchor_cosine."""
         last = {name: self.readings[name][-1].tolist() for name in ("bits", "residual", "anchor_cosine")}
         return [
             {
@@ -76,11 +76,11 @@ class Trajectory:
         ]
 
     def captions(self) -> list[str]:
-        """How rare each result is, for under its picture: "1 in 1,024"."""
+        """A caption for each result's picture, such as "1 in 1,024"."""
         return [f"1 in {result['one_in']:,.0f}" for result in self.results()]
 
     def outside(self) -> dict[str, int]:
-        """How many results lie outside what each guardrail allows, of those that any result breaks."""
+        """For each guardrail that any result breaks, how many results lie outside what it allows."""
         broken = {}
         for name in [name for name in self.allowed if name in self.readings and name != "validity"]:
             x, (low, high) = self.readings[name][-1], self.allowed[name]
@@ -90,7 +90,7 @@ class Trajectory:
         return broken
 
     def report(self) -> str:
-        """What came out, in a sentence or two."""
+        """The results in a sentence or two."""
         count, in_band = len(self.final), int(self.in_band.sum())
         inside = self.readings["inside"][-1] if "inside" in self.readings else self.accepted
         text = (
@@ -111,5 +111,5 @@ class Trajectory:
 
 
 def stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A list of readings at each step (name -> [N]) as name -> [S, N]."""
+    """Stack the readings of S steps, each name -> [N], into name -> [S, N]."""
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,4 +1,4 @@
-"""The same rarity, different pictures: from one embedding to another along the shell, and all around one."""
+"""Different pictures of the same rarity: between two embeddings along the shell, and around one embedding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .trajectory import Trajectory
 
 
 def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count: int) -> Embeddings:
-    """Embeddings on the way from each row of `a` to the same row of `b`, as rare as these two or in between.
+    """Embeddings between each row of `a` and the same row of `b`. Their rarity lies between those of the two ends.
 
     Shoemake's (1985) spherical interpolation in whitened coordinates: with D2 = |w|^2 + |r|^2 / sigma2 and t from 0 to 1,
 
         D2(t) = (1 - t) D2(a) + t D2(b),    r(t) and the direction of w(t) on great circles,
         |w(t)|^2 = D2(t) - |r(t)|^2 / sigma2
 
-    A straight line would cut through the shell to what is usual. Bits never decrease with D2, so those on the way lie
-    between those of the ends; of two ends equally rare all are. Opposite ends are joined by one of the great circles
-    there are, always the same.
+    A straight line would leave the shell and pass through what is usual. Bits never decrease with D2, so the bits
+    between the ends lie between the bits of the ends; between two equally rare ends all embeddings are equally rare.
+    Many great circles join two opposite ends; it is always the same one that is taken.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
 
     Returns
     -------
-    N count embeddings, pair by pair; the first and the last of each pair are its ends, exactly. Each carries the
-    key of the nearer end.
+    N count embeddings, pair by pair. The first and the last of each pair are exactly its ends. Each embedding carries
+    the key of the nearer end.
 
     Raises
     ------
-    RarityError : fewer than 2, other numbers of rows, another space, a density that is no single Gaussian.
+    RarityError : a count below 2, different numbers of rows, another space, a density that is not a single Gaussian.
     """
     _check_shell(density)
     for ends in (a, b):
@@ -79,28 +79,29 @@ def variations(
     seed: int = 0,
     **settings,
 ) -> Trajectory:
-    """Variations of pictures: how far from the picture and how rare are two dials, and neither moves the other.
+    """Variations of pictures with two independent dials: how far from the picture, and how rare.
 
-    The picture's direction from what is usual, u = w / |w| in whitened coordinates, is turned by an angle,
+    u = w / |w| is the picture's direction from the mean in whitened coordinates. It is turned by an angle:
 
-        u_i = cos(t) u + sin(t) v_i,    t = how_far * 90 degrees,    v_i random and across u,
+        u_i = cos(t) u + sin(t) v_i,    t = how_far * 90 degrees,    v_i random and across u
 
-    its residual by the same angle, and `optimize` brings the result to the dialled rarity. Directions of unrelated usual
-    samples are at right angles on average: for independent ones the mean cosine is 0. So 0 is the picture itself,
-    brought to the rarity along its own direction; 1 has no more in common with it than any usual sample; above 1 is its
-    opposite. The same seed turns the same ways, so the dial moves each variation on, and more are added behind.
-    Guardrails may turn them further; the reading "how far" says where they ended.
+    The residual is turned by the same angle, and `optimize` brings the result to the dialled rarity. Directions of
+    unrelated usual samples are at right angles on average: the mean cosine of independent ones is 0. So a how_far of 0
+    is the picture itself, brought to the rarity along its own direction. At 1 a variation has no more in common with
+    the picture than any usual sample; at 2 it is the picture's opposite. The same seed turns in the same directions. So
+    a change of how_far moves each variation further along its own direction, and a larger count keeps the variations
+    there are. Guardrails may turn variations further; the reading "how far" says where they ended.
 
-    An encoded picture lies off the samples of a prior, with a long residual: that is shortened to what is usual.
+    An encoded picture lies off the samples of a prior and has a long residual, which is shortened to what is usual.
 
-    A variation is a sample of its own at every `how_far`, 0 included, also one of a sample that the density has learnt from:
-    turned rows lie where nothing was learnt from, and a dial must not jump where it starts.
+    A variation is a new sample, also at a how_far of 0 and also of a sample that the density has learnt from. Turned
+    rows lie where the density has not learnt, and the result must not jump as how_far leaves 0.
 
     Parameters
     ----------
     density : what is usual.   pictures : M embeddings of its space.
-    count : of all variations; row i is one of picture i mod M.   how_far : 0 to 2.   one_in, guardrails : see `optimize`.
-    seed : of the ways to turn.   settings : the other settings of `optimize`, directions among them.
+    count : of all variations; row i varies picture i mod M.   how_far : 0 to 2.   one_in, guardrails : see `optimize`.
+    seed : of the directions v_i.   settings : the other settings of `optimize`, directions among them.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def variations(
 
     Raises
     ------
-    RarityError : a count below 1, how_far out of range, a density that is no single Gaussian; and as `optimize`.
+    RarityError : a count below 1, how_far out of range, a density that is not a single Gaussian; and as `optimize`.
     """
     _check_shell(density)
     density.space.require_same(pictures.space, "pictures to vary")
@@ -120,7 +121,7 @@ def variations(
     with plain():
         varied = pictures.select([i % len(pictures) for i in range(count)])
         w, r = density.whiten(varied.vectors)
-        # Drawn in the space itself: axes of nearly equal variance are others on another processor, the space is not.
+        # Drawn in the space and not in the axes: axes of nearly equal variance differ between processors.
         across_w, across_r = normal_rows(count, 2 * r.shape[1], seed).chunk(2, dim=1)
         across_w = across_w @ density.basis
         turned = density.unwhiten(_turn(w, how_far, across_w), _turn(r, how_far, across_r, density.basis))
@@ -135,7 +136,10 @@ def variations(
 
 
 def _turn(rows: Tensor, how_far: float, way: Tensor, outside: Tensor | None = None) -> Tensor:
-    """Rows [N, k] turned by how_far right angles, each its own way [N, k] and as long as before, out of `outside`."""
+    """Rows [N, k] turned by how_far right angles, each towards its own `way` [N, k], with their lengths kept.
+
+    The part of a way along the columns of `outside` is removed first.
+    """
     if outside is not None:
         way = way - way @ outside @ outside.T
     own = normalize(rows, dim=1)
@@ -155,15 +159,17 @@ def _check_shell(density: GaussianDensity) -> None:
 def _great_circle(a: Tensor, b: Tensor, t: Tensor, outside: Tensor | None = None) -> Tensor:
     """Unit rows a [N, k] turned towards unit rows b by the share t [S, 1, 1] of their angle, [S, N, k].
 
-    a cos(t angle) + p sin(t angle), p the part of b across a. Opposite rows have none: then p is the axis of which most
-    lies across a, and across the columns of `outside`, which a and b are across, too. Where there is one dimension
-    nothing lies across, and the way leads through zero.
+        a cos(t angle) + p sin(t angle),    p = the part of b across a, at length one
+
+    For opposite rows b has no part across a. Then p is made of the axis that has the largest part across a and across
+    the columns of `outside`; a and b are across these columns, too. In one dimension nothing lies across a, and the
+    path leads through zero.
     """
     along = (a * b).sum(dim=1, keepdim=True)
     across = b - along * a
     angle = torch.atan2(across.norm(dim=1, keepdim=True), along)
     outside = a.new_zeros(a.shape[1], 0) if outside is None else outside
-    taken = a.square() + outside.square().sum(dim=1)  # what of every axis does not lie across
+    taken = a.square() + outside.square().sum(dim=1)  # the share of every axis that does not lie across
     axis = torch.zeros_like(a).scatter_(1, taken.argmin(dim=1, keepdim=True), 1.0)
     any_across = axis - (axis * a).sum(dim=1, keepdim=True) * a - axis @ outside @ outside.T
     any_across = normalize(any_across, dim=1, eps=1e-6)

@@ -1,4 +1,4 @@
-"""Samples on their way along a shell: where each is, its best point so far, and how it goes on."""
+"""The walk of samples along a shell: where each sample is, its best point so far, and its next step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from .gates import Gate
 from .guardrails import Guardrail
 from .shells import GaussianShell, MixtureShell
 
-# How strongly a sample inside every guardrail is drawn back to its start, against the full step of one outside: results
-# stay near their own starts, and so as varied as these.
+# Length of the pull of a sample inside every guardrail back to its start; the step of a sample outside has length 1.
+# The pull keeps results near their own starts, and so as varied as the starts.
 PULL = 0.5
-# Share of the last direction that is kept: the best alternative changes from step to step, and steps would zigzag.
+# Share of the last velocity that is kept. The alternative nearest to a sample changes from step to step, and without
+# momentum the steps would zigzag.
 MOMENTUM = 0.9
-# How far a sample that was nowhere valid yet is turned away from where it was refused, in radians along the shell.
+# A refused sample that was nowhere valid yet is turned away from there by this angle, in radians along the shell.
 TURN = 0.8
 
 
 class Walk:
-    """N samples that move along a shell, each from its own start; `optimize` says what for.
+    """N samples that move along a shell, each from its own start. `optimize` explains the method.
 
         outside the guardrails  g = -grad_u (sum of penalties), its part along the shell at length one,
         inside them             g = PULL * the part of u_start along the shell, and the directions' wishes,
@@ -33,13 +34,13 @@ class Walk:
     Parameters
     ----------
     shell : the points of one rarity, a radius for each direction.
-    chain : the guardrails whose penalties are stepped down.   wishes : the directions, or None.
-    steps, step_size : how many steps, and the longest of them in radians.
+    chain : the guardrails whose penalties the steps reduce.   wishes : the directions, or None.
+    steps, step_size : the number of steps, and the longest step in radians.
 
     Attributes
     ----------
     here : [N, k], where each sample is, as a unit direction.   best : [N, k], its best point so far.
-    rank : [N], how good that is: at most 1 inside every guardrail, and the lower the better.
+    rank : [N], the rank of that best point; lower is better, and at most 1 is inside every guardrail.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class Walk:
         self._wanted = wishes.read(shell.place(shell.start)) + wishes.strengths[:, None] if wishes else None
 
     def look(self) -> None:
-        """Rank where the samples are, keep what is better than the best so far, and find where they would go from here.
+        """Rank the points where the samples are, keep those that are better than the best so far, find the next pull.
 
-        The fewest broken guardrails are best, then the smallest penalty; with none broken, the nearest to the start and to
-        what is wished for.
+        The point with the fewest broken guardrails is the best, then the one with the smallest penalty. Of points that
+        break none, the one nearest to the start and to the wishes is the best.
         """
         u = self.here
         x = self.shell.place(u)
@@ -81,7 +82,7 @@ class Walk:
         self._pull = torch.where(broken[:, None] > 0, downhill, pull)
 
     def go(self, step: int) -> None:
-        """Move every sample by one step, the shorter the later."""
+        """Move every sample by one step. Later steps are shorter."""
         u = self.here
         self._velocity = MOMENTUM * tangent(self._velocity, u) + (1 - MOMENTUM) * self._pull
         speed = self._velocity.norm(dim=1, keepdim=True)
@@ -90,7 +91,10 @@ class Walk:
         self.here = normalize(angle.cos() * u + angle.sin() * self._velocity / speed.clamp_min(1e-300), dim=1)
 
     def turn(self, refused: Tensor, answers: Answers, step: int) -> None:
-        """Set refused samples [N] bool where `answers` says: at what was valid last with half the step, or elsewhere anew."""
+        """Move refused samples [N] bool to where `answers` says.
+
+        A sample with a valid point returns to it and halves its step. Any other sample starts anew at a turned point.
+        """
         no, back, again = refused[:, None], answers.valid[:, None], answers.another(self.best)
         self.here, self.best = torch.where(no, again, self.here), torch.where(no, again, self.best)
         self.rank = torch.where(refused, torch.where(answers.valid, answers.rank, math.inf), self.rank)
@@ -102,15 +106,21 @@ class Walk:
 
 
 class Answers:
-    """What a gate has said of N samples that each go their own way over a shell, and where each is to go on.
+    """A gate's answers about N samples that move separately over a shell, and where each sample continues.
 
-    Of the points of a sample that it was asked about, the one that counts is the best-ranked inside every guardrail with
-    a Yes; before there is one, that with the highest P(yes) inside; before there is any inside, the best-ranked.
+    Of all the points of a sample that the gate was asked about, one is remembered: the best-ranked point inside every
+    guardrail with a Yes. If there is no Yes yet, it is the point inside with the highest P(yes); if no point is inside
+    yet, the best-ranked one.
 
     Parameters
     ----------
-    gate : a Gate.   start : [N, k] unit directions of the samples.   seed : of the ways to turn.
-    basis : [d, k], the axes that directions count along: ways are drawn in the space, which no processor turns.
+    gate : a Gate.   start : [N, k] unit directions of the samples.   seed : of the random turns.
+    basis : [d, k], the axes of the directions. Turns are drawn in the space and not in the axes, which differ between
+        processors.
+
+    Attributes
+    ----------
+    place, rank, validity : [N, k], [N], [N], the remembered point of each sample, its rank and its P(yes).
     """
 
     def __init__(self, gate: Gate, start: Tensor, seed: int, basis: Tensor):
@@ -120,13 +130,14 @@ class Answers:
 
     @property
     def valid(self) -> Tensor:
-        """[N] bool: there was a Yes inside every guardrail."""
+        """[N] bool: the sample has had a Yes inside every guardrail."""
         return self._merit >= 2
 
     def hear(self, u: Tensor, rank: Tensor, validity: Tensor) -> Tensor:
-        """Take in what was said of points u [N, k] of these ranks, at most 1 inside; returns who is refused, [N] bool.
+        """Take in the answers P(yes) [N] about points u [N, k] of these ranks; returns which are refused, [N] bool.
 
-        A No outside the guardrails is none yet: the way inside goes on.
+        A rank of at most 1 is inside the guardrails. A No outside of them refuses nothing: the sample first has to get
+        inside.
         """
         yes, inside = validity >= self.gate.threshold, rank <= 1
         merit = torch.where(inside, torch.where(yes, 3 - rank, 1 + validity), -rank)
@@ -137,7 +148,11 @@ class Answers:
         return ~yes & inside
 
     def another(self, u: Tensor) -> Tensor:
-        """Where refused samples go on, [N, k]: at what was valid last, else turned by TURN from u, or at u where they stop."""
+        """Where refused samples continue, [N, k].
+
+        A sample continues at its remembered point if that is valid, otherwise at u turned by TURN, or at u itself if
+        the gate stops.
+        """
         turned = u
         if self.gate.on_no != "stop":
             across = torch.randn(len(u), len(self._basis), generator=self._random, dtype=u.dtype) @ self._basis
@@ -147,7 +162,7 @@ class Answers:
 
 
 def tangent(v: Tensor, u: Tensor) -> Tensor:
-    """The part of v that lies along the sphere at u, [N, k]."""
+    """The part of v [N, k] that lies along the sphere at u [N, k], [N, k]."""
     return v - (v * u).sum(dim=1, keepdim=True) * u
 
 

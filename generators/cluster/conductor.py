@@ -1,4 +1,4 @@
-"""A density of any number of samples or pictures: shards are made by a cluster's workers, kept as files, and merged as they come."""
+"""A density of any number of samples or pictures: a cluster's workers make shards, keep them as files, merge them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from . import tasks
 from .shards import Pictures, Samples, check_folder, cut_pictures, cut_samples
 from .tree import MergeTree
 
-SHARD = 4096  # samples: seconds of a graphics card's work, and 21 MB at 1,280 dimensions
-PICTURES = 1024  # picture files of a shard, about: they take longer
-RETRIES = 3  # by the engine, of a shard that failed, as when a disk was away for a moment
+SHARD = 4096  # samples of a shard: a graphics card's work of some seconds, and 21 MB at 1,280 dimensions
+PICTURES = 1024  # about as many picture files are in a shard; they take longer than samples
+RETRIES = 3  # Dask tries a failed shard again so often: a disk may have been away for a moment
 
 Progress = Callable[[int, int], None]
 
@@ -40,22 +40,23 @@ def draw_baseline(
     shard: int = SHARD,
     progress: Progress | None = None,
 ) -> str:
-    """The density of a prompt's samples first ... first + count - 1, drawn by all workers of a cluster and written to a file.
+    """Draw samples of a prompt with all workers of a cluster, and write their density to a file.
 
-    The samples are kept beside it in `shard_folder(out)` while they are drawn, in files that `load_embeddings` reads: a second
-    call goes on where the first one ended, whatever ended it. Shards are merged in the order of their numbers, whoever draws
-    them and whenever they come: the number of workers does not change the result.
+    The samples have the numbers first ... first + count - 1. While they are drawn, they are kept beside the density in
+    `shard_folder(out)`, in files that `load_embeddings` reads. So a second call continues where the first one ended,
+    for whatever reason. Shards are merged in the order of their numbers. So the result does not depend on the number of
+    workers or on the order in which shards are finished.
 
     Parameters
     ----------
     model : a Kandinsky folder that all workers see under this name, or MINIATURE.
     prompt, seed, steps, guidance, negative_prompt : as in `Prior.sample`.
-    count, first : how many samples, and the number of the first one.
+    count, first : the number of samples, and the number of the first one.
     out : the density's file. It and the folder beside it must lie on a disk that this machine and all workers share.
     client : of a Dask cluster, as `connect` gives it.
     estimator, components : as in `fit_density`.
-    shard : samples in one piece of work, and at most in a file.
-    progress : called with (pieces of work done, in all).
+    shard : most samples in one piece of work and in a file.
+    progress : called with (pieces of work done, all pieces).
 
     Returns
     -------
@@ -63,10 +64,10 @@ def draw_baseline(
 
     Raises
     ------
-    RarityError : what `Prior.sample` and `fit_density` raise; a file in the folder that is not whole or of another model,
-        prompt or setting; workers that do not see the folder or have another model; workers that die again and again.
-    KeyboardInterrupt : Ctrl+C, after the density of the shards that were finished was written, with a note of how many
-        samples they are. What else `progress` raises ends the work at once; the finished shards are kept.
+    RarityError : what `Prior.sample` and `fit_density` raise; a file in the folder that is damaged or of another model,
+        prompt or setting; workers that do not see the folder or have another model; workers that die repeatedly.
+    KeyboardInterrupt : Ctrl+C. The density of the finished shards is written first, with a note of how many samples
+        they hold. Any other exception that `progress` raises ends the work at once; the finished shards are kept.
     """
     check_range(count, first, "samples")
     settings = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
@@ -85,31 +86,32 @@ def fit_pictures(
     shard: int = PICTURES,
     progress: Progress | None = None,
 ) -> str:
-    """The density of picture files, looked at by all workers of a cluster, as `draw_baseline` does it.
+    """Encode picture files with all workers of a cluster, and write their density to a file, as `draw_baseline` does.
 
-    A picture that lies there twice counts once. A later call looks at pictures that are new, and again at the few that are
-    in one shard with them or with one that is gone.
+    A picture that occurs twice counts once. A later call encodes only new pictures, and those few that share a shard
+    with a new or a removed one.
 
     Parameters
     ----------
     paths : picture files that all workers see under these names.
-    encoder : a Kandinsky folder that all workers see, or MINIATURE: whose eye looks.
-    out, client, estimator, components, progress : as in `draw_baseline`.   shard : pictures in a file, about.
+    encoder : a Kandinsky folder that all workers see, or MINIATURE; its image encoder is used.
+    out, client, estimator, components, progress : as in `draw_baseline`.
+    shard : about so many pictures are in one piece of work and in a file.
 
     Raises
     ------
-    RarityError : as `draw_baseline`; no pictures, or some that cannot be read (named).
+    RarityError : as `draw_baseline`; no pictures; pictures that cannot be read (the error names them).
     """
     return _work(client, tasks.Job(_everywhere(encoder)), cut_pictures(paths, shard), out, estimator, components, progress)
 
 
 def shard_folder(out: str | os.PathLike) -> Path:
-    """Where the shards of a density's file are kept: usual.shards beside usual.safetensors."""
+    """The folder for the shards of a density's file: usual.shards beside usual.safetensors."""
     return Path(out).with_suffix(".shards")
 
 
 def _everywhere(model: str | os.PathLike) -> str:
-    """The name of a model for workers, who have a working folder of their own."""
+    """The name of a model for workers, as an absolute path, because a worker has its own working folder."""
     return MINIATURE if str(model) == MINIATURE else os.path.abspath(model)
 
 
@@ -117,7 +119,7 @@ def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, co
     check_estimator(estimator)
     if not shards:
         raise RarityError("There are no pictures to learn from: give picture files, or a folder that holds some.")
-    out = Path(os.path.abspath(out))  # links are left as they are: others may reach the place they lead to in another way
+    out = Path(os.path.abspath(out))  # links are not resolved: their target may have another path on other machines
     folder = shard_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     with _in_words(folder):
@@ -138,7 +140,7 @@ def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, co
 
 
 def _make(client, job, files: list[tuple[Samples | Pictures, Path]], origin, tree: MergeTree, tick) -> bool:
-    """Have all shards made, and merged as they come; returns whether Ctrl+C ended it before all were there."""
+    """Let the workers make all shards and merge them as they are finished. Returns whether Ctrl+C ended this early."""
     from distributed import as_completed
 
     places = {
@@ -160,7 +162,7 @@ def _make(client, job, files: list[tuple[Samples | Pictures, Path]], origin, tre
 
 @contextmanager
 def _in_words(folder: Path) -> Iterator[None]:
-    """Say what an error of the engine means; what was finished is kept whatever it is."""
+    """Turn Dask's errors into sentences that say what they mean, and that finished shards are kept."""
     from distributed import KilledWorker
     from distributed.client import FutureCancelledError
 

@@ -1,4 +1,4 @@
-"""A client of Dask's engine: of a cluster that runs already, or of one that is started on this machine."""
+"""Connect to a Dask cluster that runs already, or start one on this machine."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ...density.base.log import get_logger
 
 log = get_logger(__name__)
 
-PATIENCE = 4  # seconds for a scheduler to answer
+PATIENCE = 4  # seconds in which a scheduler must answer
 
 
 @contextmanager
 def connect(scheduler: str | None = None, *, workers: int = 1) -> Iterator:
-    """A Dask client, closed at the end; a cluster that was started here ends with it.
+    """A Dask client, which is closed at the end. A cluster that was started here ends with it.
 
     Parameters
     ----------
-    scheduler : the address of a scheduler that runs, as tcp://host:8786. None starts a cluster on this machine.
-    workers : processes of that cluster, each with a model of its own.
+    scheduler : the address of a running scheduler, such as tcp://host:8786. None starts a cluster on this machine.
+    workers : number of processes of a cluster that is started here; each loads its own model.
 
     Raises
     ------
-    RarityError : Dask is not installed, no scheduler answers within PATIENCE seconds, less than one worker.
+    RarityError : Dask is not installed, no scheduler answers within PATIENCE seconds, fewer than one worker.
     """
     try:
         import distributed
@@ -54,12 +54,12 @@ def connect(scheduler: str | None = None, *, workers: int = 1) -> Iterator:
 def _own_cluster(distributed, workers: int):
     if workers < 1:
         raise RarityError(f"A cluster needs at least 1 worker, got {workers}.")
-    # Workers take no notice of Ctrl+C, which reaches every process of a console: what is finished has to be merged then.
-    # They take this over from the process that starts them, which may set it in its main thread only.
+    # Ctrl+C reaches every process of a console. Workers ignore it, because they still have to merge the finished
+    # shards. They inherit this from the process that starts them. Python allows setting it in the main thread only.
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN) if _in_main_thread() else None
     try:
-        # One thread each: a model is used by one at a time. No limit of memory: Dask's would kill a worker for what its
-        # model takes, and the parts of the work are small.
+        # One thread for each worker, because a model serves one thread at a time. No memory limit: the work itself is
+        # small, and Dask's limit would kill a worker for the memory of its model.
         return distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address="127.0.0.1:0"
         )
@@ -69,7 +69,7 @@ def _own_cluster(distributed, workers: int):
 
 
 def _deaf_to_ctrl_c(distributed):
-    """The same for workers that are started again in place of those that died."""
+    """A plugin for workers that Dask starts in place of dead ones: they ignore Ctrl+C, too."""
 
     class DeafToCtrlC(distributed.WorkerPlugin):
         name = "deaf to Ctrl+C"

@@ -1,4 +1,4 @@
-"""What is drawn or looked at in one go: a shard, its file, and whether a file is what it should be."""
+"""A shard, which is the samples or pictures of one piece of work; its file; and the checks of a file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ...density.base.identity import sample_keys
 from ...density.base.spaces import EmbeddingSpace
 from ...density.files.store import load_embeddings, save_embeddings, stream_embeddings
 
-OF_ONE_SHARD = ("first", "producer")  # what the source of a shard says beside what all have alike
+OF_ONE_SHARD = ("first", "producer")  # entries of a shard's source that the density's source does not have
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where all rows of a job come from: what a worker knows when it has loaded the model.
+    """Where all rows of a job come from. A worker knows this after it has loaded the model.
 
-    space : of the rows.   source : of the density, JSON values.   producer : a name for the weights that draw samples; ""
-    where nothing is drawn.
+    space : of the rows.   source : of the density, JSON values.
+    producer : a name for the weights that draw samples; "" for pictures.
     """
 
     space: EmbeddingSpace
@@ -37,11 +37,11 @@ class Origin:
         return digest([self.space.to_dict(), self.source, self.producer])
 
     def keys(self, numbers: range) -> torch.Tensor:
-        """Who the samples of these numbers are."""
+        """The keys of the samples with these numbers."""
         return sample_keys({**self.source, "space": self.space.to_dict(), "producer": self.producer}, numbers)
 
     def check(self, path: Path, space: EmbeddingSpace, source: dict) -> None:
-        """Raise RarityError unless the file's rows come from here; names the file and what is another."""
+        """Raise a RarityError unless the file's rows have this origin; it names the file and what differs."""
         wanted = {**self.source, "producer": self.producer}
         wrong = [
             f"{key} {quoted(source.get(key))} (asked for: {quoted(value)})"
@@ -70,7 +70,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Picture files, and a digest of their sizes and times of change: another file under the same name makes another shard."""
+    """Picture files, and a digest of their sizes and times of change, so that a changed file makes another shard."""
 
     paths: tuple[str, ...]
     state: str
@@ -84,8 +84,10 @@ class Pictures:
 
 
 def cut_samples(first: int, count: int, size: int) -> list[Samples]:
-    """Shards of samples first ... first + count - 1; but for the two ends each begins at a multiple of `size`, so that a longer
-    run finds those of a shorter one."""
+    """Shards of the samples first ... first + count - 1.
+
+    Every shard but the first begins at a multiple of `size`, so that a longer run can use the shards of a shorter one.
+    """
     _check_size(size)
     starts = [first, *range(first - first % size + size, first + count, size)]
     return [Samples(range(a, b)) for a, b in zip(starts, [*starts[1:], first + count], strict=True)]
@@ -94,8 +96,8 @@ def cut_samples(first: int, count: int, size: int) -> list[Samples]:
 def cut_pictures(paths: Iterable[str | os.PathLike], size: int) -> list[Pictures]:
     """Shards of about `size` picture files, in the order of their names.
 
-    A shard ends where the digest of a name says so, not after so many files: a picture that is added or removed changes
-    the shard it is in, and all others stay.
+    The digest of a file's name decides whether a shard ends there, not the number of files before it. So a picture that
+    is added or removed changes only its own shard.
     """
     _check_size(size)
     shards, group = [], []
@@ -124,12 +126,12 @@ def _pictures(paths: list[str]) -> Pictures:
 
 
 def write_shard(path: Path, part: Embeddings, origin: Origin, first: int = 0) -> None:
-    """Save the rows of a shard in one step, with what says where they come from."""
+    """Save the rows of a shard in one step, together with their origin."""
     save_embeddings(replace(part, source={**part.source, **origin.source, "producer": origin.producer, "first": first}), path)
 
 
 def read_shard(path: Path, shard: Samples | Pictures, origin: Origin) -> Embeddings:
-    """The rows of a shard's file, whole and of this job, or a RarityError that names the file."""
+    """The rows of a shard's file; a RarityError that names the file if it is damaged or of another job."""
     part = load_embeddings(path)
     origin.check(path, part.space, part.source)
     shard.check(path, part, origin)
@@ -137,9 +139,9 @@ def read_shard(path: Path, shard: Samples | Pictures, origin: Origin) -> Embeddi
 
 
 def check_folder(folder: Path, origin: Origin) -> None:
-    """Raise RarityError for a file in the folder that is not whole, or of another model, prompt or setting; names it.
+    """Raise a RarityError if a file in the folder is damaged or of another model, prompt or setting; it names the file.
 
-    Only the heads of files are read here: the workers check their content.
+    Only the headers of files are read here. The workers check the content.
     """
     for path in sorted(folder.glob("*.safetensors")):
         space, source, *_ = stream_embeddings(path)
@@ -147,5 +149,5 @@ def check_folder(folder: Path, origin: Origin) -> None:
 
 
 def digest(value: str | Sequence) -> str:
-    """16 hexadecimal digits for a text or for JSON values."""
+    """A digest of 16 hexadecimal digits for a text or for JSON values."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()

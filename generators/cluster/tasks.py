@@ -1,4 +1,4 @@
-"""What runs on a worker: draw or look at a shard, merge shards, learn the density. A model is loaded once a process."""
+"""What runs on a worker: make a shard, merge shards, learn the density. A process loads its model once."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ..kandinsky.load import MINIATURE, load_kandinsky
 from ..kandinsky.prior import Prior, sampling_source
 from .shards import Origin, Pictures, Samples, read_shard, write_shard
 
-ONE_AT_A_TIME = threading.Lock()  # a worker may have several threads; a model serves one
+ONE_AT_A_TIME = threading.Lock()  # a worker may have several threads, but a model serves one at a time
 
 
 @dataclass(frozen=True)
 class Job:
-    """Which model draws what, or looks at pictures.
+    """The model that draws samples or encodes pictures, and the samples' settings.
 
-    model : a Kandinsky folder that every worker has, or MINIATURE.   settings : prompt, seed, steps, guidance and
-    negative_prompt of samples; None for pictures.
+    model : a Kandinsky folder that every worker has, or MINIATURE.
+    settings : prompt, seed, steps, guidance and negative_prompt of samples; None for pictures.
     """
 
     model: str
@@ -41,14 +41,14 @@ class Job:
 
 
 class Part(NamedTuple):
-    """What is known of some shards together."""
+    """The merged statistics of some shards, and the source that they share."""
 
     statistics: Statistics
     source: dict
 
 
 def describe(job: Job) -> tuple[Origin, list[str]]:
-    """Where the rows of a job come from, and in sentences what of its prompt is not read."""
+    """The origin of a job's rows, and notes on what the model does not read of the prompt."""
     with ONE_AT_A_TIME:
         prior = load(job.model)
         if job.settings is None:
@@ -59,7 +59,7 @@ def describe(job: Job) -> tuple[Origin, list[str]]:
 
 
 def make_shard(job: Job, shard: Samples | Pictures, path: Path, origin: Origin) -> Tensor:
-    """Who the rows of a shard are, [n] int64; when this returns, its file is there. A file that is there already is kept."""
+    """Write the file of a shard, unless it is there already. Returns the keys of its rows, [n] int64."""
     if not path.parent.is_dir():
         raise RarityError(
             f"{socket.gethostname()} does not see the folder {path.parent}. All workers and the machine that starts the work "
@@ -83,7 +83,7 @@ def make_shard(job: Job, shard: Samples | Pictures, path: Path, origin: Origin) 
 
 
 def merge_shards(shards: list[tuple[Samples | Pictures, Path]], origin: Origin, seen: Tensor) -> Part:
-    """What is known of the rows of these files, in their order. Rows whose keys were seen in earlier files are not counted."""
+    """The statistics of the rows of these files, in their order. Rows whose keys are in `seen` count as repeats."""
     statistics, sources = Statistics(origin.space.width), []
     for shard, path in shards:
         part = read_shard(path, shard, origin)
@@ -95,7 +95,7 @@ def merge_shards(shards: list[tuple[Samples | Pictures, Path]], origin: Origin, 
 
 
 def merge_parts(parts: list[Part]) -> Part:
-    """What is known of all of them together, merged in their order."""
+    """Merge parts in their order."""
     return Part(reduce(Statistics.merge, (part.statistics for part in parts)), common([part.source for part in parts]))
 
 
@@ -110,9 +110,9 @@ def learn(parts: list[Part], origin: Origin, out: Path, estimator: str, componen
 
 @lru_cache(maxsize=1)
 def load(model: str) -> Prior:
-    """The prior of a folder, on the graphics card where the worker has one.
+    """The prior of a folder, on the worker's graphics card if it has one.
 
-    There in float16, as in ComfyUI: samples carry the name of their weights, which is the same in float16 and in float32.
+    On a card it is in float16, as in ComfyUI. Samples carry the name of their weights, which is the same in float32.
     """
     card = torch.cuda.is_available()
     half = torch.float16 if card and model != MINIATURE else None

@@ -1,4 +1,4 @@
-"""A tree of merges in the order of the shards, whatever the order they are finished in."""
+"""A tree of merges in the order of the shards, whatever the order in which they are finished."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from . import tasks
 from .shards import Origin, Pictures, Samples
 
 FAN = 16  # shards or parts that are merged in one piece of work
-SOON = 1  # before shards that were not begun: what is merged needs no memory of its own
+SOON = 1  # priority: merges come before shards that have not begun, because merged parts free their memory
 
 
 class MergeTree:
-    """Lets the workers merge finished shards, FAN at a time, then FAN of what comes out, and so on.
+    """Lets the workers merge finished shards, FAN at a time, then FAN of the merged parts, and so on.
 
-    Which are merged together depends on their places only, so the result does not depend, in any bit, on how many workers there
-    are and which shard was finished first. Here are only the keys of the rows (8 bytes each): they tell which rows of a shard were
-    in an earlier one, too, and count there.
+    The places of shards alone decide which are merged together. So the number of workers, and the order in which shards
+    are finished, change no bit of the result. This object holds only the keys of the rows (8 bytes each). They show
+    which rows of a shard were in an earlier shard already and count there.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class MergeTree:
 
     Attributes
     ----------
-    rows : different rows in what was taken so far.
+    rows : number of different rows so far.
     """
 
     def __init__(self, client, origin: Origin, shards: list[tuple[Samples | Pictures, Path]]):
@@ -45,20 +45,20 @@ class MergeTree:
         return len(self._seen)
 
     def take(self, place: int, keys: Tensor) -> None:
-        """The shard at this place is finished, and these are its rows."""
+        """Take the shard at this place, which is finished and has rows with these keys."""
         self._finished[place] = keys
         while self._next in self._finished:
             self._add(self._next)
             self._next += 1
 
     def take_the_rest(self) -> None:
-        """No more shards will be finished: those that waited for others are merged behind them."""
+        """Take the shards that wait for an earlier one, because no more shards will be finished."""
         for place in sorted(self._finished):
             self._add(place)
         self._close_group()
 
     def learn(self, out: Path, estimator: str, components: int, note: str):
-        """A future of the description of the density of all that was taken, which is then written to `out`."""
+        """Let a worker learn the density of all shards and write it to `out`. Returns a future of its description."""
         parts = [part for level in reversed(self._levels) for part in level]
         return self._client.submit(tasks.learn, parts, self._origin, out, estimator, components, note, pure=False)
 
@@ -81,7 +81,7 @@ class MergeTree:
         self._group, self._group_keys = [], []
 
     def _rise(self, level: int, merge, *given) -> None:
-        """Have something merged, and what comes out with FAN - 1 others of its level."""
+        """Let a worker merge something. When a level holds FAN results, they are merged on the next level."""
         if level == len(self._levels):
             self._levels.append([])
         self._levels[level].append(self._client.submit(merge, *given, pure=False, priority=SOON))

@@ -1,1 +1,1 @@
-"""Words and low-rank additions that a prior learns, so that all it makes is rare."""
+"""Words and low-rank additions that a prior learns, so that everything it makes is rare."""

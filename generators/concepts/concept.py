@@ -16,18 +16,19 @@ from ...density.base.tensors import ordinary
 from ...density.steering.trajectory import Trajectory
 
 KINDS = ("token", "lora", "token + lora")
-MOST_BITS = 64  # of a target: none that a dial has comes near
+MOST_BITS = 64  # of a target: far beyond what any dial offers
 _SETTINGS = {"steps": int, "guidance": float, "negative_prompt": str}
 
 
 @dataclass(frozen=True, eq=False)
 class Concept:
-    """What was learnt, checkpoint by checkpoint; the first of S checkpoints is the model as it was.
+    """What was learnt, checkpoint by checkpoint. The first of the S checkpoints is the model as it was before.
 
     Attributes
     ----------
     kind : "token", "lora" or "token + lora".
-    prompt : what it was learnt for.   word : the word of the prompt whose token was learnt; empty for a LoRA alone.
+    prompt : the prompt it was learnt for.
+    word : the word of the prompt whose token was learnt; empty for a LoRA alone.
     tokens : [S, h] float32, the word's embedding; h is 0 for a LoRA alone.
     loras : [S, P] float32, all matrices of the LoRA one after the other; P is 0 for a token alone.
     layout : (name, rows, columns) of each of these matrices, named as PEFT does.
@@ -57,7 +58,7 @@ class Concept:
         return self.trajectory.steps
 
     def index(self, checkpoint: int) -> int:
-        """A checkpoint counted from 0, or from -1 backwards, as one counted from 0.
+        """The number from 0 of a checkpoint that is counted from 0, or backwards from -1.
 
         Raises
         ------
@@ -71,21 +72,21 @@ class Concept:
         return checkpoint % count
 
     def token(self, checkpoint: int = -1) -> Tensor | None:
-        """The word's embedding at a checkpoint, [h]; None where there is a LoRA alone."""
+        """The word's embedding at a checkpoint, [h]; None for a LoRA alone."""
         return self.tokens[self.index(checkpoint)] if self.word else None
 
     def lora(self, checkpoint: int = -1) -> dict[str, Tensor]:
-        """The matrices of the LoRA at a checkpoint, by name; none where there is a token alone."""
+        """The matrices of the LoRA at a checkpoint, by name; empty for a token alone."""
         sizes = [rows * columns for _, rows, columns in self.layout]
         parts = self.loras[self.index(checkpoint)].split(sizes) if sizes else ()
         return {name: part.view(r, c) for (name, r, c), part in zip(self.layout, parts, strict=True)}
 
     def summary(self) -> dict:
-        """What `inspect_file` says of it: its report, and of its LoRA's many matrices only how many there are."""
+        """What `inspect_file` shows of a concept: its report, and only the number of its LoRA's many matrices."""
         return {"layout": f"{len(self.layout)} matrices", "report": self.report().splitlines()}
 
     def report(self) -> str:
-        """What was learnt, how it came out, a line for each checkpoint, and the notes."""
+        """What was learnt, the result, a line for each checkpoint, and the notes."""
         way = self.trajectory
         what = f"the token {self.word!r}" if self.word else ""
         what = " and ".join(filter(None, (what, "a LoRA of the prior" if self.layout else "")))
@@ -102,7 +103,7 @@ class Concept:
         return "\n".join([*lines, *self.notes])
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
-        """JSON values and tensors that `from_state` makes the same concept of."""
+        """JSON values and tensors from which `from_state` makes the same concept."""
         way = self.trajectory
         fields = {
             "space": self.space.to_dict(),
@@ -129,7 +130,7 @@ class Concept:
 
     @classmethod
     def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> Concept:
-        """The inverse of `state`, checked: a file may hold anything.
+        """The inverse of `state`. Everything is checked, because a file may hold anything.
 
         Raises
         ------
@@ -170,13 +171,16 @@ class Concept:
 def concept_keys(
     space: EmbeddingSpace, names: tuple[str, str, str], bits: float, settings: dict, numbers: range, **asked
 ) -> Tensor:
-    """Who samples of a concept are, [n] int64: the same at every checkpoint, so that their pictures show what learning did.
+    """Keys of a concept's samples, [n] int64.
+
+    They are the same at every checkpoint: the decoder then draws from the same noise, and pictures show what learning
+    did.
 
     Parameters
     ----------
     space : of the model.   names : kind, prompt and word of the concept.   bits : the rarity it was learnt for.
     settings : how it was learnt.   numbers : of the samples.
-    asked : prompt, seed, steps, guidance and negative_prompt of the samples, where they are not the concept's own.
+    asked : prompt, seed, steps, guidance and negative_prompt of the samples, if they differ from the concept's own.
     """
     own = {name: settings.get(name, 0) for name in ("seed", "steps", "guidance", "negative_prompt")}
     learnt = {"names": list(names), "bits": float(bits), "settings": settings}
@@ -185,7 +189,7 @@ def concept_keys(
 
 
 def _checks(fields: dict, tensors: dict[str, Tensor], space: EmbeddingSpace) -> dict:
-    """What must hold of a file's content, by what is wrong where it does not."""
+    """Checks of a file's content, by the name of what is wrong if a check fails."""
     kind, layout, steps, names = (fields.get(name) for name in ("concept", "layout", "steps", "readings"))
     settings, notes, allowed = fields.get("settings"), fields.get("notes"), fields.get("allowed")
     samples, readings = tensors["samples"], tensors["readings"]

@@ -1,4 +1,4 @@
-"""Learned concepts on disk. Importing this tells `density.files` how a concept is made of what its file holds."""
+"""Save and load learned concepts. Importing this module tells `density.files` how to make a concept from its file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def save_concept(concept: Concept, path: str | os.PathLike) -> None:
 
 
 def save_concepts(concepts: Sequence[Concept], path: str | os.PathLike) -> str:
-    """Write concepts as `save_concept` does, several of them numbered; returns in words under which names.
+    """Write concepts as `save_concept` does, numbered if there are several; returns a text with the names of the files.
 
     Raises
     ------
-    RarityError : as `save_concept`; no concept at all.
+    RarityError : as `save_concept`; an empty list.
     """
     if not concepts:
         raise RarityError("There is no concept to save: an empty list came in. Connect what Learn Concept or Load Concept gives.")

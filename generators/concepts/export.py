@@ -1,4 +1,4 @@
-"""A learned concept for other programs: the token as a textual inversion, the LoRA as diffusers and PEFT keep them."""
+"""Export a concept for other programs: its token as a textual inversion, its LoRA as diffusers and PEFT store it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_IN_COMFYUI = "ComfyUI's LoRA loaders cannot use it: none of their models has
 
 
 def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoint: int = -1) -> None:
-    """Write the learnt word as a textual inversion file: one vector, named as it will be written in prompts.
+    """Write the learnt word as a textual inversion file: one vector, under the name that prompts will use.
 
     Parameters
     ----------
@@ -24,7 +24,8 @@ def export_token(concept: Concept, path: str | os.PathLike, name: str, checkpoin
 
     Raises
     ------
-    RarityError : a concept without a token, a name with spaces or none, no such checkpoint, a file that cannot be written.
+    RarityError : a concept without a token, a name that is empty or has spaces, no such checkpoint, a file that cannot
+        be written.
     """
     token = concept.token(checkpoint)
     if token is None:
@@ -58,20 +59,20 @@ def export_lora(concept: Concept, path: str | os.PathLike, checkpoint: int = -1)
 def export_concepts(
     concepts: Sequence[Concept], token_path: str | os.PathLike, lora_path: str | os.PathLike, checkpoint: int = -1
 ) -> str:
-    """Write each concept's token to one path and its LoRA to another, whichever it has; several are numbered from 1.
+    """Write each concept's token to one path and its LoRA to another, if it has them; several are numbered from 1.
 
     Parameters
     ----------
-    token_path : the token is named after the file: "rare-r.safetensors" holds "<rare-r>".   lora_path : of the LoRA.
+    token_path : the token is named after the file: "rare-r.safetensors" holds "<rare-r>".   lora_path : for the LoRA.
 
     Returns
     -------
-    What was written, in words.
+    A text that says what was written.
 
     Raises
     ------
-    RarityError : as `export_token` and `export_lora`; no concept; a file of one of these names that somebody else made. Nothing is
-        written then.
+    RarityError : as `export_token` and `export_lora`; no concept; a file of one of these names that another program
+        made. Nothing is written then.
     """
     if not concepts:
         raise RarityError("There is no concept to export: an empty list came in. Connect what Learn Concept or Load Concept gives.")
@@ -94,9 +95,9 @@ def export_concepts(
 
 
 def _told(concept: Concept, kind: str, text: str) -> dict[str, str]:
-    """What a file says of itself, under the names that LoRA managers read: of which model it is, and what loads it.
+    """The metadata of a file, under the names that LoRA managers read: which model it fits, and what loads it.
 
-    Source: the names are Stability AI's Model Metadata Standard.
+    The names are those of Stability AI's Model Metadata Standard.
     """
     space = concept.space
     return {

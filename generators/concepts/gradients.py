@@ -1,4 +1,4 @@
-"""The gradients of one batch, in as many pieces as the memory needs: the step of learning stays the same."""
+"""The gradients of one batch, computed in as many pieces as memory requires. The learning step stays the same."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ logger = get_logger(__name__)
 
 
 class Gradients:
-    """What is learnt, pulled by the loss of one batch after the other.
+    """Sets the gradients of the learnt tensors, one batch after the other.
 
     Parameters
     ----------
-    draw : the samples of a range of rows, [n, d], with gradients to what is learnt.
-    learnt : the tensors that get them.
-    size : samples at a time. Halved, and kept so, where they do not fit in memory.
-    placement : is asked to make room before the next try.
+    draw : gives the samples of a range of rows, [n, d], with gradients to the learnt tensors.
+    learnt : the tensors that get gradients.
+    size : samples at a time. It is halved, and stays halved, if they do not fit in memory.
+    placement : makes room in memory before the next try.
     """
 
     def __init__(self, draw: Callable[[range], Tensor], learnt: list[Tensor], size: int, placement: Placement):
@@ -31,16 +31,17 @@ class Gradients:
     def pull(self, rows: range, loss_of: Callable[[Tensor], Tensor]) -> Tensor:
         """Set the gradients of loss_of(samples of the rows), and return that loss, a number.
 
-        The loss may join the samples in any way. In pieces, all of them are drawn first without gradients, then the
-        loss's slope at each is known, dL/dx, and every piece is drawn again and pulled by its own part of it:
+        The loss may combine the samples in any way. If the batch is drawn in pieces, all samples are first drawn
+        without gradients. They give the loss's slope at every sample, dL/dx. Then every piece is drawn again, and its
+        own part of the slope is sent back through it:
 
             dL/dw  =  sum over pieces  (dx_piece/dw)' dL/dx_piece
 
-        The slopes are scaled on their way through the model, and what arrives is scaled back.
+        The slopes are scaled before they pass the model, and the gradients are scaled back.
 
         Parameters
         ----------
-        loss_of : of [b, d] float64 on the CPU.
+        loss_of : the loss of samples [b, d], float64 on the CPU.
 
         Raises
         ------
@@ -76,6 +77,6 @@ class Gradients:
 
 
 def _scale(slope: Tensor) -> float:
-    """The power of two that brings the largest slope near 1: through weights of 16 bits the small and the large get lost."""
+    """The power of two that brings the largest slope near 1: 16-bit weights lose very small and very large slopes."""
     largest = float(slope.abs().max())
     return 2.0 ** -math.frexp(largest)[1] if 0 < largest < math.inf else 1.0

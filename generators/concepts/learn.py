@@ -1,4 +1,4 @@
-"""Teach a word, or the prior itself, to mean what is rare: gradients through the text, the prefix and every prior step."""
+"""Teach a word, or the prior itself, to mean what is rare: gradients through text, prefix and every prior step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .recording import Checkpoints
 from .sampling import Chain
 from .word import check_length, find_word, meaning
 
-MOST_RATE = 1e30  # beyond, AdamW's own arithmetic overflows
+MOST_RATE = 1e30  # AdamW's own arithmetic overflows above this
 
 logger = get_logger(__name__)
 
@@ -60,49 +60,54 @@ def learn_concept(
     progress: Progress | None = None,
     watch: Callable[[Concept], bool | None] | None = None,
 ) -> Concept:
-    """Learn a token, a LoRA or both, so that what the prior samples is as rare as asked, and inside the guardrails.
+    """Learn a token, a LoRA or both, so that the prior's samples are as rare as asked, and inside the guardrails.
 
-    The model is used where it is and left as it was, bit for bit, whether learning ends, is cancelled or fails. With e a
-    batch of samples from new noise, each iteration is a step of AdamW on
+    The model is changed in place while it learns. Afterwards it is the same as before, bit for bit, whether learning
+    ends, is cancelled or fails. Each iteration draws a batch of samples from new noise and is a step of AdamW on
 
         one of the objectives (`Objective`) + 1/2 sum over wishes (mean reading - wanted)^2
 
-    "band" is zero inside the band and points back into it (`BandLoss`). "places" holds the band less exactly, and its
-    pictures show the rarity and stay varied. For both, norm and residual are watched in any case. "paper" is the published
-    one, which has no end.
-    Source: Song & Elgammal 2026 (arXiv 2601.22125), section 3, whose settings are the defaults but for the batch of 1.
+    "band" is zero inside the band and points back into it (`BandLoss`). "places" keeps to the band less exactly, but
+    its pictures look rare and stay varied. Both always watch the norm and the residual. "paper" is the published
+    objective, which has no lowest value.
+    Source: Song & Elgammal 2026 (arXiv 2601.22125), section 3. The defaults are the paper's settings, but for its batch
+    of 1.
 
     Parameters
     ----------
     prior : the model.   density : what it usually makes for the prompt, with the same steps and guidance.
     prompt : a text that the model can read to its end.
-    word : the word of it that is learnt, one token, which starts as what it means now: a subject ("handbag"), or an adjective
-        ("creative"). Not needed for a LoRA alone.
+    word : the word of the prompt that is learnt, one token: a subject ("handbag") or an adjective ("creative"). It
+        starts with its present meaning. A LoRA alone needs no word.
     one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
-    kind : "token", "lora" (of the prior) or "token + lora".   objective : "band", "places", "paper", or a function of a batch
-        [b, d] float64 on the CPU that is to be made small, [b] or a number.
-    iterations, learning_rate, batch : steps of AdamW, their size (None is the model's own, 1e-4 for those of full size), and
-        samples in each; where they do not fit in memory at once the step stays the same.   rank : of the LoRA.
+    kind : "token", "lora" (of the prior) or "token + lora".
+    objective : "band", "places", "paper", or a loss: a function of a batch [b, d] float64 on the CPU, that gives [b] or
+        a number.
+    iterations, learning_rate, batch : the number of AdamW's steps, their size (None is the model's own, 1e-4 for models
+        of full size), and the samples in each. A batch that does not fit in memory is drawn in pieces; the step stays
+        the same.
+    rank : of the LoRA.
     steps, guidance, negative_prompt : of the prior's sampling, as `Prior.sample`.
-    keep_every : iterations between checkpoints.   probes : samples that are read at each, the seed's first.
-    seed : of all noise, and of where a LoRA starts.   progress : called with (done, total) several times
-        an iteration; what it raises cancels.
-    gate : asked about the probes at every checkpoint, which then are `gate.every` iterations apart; they are valid where
-        their mean P(yes) reaches its threshold. After a No learning goes back to the last valid checkpoint, with a fresh
-        AdamW at half the rate, and ends there after three in a row; or ends there at once; or goes on, as the gate says.
-        Cancelled while it is asked, too.
-    watch : called at every checkpoint with the concept so far, to keep it should learning be cancelled, to show or to judge
-        it; False ends learning there.
+    keep_every : iterations between checkpoints.
+    probes : number of samples that are read at each checkpoint; they are the seed's first.
+    seed : of all noise, and of a LoRA's start.
+    progress : called with (done, total) several times an iteration, also while a gate is asked; it may raise to cancel.
+    gate : asked about the probes at every checkpoint; checkpoints are then `gate.every` iterations apart. The probes
+        are valid if their mean P(yes) reaches the gate's threshold. After a No the gate's `on_no` decides. "step back"
+        returns to the last valid checkpoint, with a fresh AdamW at half the rate, and ends learning after three No in a
+        row. "stop" ends learning at the last valid checkpoint. "go on" ignores the No.
+    watch : called at every checkpoint with the concept so far, for example to save it in case learning is cancelled, or
+        to show it. It may return False to end learning there.
 
     Returns
     -------
-    Concept. Its first checkpoint is the model as it was. Where values stop being finite it ends before, and its notes say so.
+    Concept. Its first checkpoint is the model as it was. If values stop being finite, it ends before that, with a note.
 
     Raises
     ------
-    RarityError : a word that is not one token or not in the prompt, a prompt that is too long, another kind or objective,
-        numbers out of range, a density, guardrail or direction of another space, a gate whose first answer is No,
-        not enough memory for one sample.
+    RarityError : a word that is not one token or not in the prompt, a prompt that is too long, an unknown kind or
+        objective, numbers out of range, a density, guardrail or direction of another space, a gate whose first answer
+        is No, not enough memory for one sample.
     """
     learning_rate = prior.learning_rate if learning_rate is None else learning_rate
     counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
@@ -122,10 +127,10 @@ def learn_concept(
     with ExitStack() as contexts:
         for context in (torch.inference_mode(False), torch.enable_grad(), threads_worth(prior.transformer)):
             contexts.enter_context(context)
-        contexts.callback(forget, prior.transformer)  # what was captured of it holds the memory of a whole iteration
+        contexts.callback(forget, prior.transformer)  # its captured graphs hold the memory of a whole iteration
         watched = tuple(guardrails) if callable(objective) or objective == "paper" else chain
         loss_of = Objective(objective, density, one_in, watched, tuple(directions), prior, prompt)
-        usual = Chain(prior, prompt, negative_prompt, steps, guidance, reread=False)  # the text as it is now
+        usual = Chain(prior, prompt, negative_prompt, steps, guidance, reread=False)  # the text before learning
         token, matrices = torch.zeros(0), {}
         if found is not None:
             prior.placement.bring(prior.text_encoder)
@@ -167,7 +172,7 @@ def learn_concept(
                     kept.keep(iteration, x, float(loss_of(x.double(), probe_places)), token, matrices, validity)
                     if watch and watch(kept.concept()) is False:
                         break
-                if iteration == 0:  # a wish is a move from where the model stands before it learns
+                if iteration == 0:  # a wish is a move from the readings before learning
                     missed = wishes.missed_from(kept.embeddings[0].vectors.double()) if wishes else lambda x: 0.0
                 if answer == "stop":
                     break

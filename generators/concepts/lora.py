@@ -1,4 +1,4 @@
-"""A prior with low-rank additions to its attention, for a while: the model's own weights and modules stay as they are."""
+"""Low-rank additions (LoRA) to a prior's attention for a while. The model's own weights and modules stay unchanged."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _NAME = "rarity"
 
 @contextmanager
 def adapted(transformer, rank: int, seed: int = 0) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """While inside, every matrix of the attention is W + B A; afterwards the modules are the very ones from before.
+    """Inside this context every matrix W of the attention is W + B A. Afterwards the modules are the original ones.
 
     Parameters
     ----------
     transformer : diffusers.PriorTransformer, without adapters.
     rank : r of A [r, in] and B [out, r].
-    seed : of A; B is zero, so that nothing has changed yet.
+    seed : of A. B starts at zero, so that nothing has changed yet.
 
     Yields
     ------
-    The matrices by their names in PEFT's and diffusers' files; float32, whatever the model's type.
+    The matrices, by the names they have in PEFT's and diffusers' files; float32, whatever the model's type.
 
     Raises
     ------
     RarityError : a rank that is too small or too large; a transformer that has adapters already.
 
-    Source: Hu et al. 2021 (arXiv 2106.09685); uniform A as PEFT starts it, scale 1.
+    Source: Hu et al. 2021 (arXiv 2106.09685). A starts uniform, as in PEFT; the scale is 1.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
@@ -47,7 +47,7 @@ def adapted(transformer, rank: int, seed: int = 0) -> Iterator[dict[str, torch.n
     learnable = {id(weight): weight.requires_grad for weight in transformer.parameters()}
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS))
     try:
-        with torch.random.fork_rng():  # PEFT draws from the global generator, which is nobody's here
+        with torch.random.fork_rng():  # PEFT draws from the global generator, which must stay as it was
             inject_adapter_in_model(config, transformer, _NAME)
         matrices = {
             name.replace(f".{_NAME}.", "."): weight.requires_grad_(True)
@@ -69,7 +69,7 @@ def adapted(transformer, rank: int, seed: int = 0) -> Iterator[dict[str, torch.n
 
 @contextmanager
 def without(transformer) -> Iterator[None]:
-    """While inside, a transformer does not wear what `adapted` has added."""
+    """Inside this context a transformer works without the additions of `adapted`."""
     from peft.tuners.lora import LoraLayer
 
     layers = [module for module in transformer.modules() if isinstance(module, LoraLayer)]

@@ -1,4 +1,4 @@
-"""What learning a concept makes small."""
+"""The losses that learning a concept minimises."""
 
 from __future__ import annotations
 
@@ -18,33 +18,37 @@ from ...density.steering.optimize import optimize
 from ..kandinsky.prior import Prior
 
 OBJECTIVES = ("places", "band", "paper")
-BAND = 2.0  # weight of the band and the guardrails beside the distance to a sample's place
-TILT = 0.5  # by which power of a direction's variance a sample leans to it before it is moved out
-AHEAD = 256  # samples whose places are found at a time
+BAND = 2.0  # weight of the band and the guardrails; the distance to a sample's place has weight 1
+TILT = 0.5  # power of a direction's variance by which a sample is tilted towards it before it is moved outwards
+AHEAD = 256  # samples whose places are computed at a time
 
 Loss = Callable[[Tensor], Tensor]
 
 
 class Objective:
-    """The loss of a batch of samples e [b, d], a number; it may depend on what the model made of the same noise before.
+    """The loss of a batch of samples e [b, d], a number.
 
         places    sum |e - t|^2 / sum |t - mean|^2 + BAND mean of [ band loss + sum of the guardrails' penalties ]
         band      mean of [ band loss + sum of the guardrails' penalties ]
         paper     mean of [ log G(e) + 1 - cos(e, text) + sum of the guardrails' penalties ]
 
-    t is a place on the shell of the wanted rarity, one for every noise: there `optimize` moves, inside the guardrails, what
-    the model made of that noise before it learnt anything, leant towards what varies most and so shows most,
+    t is a place on the shell of the wanted rarity, and every noise has its own. A place begins as the sample that the
+    model made of its noise before it learnt anything. The sample is tilted towards the directions that vary most,
+    because they show most,
 
-        w_i -> w_i (lambda_i / lambda_1)^(TILT / 2)    in whitened coordinates.
+        w_i -> w_i (lambda_i / lambda_1)^(TILT / 2)    in whitened coordinates,
 
-    The band alone is reached most cheaply by one common shift along directions of little variance: the embeddings are rare
-    then, their pictures usual and alike. Distances to places are in units of the embedding, in which those directions count
-    as little as in a picture; the band then sees to the rarity that the distances leave open.
+    and `optimize` moves it to the shell, inside the guardrails.
+
+    With the band alone the cheapest solution is one common shift along directions of little variance. The embeddings
+    are then rare, but their pictures are usual and alike. Distances to places are in units of the embedding, in which
+    these directions count as little as they do in a picture. The band then corrects the rarity, which the distances do
+    not fix.
 
     Parameters
     ----------
-    kind : one of OBJECTIVES, or a function of a batch, to which guardrails are added.   density, one_in,
-        guardrails, directions : of the band and the shell.   prior, prompt : of the published objective's text.
+    kind : one of OBJECTIVES, or a function of a batch, to which the guardrails' penalties are added.
+    density, one_in, guardrails, directions : for the band and the shell.   prior, prompt : for the text of "paper".
     """
 
     def __init__(
@@ -63,13 +67,13 @@ class Objective:
         if callable(kind):
             self._rarity = kind
         elif kind == "paper":
-            text = prior.encode_text([prompt]).double()  # as it is now, before anything is learnt
+            text = prior.encode_text([prompt]).double()  # encoded before anything is learnt
             self._rarity = lambda x: log_gaussian(density, x) + 1 - cosine_similarity(x, text, dim=1)
         else:
             self._rarity = BandLoss(density, bits_from_one_in(one_in))
 
     def places(self, before: Tensor) -> Tensor:
-        """Where on the shell samples [n, d] of the model as it was belong, [n, d] float64."""
+        """The places on the shell, [n, d] float64, of samples [n, d] that the model made before learning."""
         w, r = self._density.whiten(before)
         seen = (self._density.variances / self._density.variances[0]) ** (TILT / 2)
         starts = Embeddings(self._density.unwhiten(w * seen, r).float(), self._density.space)
@@ -77,7 +81,7 @@ class Objective:
         return rows.vectors.double()
 
     def __call__(self, x: Tensor, places: Tensor | None = None) -> Tensor:
-        """The loss of a batch [b, d] float64, whose places are needed where it has places."""
+        """The loss of a batch [b, d] float64. The objective "places" needs the batch's places [b, d]."""
         loss = (self._rarity(x) + sum(rail.penalty(x) for rail in self._guardrails)).mean()
         if not self.has_places:
             return loss
@@ -85,11 +89,12 @@ class Objective:
 
 
 class Places:
-    """The places of one noise after the other, found for some of them ahead: many at a time cost less each.
+    """The places of one batch of noises after the other, computed ahead, because many at a time cost less each.
 
     Parameters
     ----------
-    objective : finds them.   before : the samples of a range of noises as the model made them, [n, d].
+    objective : computes the places.
+    before : gives the samples that the model made of a range of noises before learning, [n, d].
     """
 
     def __init__(self, objective: Objective, before: Callable[[range], Tensor]):
@@ -97,7 +102,7 @@ class Places:
         self._rows, self._found = range(0), torch.zeros(0)
 
     def of(self, rows: range, last: int) -> Tensor | None:
-        """Places of the noises `rows` [n, d]; no noise from `last` on will ever be asked for."""
+        """The places of the noises `rows`, [n, d]. No noise from number `last` on will ever be asked for."""
         if not self._objective.has_places:
             return None
         if not (self._rows.start <= rows.start and rows.stop <= self._rows.stop):

@@ -1,4 +1,4 @@
-"""What is kept of learning a concept: the learnt tensors at every checkpoint, what was read there, and what to tell."""
+"""The record of learning a concept: the learnt tensors and the readings at every checkpoint, and notes for the user."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ logger = get_logger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints so far, and the concept they make.
+    """The checkpoints so far, and the concept that they make.
 
     Parameters
     ----------
-    density, chain, wishes, bits, gate : what rarity, guardrails and directions are read by, and what is asked for.
+    density, chain, wishes : the density, guardrails and directions that are read.   bits : the rarity asked for.
+    gate : the gate that is asked, or None.
     names : kind, prompt and word of the concept.   settings : how it is learnt.
     """
 
@@ -53,7 +54,7 @@ class Checkpoints:
     def keep(
         self, iteration: int, x: Tensor, loss: float, token: Tensor, matrices: dict[str, Tensor], validity: Tensor | None
     ) -> None:
-        """Keep what is learnt by now: the token [h], the LoRA's matrices by name, and the readings of the probes x [n, d]."""
+        """Add a checkpoint: the token [h], the LoRA's matrices by name, and the readings of the probes x [n, d]."""
         self.steps.append(iteration)
         self.embeddings.append(self.rows(x))
         said = {} if validity is None else {"validity": validity}
@@ -65,7 +66,7 @@ class Checkpoints:
         self.layout = layout(matrices)
 
     def restore(self, token: Tensor, matrices: dict[str, Tensor]) -> None:
-        """Set what is learnt to what was kept last."""
+        """Set the learnt tensors back to the last checkpoint."""
         with torch.no_grad():
             if len(token):
                 token.copy_(self.tokens[-1])
@@ -74,7 +75,7 @@ class Checkpoints:
                 weight.copy_(flat.view_as(weight))
 
     def concept(self) -> Concept:
-        """Everything so far."""
+        """The concept of all checkpoints so far."""
         trajectory = trajectory_of(
             self.density, self.chain, self.gate, self.bits, self.steps, self.embeddings, self.readings
         )
@@ -82,7 +83,7 @@ class Checkpoints:
         return Concept(*self.names, tokens, loras, self.layout, trajectory, self.settings, self.notes)
 
     def check_settings(self) -> None:
-        """Tell where rarity is read against samples that were drawn in another way."""
+        """Add a note if the density's samples were drawn with other settings than the concept's."""
         theirs, ours = self.density.source, self.settings
         compared = ("steps", "guidance", "negative_prompt")
         names = [name for name in compared if theirs.get(name, ours[name]) != ours[name]]
@@ -94,14 +95,14 @@ class Checkpoints:
             )
 
     def diverged(self, iteration: int, learning_rate: float) -> None:
-        """Tell that values stopped being finite."""
+        """Add a note that values stopped being finite."""
         self.tell(
             f"Learning stopped at iteration {iteration}: its values were no longer finite. What is kept ends with "
             f"iteration {self.steps[-1]}. Choose a learning rate below {learning_rate:g}."
         )
 
     def compare(self, learning_rate: float) -> None:
-        """Tell where learning has led away from what was asked."""
+        """Add a note if learning ended further from what was asked than it began."""
         if self.losses[-1] > self.losses[0]:
             best = self.steps[min(range(len(self.losses)), key=self.losses.__getitem__)]
             self.tell(
@@ -110,6 +111,6 @@ class Checkpoints:
             )
 
     def tell(self, text: str) -> None:
-        """Add a sentence for the user."""
+        """Add a note for the user."""
         logger.warning("%s", text)
         self.notes += (text,)

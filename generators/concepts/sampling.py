@@ -1,4 +1,4 @@
-"""A model that has learnt a concept: new samples from any checkpoint, with any seed and prompt."""
+"""New samples of a model that has learnt a concept: from any checkpoint, with any seed and prompt."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .word import check_length, find_word, meaning
 
 
 class Chain:
-    """Samples of a prompt that gradients flow through: text, prefix and every step back from noise.
+    """Samples of a prompt with gradients, which flow through text, prefix and every denoising step.
 
     Parameters
     ----------
     prior, prompt, negative_prompt, steps, guidance : as `Prior.sample`.
-    reread : whether the texts mean something new at every draw; otherwise they are read once, without gradients.
+    reread : whether the texts are read anew at every draw, because a word changes; otherwise once, without gradients.
     """
 
     def __init__(self, prior: Prior, prompt: str, negative_prompt: str, steps: int, guidance: float, reread: bool):
@@ -42,7 +42,7 @@ class Chain:
     def look(
         self, seed: int, rows: range, purpose: str = "prior", tick: Callable[[int], None] | None = None
     ) -> Tensor:
-        """As `draw` without gradients: as many at a time as fit in memory."""
+        """As `draw`, without gradients, and with as many samples at a time as fit in memory."""
         with torch.no_grad():
             pieces = in_pieces(rows, len(rows), lambda some: self.draw(seed, some, purpose, tick), self._prior.placement)
             return torch.cat([x for _, x in pieces])
@@ -50,9 +50,10 @@ class Chain:
     def draw(
         self, seed: int, rows: range, purpose: str = "prior", tick: Callable[[int], None] | None = None
     ) -> Tensor:
-        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw; those of "prior" are `Prior.sample`'s own.
+        """The samples `rows` of a seed, [n, d] float32 on the CPU, raw.
 
-        tick : called after every step back from noise, and again when gradients pass it; what it raises cancels.
+        purpose : names a stream of noise; with "prior" the samples are those of `Prior.sample`.
+        tick : called after every denoising step, and again when gradients pass it; it may raise to cancel.
         """
         prior = self._prior
         read = self._read or prior.read(self._texts)
@@ -60,7 +61,7 @@ class Chain:
         read = (read.embedding.to(device), read.hidden.to(device))
         chain = self._chain.to(device)
         noise = normals(streams(seed, rows.start, len(rows), purpose), prior.space.width)
-        # The weights change with every iteration of learning, and with them all keys and values of the prefix.
+        # Every iteration of learning changes these weights, and with them all keys and values of the prefix.
         learnt = [weight for weight in prior.transformer.parameters() if weight.requires_grad]
         wanted = torch.is_grad_enabled() and (learnt or any(part.requires_grad for part in read))
         if wanted and (captured := Captured(prior.transformer, "Learning")).replays:
@@ -79,15 +80,16 @@ class Chain:
 
 @contextmanager
 def applied(prior: Prior, concept: Concept, prompt: str = "", checkpoint: int = -1) -> Iterator[None]:
-    """While inside, the prior knows the concept; afterwards it is what it was, bit for bit.
+    """Inside this context the prior knows the concept. Afterwards it is the same as before, bit for bit.
 
     Parameters
     ----------
-    prompt : the prompt in which the learnt word is read anew; empty is the concept's own.   checkpoint : see `Concept`.
+    prompt : the prompt in which the word has its learnt meaning; empty is the concept's own.
+    checkpoint : see `Concept`.
 
     Raises
     ------
-    RarityError : a concept of another model, a prompt without its word or too long, no such checkpoint.
+    RarityError : a concept of another model, a prompt that lacks the word or is too long, no such checkpoint.
     """
     prompt = prompt or concept.prompt
     prior.space.require_same(concept.space, "concept")
@@ -122,13 +124,13 @@ def sample_concept(
     batch_size: int = 0,
     progress: Progress | None = None,
 ) -> Embeddings:
-    """Embeddings of the pictures this model would make for a prompt, had it always known the concept.
+    """Embeddings of the pictures that the model makes for a prompt while it knows the concept.
 
     Parameters
     ----------
-    prompt : empty is the one the concept was learnt for; another one must hold its word, unless it is a LoRA alone.
-    checkpoint : which one, 0 the model as it was, -1 the last.
-    count, seed, steps, guidance, negative_prompt, batch_size, progress : as `Prior.sample`; None is what it was learnt with.
+    prompt : empty is the prompt of the concept. Another prompt must hold the concept's word, unless it is a LoRA alone.
+    checkpoint : number of the checkpoint; 0 is the model as it was, -1 the last.
+    count, seed, steps, guidance, negative_prompt, batch_size, progress : as `Prior.sample`; None is the concept's own.
 
     Raises
     ------

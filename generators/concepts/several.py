@@ -1,4 +1,4 @@
-"""Several concepts of one prompt, one a seed, which are kept on disk and shown while they are learnt."""
+"""Learn several concepts of one prompt, one for each seed; save and show them while they are learnt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .concept_files import save_concept
 from .learn import learn_concept
 
 SHOWN = 4  # samples in a preview
-STEPS = 20  # of their decoding, at most
+STEPS = 20  # most steps of a preview's decoding
 
 
 def learn_concepts(
@@ -39,16 +39,18 @@ def learn_concepts(
     progress: Progress | None = None,
     **settings,
 ) -> list[Concept]:
-    """A concept for each of several seeds: how far one comes differs from seed to seed.
+    """A concept for each of several seeds. Learning comes further with some seeds than with others.
 
     Parameters
     ----------
-    prior, density, prompt, word, one_in, guardrails : as `learn_concept`; `settings` are its kind and all that follows.
-    seed, seeds : the first seed, and how many: seed, seed + 1, ...
-    keep : a file that holds what was learnt so far, from the first checkpoint at which something was learnt: should
-        learning be cancelled, it is there. With several seeds one file each, numbered from 1. Files of these names are replaced.
-    decoder, preview : draws the first samples at every checkpoint, and is called with them as one picture [1, H, W, 3].
-    progress : called with (done, total), iterations of all seeds.
+    prior, density, prompt, word, one_in, guardrails : as `learn_concept`; `settings` are its other parameters, from
+        kind on.
+    seed, seeds : the first seed, and their number: seed, seed + 1, ...
+    keep : a file to which what was learnt so far is written at every checkpoint after the first, so that it survives a
+        cancel. With several seeds there is one file for each, numbered from 1. Files of these names are replaced.
+    decoder, preview : at every checkpoint the decoder draws the first samples, and preview is called with them as one
+        picture [1, H, W, 3].
+    progress : called with (done, total), in iterations of all seeds.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def learn_concepts(
         concept = learn_concept(
             prior, density, prompt, word, one_in, guardrails, seed=one % 2**64, progress=moved, watch=watch, **settings
         )
-        keep_it(concept)  # once more: its notes come last
+        keep_it(concept)  # once more, because the last notes are added at the end
         learnt.append(concept)
     return learnt
 

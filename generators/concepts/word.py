@@ -1,4 +1,4 @@
-"""One word of a prompt that means something else for a while: its token's embedding is replaced on its way in."""
+"""Give one word of a prompt another meaning for a while, by replacing its token's embedding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FoundWord:
     token: int
 
     def embedding(self, prior: Prior) -> Tensor:
-        """What the text encoder knows of the word, [h] float32: a copy."""
+        """A copy of the text encoder's embedding of the word, [h] float32."""
         return prior.text_encoder.get_input_embeddings().weight[self.token].detach().float().clone()
 
 
@@ -32,7 +32,8 @@ def find_word(prior: Prior, prompt: str, word: str) -> FoundWord:
     Parameters
     ----------
     prompt : a text that the model can read to its end.
-    word : one of its words, such as "letter"; it is found wherever it stands alone, not as a part of another word.
+    word : one of the prompt's words, such as "letter". It is found wherever it stands alone, not as a part of another
+        word.
 
     Returns
     -------
@@ -40,8 +41,8 @@ def find_word(prior: Prior, prompt: str, word: str) -> FoundWord:
 
     Raises
     ------
-    RarityError : no word; one that is several tokens (which are named), or none the model knows; a prompt without it, or
-        one that is too long.
+    RarityError : an empty word; a word that is several tokens (the error names them) or that the model does not know; a
+        prompt that lacks the word or is too long.
     """
     tokenizer = prior.tokenizer
     word = word.strip()
@@ -67,9 +68,10 @@ def find_word(prior: Prior, prompt: str, word: str) -> FoundWord:
 
 @contextmanager
 def meaning(prior: Prior, found: FoundWord, embedding: Tensor) -> Iterator[None]:
-    """While inside, the prompt is read with another embedding [h] for the word; all other texts are read as ever.
+    """Inside this context the prompt is read with another embedding [h] of the word. Other texts are read as before.
 
-    The embedding is put in behind the table of embeddings, which is never written to. Gradients flow to it.
+    A hook replaces the output of the embedding table; the table itself is never changed. Gradients flow to the
+    embedding.
     """
 
     def replace(module, inputs: tuple[Tensor], rows: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ from .picture_steps import picture_steps, step_back
 
 Progress = Callable[[int, int], None]
 
-HELD = 32_768  # bytes, about, of what a captured U-Net holds for each latent pixel of a picture and of its guidance
+HELD = 32_768  # a captured U-Net holds about so many bytes for each latent pixel, of a picture and of its guidance
 
 
 @dataclass(frozen=True)
 class DecoderDefaults:
-    """What a decoder is used with unless someone says otherwise: denoising steps, and guidance."""
+    """A decoder's default settings: denoising steps, and guidance."""
 
     steps: int = 50
     guidance: float = 4.0
@@ -45,13 +45,13 @@ def read_defaults(folder: Path) -> DecoderDefaults:
 
     Raises
     ------
-    RarityError : the file holds something else.
+    RarityError : rarity.json holds something else.
     """
     path = folder / "rarity.json"
     if not path.is_file():
         return DecoderDefaults()
     found = read_json(path)
-    found.pop("learning_rate", None)  # the prior's, where both lie in one folder
+    found.pop("learning_rate", None)  # a setting of the prior, if both share a folder
     if set(found) - {"steps", "guidance"} or any(type(v) not in (int, float) for v in found.values()):
         raise RarityError(f"{path} may hold the numbers steps and guidance, got {found}. Correct or delete it.")
     defaults = DecoderDefaults(**found)
@@ -74,12 +74,12 @@ class Decoder:
 
     @property
     def size(self) -> int:
-        """Height and width in pixels of the pictures it was trained on."""
+        """Height and width in pixels of the pictures that the decoder was trained on."""
         return self.unet.config.sample_size * self._factor
 
     @property
     def _factor(self) -> int:
-        """Pixels a side of one latent pixel."""
+        """Pixels on each side of one latent pixel."""
         return 2 ** (len(self.movq.config.block_out_channels) - 1)
 
     def decode(
@@ -101,17 +101,16 @@ class Decoder:
         Parameters
         ----------
         embeddings : N rows of this decoder's space.
-        seed : the noise of a row depends on its key and the seed only, not on its place: what is selected or joined keeps
-            its picture, and a rare row has the noise of the usual one it began in.
+        seed : the noise of a row depends on its key and the seed only, not on its place. So a row that is selected or
+            joined keeps its picture, and a rare row has the noise of the usual row it started from.
         steps : denoising steps; None is the folder's own default.
         guidance : weight of classifier-free guidance against the embedding of no picture; 1 or less switches it off,
             None is the folder's own default.
-        batch_size : pictures at a time; only memory and speed depend on it. Halved where they do not fit in memory.
-        height, width : pixels; None is the size the decoder was trained on.
-        prompt, negative_prompt : what a decoder that reads text (Kandinsky 2.1) is told besides; None is what the
-            embeddings were sampled for, as their source says, else nothing. Other decoders do not look at them.
-        progress : called after each step with (steps done, steps in all), summed over the pictures; what it raises ends
-            the decoding.
+        batch_size : pictures at a time. Only memory and speed depend on it; it is halved if they do not fit in memory.
+        height, width : pixels; None is the size that the decoder was trained on.
+        prompt, negative_prompt : texts for a decoder that reads text (Kandinsky 2.1); others ignore them. None takes
+            the texts that the embeddings were sampled for, from their source, or empty texts.
+        progress : called after each step with (steps done, all steps), summed over pictures; it may raise to cancel.
 
         Returns
         -------
@@ -122,7 +121,7 @@ class Decoder:
         RarityError : embeddings of another space, a size the decoder cannot make, a number out of range, pictures that
             are not finite, not enough memory for one picture.
 
-        The numbers are those of diffusers' KandinskyV22Pipeline or KandinskyPipeline for the same noise.
+        The values equal those of diffusers' KandinskyV22Pipeline or KandinskyPipeline for the same noise.
         """
         self.space.require_same(embeddings.space, "embeddings to decode")
         steps = self.defaults.steps if steps is None else steps
@@ -160,11 +159,11 @@ class Decoder:
     ) -> Tensor:
         """One batch from noise to latents, [b, c, h, w]; the state x stays in float32."""
         device, dtype = self._placement.bring(self.unet), self.unet.dtype
-        scheduler = deepcopy(self.scheduler)  # its steps are state, and a cancelled run must leave none behind
+        scheduler = deepcopy(self.scheduler)  # a scheduler keeps its steps, and a cancelled run must leave none behind
         scheduler.set_timesteps(steps, device="cpu")
         guided = guidance > 1
         told = {"image_embeds": torch.cat([self._zero.expand(len(rows), -1), rows]) if guided else rows}
-        if read:  # the negative prompt's first, as the rows of no picture are
+        if read:  # the negative prompt comes first, as the rows of no picture do
             told["text_embeds"], told["states"] = (
                 part[0 if guided else 1:].repeat_interleave(len(rows), dim=0) for part in read
             )
@@ -172,12 +171,12 @@ class Decoder:
         channels = shape[0]
 
         def predict(x: Tensor, t: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-            """The noise in x, and, where the U-Net tells it, its variance; a function of tensors of fixed sizes."""
+            """The noise in x, and its variance if the U-Net predicts it; a function of tensors of fixed sizes."""
             known = dict(zip(told, given, strict=True))
             states = known.pop("states", None)
             x = (x.repeat(2, 1, 1, 1) if guided else x).to(dtype)
             found = self.unet(x, t, encoder_hidden_states=states, added_cond_kwargs=known).sample.float()
-            # The U-Net predicts noise and, in further channels, its variance; guidance is for the noise alone.
+            # The U-Net predicts the noise and, in further channels, its variance. Guidance applies to the noise alone.
             found, variance = found[:, :channels], found[:, channels:]
             if guided:
                 unconditional, conditional = found.chunk(2)
@@ -190,7 +189,7 @@ class Decoder:
 
         def drawn() -> Tensor:
             rows = torch.cat([torch.randn(1, *shape, generator=one) for one in noise])
-            # The card reads what is pinned while the processor goes on.
+            # From pinned memory a card copies while the processor goes on.
             return (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
 
         held = HELD * (2 if guided else 1) * len(rows) * shape[1] * shape[2]

@@ -1,4 +1,4 @@
-"""What the decoder of Kandinsky 2.1 reads beside an image embedding: the prompt, by a multilingual encoder."""
+"""The text encoder of the decoder of Kandinsky 2.1, which reads the prompt beside an image embedding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ..eyes.prompt_tokens import Reading, unread
 from ..runtime.memory import Placement
 
-LENGTH = 77  # tokens, whatever the tokenizer's own limit is: this is what the decoder was trained with
+LENGTH = 77  # tokens: the decoder was trained with so many, whatever the tokenizer's own limit is
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +22,16 @@ class DecoderText:
         self.tokenizer = tokenizer
 
     def read(self, prompts: list[str], placement: Placement) -> tuple[Tensor, Tensor]:
-        """What the U-Net is told of n prompts; an empty one is fine.
+        """Encode n prompts for the U-Net. A prompt may be empty.
 
         Parameters
         ----------
-        prompts : n texts; of each the first 77 tokens are read.
+        prompts : n texts; the first 77 tokens of each are read.
         placement : brings the text encoder to its device.
 
         Returns
         -------
-        embedding [n, d], and the tokens' states [n, 77, h]. Padding stays in the states, as the decoder was trained.
+        embedding [n, d], and the tokens' states [n, 77, h]. The states keep the padding, as in the decoder's training.
         """
         for note in unread(self.reads(prompts)):
             logger.warning("%s", note)
@@ -42,7 +42,7 @@ class DecoderText:
         )
 
     def reads(self, texts: list[str]) -> list[Reading]:
-        """What the decoder is told of texts, without encoding them; see `Reading`."""
+        """What the decoder reads of texts, without encoding them; see `Reading`."""
         rows = self._tokenize(texts).input_ids.tolist()
         lengths = [len(ids) for ids in self.tokenizer(texts).input_ids]
         return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""Fetch a Kandinsky from the Hugging Face Hub: only when a repository is named, and nothing that could run code."""
+"""Download a Kandinsky from the Hugging Face Hub if the user names a repository, but no file that could run code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ...density.base.errors import RarityError, quoted
 from .layout import decoder_names, prior_names, read_json
 
-# Which pipeline a repository was made for -> what its other half is called, from its own name.
+# The pipeline that a repository was made for -> the names its other half may have, derived from its own name.
 _OTHER_HALF = {
     "KandinskyV22PriorPipeline": lambda name: decoder_names(name)[:1],
     "KandinskyPriorPipeline": lambda name: decoder_names(name)[1:],
@@ -20,11 +20,11 @@ _OTHER_HALF = {
 
 
 def download_kandinsky(repository: str) -> tuple[Path, Path]:
-    """Both halves of a Kandinsky on the Hub, downloaded into Hugging Face's cache unless they are there already.
+    """Download both halves of a Kandinsky into Hugging Face's cache, unless they are there already.
 
     Parameters
     ----------
-    repository : such as "kandinsky-community/kandinsky-2-2-prior"; the other half is found by its name.
+    repository : such as "kandinsky-community/kandinsky-2-2-prior". Its name leads to the other half.
 
     Returns
     -------
@@ -58,12 +58,12 @@ def check_repository(name: str) -> None:
 
 
 def _download(repository: str) -> Path:
-    """Configuration, tokenizers and safetensors of one repository; diffusers knows which files a pipeline needs."""
+    """Download configuration, tokenizers and safetensors of a repository; diffusers knows what a pipeline needs."""
     from diffusers import DiffusionPipeline
 
     try:
         return Path(DiffusionPipeline.download(repository, use_safetensors=True, trust_remote_code=False))
-    except Exception as error:  # the network, the Hub and four libraries have their own errors each
+    except Exception as error:  # the network, the Hub and four libraries each raise errors of their own
         raise RarityError(
             f"{repository} could not be downloaded from the Hugging Face Hub: {error} Check the name and the "
             "connection; weights must be .safetensors."

@@ -1,4 +1,4 @@
-"""Find the parts of a Kandinsky 2.1 or 2.2 on disk, and say plainly which are missing."""
+"""Find the parts of a Kandinsky 2.1 or 2.2 on disk, and name those that are missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DECODER_PARTS = {
     "movq": ("config.json", True),
     "scheduler": ("scheduler_config.json", False),
 }
-# Kandinsky 2.1 only: its decoder reads the prompt, too, with an encoder of its own.
+# Only for Kandinsky 2.1: its decoder reads the prompt, too, with its own text encoder.
 _DECODER_TEXT = {
     "decoder_text_encoder": ("config.json", True),
     "decoder_tokenizer": ("tokenizer_config.json", False),
@@ -39,11 +39,11 @@ def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[st
     Returns
     -------
     part name -> folder, for prior, text_encoder, tokenizer, image_encoder, image_processor, prior_scheduler, unet, movq
-    and scheduler; and for decoder_text_encoder and decoder_tokenizer where the U-Net is one of Kandinsky 2.1.
+    and scheduler; also for decoder_text_encoder and decoder_tokenizer if the U-Net is that of a Kandinsky 2.1.
 
     Raises
     ------
-    RarityError : the folder is not there, or parts of it are missing or not safetensors; all of them are named.
+    RarityError : the folder does not exist, or parts are missing or not safetensors; the error names all of them.
     """
     prior_root, decoder_root = _roots(Path(folder), None if decoder is None else Path(decoder))
     wanted = _PRIOR_PARTS | _DECODER_PARTS
@@ -65,18 +65,18 @@ def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[st
 
 
 def reads_text(unet_config: dict) -> bool:
-    """Whether a U-Net is told the prompt beside the image embedding, as that of Kandinsky 2.1 is."""
+    """Whether a U-Net takes the prompt beside the image embedding, as that of Kandinsky 2.1 does."""
     return unet_config.get("encoder_hid_dim_type") == "text_image_proj"
 
 
 def decoder_names(name: str) -> list[str]:
-    """What the decoder may be called whose prior has this name: kandinsky-2-2-prior, kandinsky-2-1-prior."""
+    """The names that the decoder of a prior may have. Priors: kandinsky-2-2-prior, kandinsky-2-1-prior."""
     found = [name.replace("prior", "decoder"), re.sub("[-_ ]?prior", "", name)] if "prior" in name else []
     return [other for other in found if other]
 
 
 def prior_names(name: str) -> list[str]:
-    """What the prior may be called whose decoder has this name: kandinsky-2-2-decoder, kandinsky-2-1."""
+    """The names that the prior of a decoder may have. Decoders: kandinsky-2-2-decoder, kandinsky-2-1."""
     if "decoder" in name:
         return [name.replace("decoder", "prior")]
     return [f"{name}-prior", f"{name}_prior"]
@@ -90,7 +90,7 @@ def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
         return folder, decoder
     if (folder / "prior").is_dir() and (folder / "decoder").is_dir():
         return folder / "prior", folder / "decoder"
-    # As downloaded from the Hub: two folders side by side whose names differ in one word.
+    # As downloaded from the Hub: two folders side by side, whose names differ in one word.
     if not (folder / "unet").is_dir():
         for sibling in map(folder.with_name, decoder_names(folder.name)):
             if sibling.is_dir():
@@ -103,7 +103,7 @@ def _roots(folder: Path, decoder: Path | None) -> tuple[Path, Path]:
 
 
 def _part_folder(root: Path, part: str) -> Path:
-    """In a combined folder diffusers writes the prior's parts with a prefix (prior_tokenizer/), alone without."""
+    """The folder of a prior's part. In a combined folder diffusers gives it a prefix (prior_tokenizer/)."""
     bare = part.removeprefix("prior_")
     prefixed = root / f"prior_{bare}"
     return prefixed if prefixed.is_dir() else root / bare

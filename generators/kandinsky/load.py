@@ -1,4 +1,4 @@
-"""Load a Kandinsky 2.1 or 2.2 from a diffusers folder; the built-in miniature is one, too."""
+"""Load a Kandinsky 2.1 or 2.2 from a diffusers folder. The built-in miniature is such a folder, too."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def load_kandinsky(
     dtype: torch.dtype | None = None,
     placement: Placement | None = None,
 ) -> tuple[Prior, Decoder]:
-    """Load prior, encoders and decoder. Reads local safetensors only: nothing is downloaded, no pickle is opened.
+    """Load prior, encoders and decoder from local safetensors. Nothing is downloaded, and no pickle is opened.
 
     Parameters
     ----------
-    folder : MINIATURE; or one folder with all parts; or one with the folders prior/ and decoder/; or the prior's folder
+    folder : MINIATURE; or a folder with all parts; or a folder with the folders prior/ and decoder/; or either folder
         of a pair named as on the Hub (kandinsky-2-2-prior beside kandinsky-2-2-decoder, kandinsky-2-1-prior beside
         kandinsky-2-1).
-    decoder : the decoder's folder, where the names do not tell.
-    device : where the models go.
+    decoder : the decoder's folder, if its name does not follow from the prior's.
+    device : the device of the models.
     dtype : None is float32, whatever the files hold.
-    placement : moves the models to where they run, each time before they do; None leaves them where they are.
+    placement : brings a model to its device each time before it runs; None leaves the models where they are.
 
     Returns
     -------
@@ -51,12 +51,13 @@ def load_kandinsky(
 
     Raises
     ------
-    RarityError : no such folder, parts missing (named), weights that are not safetensors, files that cannot be read.
+    RarityError : no such folder, missing parts (the error names them), weights that are not safetensors, files that
+        cannot be read.
     """
     if str(folder) == MINIATURE:
         folder = miniature_folder()
     parts = find_parts(folder, decoder)
-    # Weights made under ComfyUI's inference mode could never be learned from later.
+    # Weights made in ComfyUI's inference mode could never take part in learning later.
     with torch.inference_mode(False):
         return _load_parts(parts, torch.device(device), dtype or torch.float32, placement or Placement())
 
@@ -65,7 +66,7 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
     import diffusers
     import transformers
 
-    # Named in float32 on the CPU, before the model moves, so that the device has no say in what the space is called.
+    # The fingerprint is made in float32 on the CPU, before the model moves, so that it does not depend on the device.
     image_encoder = load_model(transformers.CLIPVisionModelWithProjection, parts["image_encoder"]).float().eval()
     space = EmbeddingSpace(
         encoder=encoder_name(image_encoder.config),
@@ -80,7 +81,8 @@ def _load_parts(parts: dict[str, Path], device, dtype: torch.dtype, placement: P
     movq = load_model(diffusers.VQModel, parts["movq"], dtype=dtype)
     _check_width(space, transformer.config.embedding_dim, "prior")
     with_text = reads_text(unet.config)
-    # A U-Net that reads text, too, names the width of the text's states there, and that of the pictures here.
+    # encoder_hid_dim is the width of picture embeddings. If a U-Net reads text, it is that of the text's states, and
+    # cross_attention_dim is that of picture embeddings.
     pictures = unet.config.cross_attention_dim if with_text else unet.config.encoder_hid_dim
     _check_width(space, pictures, "decoder's U-Net")
     tokenizer = _load_tokenizer(transformers.CLIPTokenizer, parts["tokenizer"])
@@ -130,7 +132,7 @@ def _load_decoder_text(parts: dict[str, Path], unet, device, dtype) -> DecoderTe
 
 def _place(model, device, dtype):
     model = model.to(device)
-    # diffusers was told the type when it loaded, and warns about a cast; transformers chooses the file's unless cast.
+    # Cast only if needed: diffusers loaded the type already and warns about casts, transformers loads the file's type.
     return (model if model.dtype == dtype else model.to(dtype)).eval().requires_grad_(False)
 
 

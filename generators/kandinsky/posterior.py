@@ -1,4 +1,4 @@
-"""One step back from noise: the posterior of diffusion when steps are skipped, as diffusers' UnCLIPScheduler has it."""
+"""One denoising step: the posterior of diffusion when steps are skipped, as diffusers' UnCLIPScheduler computes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...density.base.errors import RarityError
 
 @dataclass(frozen=True)
 class Step:
-    """From time t to the next earlier one:  x_s = clean clip(x_0) + noisy x_t + spread noise."""
+    """The step from time t to the next earlier time s:  x_s = clean clip(x_0) + noisy x_t + spread noise."""
 
     time: int
     clean: float
@@ -34,7 +34,7 @@ def step_back(x: Tensor, x0: Tensor, noise: Tensor, factors, limit: float) -> Te
 
 
 def factors_of(steps: list[Step]) -> Tensor:
-    """The factors of each step for `step_back`, [steps, 3] float32: tensors of one size, which a captured step is given."""
+    """The factors of each step for `step_back`, [steps, 3] float32. A captured step needs tensors of one size."""
     return torch.tensor([(step.clean, step.noisy, step.spread) for step in steps])
 
 
@@ -43,14 +43,14 @@ def steps_back(scheduler, count: int) -> list[Step]:
 
     Parameters
     ----------
-    scheduler : diffusers.UnCLIPScheduler that predicts samples; left as it is.
-    count : how many steps, 2 to its num_train_timesteps.
+    scheduler : diffusers.UnCLIPScheduler that predicts samples; it is not changed.
+    count : number of steps, 2 to the scheduler's num_train_timesteps.
 
     Returns
     -------
     `count` steps, latest time first. With a = prod(alpha) and b = 1 - a_t / a_s (a_s = 1 at the end):
         clean = sqrt(a_s) b / (1 - a_t)    noisy = sqrt(1 - b) (1 - a_s) / (1 - a_t)    spread^2 = b (1 - a_s) / (1 - a_t),
-    and no noise in the last.
+    and the last step adds no noise.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def steps_back(scheduler, count: int) -> list[Step]:
         got = scheduler.config[name]
         if got != expected:
             raise RarityError(f"This prior's scheduler has {name} = {got!r}, but Kandinsky's has {expected!r}.")
-    scheduler = deepcopy(scheduler)  # its times are state, and belong to whoever owns it
+    scheduler = deepcopy(scheduler)  # set_timesteps changes a scheduler, and the caller's must stay as it is
     scheduler.set_timesteps(count)
     times = scheduler.timesteps.tolist()
     limit = scheduler.config.clip_sample_range if scheduler.config.clip_sample else math.inf
@@ -70,7 +70,7 @@ def steps_back(scheduler, count: int) -> list[Step]:
     for t, s in zip(times, times[1:] + [-1], strict=True):
         a_t = scheduler.alphas_cumprod[t]
         a_s = scheduler.alphas_cumprod[s] if s >= 0 else scheduler.one
-        # Neighbours' betas are known, where 1 - a_t / a_s would lose digits.
+        # For neighbouring times b is the known beta; 1 - a_t / a_s would lose digits there.
         b = scheduler.betas[t] if s == t - 1 else 1 - a_t / a_s
         clean = a_s.sqrt() * b / (1 - a_t)
         noisy = (1 - b).sqrt() * (1 - a_s) / (1 - a_t)

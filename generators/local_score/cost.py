@@ -1,4 +1,4 @@
-"""How long the local score machine and the search for origins will take on this machine, before they start."""
+"""Estimate how long the local score machine and the search for origins take on this computer, before they start."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from .machine import LocalScore
 from .patches import WORKING_VALUES, Basis, border_regions, interior, spread
 from .score_machines import ENOUGH, KEYS, QUERIES
 
-FEATURES = 32  # coefficients a patch usually keeps: measured on photographs and letterforms at most steps
+FEATURES = 32  # coefficients that a patch usually keeps, measured on photographs and letterforms at most steps
 
 
 def work(machine: LocalScore, count: int, patches: list[int]) -> dict[str, float]:
-    """What a run consists of.
+    """The amount of work in a run.
 
     Parameters
     ----------
-    machine : its kind, sources and limit count.   count : pictures to make.   patches : sizes, one a step.
+    machine : its kind, sources and limit matter.   count : pictures to make.
+    patches : patch sizes, one for each step.
 
     Returns
     -------
     "pairs" : pixels times patches that are compared.   "values" : pixels of patches that are gathered.
-    "literal" : multiply-adds of the formulas written out: patches x pixels x channels x the patch's pixels.
-    "sums" : source pixels that the machines at one place go over.
+    "literal" : multiply-adds of the formulas as they are written: patches x pixels x channels x the patch's pixels.
+    "sums" : source pixels that are summed where patches stay at their own place.
     """
     sources, channels, height, width = machine.sources.shape
     total = {"pairs": 0.0, "values": 0.0, "literal": 0.0, "sums": 0.0}
@@ -42,7 +43,7 @@ def work(machine: LocalScore, count: int, patches: list[int]) -> dict[str, float
         else:
             known = border_regions(height, width, patch)
             pixels = [region.pixels for region in known]
-            corner = min(height, patch - 1) * min(width, patch - 1)  # twice a reach is a patch less one
+            corner = min(height, patch - 1) * min(width, patch - 1)  # both ends together: 2 (patch // 2) = patch - 1
             total["sums"] += 4 * count * sources * channels * corner
             total["literal"] += count * sources * channels * corner * patch**2
         for region, asked in zip(known, pixels, strict=True):
@@ -57,7 +58,7 @@ def work(machine: LocalScore, count: int, patches: list[int]) -> dict[str, float
 
 
 def seconds(machine: LocalScore, count: int, patches: list[int]) -> float:
-    """The time a run will take here, good to about a factor of two: its work times the speed of a short trial."""
+    """The seconds a run takes here, within about a factor of two: its work times the speed of a short trial."""
     parts, device = work(machine, count, patches), machine.sources.device
     found = torch.ones(KEYS, FEATURES, device=device)
     asked = found[:QUERIES]
@@ -78,9 +79,9 @@ def seconds(machine: LocalScore, count: int, patches: list[int]) -> float:
 
 
 def origins_seconds(made: Tensor, sources: Tensor, patch: int, tolerance: float) -> float:
-    """The time `patch_origins` will take where patches move, good to about a factor of two.
+    """The seconds that `patch_origins` takes if patches move, within about a factor of two.
 
-    Without noise nearly all coefficients are compared: how many is counted on these very sources.
+    Without noise nearly all coefficients are compared. Their number is counted on the sources themselves.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def origins_seconds(made: Tensor, sources: Tensor, patch: int, tolerance: float)
 
 
 def spoken(duration: float) -> str:
-    """A duration as one says it: "40 seconds", "12 minutes", "5 hours"."""
+    """A duration in words: "40 seconds", "12 minutes", "5 hours"."""
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if duration >= 1.5 * size:
             return f"{round(duration / size):,} {name}s"
@@ -108,7 +109,7 @@ def spoken(duration: float) -> str:
 
 
 def _time(run) -> float:
-    """Seconds of the quicker of three runs: what else the machine does only ever makes them slower."""
+    """Seconds of the fastest of three runs, because other work on the computer can only make a run slower."""
     best = math.inf
     for _ in range(3):
         began = time.perf_counter()

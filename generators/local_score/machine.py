@@ -1,4 +1,4 @@
-"""A score machine with its sources, and the way from noise to pictures that it shows."""
+"""A score machine with its sources, and the sampler that leads from noise to pictures with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .noise_levels import ddim_step, signal_share, times
 from .patch_schedules import check_patch
 
 KINDS = ("boundary-broken", "equivariant", "local", "ideal")
-TOLERANCE = 0.3  # of the exponents: estimates of photographs are off by 0.002 (of -1 to 1) or less, for half the products
+TOLERANCE = 0.3  # of the exponents: it halves the products; estimates of photographs (-1 to 1) are off by at most 0.002
 
 Progress = Callable[[int, int], None]
 
@@ -29,7 +29,7 @@ class LocalScore:
     sources : [N, C, H, W], about -1 to 1.
     kind : "boundary-broken" (patches move, borders stay borders), "equivariant" (patches move, the picture is a torus),
         "local" (patches stay where they were), "ideal" (whole pictures).
-    limit : patches looked at for a pixel; None is all.   seed : draws them.
+    limit : number of patches that are compared with a pixel; None is all.   seed : of the choice of these patches.
     tolerance : see patches.Basis; 0 is exact.
     wrap_sources : see score_machines.equivariant.
     """
@@ -55,7 +55,7 @@ class LocalScore:
             raise RarityError(f"{bad} of {len(self.sources)} pictures hold values that are not finite. Leave them out.")
 
     def estimate(self, x: Tensor, signal: float, patch: int, tick=None) -> Tensor:
-        """M[x]: the clean pictures expected from x [B, C, H, W] at abar = `signal`."""
+        """M[x]: the clean pictures that are expected given the noisy x [B, C, H, W] at abar = `signal`."""
         few = {"limit": self.limit, "seed": self.seed, "tolerance": self.tolerance, "tick": tick}
         if self.kind == "ideal":
             return score_machines.ideal(x, self.sources, signal, tick)
@@ -75,12 +75,12 @@ class LocalScore:
         return torch.stack(drawn).to(self.sources)
 
     def sample(self, noise: Tensor, patches: list[int], *, progress: Progress | None = None, preview=None) -> Tensor:
-        """From noise to pictures with DDIM.
+        """Make pictures from noise, with DDIM.
 
         Parameters
         ----------
-        noise : [B, C, H, W], standard normal.   patches : sizes, one a step, noise first.
-        progress : called with (steps done, steps in all), within a step, too; what it raises ends the run.
+        noise : [B, C, H, W], standard normal.   patches : patch sizes, one for each step, noise first.
+        progress : called with (steps done, all steps), also within a step; it may raise to cancel.
         preview : called with M [B, C, H, W] after each step.
 
         Returns
@@ -105,7 +105,7 @@ class LocalScore:
         return x
 
     def _check(self, patch: int) -> None:
-        """A cut patch may reach beyond the picture, up to where it holds all of it from everywhere."""
+        """Check that a patch fits. One that the border cuts may be larger, until it holds the picture everywhere."""
         height, width = self.sources.shape[2:]
         if self.kind != "equivariant":
             height = width = 2 * max(height, width) - 1
@@ -113,7 +113,7 @@ class LocalScore:
 
 
 def now_and_then(call: Callable[[], None]) -> Callable[[int], None]:
-    """A tick that calls at most ten times a second: a block takes a millisecond, a progress bar more."""
+    """A tick that calls at most ten times a second, because a progress bar takes longer than a block of work."""
     last = time.monotonic()
 
     def tick(_done: int) -> None:

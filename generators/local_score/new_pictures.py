@@ -1,4 +1,4 @@
-"""New pictures from a handful of pictures, or from a VAE's latents of them, with no network at all."""
+"""New pictures from a few pictures, or from a VAE's latents of them, without a network that makes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .machine import LocalScore, Progress
 from .patch_schedules import PUBLISHED, from_list, from_pictures, scaled
 
 LOG = get_logger(__name__)
-TOGETHER = 1 << 18  # pixels of new pictures that are made at a time: what bounds the memory
+TOGETHER = 1 << 18  # pixels of new pictures that are made at a time; this bounds the memory
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Recipe:
     """How new pictures are made.
 
     kind, limit : see LocalScore.   steps : of DDIM.
-    schedule : of the patch sizes: "pictures" (as far as their own pixels hang together), "list" (`sizes`), or a
-        published one: "photographs", "faces", "drawings".   sizes : "3 3 5 7 11", clean to noisy.
+    schedule : of the patch sizes: "pictures" (as far as the pictures' own pixels depend on each other), "list"
+        (`sizes`), or a published one: "photographs", "faces", "drawings".   sizes : "3 3 5 7 11", clean to noisy.
     scale : makes all patches larger (more faithful) or smaller (more inventive).
-    minutes : refuse what would take longer than that here.
+    minutes : a run that would take longer here is refused.
     """
 
     kind: str = "boundary-broken"
@@ -40,7 +40,7 @@ class Recipe:
     minutes: float = 10.0
 
     def patches(self, sources: Tensor) -> list[int]:
-        """The patch sizes for sources [N, C, H, W], one a step, noise first.
+        """The patch sizes for sources [N, C, H, W], one for each step, noise first.
 
         Raises
         ------
@@ -68,12 +68,12 @@ def new_pictures(
     progress: Progress | None = None,
     preview: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """New pictures from pictures: locally like them, as a whole like none of them.
+    """New pictures that are locally like the given ones, and as a whole like none of them.
 
     Parameters
     ----------
-    images : [N, H, W, 3], values 0 to 1, at least two.   count : how many new ones.   recipe : None is Recipe().
-    seed : draws the noise they start from; picture i depends on (seed, i) only.
+    images : [N, H, W, 3], values 0 to 1, at least two.   count : number of new pictures.   recipe : None is Recipe().
+    seed : of the noise at the start; picture i depends on (seed, i) only.
     progress : see LocalScore.sample.   preview : called with the pictures expected so far, [B, H, W, 3], 0 to 1.
 
     Returns
@@ -82,8 +82,8 @@ def new_pictures(
 
     Raises
     ------
-    RarityError : fewer than two pictures, of several sizes, of other channels, or not finite; a number out of range; more time than
-        allowed.
+    RarityError : fewer than two pictures; pictures of several sizes, not in RGB or not finite; a number out of range; a
+        run that would take longer than allowed.
     """
     sources = as_sources(images)
     show = preview and (lambda estimate: preview(_as_images(estimate)))
@@ -93,11 +93,11 @@ def new_pictures(
 def new_latents(
     latents: Tensor, count: int, recipe: Recipe | None = None, *, seed: int = 0, progress: Progress | None = None
 ) -> Tensor:
-    """The same among a VAE's latents [N, C, h, w]: each channel is brought to mean 0 and deviation 1, and back.
+    """`new_pictures` for a VAE's latents [N, C, h, w]. Each channel is scaled to mean 0 and deviation 1, and back.
 
     Returns
     -------
-    [count, C, h, w] float32 on the CPU.   Others as `new_pictures`.
+    [count, C, h, w] float32 on the CPU.   Everything else as `new_pictures`.
     """
     if not isinstance(latents, Tensor) or latents.dim() != 4:
         got = f"shape {tuple(latents.shape)}" if isinstance(latents, Tensor) else type(latents).__name__
@@ -114,7 +114,7 @@ def as_sources(images: Tensor | list[Tensor]) -> Tensor:
 
     Raises
     ------
-    RarityError : pictures of several sizes, of other channels, or with values that are not finite or far outside 0 to 1.
+    RarityError : pictures of several sizes, not in RGB, or with values that are not finite or far outside 0 to 1.
     """
     parts = [_sound(one) for one in (images if isinstance(images, (list, tuple)) else [images])]
     shapes = sorted({tuple(one.shape[1:]) for one in parts})
@@ -125,7 +125,7 @@ def as_sources(images: Tensor | list[Tensor]) -> Tensor:
 
 
 def _sound(images: Tensor) -> Tensor:
-    """Pictures [n, H, W, 3] as `as_pictures` has them; of those that are not finite it is said how many there are."""
+    """`as_pictures` of [n, H, W, 3]; the error says how many pictures are not finite."""
     if isinstance(images, Tensor) and images.dim() == 4 and 0 not in images.shape:
         bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
         if bad:

@@ -10,7 +10,7 @@ from ...density.base.errors import RarityError
 
 
 def signal_share(time: float) -> float:
-    """abar(t), the signal's share of the variance at time t: 1 is a clean picture (t = 0), near 0 is noise (t = 1).
+    """abar(t), the signal's share of the variance at time t: 1 is a clean picture (t = 0), nearly 0 is noise (t = 1).
 
     abar(t) = 1 - beta(t) = cos^2((t / 1.008) pi / 2).   Source: Kamb and Ganguli 2025 (arXiv 2412.20292).
     """
@@ -34,7 +34,7 @@ def ddim_step(x: Tensor, estimate: Tensor, time: float, next_time: float) -> Ten
 
     Parameters
     ----------
-    x : the noisy pictures at `time`.   estimate : M, the clean pictures expected from them.   next_time : below `time`.
+    x : the noisy pictures at `time`.   estimate : M, the clean pictures expected given x.   next_time : below `time`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The map of a mosaic: what came from where, with its sources beside it."""
+"""Draw the map of a mosaic: which piece came from which source, with the sources beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...density.base.picture_checks import as_pictures
 from ...density.drawing.figure import FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
 from .patch_origins import Origins
 
-# Eight colours that stay apart under every colour blindness (Okabe and Ito 2008; the last is ours), then grey.
+# Eight colours that differ under every colour blindness (Okabe and Ito 2008; the last one is ours), then a grey.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442", "#6a51a3")
 REST, PLAIN = "#a9adb2", "#ffffff"
 MARGIN, GAP, THUMB, HEAD, UNDER = 32, 12, 64, 92, 20
@@ -18,13 +18,14 @@ SMALLEST, LARGEST = 130, 420  # height of a picture on the map
 
 
 def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
-    """Draw each picture beside its map: a colour for each of the sources that gave most, white where a patch is plain.
+    """Draw each picture beside its map: each source that gave much has a colour, and plain patches are white.
 
     The legend shows the sources in their colours with their share of all pixels that are not plain.
 
     Parameters
     ----------
-    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3].   origins : of the ones among the others.
+    pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3].
+    origins : of the pictures among the sources.
 
     Returns
     -------
@@ -87,17 +88,17 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
 
 
 def _coloured(pictures: Tensor, origins: Origins, named: Tensor) -> Tensor:
-    """The map of each picture, [B, H, W, 3]: its source's colour, darker where the picture is."""
+    """The map of each picture, [B, H, W, 3]: the colour of each pixel's source, darker where the picture is darker."""
     colours = torch.tensor([rgb(PLAIN), rgb(REST), *(rgb(colour) for colour in COLOURS)])
     rank = torch.ones(origins.sources + 1, dtype=torch.long)
-    rank[-1] = 0  # where source -1 looks
+    rank[-1] = 0  # source -1, a plain patch, reads the last entry
     rank[named] = torch.arange(2, len(named) + 2)
     light = pictures.cpu().mean(dim=-1, keepdim=True)
     return colours[rank[origins.source]] * (0.45 + 0.55 * light)
 
 
 def _enlarged(maps: Tensor, tile: tuple[int, int]) -> Tensor:
-    """Maps [B, H, W, ...] at a tile's size, pixel by pixel."""
+    """Maps [B, H, W, ...] enlarged to a tile's size without smoothing."""
     rows = (torch.arange(tile[0]) * maps.shape[1] / tile[0]).long()
     columns = (torch.arange(tile[1]) * maps.shape[2] / tile[1]).long()
     return maps[:, rows][:, :, columns]

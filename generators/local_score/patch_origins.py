@@ -18,20 +18,20 @@ from .patches import WORKING_VALUES, border_regions, corners
 from .score_machines import box_sums, compare
 
 LOG = get_logger(__name__)
-TOLERANCE = 0.05  # of half the squared distance between patches: what it takes to confuse patches that look the same
+TOLERANCE = 0.05  # error of half the squared distance between patches; it confuses only patches that look the same
 DUST = 0.005  # shares below this are not named in a table
 NAMED = 5  # sources that are named, at most, where many gave a part
-PLAIN = 0.02  # a patch whose pixels differ less than this (standard deviation, 0 to 1 scale) is nobody's: paper, sky
+PLAIN = 0.02  # a patch with a smaller standard deviation (0 to 1 scale) is credited to no source: paper, sky
 
 
 @dataclass(frozen=True)
 class Origins:
-    """For every pixel of B pictures, the patch among the sources that is nearest to its own.
+    """For every pixel of B pictures, the patch of the sources that is nearest to the pixel's own patch.
 
-    source, row, column : [B, H, W], int64: the patch's picture and where its middle lies there. Source -1: a plain
-        patch, which could be from anywhere.
+    source, row, column : [B, H, W] int64, the source of that patch, and the place of its middle pixel. A source of -1
+        is a plain patch, which could be from anywhere.
     distance : [B, H, W] float32, root mean square difference of the two patches' values (0 to 1 scale).
-    sources : how many there were.   patch : the size compared.
+    sources : number of sources.   patch : the size of the compared patches.
     """
 
     source: Tensor
@@ -66,16 +66,16 @@ def _credits(share: Tensor, between: str = ", ", most: int | None = None) -> str
 def patch_origins(
     pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bool = True, minutes: float = 10.0, progress=None
 ) -> Origins:
-    """Find, for every pixel, the nearest patch among the sources that the border cuts alike.
+    """Find, for every pixel, the nearest patch of the sources among those that the border cuts in the same way.
 
-    At low noise this is where the local score machine took the pixel from (theorem 4.1 of Kamb and Ganguli 2025).
+    At low noise the local score machine took the pixel from there (theorem 4.1 of Kamb and Ganguli 2025).
 
     Parameters
     ----------
     pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3], 0 to 1.   patch : odd, at most the picture.
-    moved : whether patches may come from another place; without it only those at the same place are compared.
-    minutes : where patches may come from another place, refuse what would take longer than that here.
-    progress : called with (done, 100), several times a second; what it raises ends the search.
+    moved : whether patches may come from another place; if not, only patches at the same place are compared.
+    minutes : a search for moved patches that would take longer here is refused.
+    progress : called with (done, 100), several times a second; it may raise to cancel.
 
     Returns
     -------
@@ -83,8 +83,8 @@ def patch_origins(
 
     Raises
     ------
-    RarityError : sizes that differ, no RGB, an even patch or one that is larger than the picture; more time than
-        allowed.
+    RarityError : sizes that differ, pictures not in RGB, a patch that is even or larger than the picture, a search that
+        would take longer than allowed.
     """
     made, sources = as_sources(pictures), as_sources(images)
     if made.shape[1:] != sources.shape[1:]:
@@ -154,7 +154,7 @@ def _search(made, sources, region, best, found, tick) -> None:
 
 
 def _search_in_place(made, sources, block, near, at, patch, best, found, tick) -> None:
-    """Patches that stay where they are: only the source is sought."""
+    """Search the source of patches that stay at their own place."""
     rows, columns = block[1:]
     for n, source in enumerate(sources[near]):
         squares = box_sums((made[near] - source).square().sum(dim=1), patch // 2)[at]
@@ -168,7 +168,7 @@ def _search_in_place(made, sources, block, near, at, patch, best, found, tick) -
 
 
 def _contrast(made: Tensor, patch: int) -> Tensor:
-    """The largest standard deviation over a patch of any channel, [B, H, W], on the 0 to 1 scale."""
+    """The standard deviation over every pixel's patch, the largest of all channels, [B, H, W], on the 0 to 1 scale."""
     reach = patch // 2
     pixels = box_sums(torch.ones_like(made[:1, :1]), reach)
     spread = box_sums(made.square(), reach) / pixels - (box_sums(made, reach) / pixels).square()

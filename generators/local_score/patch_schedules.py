@@ -1,4 +1,4 @@
-"""How large the patches are at each step: published, from a list, or as far as the pictures' own pixels hang together."""
+"""The patch size of each step: published, from a list, or as far as the pictures' own pixels depend on each other."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from ...density.base.errors import RarityError
 from .noise_levels import signal_share, times
 
-# Found by Kamb and Ganguli 2025 against trained networks on pictures of 32 x 32 pixels, 20 steps, clean to noisy: what the
-# scales files of their code hold (github.com/Kambm/convolutional_diffusion).
+# Kamb and Ganguli 2025 fitted these to trained networks on pictures of 32 x 32 pixels: 20 steps, clean to noisy. They
+# are the scales files of their code (github.com/Kambm/convolutional_diffusion).
 PUBLISHED = {
     "photographs": (3, 3, 3, 3, 5, 5, 5, 7, 7, 7, 7, 9, 9, 11, 11, 13, 15, 17, 17, 17),  # CIFAR10, ResNet, zero padding
     "faces": (3, 3, 3, 5, 5, 5, 5, 5, 7, 7, 9, 9, 9, 11, 11, 11, 13, 15, 19, 19),  # CelebA, the same
     "drawings": (3, 3, 5, 5, 5, 7, 7, 7, 9, 9, 11, 11, 11, 11, 13, 15, 15, 15, 15, 15),  # MNIST, the same
 }
 PUBLISHED_SIZE = 32
-ENOUGH = 256  # pictures that tell how far pixels hang together
+ENOUGH = 256  # so many pictures show how far pixels depend on each other
 
 
 def scaled(name: str, height: int, width: int, steps: int, scale: float = 1.0) -> list[int]:
@@ -31,7 +31,7 @@ def scaled(name: str, height: int, width: int, steps: int, scale: float = 1.0) -
 
     Returns
     -------
-    Odd patch sizes, one a step, noise first. At time t: published(t) * scale * min(height, width) / 32.
+    Odd patch sizes, one for each step, noise first. At time t: published(t) * scale * min(height, width) / 32.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def scaled(name: str, height: int, width: int, steps: int, scale: float = 1.0) -
 
 
 def from_list(text: str, height: int, width: int, steps: int, scale: float = 1.0) -> list[int]:
-    """A schedule from a hand-made list such as "3 3 5 9 15", clean to noisy, of any length: stretched over the steps.
+    """A schedule from a user's list such as "3 3 5 9 15", clean to noisy, of any length, stretched over the steps.
 
     Raises
     ------
@@ -63,21 +63,21 @@ def from_list(text: str, height: int, width: int, steps: int, scale: float = 1.0
 
 
 def from_pictures(pictures: Tensor, steps: int, scale: float = 1.0, share: float = 0.9) -> list[int]:
-    """As large as the pictures' pixels still tell about each other at each noise level.
+    """Patches as large as the distance over which the pictures' pixels inform about each other at each noise level.
 
-    The best linear estimate of a pixel under noise is the Wiener filter of the pictures' own covariance. Where noise is
-    weak it hardly looks beyond the pixel; the stronger the noise, the farther it must look.
+    The best linear estimate of a pixel under noise is the Wiener filter of the pictures' own covariance. In weak noise
+    it uses hardly more than the pixel itself. The stronger the noise, the farther it has to look.
 
         h = F^-1[ S / (S + v / abar) ],    S = mean over pictures of |F[window (y - mean)]|^2 / sum window^2
 
     Parameters
     ----------
     pictures : [N, C, H, W].   steps : of the sampler.   scale : makes all patches larger or smaller.
-    share : the patch is the smallest square that holds so much of the sum of h^2.
+    share : the patch is the smallest square that holds this share of the sum of h^2.
 
     Returns
     -------
-    Odd patch sizes, one a step, noise first.
+    Odd patch sizes, one for each step, noise first.
 
     Source: Wiener 1949; the periodogram with a Hann window, Welch 1967.
     """
@@ -112,7 +112,7 @@ def check_patch(patch: int, height: int, width: int) -> None:
 
 
 def _between(known, time: float) -> float:
-    """The size at a time, from one a step, clean to noisy: the last one is that of t = 1."""
+    """The size at a time, interpolated between the steps' known sizes, clean to noisy; the last is that of t = 1."""
     place = max(0.0, time * len(known) - 1)
     low = min(int(place), len(known) - 1)
     high = min(low + 1, len(known) - 1)
@@ -137,6 +137,6 @@ def _spectrum(pictures: Tensor) -> Tensor:
 
 
 def _apart(length: int) -> Tensor:
-    """How far each place is from the first, around the circle."""
+    """The distance of each place to the first place, on a circle."""
     places = torch.arange(length)
     return torch.minimum(places, length - places)

@@ -1,4 +1,4 @@
-"""Patches of pictures: which may stand in for each other at the border, and few numbers that tell how alike they are."""
+"""Patches of pictures: which may replace each other at the border, and a few numbers that show how alike they are."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAMPLE = 1024  # patches that tell how much a coefficient matters
-WORKING_VALUES = 4_000_000  # of any temporary
+SAMPLE = 1024  # patches on which the variance of a coefficient is measured
+WORKING_VALUES = 4_000_000  # most values of a temporary tensor
 
 
 @dataclass(frozen=True)
 class Region:
-    """A block of pixels whose windows are cut by the picture's border alike, and how far those windows reach.
+    """A block of pixels whose windows the picture's border cuts in the same way, and how far these windows reach.
 
-    Rows top ... bottom - 1 and columns left ... right - 1; a window holds the pixels from `up` above its pixel to
-    `down` below it, and from `back` left of it to `ahead` right of it.
+    The block has the rows top ... bottom - 1 and the columns left ... right - 1. A window reaches `up` pixels above its
+    own pixel, `down` below it, `back` to the left and `ahead` to the right.
     """
 
     top: int
@@ -42,11 +42,11 @@ class Region:
 
     @property
     def pixels(self) -> int:
-        """Pixels of one picture that lie here."""
+        """Number of pixels of the block in one picture."""
         return (self.bottom - self.top) * (self.right - self.left)
 
     def places(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Picture, row and column of windows counted through all pictures, [P] each."""
+        """Picture, row and column, [P] each, of windows that are numbered through all pictures."""
         wide = self.right - self.left
         inside = index % self.pixels
         return index // self.pixels, self.top + inside // wide, self.left + inside % wide
@@ -65,10 +65,10 @@ def interior(height: int, width: int, patch: int) -> Region:
 
 
 def border_regions(height: int, width: int, patch: int) -> list[Region]:
-    """All pixels but those of the corners, sorted by how the border cuts their patch.
+    """All pixels outside of the corners, in groups whose patches the border cuts in the same way.
 
-    Away from the border all pixels are alike. Within half a patch of one side, those of one row (or column) are. Pixels
-    near two sides are alike only to those at the same place of another picture: they are left to the local machine.
+    Away from the border all pixels are one group. Within half a patch of one side, every row (or column) is a group.
+    A pixel near two sides has its like only at the same place of other pictures, so the local machine handles it.
 
     Source: the boundary-broken machine of Kamb and Ganguli 2025 (arXiv 2412.20292), section 5.
     """
@@ -96,7 +96,7 @@ def corners(height: int, width: int, patch: int) -> Iterator[tuple[tuple, tuple,
 
     Yields
     ------
-    Where the block is; all that its patches reach; where the block lies within that: indices into pictures [N, C, H, W].
+    Three indices into pictures [N, C, H, W]: the block; the area that its patches reach; the block within that area.
     """
     reach = patch // 2
     for rows in _ends(height, reach):
@@ -106,7 +106,7 @@ def corners(height: int, width: int, patch: int) -> Iterator[tuple[tuple, tuple,
 
 
 def _ends(length: int, reach: int) -> list[slice]:
-    """The places within `reach` of either end; one stretch where they meet."""
+    """The places within `reach` of either end, as two stretches, or as one if they meet."""
     if reach == 0:
         return []
     return [slice(0, length)] if length <= 2 * reach else [slice(0, reach), slice(length - reach, length)]
@@ -117,7 +117,7 @@ def _widen(part: slice, reach: int, length: int) -> slice:
 
 
 def _inside(part: slice, reach: int) -> slice:
-    """`part` again, counted from the start of its widened self."""
+    """`part`, counted from the start of the widened part."""
     start = min(part.start, reach)
     return slice(start, start + part.stop - part.start)
 
@@ -132,7 +132,7 @@ class _Cut:
 
 
 def _cuts(length: int, reach: int) -> list[_Cut]:
-    """An axis in runs of places that lie alike to its two ends."""
+    """Split an axis into runs of places whose patches its two ends cut in the same way."""
     runs = []
     if length > 2 * reach:
         runs.append(_Cut(reach, length - reach, reach, reach, True))
@@ -143,7 +143,7 @@ def _cuts(length: int, reach: int) -> list[_Cut]:
 
 
 def spread(total: int, limit: int | None, seed: int) -> Tensor:
-    """`limit` of the numbers 0 ... total - 1, one drawn from each of as many equal stretches; all without a limit."""
+    """`limit` of the numbers 0 ... total - 1, one drawn from each of `limit` equal stretches; without a limit all."""
     if limit is None or limit >= total:
         return torch.arange(total)
     g = torch.Generator("cpu").manual_seed(seed % 2**64)
@@ -152,15 +152,16 @@ def spread(total: int, limit: int | None, seed: int) -> Tensor:
 
 
 class Basis:
-    """The leading cosine coefficients of windows: few numbers whose products are nearly those of all the pixels.
+    """The leading cosine coefficients of windows: a few numbers whose inner products are nearly those of all pixels.
 
-    The cosine transform over rows, columns and channels is orthonormal, so all its coefficients give the very products
-    of the pixels. Of pictures, nearly all the variance lies in a few low frequencies. For x = a P0 + sqrt(v) noise,
-    leaving out coefficients that hold the variance E of the patches P changes the exponent a x.P / v by at most
+    The cosine transform over rows, columns and channels is orthonormal, so all coefficients together have exactly the
+    inner products of the pixels. Nearly all the variance of pictures lies in a few low frequencies. If x = a P0 +
+    sqrt(v) noise and the omitted coefficients hold the variance E of the patches P, the exponent a x.P / v changes by
+    at most
 
-        sqrt(s (1 + s)) in root mean square,    s = a^2 E / v,
+        sqrt(s (1 + s)) in root mean square,    s = a^2 E / v
 
-    so as many are kept as the tolerance asks for: few at high noise, all at none.
+    As many coefficients are kept as the tolerance requires: few at high noise, all without noise.
     """
 
     def __init__(self, windows: Tensor, signal: float, noise: float, tolerance: float):
@@ -169,7 +170,7 @@ class Basis:
         self.transforms = [_cosines(size, windows) for size in windows.shape[1:]]
         energy = _transform(windows - self.mean, self.transforms).square().mean(dim=0)
         order = energy.flatten().argsort(descending=True)
-        rest = energy.flatten()[order].flip(0).cumsum(0).flip(0)  # what this and all smaller ones hold
+        rest = energy.flatten()[order].flip(0).cumsum(0).flip(0)  # the variance in this and all smaller coefficients
         share = 0.5 * (math.sqrt(1 + 4 * tolerance**2) - 1)  # s (1 + s) = tolerance^2
         matter = len(order) if tolerance == 0 else int((rest * signal > share * noise).sum())
         self.kept = order[: max(1, matter)]
@@ -183,7 +184,7 @@ class Basis:
         return len(self.kept)
 
     def coefficients(self, windows: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """The kept coefficients [P, m] of windows less `share` of their mean, and the square of their full length, [P]."""
+        """The kept coefficients [P, m] of windows minus `share` of the mean, and the squares of their length [P]."""
         centred = windows - share * self.mean
         few = _transform(centred, self.transforms).flatten(1).index_select(1, self.kept)
         return few, centred.square().sum(dim=(1, 2, 3))

@@ -12,26 +12,26 @@ from torch.nn.functional import pad
 from .patches import SAMPLE, WORKING_VALUES, Basis, Region, border_regions, corners, interior, spread
 
 KEYS, QUERIES = 2048, 512  # patches and pixels that are compared at a time: 4 MB stay in the processor's cache
-FAR = 16.0  # e^-16 is about 1e-7: what all patches together may weigh that are passed over
+FAR = 16.0  # all skipped patches together may weigh e^-16, about 1e-7
 
-ENOUGH = 256  # patches of an edge, even where few are looked at
+ENOUGH = 256  # fewest patches that are compared at an edge, whatever the limit
 
 Tick = Callable[[int], None]
 
 
 class SoftmaxMean:
-    """The mean of values under softmax weights, met block by block, as if all had been there at once."""
+    """The mean of values under softmax weights, computed block by block. It equals the mean of all values at once."""
 
     def __init__(self):
         self.top: Tensor | None = None
 
     def add(self, exponents: Tensor, weigh: Callable[[Tensor], Tensor]) -> None:
-        """Take in a block.
+        """Add a block.
 
         Parameters
         ----------
         exponents : [B, n, ...], n candidates for each place.
-        weigh : from weights of that shape to the sum over the candidates of weight times value, [B, C, ...].
+        weigh : takes weights of that shape and returns the sum over the candidates of weight times value, [B, C, ...].
         """
         top = exponents.amax(dim=1, keepdim=True)
         top = top if self.top is None else torch.maximum(top, self.top)
@@ -51,7 +51,7 @@ class SoftmaxMean:
 
 
 def ideal(x: Tensor, sources: Tensor, signal: float, tick: Tick | None = None) -> Tensor:
-    """The mean of whole sources: what optimal denoising is. It can only repeat its sources.
+    """The weighted mean of whole sources. This is optimal denoising, and it can only repeat the sources.
 
     M[x] = sum_n W_n y_n,    W = softmax_n of -|x - a y_n|^2 / (2 v),    a = sqrt(abar), v = 1 - abar
 
@@ -76,17 +76,17 @@ def ideal(x: Tensor, sources: Tensor, signal: float, tick: Tick | None = None) -
 
 
 def local(x: Tensor, sources: Tensor, signal: float, patch: int, tick: Tick | None = None) -> Tensor:
-    """The LS machine: each pixel knows its patch only, and mixes the sources at its own place.
+    """The LS machine: each pixel knows only its patch, and mixes the sources' pixels at its own place.
 
     M[x](p) = sum_n W_n(p) y_n(p),    W(p) = softmax_n of -|x_p - a y_n,p|^2 / (2 v)
 
-    over the pixels of the patch around p that lie in the picture. Sums over patches are differences of running sums, so
-    the time does not depend on the patch size.
+    x_p and y_n,p are the pixels of the patch around p that lie in the picture. Sums over patches are differences of
+    running sums, so the time does not depend on the patch size.
 
     Parameters
     ----------
-    patch : odd; from 2 max(H, W) - 1 on every patch holds the whole picture, and this is the ideal machine.
-    Others and source as `ideal`; equation 7.
+    patch : odd. From 2 max(H, W) - 1 on, every patch holds the whole picture, and this is the ideal machine.
+    The other parameters and the source are those of `ideal`; equation 7.
     """
     a, v, reach, mean = math.sqrt(signal), 1 - signal, patch // 2, SoftmaxMean()
     for block in sources.split(max(1, _block(x.shape[1:]) // len(x))):
@@ -109,19 +109,19 @@ def equivariant(
     tolerance: float = 0.0,
     tick: Tick | None = None,
 ) -> Tensor:
-    """The ELS machine: each pixel knows its patch only, and mixes the centres of all patches of all sources.
+    """The ELS machine: each pixel knows only its patch, and mixes the centres of all patches of all sources.
 
     M[x](p) = sum over patches P of W_P(p) P_centre,    W(p) = softmax_P of -|x_p - a P|^2 / (2 v)
 
-    The picture is a torus: what it makes can be tiled without a seam. Patches of the sources lie inside them, unless
-    `wrap_sources`, where sources are tori as well (as they are to a network with circular padding).
+    The picture is a torus, so results can be tiled without a seam. Patches lie inside their sources. With
+    `wrap_sources` the sources are tori, too, as they are to a network with circular padding.
 
     Parameters
     ----------
     patch : odd, at most min(H, W) of the sources.
-    limit : about so many patches, spread evenly over the sources and drawn with `seed`; None takes all.
+    limit : about this many patches are used, spread evenly over the sources and drawn with `seed`; None uses all.
     tolerance : root mean square error allowed in the exponents; 0 is exact.  See patches.Basis.
-    Others and source as `ideal`; equation 8.
+    The other parameters and the source are those of `ideal`; equation 8.
     """
     reach = (patch // 2,) * 4
     around = pad(x, reach, mode="circular")
@@ -151,15 +151,16 @@ def boundary_broken(
     tolerance: float = 0.0,
     tick: Tick | None = None,
 ) -> Tensor:
-    """The boundary-broken ELS machine: patches move freely, but only where the border cuts them alike.
+    """The boundary-broken ELS machine: patches move, but only to places where the border cuts them in the same way.
 
-    As `equivariant`, with the patch cut off at the border, and for each pixel only the patches that are cut in the same
-    way: a corner of the sources goes to the same corner, an edge to any place of the same edge. Sources and x are of
-    one size.
+    It is `equivariant` with patches that are cut off at the border. A pixel is compared only with patches that are cut
+    in the same way: a corner of the sources goes to the same corner, an edge to any place of the same edge. Sources and
+    x have the same size.
 
     Parameters
     ----------
-    patch : odd; where it is larger than the picture this is the LS machine.   Others as `equivariant`; section 5.
+    patch : odd; if it is larger than the picture, this is the LS machine.
+    The other parameters are those of `equivariant`; section 5.
     """
     height, width = x.shape[2:]
     out = torch.full_like(x, math.nan)
@@ -174,19 +175,19 @@ def boundary_broken(
 
 
 def _part(limit: int | None, region: Region, x: Tensor) -> int | None:
-    """A region's part of the limit: its share of the pixels, and enough to choose from."""
+    """A region's part of the limit: its share of the pixels, but at least ENOUGH."""
     return None if limit is None else max(ENOUGH, math.ceil(limit * region.pixels / (x.shape[2] * x.shape[3])))
 
 
 def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, tick=None) -> Iterator:
     """Blocks of the exponents -|x_p - a P|^2 / (2 v) between pixels of x and patches of the sources.
 
-    They lack the term |x_p - a m|^2 / (2 v), m the mean patch, which is the same for all patches of a pixel.
+    They omit the term |x_p - a m|^2 / (2 v), where m is the mean patch: it is the same for all patches of a pixel.
 
     Yields
     ------
-    slice of the pixels, counted through all pictures; index [n] of the patches, counted through all sources; their
-    centres [n, C]; exponents [pixels, n] that the next block overwrites.
+    slice of the pixels, numbered through all pictures; index [n] of the patches, numbered through all sources; their
+    centres [n, C]; exponents [pixels, n], which the next block overwrites.
     """
     index = spread(len(sources) * known.pixels, limit, seed)
     values = x.shape[1] * region.height * region.width
@@ -215,8 +216,7 @@ def compare(x, region, sources, known, a, v, limit=None, seed=0, tolerance=0.0, 
 def _mix(x, region: Region, sources, known: Region, signal, limit, seed, tolerance, tick) -> Tensor:
     """The mean patch centre of each pixel of a region under its softmax weights, [B * pixels, C].
 
-    Patches that weigh so little beside the best so far that all of them together could not reach e^-FAR are passed
-    over.
+    Patches are skipped if they weigh so little beside the best so far that all of them together stay below e^-FAR.
     """
     count, channels = len(x) * region.pixels, x.shape[1]
     far = FAR + math.log(len(sources) * known.pixels)
@@ -242,7 +242,7 @@ def _mix(x, region: Region, sources, known: Region, signal, limit, seed, toleran
 
 
 def box_sums(values: Tensor, reach: int) -> Tensor:
-    """Sums over the window of every pixel, cut at the border, [..., H, W]: running sums, whatever the window's size."""
+    """Sums over every pixel's window, cut at the border, [..., H, W]: running sums, equally fast for every window."""
     for dim in (-1, -2):
         length = values.shape[dim]
         if reach >= length - 1:
@@ -256,7 +256,7 @@ def box_sums(values: Tensor, reach: int) -> Tensor:
 
 
 def _exp(exponents: Tensor) -> Tensor:
-    """exp, in place. Results too small for ordinary floats take twenty times as long; e^-60 is as good as nothing."""
+    """exp, in place, of at least -60: e^-60 counts as nothing, and subnormal floats take twenty times as long."""
     return exponents.clamp_min_(-60).exp_()
 
 
@@ -266,7 +266,7 @@ def _weighted(weights: Tensor, sources: Tensor) -> Tensor:
 
 
 def _block(shape) -> int:
-    """Sources of this shape that are looked at together."""
+    """Number of sources of this shape that are processed together."""
     return max(1, WORKING_VALUES // math.prod(shape))
 
 

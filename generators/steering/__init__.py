@@ -1,1 +1,1 @@
-"""Steering of whatever imagines pictures and not embeddings."""
+"""Steering of generators that make pictures and not embeddings."""

@@ -1,4 +1,4 @@
-"""Two ways to a better offset: down the gradient, or by trial with CMA-ES. What is tried is judged by the caller's aim."""
+"""Two engines that search a better offset: gradient descent, and trials with CMA-ES. The caller's aim is the loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...density.base.errors import RarityError
 from ..runtime.memory import in_pieces
 
-MOST_DIMENSIONS = 200  # beyond, CMA-ES takes more pictures than anybody waits for
+MOST_DIMENSIONS = 200  # above this CMA-ES needs more pictures than anybody waits for
 ADVICE = (
     "Make the pictures smaller, take fewer steps, or choose the engine evolution, which takes no gradient and needs no more "
     "memory than drawing does."
@@ -28,20 +28,22 @@ class Tried:
 
 
 class Gradient:
-    """AdamW on the offset. Picture by picture, if need be: the chain rule through the embeddings is exact however they are cut.
+    """AdamW on the offset o. The gradient of the aim is computed for `at_once` pictures at a time.
 
         g_i = d aim / d x_i,    d aim / d o = sum_i (d x_i / d o)' g_i
+
+    This chain rule through the embeddings x_i is exact, however the pictures are divided.
     """
 
     def __init__(self, draw, aim, start: Tried, step_size: float, seed: int):
         self.draw, self.aim, self.last = draw, aim, start
         self.offset = start.offset.clone().requires_grad_(True)
-        # Decay would pull an offset that has arrived back out of the band.
+        # No weight decay: it would pull an offset that has arrived out of the band again.
         self.optimiser = torch.optim.AdamW([self.offset], step_size, weight_decay=0.0)
         self.drawn_each = 2 * len(draw.rows)
 
     def step(self) -> Tried | None:
-        """One step down from the last offset, and what is there; None where it is not finite."""
+        """One step down from the last offset, and the result; None if it is not finite."""
         slope = self.slope(self.last)
         if not torch.isfinite(slope).all():
             return None
@@ -75,7 +77,7 @@ class Gradient:
 class Evolution:
     """Covariance matrix adaptation: a generation of trials is drawn from a Gaussian, which learns from the better half.
 
-    By the library cma. Source: Hansen & Ostermeier (2001); Hansen (2016), arXiv 1604.00772.
+    The library cma does it. Source: Hansen & Ostermeier (2001); Hansen (2016), arXiv 1604.00772.
     """
 
     def __init__(self, draw, aim, start: Tried, step_size: float, seed: int):
@@ -89,11 +91,11 @@ class Evolution:
                 "Give it fewer variations to search among, or choose the engine gradient."
             )
         self.draw, self.aim = draw, aim
-        # One dimension more than are used where there is but one: the library searches two or more.
+        # The library searches two dimensions or more, so an offset of one dimension gets a second one that is not used.
         self.size = k
         source = np.random.RandomState(seed % 2**32)
         options = {
-            "verbose": -9, "verb_log": 0, "verb_disp": 0, "seed": math.nan,  # nan: the global random state is left alone
+            "verbose": -9, "verb_log": 0, "verb_disp": 0, "seed": math.nan,  # nan: do not touch the global random state
             "randn": lambda *shape: source.standard_normal(shape),
         }
         centre = np.zeros(max(k, 2))
@@ -102,7 +104,7 @@ class Evolution:
         self.drawn_each = self.strategy.popsize * len(draw.rows)
 
     def step(self) -> Tried | None:
-        """The best of one generation; None where none of it is finite."""
+        """The best trial of one generation; None if none is finite."""
         asked = self.strategy.ask()
         tried = [self._try(torch.as_tensor(one[: self.size], dtype=torch.float32)) for one in asked]
         best = min(tried, key=lambda one: one.loss)

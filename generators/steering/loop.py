@@ -1,4 +1,4 @@
-"""Steer a generator that imagines pictures, not embeddings: one offset on its condition, so that what it draws is rare."""
+"""Steer a generator that makes pictures, not embeddings: one offset on its condition makes its pictures rare."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ from .engines import ENGINES, Tried
 
 Progress = Callable[[int, int], None]
 
-# Where pictures are led to, and where each has arrived, in bits around the wanted rarity. The middle of the band, not its
-# near edge: other noise and another density move them by some tenths.
+# In bits around the wanted rarity: how near pictures are led to it, and how near each has arrived. Both aim at the
+# middle of the band and not at its near edge, because other noise and another density move the bits by some tenths.
 LED, ARRIVED = 0.25, 0.5
 
 logger = get_logger(__name__)
 
 
 class Steerable(Protocol):
-    """What `steer` needs of a generator. Picture i of it is drawn from noise of its own, whatever the offset."""
+    """What `steer` needs of a generator. Picture i has its own noise, which is the same for every offset."""
 
     space: EmbeddingSpace  # of the encoder that looks at the pictures
     size: int  # numbers in an offset
     placement: Placement
 
     def embed(self, offset: Tensor, rows: range) -> Tensor:
-        """The embeddings [n, d] of the pictures `rows` under an offset [k] in units of the condition's own spread.
+        """The embeddings [n, d] of the pictures `rows` under an offset [k], in units of the condition's own spread.
 
-        0 is the condition as it was. Differentiable in the offset, where the engine "gradient" is to be used.
+        An offset of 0 is the unchanged condition. The engine "gradient" needs this to be differentiable in the offset.
         """
 
     def pictures(self, offset: Tensor, rows: range) -> Tensor:
-        """The pictures themselves, [n, H, W, 3], 0 to 1: what a gate is shown."""
+        """The pictures themselves, [n, H, W, 3], 0 to 1, for a gate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """What `steer` found, checkpoint by checkpoint; the first of S checkpoints is the condition as it was.
+    """What `steer` found, checkpoint by checkpoint. The first of the S checkpoints is the unchanged condition.
 
     Attributes
     ----------
-    offsets : [S, k] float32, the best so far at every checkpoint; the last is the result.
-    trajectory : readings of the same pictures under each.
-    fresh_bits : the rarity of as many pictures of other noise under the result, [n] bits; None before the end.
-    drawn : how many pictures were made on the way.   notes : what the user should know, in sentences.
+    offsets : [S, k] float32, the best offset so far at every checkpoint; the last is the result.
+    trajectory : readings of the same pictures under each offset.
+    fresh_bits : the rarity of as many pictures of new noise under the result, [n] bits; None before the end.
+    drawn : number of pictures that were made.   notes : what the user should know, in sentences.
     """
 
     offsets: Tensor
@@ -73,7 +73,7 @@ class Steering:
     notes: tuple[str, ...] = ()
 
     def report(self) -> str:
-        """What came out, whether it holds for other noise, and what it took, in words."""
+        """A text: the result, whether it holds for new noise, and how many pictures it took."""
         said = [self.trajectory.report()]
         if self.fresh_bits is not None:
             low, high = self.trajectory.band
@@ -102,28 +102,30 @@ def steer(
 ) -> Steering:
     """Find one offset under which the pictures of several noises are all as rare as asked, and inside the guardrails.
 
-    With x_i the embedding of picture i under an offset o, made small is
+    x_i is the embedding of picture i under an offset o. The loss is
 
         mean_i [ band loss(x_i) + sum of the guardrails' penalties(x_i)^2 ] + 1/2 sum over wishes (mean reading - wanted)^2
 
-    and without wishes it ends where every picture has arrived. The noises stay the same all the way, so that it is a function
-    of the offset alone; the more of them, the more surely it holds for noise never seen. What is kept is the best offset so
-    far. Norm and residual are watched in any case.
+    Without wishes the search ends when every picture has arrived. The noises stay the same during the search, so that
+    the loss depends on the offset alone. The more noises there are, the more surely the offset works for new noise. The
+    best offset so far is kept. Norm and residual are always watched.
 
     Parameters
     ----------
     generator : draws and encodes. It is not changed.   density : what it usually makes, in its encoder's space.
     one_in : the rarity asked for.   guardrails, directions : chains, as for `optimize`.
-    engine : "gradient", AdamW through the generator; or "evolution", CMA-ES, which needs pictures only, and small k.
-    pictures : noises that are watched together.   at_once : how many of them a gradient is taken of at a time, which
-        only memory and speed depend on; halved where they do not fit.
-    iterations : the most steps, or generations.   step_size : of AdamW, or the first spread of CMA-ES, in the unit of offsets.
+    engine : "gradient", AdamW through the generator; or "evolution", CMA-ES, which needs only pictures, and a small k.
+    pictures : number of noises that are used together.
+    at_once : number of pictures in one gradient. Only memory and speed depend on it; it is halved if they do not fit.
+    iterations : the most steps, or generations.
+    step_size : of AdamW, or the first spread of CMA-ES, in the unit of offsets.
     keep_every : iterations between checkpoints.   seed : of CMA-ES.
-    gate : asked about the pictures at every checkpoint, which then are `gate.every` iterations apart. After a No the search
-        goes back to the last valid checkpoint with half the step size, and ends there after three in a row; or ends there at
-        once; or goes on, as the gate says.
-    progress : called with (pictures done, at most in all); what it raises cancels.
-    watch : called at every checkpoint with what is found so far, to keep, show or judge it; False ends it there.
+    gate : asked about the pictures at every checkpoint; checkpoints are then `gate.every` iterations apart. After a No
+        the gate's `on_no` decides. "step back" returns to the last valid checkpoint, with half the step size, and ends
+        the search after three No in a row. "stop" ends it at the last valid checkpoint. "go on" ignores the No.
+    progress : called with (pictures made, most pictures of the whole search); it may raise to cancel.
+    watch : called at every checkpoint with what is found so far, to save or show it. It may return False to end the
+        search.
 
     Returns
     -------
@@ -131,8 +133,8 @@ def steer(
 
     Raises
     ------
-    RarityError : another engine, numbers out of range, a density, guardrail or direction of another space, a condition
-        whose pictures are not finite from the start, not enough memory for the gradient of one picture.
+    RarityError : an unknown engine, numbers out of range, a density, guardrail or direction of another space, a
+        condition whose pictures are not finite from the start, not enough memory for the gradient of one picture.
     """
     counts = {"pictures": pictures, "at_once": at_once, "iterations": iterations, "keep_every": keep_every, "dimensions": generator.size}
     _check(engine, counts, step_size)
@@ -178,24 +180,24 @@ def steer(
 
 
 class Aim:
-    """What `steer` makes small: a number of the embeddings x [n, d] of all pictures, float64, differentiable."""
+    """The loss of `steer`: a number from the embeddings x [n, d] of all pictures, float64, differentiable."""
 
     def __init__(self, density, bits: float, chain: tuple[Guardrail, ...], directions: tuple[Direction, ...], first: Tensor):
         self.density, self.bits, self.chain = density, bits, chain
         self.rarity = BandLoss(density, bits, LED / QUIET)
         self.wishes = Wishes(density, tuple(directions)) if directions else None
-        if self.wishes:  # a wish is a move from where the condition stands as it is
+        if self.wishes:  # a wish is a move from the readings of the unchanged condition
             self.missed = self.wishes.missed_from(first)
 
     def __call__(self, x: Tensor) -> Tensor:
-        # Squared, as the band loss is: their kinks would stop AdamW at the edge, where the pull of the band is weak.
+        # Penalties are squared, as the band loss is: a kink would stop AdamW at the edge, where the band pulls weakly.
         loss = (self.rarity(x) + sum(rail.penalty(x).square() for rail in self.chain)).mean()
         if self.wishes:
             loss = loss + self.missed(x)
         return loss
 
     def arrived(self, x: Tensor) -> bool:
-        """Whether there is nothing left to do: every picture is there, their mean in the middle, every guardrail kept."""
+        """Whether the search is done: every picture's bits and their mean are near, and no guardrail is broken."""
         if self.wishes:
             return False
         away = self.density.bits(x) - self.bits
@@ -204,7 +206,7 @@ class Aim:
 
 
 class _Draw:
-    """The pictures of an offset as embeddings [n, d] float64 on the CPU, counted."""
+    """Draws the pictures of an offset as embeddings [n, d] float64 on the CPU, and counts them."""
 
     def __init__(self, generator: Steerable, pictures: int, at_once: int, progress: Progress | None):
         self.generator, self.at_once, self.progress = generator, at_once, progress
@@ -222,7 +224,7 @@ class _Draw:
 
 
 class _Way:
-    """The checkpoints so far: the best of each, and what the user should know."""
+    """The checkpoints so far: the best offset at each, its readings, and notes for the user."""
 
     def __init__(self, density, chain, wishes, bits: float, draw: _Draw, gate: ValidityGate | None):
         self.density, self.chain, self.wishes, self.bits, self.draw, self.gate = density, chain, wishes, bits, draw, gate
@@ -231,7 +233,7 @@ class _Way:
         self.notes = what_they_say(*chain, *(wishes.directions if wishes else ()), gate)
 
     def ask_and_keep(self, iteration: int, best: Tried) -> str:
-        """Keep a checkpoint unless the gate refuses it; returns what it says: "keep", "step back" or "stop"."""
+        """Add a checkpoint unless the gate refuses it. Returns "keep", "step back" or "stop"."""
         said = {}
         if self.gate:
             shown = self.draw.generator.pictures(best.offset, self.draw.rows)
@@ -247,7 +249,7 @@ class _Way:
         return "keep"
 
     def steering(self, fresh_bits: Tensor | None = None) -> Steering:
-        """Everything so far."""
+        """The result of all checkpoints so far."""
         trajectory = trajectory_of(
             self.density, self.chain, self.gate, self.bits, self.steps, self.kept, self.readings
         )
@@ -255,7 +257,7 @@ class _Way:
         return Steering(offsets, trajectory, self.draw.drawn, fresh_bits, self.notes)
 
     def end(self) -> Steering:
-        """Everything, and what becomes of other noise."""
+        """The final result, with the rarity of pictures of new noise."""
         if self.gate and self.pullback.refused:
             self.note(self.pullback.note(self.steps[-1]))
         count = len(self.draw.rows)

@@ -1,4 +1,4 @@
-"""Every node that writes a file, on the stand-in, with names that a file system in ASCII cannot keep; what each says, as JSON.
+"""Run every node that writes a file, with names that an ASCII file system cannot keep; print their answers as JSON.
 
     LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 python tests/support/ascii_names.py KANDINSKY FOLDER
 """

@@ -18,7 +18,7 @@ SETTLE = """async () => {
     }
 }"""
 
-# Everything in the graph's own units, whichever renderer draws: box = [left, top, width, height] with the title bar.
+# Everything is in the graph's own units, whichever renderer draws: box = [left, top, width, height] with the title bar.
 MEASURE = """(() => {
     const {canvas} = app, {ds} = canvas, page = canvas.canvas.getBoundingClientRect()
     const inGraph = r => [(r.x - page.x) / ds.scale - ds.offset[0], (r.y - page.y) / ds.scale - ds.offset[1],
@@ -44,7 +44,7 @@ MEASURE = """(() => {
 
 
 def what_it_lacks():
-    """Why no browser can be started here, in words; empty where one can."""
+    """The reason why no browser can be started here; empty if one can."""
     if importlib.util.find_spec("playwright") is None:
         return "the Python package playwright is not installed"
     if not _program():
@@ -93,7 +93,7 @@ class Editor:
         """Wait until the page can open workflows."""
         self.page.wait_for_function("window.app?.extensionManager && app.canvas?.graph && app.graph._nodes_by_id", timeout=60000)
         self.page.wait_for_load_state("networkidle")
-        self.complaints.clear()  # what the frontend itself does wrong while it starts
+        self.complaints.clear()  # the frontend's own complaints while it starts
 
     @property
     def shows_texts(self):
@@ -102,9 +102,9 @@ class Editor:
         return tuple(int(part) for part in version.split(".")[:3]) >= (1, 39, 19)
 
     def open(self, workflow, name="workflow", size=(1440, 900), settle=True):
-        """Open a workflow in a window of this size; returns what `MEASURE` says about it.
+        """Open a workflow in a window of this size; returns what `MEASURE` finds.
 
-        The size of a node does not hang on the window's: `settle` False spares the wait for it where it is known.
+        The size of a node does not depend on the window's size. With `settle` False the test does not wait for it.
         """
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.page.evaluate(OPEN, [workflow, name])

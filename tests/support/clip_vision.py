@@ -1,5 +1,6 @@
-"""A tiny random CLIP encoder in ComfyUI's own class, through RarityEncodeImages, beside transformers' and OpenCLIP's with the
-same weights.
+"""Compare a tiny random CLIP in ComfyUI's own class, read by RarityEncodeImages, with transformers' and OpenCLIP's.
+
+All three have the same weights.
 
     python tests/support/clip_vision.py --comfyui FOLDER
 """
@@ -75,7 +76,7 @@ def main():
 
 
 def _cured(pictures, channels):
-    """Pictures of another number of channels, led through the nodes of ComfyUI that the error names."""
+    """Pictures with another number of channels, after the ComfyUI nodes that the error names."""
     from comfy_extras.nodes_compositing import SplitImageWithAlpha
     from comfy_extras.nodes_mask import ImageToMask, MaskToImage
 
@@ -96,14 +97,14 @@ def _native(model):
 
 
 def _siglip():
-    """ComfyUI's CLIP_VISION of a tiny SigLIP, which makes no one vector a picture."""
+    """ComfyUI's CLIP_VISION of a tiny SigLIP, which does not make a single vector for a picture."""
     return _loaded({"model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
                     "num_attention_heads": 4, "image_size": SIZE, "patch_size": 8, "num_channels": 3,
                     "hidden_act": "gelu_pytorch_tanh"})
 
 
 def _naflex():
-    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; an older ComfyUI knows none, and gets its sizes alone."""
+    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; an older ComfyUI gets its sizes alone."""
     import comfy.clip_vision
 
     config = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": -1,

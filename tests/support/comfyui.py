@@ -13,7 +13,7 @@ import urllib.request
 import numpy as np
 from environments import ROOT, python_of
 
-PACK = "Some-Name"  # the folder name inside custom_nodes; any name must do
+PACK = "Some-Name"  # the folder name inside custom_nodes; any name must work
 
 
 class Server:
@@ -34,13 +34,14 @@ class Server:
         self.base, self.url = base, f"http://127.0.0.1:{port}"
         self.log = base / "server.log"
         command = [python_of(comfyui), "main.py", "--cpu", "--port", str(port), "--disable-api-nodes", "--disable-auto-launch"]
-        command += ["--cache-classic"]  # newer servers drop results while memory is short, and what runs again would depend on that
+        # Newer servers drop results when memory is short; which nodes run again would then depend on memory.
+        command += ["--cache-classic"]
         command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT)
 
     def wait_until_up(self, seconds=180):
-        """Wait for the first answer; raises with the log's end when the server does not start."""
+        """Wait for the first answer; raises an error with the end of the log if the server does not start."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError):
@@ -49,7 +50,7 @@ class Server:
         raise RuntimeError(f"ComfyUI did not start:\n{self.log.read_text()[-4000:]}")
 
     def stop(self):
-        """End the server; nothing of it is left running."""
+        """End the server and all its processes."""
         self.process.terminate()
         try:
             self.process.wait(15)
@@ -79,7 +80,7 @@ class Server:
         return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
 
     def wait(self, prompt_id, seconds=180):
-        """What became of a prompt: its entry in the history."""
+        """Wait for a prompt to end; returns its entry in the history."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             history = self.get(f"/history/{prompt_id}")

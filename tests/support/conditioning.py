@@ -1,4 +1,4 @@
-"""RarityOptimizeConditioning on a small Stable Diffusion 1.5 of random weights, in this process, as JSON.
+"""Run RarityOptimizeConditioning on a small Stable Diffusion 1.5 of random weights, in this process; print JSON.
 
     python tests/support/conditioning.py CHECKPOINT CLIP_VISION --comfyui FOLDER
 """
@@ -117,7 +117,7 @@ def findings(checkpoint, clip_vision):
 
 
 def gradient_and_difference(pictures, apart=0.03):
-    """A random projection of the embedding, its slope along the gradient, and the slope by central differences, so far apart."""
+    """The slope of a random projection of the embedding along its gradient, and by central differences of `apart`."""
     with torch.inference_mode(False):
         weights = torch.randn(pictures.space.width, generator=torch.Generator().manual_seed(0))
         at = 0.05 * torch.randn(pictures.size, generator=torch.Generator().manual_seed(1))
@@ -137,7 +137,7 @@ def gradient_and_difference(pictures, apart=0.03):
 
 
 def seen_both_ways(pictures):
-    """A wide picture as gradients see it and as Encode Images does: how far apart, and the latter."""
+    """A wide picture as gradients see it and as Encode Images sees it: their distance, and the latter."""
     shown = torch.rand(1, 64, 160, 3, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode(False), torch.enable_grad():
         there = pictures._see(shown.clone()).detach()
@@ -146,7 +146,7 @@ def seen_both_ways(pictures):
 
 
 def alike(one, other):
-    """The size of the cosine between two tensors."""
+    """The absolute cosine between two tensors."""
     return float(torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0).abs())
 
 
@@ -157,7 +157,7 @@ def foreign(baseline):
 
 
 def digest(model, vae, clip, vision, *conditionings):
-    """Of every weight and every tensor that was connected."""
+    """A digest of every weight and every tensor that was connected."""
     content = hashlib.sha256()
     for module in (model.model, vae.first_stage_model, clip.cond_stage_model, vision.model):
         for name, tensor in module.state_dict().items():

@@ -1,9 +1,10 @@
-"""A device that is not the processor, for machines that have no other.
+"""A device that is not the processor, for machines that have only a processor.
 
-Tensors there lie in ordinary memory. They say that they are elsewhere, under a name that torch keeps for devices without
-hardware; its operators refuse to mix them with tensors of the processor, to draw them from the processor's generators, and
-to hand them to NumPy, as they do with a graphics card's. On demand they also refuse float64, as Apple's devices do: to make
-it there, to bring it there, and to fetch something from there as float64, which would be made there first.
+Its tensors lie in ordinary memory. They report another device, with a name that torch keeps for devices without
+hardware. As with a graphics card, torch's operators refuse to mix them with tensors of the processor, to draw them from
+the processor's generators, and to hand them to NumPy. On demand they also refuse float64, as Apple's devices do:
+float64 cannot be made there or sent there, and nothing can be fetched as float64, because the conversion would happen
+on the device.
 """
 
 from contextlib import contextmanager
@@ -12,23 +13,26 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 DEVICE = torch.device("lazy:0")
-# With these a graphics card's tensors may be mixed with the processor's: copies, and indices.
+# These operators may mix a graphics card's tensors with the processor's: copies, and indices.
 MIXES = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 @contextmanager
 def elsewhere(doubles=True):
-    """Gives the device; inside, tensors and modules may be sent to it, without `doubles` only those that are not float64."""
+    """A context that gives the device, to which tensors and modules may be sent; without `doubles` no float64."""
     parameter, makers = torch.nn.Parameter.__new__, {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
 
     def of_its_mode(cls, data=None, requires_grad=True):
-        """A moved weight takes the old one's place; one of inference mode that stays where it is could not, outside of that mode."""
+        """A Parameter. Outside of inference mode it holds a copy of a weight that was made in inference mode.
+
+        When a module is moved, all its weights are replaced, also those that stay. One of inference mode could not be.
+        """
         if data is not None and data.is_inference() and not torch.is_inference_mode_enabled():
             data = data.clone()
         return parameter(cls, data, requires_grad)
 
-    def first_here(make):  # what these do inside never comes to a dispatch mode
+    def first_here(make):  # a dispatch mode never sees what these functions do inside
         def made(data, *given, device=None, **told):
             device = data.device if isinstance(data, Elsewhere) and device is None else device
             data = _each(_here, data)
@@ -51,7 +55,7 @@ def elsewhere(doubles=True):
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor there; `here` is the one in ordinary memory."""
+    """A tensor on the device; `here` is the tensor in ordinary memory."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -137,7 +141,7 @@ def _run(operator, given, told):
         return given[0]
     if "out" in told:
         return told["out"]
-    # A view of an ordinary tensor is an ordinary one also under inference mode.
+    # A view of an ordinary tensor is ordinary, also under inference mode.
     ordinary = operator.is_view and away and not away[0].is_inference()
     with torch.inference_mode(torch.is_inference_mode_enabled() and not ordinary):
         return _each(lambda one: Elsewhere(one) if leaves and isinstance(one, torch.Tensor) else one, made)
@@ -150,7 +154,7 @@ def _tensors(things):
 
 
 def _each(do, things):
-    """Apply `do` to what is in lists, tuples and dictionaries. torch's own tree_map knows more kinds, and takes most of the time."""
+    """Apply `do` to the items of lists, tuples and dictionaries. torch's tree_map knows more kinds but is too slow."""
     if type(things) in (list, tuple):
         return type(things)(_each(do, one) for one in things)
     if type(things) is dict:

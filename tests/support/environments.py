@@ -1,8 +1,8 @@
-"""Which ComfyUIs this machine has, and the Python that runs each: noxfile.py makes these environments, the tests look for them.
+"""Which ComfyUIs this machine has, and the Python that runs each. noxfile.py makes their environments for the tests.
 
     python tests/support/environments.py FOLDER    print which packages the ComfyUI in FOLDER lacks in this Python
 
-noxfile.py imports this file, too, and its Python has the standard library only.
+noxfile.py imports this file, too, and its Python has only the standard library.
 """
 
 import os
@@ -19,8 +19,8 @@ PLACES = "COMFYUI_PATH, the ComfyUI this pack is installed in, ~/comfy/ComfyUI, 
 def find_comfyuis():
     """The folders of all ComfyUIs to test on, oldest version first.
 
-    COMFYUI_PATH decides where it is set; it may name several folders, as PATH does. Otherwise these are the folder that this
-    pack is installed in, comfy-cli's default and the folders beside it.
+    If COMFYUI_PATH is set, these are the folders that it names; it may name several, as PATH does. Otherwise these are
+    the ComfyUI in which this pack is installed, comfy-cli's default and the folders beside that.
     """
     named = [Path(place) for place in os.environ.get("COMFYUI_PATH", "").split(os.pathsep) if place]
     for place in named:
@@ -62,19 +62,19 @@ def python_in(environment):
 
 
 def python_of(comfyui):
-    """The Python that runs a ComfyUI: of the environment that nox makes for it beside this one, or else this one."""
+    """The Python that runs a ComfyUI: that of the environment that nox made for it, otherwise this one."""
     own = python_in(environment_of(comfyui, beside=sys.prefix))
     return str(own) if own.exists() else sys.executable
 
 
 def what_it_lacks(comfyui):
-    """Why a ComfyUI cannot run in its Python, in words; empty where it can."""
+    """The reason why a ComfyUI cannot run in its Python; empty if it can."""
     command = [python_of(comfyui), __file__, str(comfyui)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _lacking(comfyui):
-    """Of a ComfyUI's requirements, those that this Python does not meet, each with what is here instead."""
+    """The requirements of a ComfyUI that this Python does not meet, each with what is installed instead."""
     from packaging.requirements import Requirement
 
     for needed in map(Requirement, sum(requirements_of(comfyui), [])):

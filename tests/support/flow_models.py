@@ -1,4 +1,4 @@
-"""Gradients through small models of Flux's and Lumina 2's kind with random weights, in this process, as JSON.
+"""Measure gradients through small models like Flux and Lumina 2 with random weights, in this process; print JSON.
 
     python tests/support/flow_models.py CLIP_VISION --comfyui FOLDER
 """
@@ -89,7 +89,7 @@ def findings(kind, config, vision):
 
 
 def filled(network, gain=1.0):
-    """The network with random weights that keep the size of what passes through."""
+    """The network with random weights that keep the size of the values that pass through it."""
     g = torch.Generator().manual_seed(0)
     for name, weight in network.named_parameters():
         if weight.dim() < 2:

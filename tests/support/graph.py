@@ -3,11 +3,11 @@
 import copy
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-NOTES = {"Note", "MarkdownNote"}  # live in the frontend only
+NOTES = {"Note", "MarkdownNote"}  # nodes that only the frontend knows
 
 
 def widget_names(info):
-    """The names behind the positions of `widgets_values`; None is the extra slot of "control after generate"."""
+    """The widget names in the order of `widgets_values`; None is the extra slot of "control after generate"."""
     names = []
     for name, socket, options in inputs_of(info):
         if (isinstance(socket, list) or socket in WIDGETS) and not options.get("forceInput"):
@@ -25,7 +25,7 @@ def inputs_of(info):
 
 
 def flattened(workflow, object_info):
-    """The workflow with the nodes of its subgraphs in their place, called OUTER:INNER, as the frontend sends them."""
+    """The workflow with subgraphs replaced by their nodes, named OUTER:INNER, as the frontend sends them."""
     definitions = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
     nodes, links = [], [list(link) for link in workflow["links"]]
     for outer in workflow["nodes"]:
@@ -77,7 +77,7 @@ def nodes_of(prompt, class_type):
 
 
 def next_run(workflow, object_info):
-    """The workflow after one press of Run: the frontend moves on every number that is to count up."""
+    """The workflow after one press of Run: the frontend increments every number that is set to count up."""
     after = copy.deepcopy(workflow)
     for node in after["nodes"]:
         names = widget_names(object_info[node["type"]]) if node["type"] not in NOTES else []

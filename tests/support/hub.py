@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on 127.0.0.1: serves folders as repositories, and notes what was asked for."""
+"""A stand-in for the Hugging Face Hub on 127.0.0.1, which serves folders as repositories and records all requests."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ class Hub:
 
     Attributes
     ----------
-    url : what HF_ENDPOINT is to be.
+    url : the value for HF_ENDPOINT.
     asked : "METHOD path" of every request so far.
     """
 

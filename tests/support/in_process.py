@@ -6,14 +6,14 @@ import torch
 
 
 def start_comfyui(comfyui, small=False):
-    """Make a checkout importable, as its `main.py --cpu` does. Call it before anything of ComfyUI is imported.
+    """Make a checkout importable, as its `main.py --cpu` does. Call this before anything of ComfyUI is imported.
 
     Parameters
     ----------
-    comfyui : the checkout.   small : whether it is to know the small models of tests/support/small_models.
+    comfyui : the checkout.   small : whether it also knows the small models of tests/support/small_models.
     """
     sys.path.insert(0, str(comfyui))
-    sys.argv[1:] = ["--cpu"]  # what ComfyUI's own argument parser is to see
+    sys.argv[1:] = ["--cpu"]  # for ComfyUI's own argument parser
     import comfy.options
 
     comfy.options.enable_args_parsing()

@@ -1,4 +1,4 @@
-"""What tests of learnt concepts share: a short way to learn one, and whether the model is what it was."""
+"""What tests of learnt concepts share: a short way to learn one, and a check that the model is the same as before."""
 
 import hashlib
 
@@ -32,7 +32,7 @@ def relative_error(got, expected):
 
 
 class Narrow:
-    """A machine whose memory holds so many samples with their gradients: more end in the allocator's own error."""
+    """A machine whose memory holds only so many samples with gradients; more raise the allocator's own error."""
 
     def __init__(self, prior, most):
         self.most, self.sizes = most, []

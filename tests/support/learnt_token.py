@@ -1,4 +1,4 @@
-"""RarityOptimizeToken on a small Stable Diffusion 1.5, XL and 2.1 of random weights, in this process, as JSON.
+"""Run RarityOptimizeToken on a small Stable Diffusion 1.5, XL and 2.1 of random weights, in this process; print JSON.
 
     python tests/support/learnt_token.py SD15 SDXL SD21 CLIP_VISION FOLDER --comfyui FOLDER
 """
@@ -40,7 +40,7 @@ def main():
 
 
 def findings(checkpoint, vision, folder, density):
-    """Of one model; and the density of Stable Diffusion 1.5, which does for the others: what counts there is the file."""
+    """The findings of one model, and its density. The others use that of 1.5, because only their files are tested."""
     import comfy.model_management
     import comfy.sd
     from rarity.density import GaussianDensity
@@ -144,7 +144,7 @@ def findings(checkpoint, vision, folder, density):
 
 
 def names(clip, word, folder):
-    """Which signs a name may hold, and which of these names ComfyUI then does not find in a prompt."""
+    """The characters that a name may hold, and those of these names that ComfyUI does not find in a prompt."""
     from rarity.density.base.errors import RarityError
     from rarity.density.files.store import safe_path
     from safetensors.torch import save_file
@@ -168,7 +168,10 @@ def names(clip, word, folder):
 
 
 def slopes(word):
-    """Of a random projection of the CONDITIONING in the word's vector: by gradient, by central differences, and the two ways' gap."""
+    """Slopes of a random projection of the CONDITIONING in the word's vector: by gradient, and by central differences.
+
+    The third number is the gap between the CONDITIONING with gradients and the ordinary one.
+    """
     with torch.inference_mode(False):
         tokens = word.positive[0][0]
         weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0))
@@ -184,7 +187,7 @@ def slopes(word):
 
 
 def subspace(word):
-    """How far the directions are from the principal ones of the nearest words, taken the long way; and how many there are."""
+    """How far the directions are from the nearest words' principal directions, computed directly; and their number."""
     (table,) = word._tables.values()
     unit = word.spread[0].double()
     words, start = table.double() / unit, word.vector.double() / unit

@@ -1,4 +1,4 @@
-"""Which models ComfyUI holds while the nodes run on a tiny Kandinsky, as JSON.
+"""Print as JSON which models ComfyUI holds while the nodes run on a tiny Kandinsky.
 
     python tests/support/managed_models.py                       on the stand-in
     python tests/support/managed_models.py --comfyui FOLDER      on a ComfyUI checkout

@@ -1,4 +1,4 @@
-"""ComfyUI's own models as a baseline, on a small Stable Diffusion 1.5 of random weights, as JSON.
+"""Draw a baseline with ComfyUI's own models, a small Stable Diffusion 1.5 of random weights; print JSON.
 
     python tests/support/model_baseline.py CHECKPOINT --comfyui FOLDER
 """
@@ -29,7 +29,7 @@ def main():
 
 
 def keys_of(model, vae, pictures, draw, whole, resumed, texts):
-    """Who pictures are, drawn in other ways; and how many share a key with those of another model, text or setting."""
+    """Keys of pictures drawn in several ways; and how many share a key with those of another model, text or setting."""
     from rarity.generators.comfyui.names import conditioning_name, model_name
 
     def same(one, other):
@@ -213,7 +213,7 @@ def digest(*things):
 
 
 def with_latents(model, latent_format):
-    """The model, said to make other latents."""
+    """The model, declared to make latents of another format."""
     model = model.clone()
     model.add_object_patch("latent_format", latent_format)
     return model

@@ -1,4 +1,4 @@
-"""The bridges on the real ComfyUI: what leaves a node, and what ComfyUI's own code then hands to the network.
+"""The bridges on the real ComfyUI: what a node returns, and what ComfyUI's own code then passes to the network.
 
     python tests/support/native_bridges.py --comfyui FOLDER --models FOLDER
 """
@@ -41,7 +41,7 @@ def _random(width, count=3, seed=0, fingerprint="0" * 12):
 
 
 def _what_arrives(model, name, width):
-    """Three embeddings through our node, unCLIPConditioning and KSampler; and the same three as the rows of one object."""
+    """Three embeddings after our node, unCLIPConditioning and KSampler; and the same three as rows of one object."""
     import comfy.clip_vision
     from rarity.nodes import RarityToClipVisionOutput
 
@@ -64,7 +64,7 @@ def _cosine(one, other):
 
 
 def _read_by_the_network(model, name, output):
-    """What a KSampler hands to the network as its condition `name`, [numbers]."""
+    """What a KSampler passes to the network as its condition `name`, [numbers]."""
     import nodes
 
     text = torch.zeros(1, 77, {"SDXL": 2048, "StableCascade_C": 1280}.get(type(model.model).__name__, 1024))
@@ -110,7 +110,7 @@ def _refusal(call, **inputs):
 
 
 def _encoders(models):
-    """CLIP Vision Encode and our way back, with the encoder that made it and with another of the same width."""
+    """CLIP Vision Encode and our node that reads it back, with the same encoder and with another of equal width."""
     import comfy.clip_vision
     from rarity.nodes import (
         RarityEncodeImages,

@@ -1,8 +1,8 @@
-"""Gradients through ComfyUI's own models whose weights come and go, beside the same on the processor, in this process, as JSON.
+"""Compare gradients through ComfyUI's own models with dynamic VRAM with those on the processor, in this process.
 
     python tests/support/native_dynamic.py CHECKPOINT CLIP_VISION --comfyui FOLDER
 
-Prints null where ComfyUI has no dynamic VRAM.
+Prints JSON, and null if ComfyUI has no dynamic VRAM.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from in_process import start_comfyui
 from native_elsewhere import PROMPT, apart, send_models_to, slope
 from safetensors.torch import load_file, save_file
 
-TYPES = {"half file": None, "full file in half": torch.bfloat16}  # what the file holds; what the U-Net's weights become
+TYPES = {"half file": None, "full file in half": torch.bfloat16}  # the file's type; the type of the U-Net's weights
 SMALL = SETTINGS | {"steps": 1}
 
 
@@ -48,7 +48,7 @@ def findings(files, clip_vision):
     import comfy.model_management
     from pages import start_dynamic_vram, start_streams
 
-    comfy.cli_args.args.disable_pinned_memory = True  # there is no card to pin it for
+    comfy.cli_args.args.disable_pinned_memory = True  # without a card nothing can be pinned
     here, found = {name: made(files[name], clip_vision, TYPES[name]) for name in files}, {}
     with elsewhere() as device:
         partly = send_models_to(device)
@@ -72,7 +72,7 @@ def findings(files, clip_vision):
 
 
 def made(checkpoint, clip_vision, dtype):
-    """Slopes after drawing, for a half-precision file also with a LoRA; and whether everything is as it was before them."""
+    """Slopes after drawing, for a half-precision file also with a LoRA; and whether the models are unchanged."""
     import comfy.clip_vision
     import comfy.model_management
     import comfy.sd

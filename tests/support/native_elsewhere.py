@@ -1,4 +1,4 @@
-"""ComfyUI's own models on a device with little room, beside the same on the processor, in this process, as JSON.
+"""Compare ComfyUI's own models on a device with little memory with the same on the processor; print JSON.
 
     python tests/support/native_elsewhere.py CHECKPOINT CLIP_VISION --comfyui FOLDER
 """
@@ -13,7 +13,7 @@ from conditioning import SETTINGS, digest
 from elsewhere import elsewhere
 from in_process import start_comfyui
 
-ROOM = 16 * 2**20  # bytes: the U-Net goes there in part only
+ROOM = 16 * 2**20  # bytes: only a part of the U-Net fits
 PROMPT = "a photo of a *"
 
 
@@ -43,7 +43,10 @@ def main():
 
 
 def send_models_to(device):
-    """As ComfyUI does where there is one device of a kind that it has no own branch for; returns what went there in part."""
+    """Send models to the device, as ComfyUI does with a kind of device that it does not know.
+
+    Returns the models that went there in part.
+    """
     import comfy.model_management as management
     from comfy.model_patcher import ModelPatcher
 
@@ -107,7 +110,7 @@ def findings(checkpoint, clip_vision):
 
 
 def without_room(device):
-    """Where `--novram` leaves a network that is not made of ComfyUI's layers, and where it is said to be; and in ordinary use."""
+    """In ordinary use and under `--novram`: where a network without ComfyUI's layers is said to be, and where it is."""
     import comfy.model_management as management
     from rarity.nodes.parts.placement import ComfyPlacement
 
@@ -120,7 +123,7 @@ def without_room(device):
 
 
 def slope(pictures):
-    """Of the mean of a picture's embedding, by gradient, a little beside where steering starts."""
+    """The slope of the mean of a picture's embedding, by gradient, a little beside the start of steering."""
     with torch.inference_mode(False), torch.enable_grad():
         offset = 0.05 * torch.randn(pictures.size, generator=torch.Generator().manual_seed(1))
         offset.requires_grad_(True)

@@ -33,10 +33,10 @@ def promises(info):
 
 
 def broken_promises(old, new):
-    """List what a saved workflow would trip over; empty when `new` only adds to `old`.
+    """List what would break a saved workflow; empty if `new` only adds to `old`.
 
-    Inputs and outputs may be added behind the others, new inputs only as optional ones. A socket may become optional. Limits may
-    widen, menus may grow.
+    Inputs and outputs may be added behind the others, and new inputs must be optional. A socket may become optional.
+    Limits may widen, menus may grow.
     """
     problems = []
     for name, before in old.items():
@@ -77,7 +77,7 @@ def load_nodes(comfyui=None):
         sys.path.insert(0, str(STANDIN))
     else:
         sys.path.insert(0, str(comfyui))
-        sys.argv[1:] = ["--cpu"]  # what ComfyUI's own argument parser is to see
+        sys.argv[1:] = ["--cpu"]  # for ComfyUI's own argument parser
         import comfy.options
 
         comfy.options.enable_args_parsing()

@@ -1,9 +1,9 @@
-"""ComfyUI's dynamic VRAM where there is no graphics card, on the device of `elsewhere`.
+"""ComfyUI's dynamic VRAM without a graphics card, on the device of `elsewhere`.
 
-What is ComfyUI's own stays: its patchers, layers, casts and files, and of comfy-aimdo what needs no card. The card's pages are
-imitated, as unfavourably as comfy-aimdo may have them: one weight in three stays where it is, one is taken away as soon as its
-layer has used it, and one never finds room, so that a buffer serves for it that the next such weight is written into. What has
-been taken away reads as NaN.
+ComfyUI's own code is used: its patchers, layers, casts and files, and the parts of comfy-aimdo that need no card. The
+card's pages are imitated in the worst way that comfy-aimdo may behave. One weight in three stays where it is. One is
+taken away as soon as its layer has used it. One never finds room: it passes through a buffer, which the next such
+weight overwrites. A weight that was taken away reads as NaN.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ import torch
 from elsewhere import Elsewhere
 
 STAYS, LEAVES, NO_ROOM = range(3)
-GONE = 255  # four or two such bytes are a NaN
+GONE = 255  # two or four bytes of this value are a NaN
 
 
 def start_dynamic_vram():
-    """Do what `main.py` does where comfy-aimdo has found a card; inside `elsewhere`, before models are loaded."""
+    """Do what `main.py` does if comfy-aimdo finds a card. Call this inside `elsewhere`, before models are loaded."""
     import comfy.memory_management
     import comfy.model_patcher
     import comfy_aimdo.control
@@ -38,14 +38,14 @@ def start_dynamic_vram():
 
 
 def start_streams(device):
-    """Let ComfyUI copy weights to the device as it does to a card: into a buffer that the next weight is written into."""
+    """Let ComfyUI copy weights to the device as to a card: into a buffer that the next weight overwrites."""
     import comfy.model_management
 
     comfy.model_management.NUM_STREAMS, comfy.model_management.STREAMS[device] = 1, [Stream()]
 
 
 def _place_odd_weights(patcher):
-    """Weights that lie beside layers instead of in one: `weight.data = ...` cannot send a tensor to this device."""
+    """Place weights that belong to no layer, because `weight.data = ...` cannot send a tensor to this device."""
     listed = patcher._load_list
 
     def load_list(self, for_dynamic=False, default_device=None):
@@ -60,7 +60,7 @@ def _place_odd_weights(patcher):
 
 
 class Pages:
-    """In place of `ModelVBAR`: a model's weights on the device."""
+    """Replaces `ModelVBAR`: a model's weights on the device."""
 
     def __init__(self, size, device):
         self._pages, self._signatures = [], itertools.count()
@@ -105,7 +105,7 @@ class Pages:
 
 
 class Buffer:
-    """In place of `VRAMBuffer`: what weights go through that find no room."""
+    """Replaces `VRAMBuffer`: the buffer for weights that find no room."""
 
     def __init__(self, size, device):
         self._bytes = torch.empty(2**28, dtype=torch.uint8)
@@ -121,7 +121,7 @@ class Buffer:
 
 
 class Stream:
-    """In place of a card's stream: everything is done when it is asked for."""
+    """Replaces a card's stream: everything is done at once."""
 
     def as_context(self, _):
         return nullcontext()

@@ -1,4 +1,4 @@
-"""What captures in place of CUDA, for tests on machines without a graphics card."""
+"""A stand-in for CUDA's graph capture, for tests on machines without a graphics card."""
 
 import torch
 from rarity.generators.runtime import captured
@@ -6,7 +6,7 @@ from rarity.generators.runtime.captured import NotCaptured
 
 
 class Recorder:
-    """Captures by remembering: a replay calls the functions again, and writes what they give where the first results lie."""
+    """Captures by remembering functions: a replay calls them again and writes the results over the first results."""
 
     def __init__(self):
         self.calls, self.captures, self.replays, self.waits = 0, 0, 0, 0
@@ -49,7 +49,7 @@ def listed(found):
 
 
 def record_everything(monkeypatch):
-    """From now on everything is captured, wherever it runs: gives the recorder."""
+    """Capture everything from now on, on any device; returns the recorder."""
     recorder = Recorder()
     monkeypatch.setattr(captured, "recorder_of", lambda device: recorder)
     monkeypatch.setattr(captured, "_refused", set())

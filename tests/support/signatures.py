@@ -1,4 +1,4 @@
-"""What the stand-in offers, found again in the real ComfyUI.
+"""Look up in the real ComfyUI everything that the stand-in offers.
 
     python tests/support/signatures.py                     names and parameters of everything the stand-in offers
     python tests/support/signatures.py --comfyui FOLDER    the same names, looked up in a ComfyUI checkout
@@ -53,7 +53,7 @@ def describe(name):
     value = module(home)
     for key in path.split("."):
         if key in getattr(value, "__dataclass_fields__", {}):
-            return {"is": "value"}  # its class has it as an attribute, or not, as its default happens to be written
+            return {"is": "value"}  # whether the class has it as an attribute depends on how its default is written
         try:
             value = getattr(value, key)
         except AttributeError:
@@ -69,7 +69,7 @@ def describe(name):
 
 
 def _default(value):
-    """As written; a dataclass's list of its own, which newer ComfyUIs have where older ones have None, as None."""
+    """A default as it is written. A dataclass's own list counts as None, which older ComfyUIs have in its place."""
     return "None" if repr(value) == "<factory>" else repr(value)
 
 

@@ -1,4 +1,4 @@
-"""Put the stand-in for ComfyUI's API on the path, where no real ComfyUI is importable."""
+"""Put the stand-in for ComfyUI's API on the path, if no real ComfyUI can be imported."""
 
 import importlib.util
 import sys
@@ -8,6 +8,6 @@ STANDIN = Path(__file__).parent / "comfy_standin"
 
 
 def use_standin_if_needed():
-    """After this, `comfy_api`, `comfy` and `folder_paths` import: the real ones if they did before, else the stand-in."""
+    """Make `comfy_api`, `comfy` and `folder_paths` importable: the real ones if there are any, else the stand-in."""
     if importlib.util.find_spec("comfy_api") is None:
         sys.path.insert(0, str(STANDIN))

@@ -1,4 +1,4 @@
-"""A whole Kandinsky 2.2, and a 2.1, with tiny random weights, in the folder layout that diffusers writes: for tests of the plumbing."""
+"""Whole Kandinskys, 2.2 and 2.1, with few random weights, in the folder layout that diffusers writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 WIDTH = 32  # of the embeddings
-PICTURE = 16  # pixels a side that the decoder makes and the image encoder reads
+PICTURE = 16  # pixels on each side of the pictures that the decoder makes and the image encoder reads
 TOKENS = 12
 
 
@@ -38,7 +38,7 @@ def build_tiny_kandinsky_21(folder: Path, seed: int = 0, width: int = WIDTH) -> 
 
 
 def _keep_vocabulary(written: Path, tokenizer: Path) -> None:
-    for file in written.glob("*.*"):  # older transformers read these two files, newer write another
+    for file in written.glob("*.*"):  # older transformers read these two files, newer ones write another
         if file.name != "tokenizer_config.json":
             file.rename(tokenizer / file.name)
 
@@ -63,11 +63,11 @@ def _prior_parts(folder: Path, width: int) -> dict:
     prior = PriorTransformer(
         num_attention_heads=3, attention_head_dim=16, num_layers=2, embedding_dim=width, num_embeddings=TOKENS
     )
-    with torch.no_grad():  # diffusers starts these at zero, where a wrong use of them would not show
+    with torch.no_grad():  # diffusers starts these at zero, and a wrong use of zeros would not be noticed
         for name in ("positional_embedding", "prd_embedding", "clip_mean"):
             getattr(prior, name).normal_()
         prior.clip_std.uniform_(0.5, 2)
-        for weight in prior.parameters():  # and its matrices so small that every sample comes out nearly the same
+        for weight in prior.parameters():  # diffusers starts these so small that all samples are nearly the same
             if weight.dim() == 2 and min(weight.shape) > 1:
                 weight.mul_(3)
     return dict(
@@ -155,7 +155,7 @@ def _movq():
     from diffusers import VQModel
 
     return VQModel(
-        block_out_channels=(32, 32),  # what the spatial norm needs
+        block_out_channels=(32, 32),  # the spatial norm has 32 groups
         down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
         up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
         latent_channels=4,

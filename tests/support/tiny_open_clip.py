@@ -1,4 +1,4 @@
-"""A tiny random CLIP as OpenCLIP keeps it: an architecture of its own, and a checkpoint made from transformers' weights."""
+"""A tiny random CLIP in OpenCLIP's format: its own architecture, and a checkpoint made from transformers' weights."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CONFIG = {
 
 
 def transformers_models(seed=0):
-    """(CLIPVisionModelWithProjection, CLIPTextModelWithProjection), random, of numbers that a half-precision file keeps."""
+    """(CLIPVisionModelWithProjection, CLIPTextModelWithProjection), random, with values that half precision keeps."""
     import transformers
 
     made = []
@@ -28,7 +28,7 @@ def transformers_models(seed=0):
         torch.manual_seed(seed)
         model = getattr(transformers, f"CLIP{kind}ModelWithProjection")(getattr(transformers, f"CLIP{kind}Config")(**config))
         with torch.no_grad():
-            for weight in model.parameters():  # transformers starts them so small that everything looks alike
+            for weight in model.parameters():  # transformers starts them so small that all embeddings are alike
                 weight.add_(0.2 * torch.randn_like(weight))
                 weight.copy_(weight.half())
         made.append(model.eval())
@@ -36,7 +36,7 @@ def transformers_models(seed=0):
 
 
 def build_tiny_open_clip(folder, seed=0, models=None):
-    """Tell OpenCLIP of the architecture NAME, and write a checkpoint; returns the checkpoint's path."""
+    """Register the architecture NAME with OpenCLIP, and write a checkpoint; returns the checkpoint's path."""
     import open_clip
     import safetensors.torch
 
@@ -52,7 +52,7 @@ def build_tiny_open_clip(folder, seed=0, models=None):
 
 
 def open_clip_weights(vision, text):
-    """The tensors of both under OpenCLIP's names."""
+    """The tensors of both models under OpenCLIP's names."""
     found = {"logit_scale": torch.tensor(4.6)}
     for prefix, weights, tower in (("visual.", vision, "vision_model."), ("", text, "text_model.")):
         weights = {name.removeprefix(tower): value for name, value in weights.items() if "position_ids" not in name}

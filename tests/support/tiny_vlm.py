@@ -11,7 +11,7 @@ TEMPLATE = (
 
 
 def tokenizer(*special):
-    """One token a word."""
+    """A tokenizer with one token for each word."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -51,7 +51,7 @@ def build_llava(folder):
 
 
 def build_paligemma(folder):
-    """PaliGemma: SigLIP and a Gemma, which is asked without a chat template."""
+    """PaliGemma: SigLIP and a Gemma, which takes questions without a chat template."""
     from transformers import (
         GemmaConfig,
         PaliGemmaConfig,
@@ -75,7 +75,7 @@ def build_paligemma(folder):
 
 
 def build_qwen2_vl(folder):
-    """Qwen2-VL: pictures of any size as rows of patches with positions of their own."""
+    """Qwen2-VL: pictures of any size, as rows of patches with their own positions."""
     from transformers import (
         Qwen2VLConfig,
         Qwen2VLForConditionalGeneration,
@@ -109,9 +109,10 @@ BUILDERS = {"llava": build_llava, "paligemma": build_paligemma, "qwen2_vl": buil
 
 
 def teach(folder, yes, no):
-    """Set the last layer so that the answer is Yes to pictures like `yes` [1, H, W, 3], No to those like `no`.
+    """Set the last layer so that the answer is Yes to pictures like `yes` [1, H, W, 3], No to pictures like `no`.
 
-    With h what reaches that layer, logit(Yes) = a'h = -logit(No), where a'h(yes) = 8 and a'h(no) = -8; every other is 0.
+    h is the input of that layer. logit(Yes) = a'h = -logit(No), with a'h(yes) = 8 and a'h(no) = -8; all other logits
+    are 0.
     """
     from rarity.generators.judges.vlm import VlmJudge
 
