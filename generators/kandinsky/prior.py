@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +21,11 @@ from ..eyes.encoding import Looks, Progress, check_texts, encode_pictures
 from ..eyes.fingerprint import clip_name, fingerprint, pattern, weights_name
 from ..eyes.preprocessing import crops_middle, preprocess
 from ..eyes.prompt_tokens import Reading, unread
-from ..runtime.captured import Captured, forget_large
-from ..runtime.memory import Placement, automatic_batch, in_pieces
-from ..runtime.noise import normals, normals_beside, streams
+from ..runtime.captured import forget_large
+from ..runtime.memory import Placement, in_pieces
 from ..runtime.threads import threads_worth
 from .layout import read_json
+from .prior_batches import PriorBatches
 from .prior_chain import PriorChain
 
 logger = get_logger(__name__)
@@ -209,31 +208,16 @@ class Prior(Looks):
         with torch.no_grad(), threads_worth(self.text_encoder):
             read = self.read([prompt, negative_prompt] if guidance > 1 else [prompt])
         chain = PriorChain(self.transformer, self.scheduler, read.mask, steps, guidance)
-        cached, largest = None, 0
+        drawn = PriorBatches(chain, read, self.placement, seed, self.space.width)
 
         def draw(piece: range) -> Tensor:
-            nonlocal cached, largest
-            device = self.placement.bring(self.transformer)
-            # Nothing that a caller sees may stay switched off or slowed down between two batches.
-            with torch.no_grad(), threads_worth(self.transformer):
-                cached = cached or chain.to(device).read(read.embedding.to(device), read.hidden.to(device))
-                captured = Captured(self.transformer, "Sampling the prior")
-                # A last, smaller piece goes through the graph of the others, beside samples that nobody asked for.
-                rows = max(len(piece), largest) if captured.replays else len(piece)
-                own = streams(seed, piece.start, rows, "prior")
-                width = self.space.width
-                noise = normals_beside(own, width, steps + 1) if captured.replays else normals(own, width)
-                done, total = (piece.start - first) * steps, (count - first) * steps
-                tick = progress and (lambda step: progress(done + step * len(piece), total))
-                with closing(noise):
-                    x = chain.draw(cached, noise, tick, captured)[: len(piece)].float().cpu()
-                largest = rows
-                return x
+            done, total = (piece.start - first) * steps, (count - first) * steps
+            return drawn.draw(piece, progress and (lambda step: progress(done + step * len(piece), total)))
 
         origin = {**source, "space": self.space.to_dict(), "producer": self.producer}
 
         def batches() -> Iterator[Embeddings]:
-            size = batch_size or self._automatic_batch(count - first, len(read.mask))
+            size = batch_size or drawn.fitting(count - first)
             try:
                 for piece, rows in in_pieces(range(first, count), size, draw, self.placement):
                     yield Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
@@ -241,13 +225,6 @@ class Prior(Looks):
                 forget_large(self.transformer)
 
         return batches()
-
-    def _automatic_batch(self, count: int, texts: int) -> int:
-        """How many samples at a time, where nobody says."""
-        device, config = self.placement.bring(self.transformer), self.transformer.config
-        width = config.num_attention_heads * config.attention_head_dim
-        # Two tokens for each text, and what a layer has in memory of each, its wide middle above all: about 40 widths.
-        return automatic_batch(count, 2 * texts * 40 * width * self.transformer.dtype.itemsize, device)
 
     def tokenize(self, prompts: list[str]):
         """Tokens of prompts as the text encoder takes them, padded and cut to its length: input_ids, attention_mask."""
