@@ -18,7 +18,7 @@ from ...density.base.log import get_logger
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ..eyes.encoding import Looks, Progress, check_texts, encode_pictures
-from ..eyes.fingerprint import clip_name, fingerprint, pattern, weights_name
+from ..eyes.fingerprint import weights_name
 from ..eyes.preprocessing import crops_middle, preprocess
 from ..eyes.prompt_tokens import Reading, unread
 from ..runtime.captured import forget_large
@@ -29,7 +29,6 @@ from .prior_batches import PriorBatches
 from .prior_chain import PriorChain
 
 logger = get_logger(__name__)
-
 
 LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
 
@@ -90,7 +89,9 @@ class Prior(Looks):
         with torch.no_grad():
             return ordinary(self.read(list(prompts)).embedding, torch.float32)
 
-    def encode_images(self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None) -> Embeddings:
+    def encode_images(
+        self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None, keys: Tensor | None = None
+    ) -> Embeddings:
         """Embeddings of pictures, in the same space as the samples.
 
         Parameters
@@ -98,6 +99,7 @@ class Prior(Looks):
         images : [N, H, W, 3], values 0 to 1.
         batch_size : pictures at a time; halved where they do not fit in memory.
         progress : called with (pictures done, N).
+        keys : [N], who the pictures are, where somebody knows; None asks their pixels.
 
         Returns
         -------
@@ -110,11 +112,11 @@ class Prior(Looks):
 
         def encode(batch: Tensor) -> Tensor:
             device = self.placement.bring(self.image_encoder)
-            pixels = preprocess(batch, self.image_processor).to(device, self.image_encoder.dtype)
+            pixels = preprocess(batch, self.image_processor, device).to(self.image_encoder.dtype)
             return self.image_encoder(pixels).image_embeds
 
         with threads_worth(self.image_encoder):
-            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
+            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self, keys)
 
     def sample(
         self,
@@ -280,21 +282,3 @@ def read_learning_rate(folder: Path) -> float:
     if type(rate) not in (int, float) or not 0 < rate <= 1:
         raise RarityError(f"The learning_rate in {path} must be a number above 0 and at most 1, got {rate!r}. Correct it.")
     return float(rate)
-
-
-def encoder_name(config) -> str:
-    """A name for people, from the configuration of a CLIPVisionModelWithProjection."""
-    return clip_name(config.hidden_size, config.num_hidden_layers, config.patch_size)
-
-
-def encoder_fingerprint(image_encoder) -> str:
-    """A short digest of what a CLIPVisionModelWithProjection does; it must be in float32 on the CPU."""
-    with torch.no_grad():
-        return fingerprint(image_encoder(pattern(image_encoder.config.image_size)).image_embeds[0])
-
-
-def zero_picture_embedding(image_encoder) -> Tensor:
-    """The embedding of an all-zero input, [1, d]."""
-    size = image_encoder.config.image_size
-    with torch.no_grad():
-        return image_encoder(torch.zeros(1, 3, size, size)).image_embeds
