@@ -41,7 +41,7 @@ def _in_range(images: Tensor, what: str) -> Tensor:
     ------
     RarityError : values that are not finite, or further outside than resizing takes them.
     """
-    low, high = images.min().item(), images.max().item()
+    low, high = images.amin().item(), images.amax().item()  # whatever the order in memory
     if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):  # written so that NaN is refused, too
         raise RarityError(f"{what} must have values from 0 to 1, got {low:g} to {high:g}. {_cure(low, high)}")
     return images if low >= 0 and high <= 1 else images.clamp(0, 1)

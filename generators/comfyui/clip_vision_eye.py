@@ -43,13 +43,15 @@ class ClipVisionEncoder(Looks):
         self.space = clip_vision_space(clip_vision)
         self.mean = [round(255 * value) / 255 for value in clip_vision.image_mean]  # ComfyUI rounds pixels to 8 bits
 
-    def encode_images(self, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None) -> Embeddings:
+    def encode_images(
+        self, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None, keys: Tensor | None = None
+    ) -> Embeddings:
         """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""
 
         def encode(batch: Tensor) -> Tensor:
             return _one_vector_each(self.clip_vision.encode_image(batch).image_embeds)
 
-        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
+        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self, keys)
 
 
 def eye(node: str, placement: Placement, framing: str = MIDDLE, **sockets):

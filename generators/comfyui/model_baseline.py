@@ -189,9 +189,9 @@ def draw_model_baseline(
         drawn = pictures.draw(rows, tick)
         if preview:
             preview(drawn)
-        seen = eye.encode_images(drawn, batch_size=len(drawn))
-        shown[:] = [*shown, *drawn][-SHOWN:]
         keys = sample_keys({**pictures.origin, "space": eye.space.to_dict(), **seen_as}, (pictures.seed + i for i in rows))
+        seen = eye.encode_images(drawn, batch_size=len(drawn), keys=keys)
+        shown[:] = [*shown, *drawn][-SHOWN:]
         return Embeddings(seen.vectors, eye.space, source={**source, "first": rows.start}, keys=keys)
 
     end = first + count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -53,35 +53,44 @@ def frozen(module: torch.nn.Module, function: Callable, load: Callable[[], objec
 
     load : brings the module to where it runs, before every call: on the way back another one may have taken its place.
     """
-    call = _Call(module, function)
+    places = []
 
     def run(*given, **told):
         with torch.inference_mode():  # as a host does that keeps its weights so
             load()
         if not torch.is_grad_enabled():
             return function(*given, **told)
-        weights = {name: passable(x) for name, x in _weights(call)}
-        return torch.func.functional_call(call, weights, given, told)
+        places[:] = places or _places(module)
+        with _passable_weights(places):
+            return function(*given, **told)
 
     return run
 
 
-def _weights(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    casts = {name for name, layer in module.named_modules() if getattr(layer, "comfy_cast_weights", False)}
-    for name, x in (*module.named_parameters(), *module.named_buffers()):
-        if type(x) in PLAIN or name.rpartition(".")[0] not in casts:
-            yield name, x
+def _places(module: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, Tensor | None], str]]:
+    """Where a module's weights and buffers are: the layer, the dictionary that it finds them in, and their name there."""
+    return [
+        (layer, held, name) for layer in module.modules() for held in (layer._parameters, layer._buffers) for name in held
+    ]
 
 
-class _Call(torch.nn.Module):
-    """A function of a module as a forward, as `functional_call` wants it."""
+@contextmanager
+def _passable_weights(places: list) -> Iterator[None]:
+    """Inside, tensors that gradients may pass lie where a module's weights are.
 
-    def __init__(self, module: torch.nn.Module, function: Callable):
-        super().__init__()
-        self.module, self._function = module, function
-
-    def forward(self, *given, **told):
-        return self._function(*given, **told)
+    `torch.func.functional_call` does the same, by names: for a U-Net of 2,000 weights that takes 30 ms a step, a tenth of it.
+    """
+    replaced = []
+    try:
+        for layer, held, name in places:
+            x = held.get(name)
+            if x is not None and (type(x) in PLAIN or not getattr(layer, "comfy_cast_weights", False)):
+                replaced.append((held, name, x))
+                held[name] = passable(x)
+        yield
+    finally:
+        for held, name, x in reversed(replaced):
+            held[name] = x
 
 
 def own(told):

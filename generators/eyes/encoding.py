@@ -83,6 +83,7 @@ def encode_pictures(
     placement: Placement,
     progress: Progress | None = None,
     looks: Looks | None = None,
+    keys: Tensor | None = None,
 ) -> Embeddings:
     """Embeddings of pictures, some at a time.
 
@@ -95,10 +96,11 @@ def encode_pictures(
     placement : is asked to make room then.
     progress : called with (pictures done, N).
     looks : the eye whose `encode` it is; None looks at the middle square.
+    keys : [N], who the pictures are, where somebody knows; None asks all of their pixels.
 
     Returns
     -------
-    N embeddings, whose keys are those of the pictures as they were seen, and whose source tells where not all of them was
+    N embeddings, whose keys are these, else those of the pictures as they were seen, and whose source tells where not all of them was
     seen as it is (`view`).
 
     Raises
@@ -119,7 +121,7 @@ def encode_pictures(
             if progress:
                 progress(piece.stop, len(images))
     seen_as = looks.view(height, width)
-    keys = picture_keys(images, {**space.to_dict(), **seen_as})
+    keys = picture_keys(images, {**space.to_dict(), **seen_as}) if keys is None else keys
     return Embeddings(torch.cat(rows), space, source={"kind": "pictures", **seen_as}, keys=keys)
 
 

@@ -62,16 +62,18 @@ class OpenClipEncoder(Looks):
         lengths = [len(self.tokenizer.encode(text)) + 2 for text in texts]  # a start and an end stand around every text
         return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
 
-    def encode_images(self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None) -> Embeddings:
+    def encode_images(
+        self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None, keys: Tensor | None = None
+    ) -> Embeddings:
         """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""
 
         def encode(batch: Tensor) -> Tensor:
             device = self.placement.bring(self.model)
-            pixels = preprocess(batch, self.processor).to(device, next(self.model.parameters()).dtype)
+            pixels = preprocess(batch, self.processor, device).to(next(self.model.parameters()).dtype)
             with threads_worth(self.model):
                 return self.model.encode_image(pixels)
 
-        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
+        return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self, keys)
 
 
 def architectures() -> list[str]:

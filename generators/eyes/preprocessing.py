@@ -16,7 +16,7 @@ from ...density.base.progress import waiting
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
 
 
-def preprocess(images: Tensor, config: dict) -> Tensor:
+def preprocess(images: Tensor, config: dict, device: torch.device | None = None) -> Tensor:
     """Resize, crop in the middle and normalise.
 
     Parameters
@@ -24,13 +24,16 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
     images : [N, H, W, 3], values 0 to 1.
     config : the fields of a preprocessor_config.json of CLIPImageProcessor; and `round_size`, where the longer side is
         to have the nearest whole number of pixels, as ComfyUI has it, and not the one below.
+    device : where the result goes. NVIDIA's cards resize, others cannot do all of it; None is where the pictures are.
 
     Returns
     -------
-    [N, 3, h, w] float32,  (crop(resize(x)) - mean) / std.
+    [N, 3, h, w] float32 on the device,  (crop(resize(x)) - mean) / std.
 
     Unlike PIL this does not round to 8 bits after resizing; the difference is at most half a grey level.
     """
+    if device is not None and device.type == "cuda":  # before the resizing, which takes a processor longer than the way there
+        images = images.to(device)
     x = images.to(torch.float32).permute(0, 3, 1, 2)
     if config.get("do_resize", True):
         x = _resize(x, config.get("size", 224), config.get("resample", 3), config.get("round_size", False))
@@ -40,7 +43,7 @@ def preprocess(images: Tensor, config: dict) -> Tensor:
         mean = torch.tensor(config["image_mean"], device=x.device).view(1, -1, 1, 1)
         std = torch.tensor(config["image_std"], device=x.device).view(1, -1, 1, 1)
         x = (x - mean) / std
-    return x
+    return x if device is None else x.to(device)
 
 
 def crops_middle(config: dict) -> bool:

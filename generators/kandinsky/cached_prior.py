@@ -12,7 +12,8 @@ and a readout, which becomes the prediction. Attention is causal: nothing looks 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,6 @@ class Prefix:
         owner = torch.cat([text, torch.arange(n), torch.arange(n).repeat_interleave(len(times))])
         row = torch.arange(len(owner))
         shared = row < count + n
-        self.n = n
         self.tokens, self.places = (text * mask.shape[1] + place).to(device), place.to(device)
         same, before = owner[:, None] == owner, row <= row[:, None]
         self.sees = (same & before & (shared | (row == row[:, None]))).to(device)
@@ -72,6 +72,11 @@ class Prefix:
         self.padding = torch.zeros(filled.shape).masked_fill_(filled, -math.inf)[..., None].to(device)
         self.times = torch.tensor(list(times)).to(device)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What a reading needs to know of the texts and the times."""
+        return self.tokens, self.places, self.sees, self.memory, self.times
+
 
 class CachedPrior:
     """The predictions of a PriorTransformer for n texts (two when guided), which are read once, here.
@@ -82,16 +87,20 @@ class CachedPrior:
     embedding : [n, d], the texts' embeddings.
     hidden : [n, t, d], their tokens' states.
     prefix : which of those are no padding, and the times of the steps.
+    call : called with a function, its tensors, and what else it depends on; what it returns is kept. None just calls.
 
     Raises
     ------
     RarityError : a transformer with another configuration, or custom attention.
     """
 
-    def __init__(self, transformer, embedding: Tensor, hidden: Tensor, prefix: Prefix):
+    def __init__(
+        self, transformer, embedding: Tensor, hidden: Tensor, prefix: Prefix, call: Callable[..., tuple] | None = None
+    ):
         check_configuration(transformer)
         self._transformer = transformer
-        self._memory, self._times = self._read(embedding, hidden, prefix)
+        function, given = partial(_read, transformer), (embedding, hidden, *prefix.tensors)
+        self._memory, self._times = function(*given) if call is None else call(function, *given, depends="read")
         heads = transformer.config.num_attention_heads
         self._padding = prefix.padding.to(self._memory.dtype).repeat_interleave(heads, dim=0)
 
@@ -103,30 +112,35 @@ class CachedPrior:
         """What `predict` needs to know at a step: the memory of the texts, that of the time, and the padding."""
         return self._memory, self._times[step], self._padding
 
-    def _read(self, embedding: Tensor, hidden: Tensor, prefix: Prefix) -> tuple[Tensor, Tensor]:
-        """Keys and values of all layers: [2, layers, n heads, s, e] of the texts, [T, 2, layers, n heads, 1, e] of the times."""
-        model, n = self._transformer, prefix.n
-        places = model.positional_embedding[0]
-        states = hidden.flatten(0, 1).index_select(0, prefix.tokens)
-        if model.embedding_proj_norm is not None:
-            embedding = model.embedding_proj_norm(embedding)
-        times = model.time_embedding(model.time_proj(prefix.times).to(places.dtype)) + places[-3]
-        tokens = _enter(model, torch.cat([
-            model.encoder_hidden_states_proj(states) + places.index_select(0, prefix.places),
-            model.embedding_proj(embedding) + places[-4],
-            times.repeat(n, 1),
-        ]))
-        kept = []
-        for block in model.transformer_blocks:
-            q, k, v = (part.transpose(0, 1)[None] for part in _heads(block, tokens))
-            kept.append(torch.cat([k, v]))
-            if block is not model.transformer_blocks[-1]:  # nobody looks at what comes out of the last
-                seen = F.scaled_dot_product_attention(q, k, v, attn_mask=prefix.sees)
-                tokens = _leave(block, tokens, seen[0].transpose(0, 1).flatten(-2))
-        kept = torch.stack(kept, dim=1)  # [2, layers, heads, rows, e]
-        memory = kept.index_select(3, prefix.memory).unflatten(3, (n, -1)).transpose(2, 3).flatten(2, 3)
-        times = kept[:, :, :, -n * len(prefix.times):].unflatten(3, (n, -1)).permute(4, 0, 1, 3, 2, 5).flatten(3, 4)
-        return memory.contiguous(), times[..., None, :].contiguous()
+
+def _read(
+    model, embedding: Tensor, hidden: Tensor, rows: Tensor, seats: Tensor, sees: Tensor, shared: Tensor, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of all layers: [2, layers, n heads, s, e] of n texts, [T, 2, layers, n heads, 1, e] of the times.
+
+    A function of tensors of fixed sizes; those from `rows` on are `Prefix.tensors`.
+    """
+    n, places = len(embedding), model.positional_embedding[0]
+    states = hidden.flatten(0, 1).index_select(0, rows)
+    if model.embedding_proj_norm is not None:
+        embedding = model.embedding_proj_norm(embedding)
+    when = model.time_embedding(model.time_proj(times).to(places.dtype)) + places[-3]
+    tokens = _enter(model, torch.cat([
+        model.encoder_hidden_states_proj(states) + places.index_select(0, seats),
+        model.embedding_proj(embedding) + places[-4],
+        when.repeat(n, 1),
+    ]))
+    kept = []
+    for block in model.transformer_blocks:
+        q, k, v = (part.transpose(0, 1)[None] for part in _heads(block, tokens))
+        kept.append(torch.cat([k, v]))
+        if block is not model.transformer_blocks[-1]:  # nobody looks at what comes out of the last
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
+            tokens = _leave(block, tokens, seen[0].transpose(0, 1).flatten(-2))
+    kept = torch.stack(kept, dim=1)  # [2, layers, heads, rows, e]
+    memory = kept.index_select(3, shared).unflatten(3, (n, -1)).transpose(2, 3).flatten(2, 3)
+    own = kept[:, :, :, -n * len(times):].unflatten(3, (n, -1)).permute(4, 0, 1, 3, 2, 5).flatten(3, 4)
+    return memory.contiguous(), own[..., None, :].contiguous()
 
 
 def predict(model, x: Tensor, memory: Tensor, time: Tensor, padding: Tensor) -> Tensor:

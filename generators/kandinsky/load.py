@@ -14,8 +14,9 @@ from ..runtime.memory import Placement
 from .cached_prior import check_configuration
 from .decoder import Decoder, read_defaults
 from .decoder_text import DecoderText
+from .image_encoder import encoder_fingerprint, encoder_name, zero_picture_embedding
 from .layout import find_parts, read_json, reads_text
-from .prior import Prior, encoder_fingerprint, encoder_name, read_learning_rate, zero_picture_embedding
+from .prior import Prior, read_learning_rate
 
 MINIATURE = "miniature (built in)"
 

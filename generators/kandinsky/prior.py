@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,18 +18,17 @@ from ...density.base.log import get_logger
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ..eyes.encoding import Looks, Progress, check_texts, encode_pictures
-from ..eyes.fingerprint import clip_name, fingerprint, pattern, weights_name
+from ..eyes.fingerprint import weights_name
 from ..eyes.preprocessing import crops_middle, preprocess
 from ..eyes.prompt_tokens import Reading, unread
-from ..runtime.captured import Captured, forget_large
-from ..runtime.memory import Placement, automatic_batch, in_pieces
-from ..runtime.noise import normals, normals_beside, streams
+from ..runtime.captured import forget_large
+from ..runtime.memory import Placement, in_pieces
 from ..runtime.threads import threads_worth
 from .layout import read_json
+from .prior_batches import PriorBatches
 from .prior_chain import PriorChain
 
 logger = get_logger(__name__)
-
 
 LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
 
@@ -93,7 +91,9 @@ class Prior(Looks):
         with torch.no_grad():
             return ordinary(self.read(list(prompts)).embedding, torch.float32)
 
-    def encode_images(self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None) -> Embeddings:
+    def encode_images(
+        self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None, keys: Tensor | None = None
+    ) -> Embeddings:
         """Embeddings of pictures, in the same space as the samples.
 
         Parameters
@@ -101,6 +101,7 @@ class Prior(Looks):
         images : [N, H, W, 3], values 0 to 1.
         batch_size : pictures at a time; halved where they do not fit in memory.
         progress : called with (pictures done, N).
+        keys : [N], who the pictures are, where somebody knows; None asks their pixels.
 
         Returns
         -------
@@ -113,11 +114,11 @@ class Prior(Looks):
 
         def encode(batch: Tensor) -> Tensor:
             device = self.placement.bring(self.image_encoder)
-            pixels = preprocess(batch, self.image_processor).to(device, self.image_encoder.dtype)
+            pixels = preprocess(batch, self.image_processor, device).to(self.image_encoder.dtype)
             return self.image_encoder(pixels).image_embeds
 
         with threads_worth(self.image_encoder):
-            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self)
+            return encode_pictures(images, encode, self.space, batch_size, self.placement, progress, self, keys)
 
     def sample(
         self,
@@ -211,31 +212,16 @@ class Prior(Looks):
         with torch.no_grad(), threads_worth(self.text_encoder):
             read = self.read([prompt, negative_prompt] if guidance > 1 else [prompt])
         chain = PriorChain(self.transformer, self.scheduler, read.mask, steps, guidance)
-        cached, largest = None, 0
+        drawn = PriorBatches(chain, read, self.placement, seed, self.space.width)
 
         def draw(piece: range) -> Tensor:
-            nonlocal cached, largest
-            device = self.placement.bring(self.transformer)
-            # Nothing that a caller sees may stay switched off or slowed down between two batches.
-            with torch.no_grad(), threads_worth(self.transformer):
-                cached = cached or chain.to(device).read(read.embedding.to(device), read.hidden.to(device))
-                captured = Captured(self.transformer, "Sampling the prior")
-                # A last, smaller piece goes through the graph of the others, beside samples that nobody asked for.
-                rows = max(len(piece), largest) if captured.replays else len(piece)
-                own = streams(seed, piece.start, rows, "prior")
-                width = self.space.width
-                noise = normals_beside(own, width, steps + 1) if captured.replays else normals(own, width)
-                done, total = (piece.start - first) * steps, (count - first) * steps
-                tick = progress and (lambda step: progress(done + step * len(piece), total))
-                with closing(noise):
-                    x = chain.draw(cached, noise, tick, captured)[: len(piece)].float().cpu()
-                largest = rows
-                return x
+            done, total = (piece.start - first) * steps, (count - first) * steps
+            return drawn.draw(piece, progress and (lambda step: progress(done + step * len(piece), total)))
 
         origin = {**source, "space": self.space.to_dict(), "producer": self.producer}
 
         def batches() -> Iterator[Embeddings]:
-            size = batch_size or self._automatic_batch(count - first, len(read.mask))
+            size = batch_size or drawn.fitting(count - first)
             try:
                 for piece, rows in in_pieces(range(first, count), size, draw, self.placement):
                     yield Embeddings(rows, self.space, (), {**source, "first": piece.start}, sample_keys(origin, piece))
@@ -243,13 +229,6 @@ class Prior(Looks):
                 forget_large(self.transformer)
 
         return batches()
-
-    def _automatic_batch(self, count: int, texts: int) -> int:
-        """How many samples at a time, where nobody says."""
-        device, config = self.placement.bring(self.transformer), self.transformer.config
-        width = config.num_attention_heads * config.attention_head_dim
-        # Two tokens for each text, and what a layer has in memory of each, its wide middle above all: about 40 widths.
-        return automatic_batch(count, 2 * texts * 40 * width * self.transformer.dtype.itemsize, device)
 
     def tokenize(self, prompts: list[str]):
         """Tokens of prompts as the text encoder takes them, padded and cut to its length: input_ids, attention_mask."""
@@ -305,21 +284,3 @@ def read_learning_rate(folder: Path) -> float:
     if type(rate) not in (int, float) or not 0 < rate <= 1:
         raise RarityError(f"The learning_rate in {path} must be a number above 0 and at most 1, got {rate!r}. Correct it.")
     return float(rate)
-
-
-def encoder_name(config) -> str:
-    """A name for people, from the configuration of a CLIPVisionModelWithProjection."""
-    return clip_name(config.hidden_size, config.num_hidden_layers, config.patch_size)
-
-
-def encoder_fingerprint(image_encoder) -> str:
-    """A short digest of what a CLIPVisionModelWithProjection does; it must be in float32 on the CPU."""
-    with torch.no_grad():
-        return fingerprint(image_encoder(pattern(image_encoder.config.image_size)).image_embeds[0])
-
-
-def zero_picture_embedding(image_encoder) -> Tensor:
-    """The embedding of an all-zero input, [1, d]."""
-    size = image_encoder.config.image_size
-    with torch.no_grad():
-        return image_encoder(torch.zeros(1, 3, size, size)).image_embeds

@@ -23,7 +23,7 @@ class PriorChain:
     """
 
     def __init__(self, transformer, scheduler, mask: Tensor, steps: int, guidance: float):
-        self._transformer = transformer
+        self.transformer, self.steps = transformer, steps
         back = steps_back(scheduler, steps)
         self._mask, self._times, self.limit = mask, [step.time for step in back], back[0].limit
         self._factors = torch.cat([factors_of(back), torch.full((steps, 1), guidance)], dim=1)
@@ -35,9 +35,9 @@ class PriorChain:
             self._factors, self._prefix = self._factors.to(device), Prefix(self._mask, self._times, device)
         return self
 
-    def read(self, embedding: Tensor, hidden: Tensor) -> CachedPrior:
-        """What the transformer makes of the texts' embeddings [n, d] and their tokens' states [n, t, d]."""
-        return CachedPrior(self._transformer, embedding, hidden, self._prefix)
+    def read(self, embedding: Tensor, hidden: Tensor, call: Callable | None = None) -> CachedPrior:
+        """What the transformer makes of the texts' embeddings [n, d] and their tokens' states [n, t, d]; `call` as in `draw`."""
+        return CachedPrior(self.transformer, embedding, hidden, self._prefix, call)
 
     def draw(
         self,
@@ -55,7 +55,7 @@ class PriorChain:
         call : called with a step's function, its tensors, and what else it depends on; None just calls the function.
         """
         device = self._factors.device
-        step = partial(_step, self._transformer, self.limit)
+        step = partial(_step, self.transformer, self.limit)
         x = next(noise).to(device, non_blocking=True)
         for done, factors in enumerate(self._factors):
             given = (x, next(noise).to(device, non_blocking=True), factors, *cached.at(done))
@@ -64,7 +64,7 @@ class PriorChain:
                 tick(done + 1)
                 if x.requires_grad:  # the way back takes longer than the way here
                     x.register_hook(lambda _, done=done: tick(done + 1))
-        return self._transformer.post_process_latents(x)
+        return self.transformer.post_process_latents(x)
 
 
 def _step(

@@ -11,7 +11,6 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from contextlib import contextmanager
-from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,13 +18,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from .cuda_recorder import CudaRecorder, NotCaptured
+
 FEW = 3  # graphs that are kept of one model
 LITTLE = 256 * 2**20  # bytes; a graph that holds more goes with the work it was made for
-WARM = 2  # calls before a capture: libraries choose their kernels, and allocate, at their first ones
 
 logger = logging.getLogger(__name__)
 
 _kept: WeakKeyDictionary[torch.nn.Module, OrderedDict[Hashable, Graph]] = WeakKeyDictionary()
+_asked: WeakKeyDictionary[torch.nn.Module, deque[Hashable]] = WeakKeyDictionary()  # for `later`
 _refused: set[str] = set()  # kinds of work whose capture has failed
 
 
@@ -111,6 +112,17 @@ class Captured:
         self._pace()
         return outputs
 
+    def later(self, function: Callable, *inputs: Tensor, depends: Hashable = ()) -> tuple[Tensor, ...]:
+        """function(*inputs), several tensors, captured when it is asked for again: a capture costs as much as three calls.
+
+        The tensors are the caller's own.
+        """
+        key, asked = self._key(inputs, depends), _asked.setdefault(self._model, deque(maxlen=FEW))
+        if key not in asked:
+            asked.append(key)
+            return function(*inputs)
+        return tuple(one.clone() for one in self(function, *inputs, depends=depends))
+
     def with_gradients(self, function: Callable, learnt: list[Tensor], inputs: tuple[Tensor, ...], like: Tensor) -> Tensor:
         """function(*inputs), a tensor with gradients to `learnt` and to the inputs that want some: one graph there, one back.
 
@@ -139,7 +151,7 @@ class Captured:
     def _graph(self, functions: list[Callable], inputs: tuple[Tensor, ...], depends: Hashable) -> Graph | None:
         if not self.replays or _watched():
             return None
-        key = (self._kind, depends, *((one.shape, one.dtype) for one in inputs))
+        key = self._key(inputs, depends)
         graphs = _kept.setdefault(self._model, OrderedDict())
         if key not in graphs or graphs[key].state != self._state:
             graphs.pop(key, None)
@@ -151,6 +163,9 @@ class Captured:
                 graphs.popitem(last=False)
         graphs.move_to_end(key)
         return graphs[key]
+
+    def _key(self, inputs: tuple[Tensor, ...], depends: Hashable) -> Hashable:
+        return (self._kind, depends, *((one.shape, one.dtype) for one in inputs))
 
     def _pace(self) -> None:
         """Wait for the call before this one: whoever cancels between two calls is heard, and the card always has one to do."""
@@ -177,10 +192,6 @@ class _Replay(torch.autograd.Function):
         # Copies: the next replay overwrites what it gives, while somebody may be summing gradients of several.
         slopes = [next(found) if wanted else None for wanted in ctx.wanted]
         return None, None, *(None if one is None else one.clone() for one in slopes)
-
-
-class NotCaptured(Exception):
-    """A function ran, but could not be captured."""
 
 
 @contextmanager
@@ -218,65 +229,6 @@ def state(model: torch.nn.Module) -> tuple:
 def recorder_of(device: torch.device):
     """What captures on a device, or None."""
     return CudaRecorder(device) if device.type == "cuda" else None
-
-
-class CudaRecorder:
-    """Captures with CUDA's graphs (and ROCm's, which torch calls the same)."""
-
-    def __init__(self, device: torch.device):
-        self._device = device
-
-    def record(self, functions: list[Callable], inputs: list[Tensor]) -> tuple[list[Callable], list, int]:
-        """Warm up and capture functions of these inputs, in this order.
-
-        Returns
-        -------
-        What replays each; the outputs of each; the bytes that the graphs hold.
-
-        Raises
-        ------
-        NotCaptured : the functions run, but cannot be captured. What they raise themselves passes.
-        """
-        here, side = torch.cuda.current_stream(self._device), _side_stream(self._device)
-        side.wait_stream(here)
-        with torch.cuda.device(self._device), torch.cuda.stream(side):
-            for _ in range(WARM):
-                for function in functions:
-                    function(*inputs)
-            side.synchronize()
-            torch.cuda.empty_cache()  # what warming up allocated belongs to this stream, and would lie idle
-            before = torch.cuda.memory_reserved(self._device)
-            pool = torch.cuda.graph_pool_handle()
-            recorded = [self._capture(function, inputs, pool) for function in functions]
-        here.wait_stream(side)
-        graphs, outputs = zip(*recorded, strict=True)
-        return [one.replay for one in graphs], list(outputs), torch.cuda.memory_reserved(self._device) - before
-
-    def mark(self):
-        """An event behind what the device was given so far."""
-        event = torch.cuda.Event()
-        event.record(torch.cuda.current_stream(self._device))
-        return event
-
-    def _capture(self, function: Callable, inputs: list[Tensor], pool):
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # Of this thread alone: others may allocate meanwhile, such as those that draw noise.
-            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-            try:
-                outputs = function(*inputs)
-            finally:
-                graph.capture_end()
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise NotCaptured from error
-        return graph, outputs
-
-
-@lru_cache
-def _side_stream(device: torch.device):
-    return torch.cuda.Stream(device)  # one for all: libraries keep workspaces for each stream
 
 
 def _drop(model: torch.nn.Module, which: Callable[[Graph], bool]) -> None:

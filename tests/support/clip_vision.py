@@ -24,7 +24,7 @@ def main():
     start_comfyui(comfyui)
     from rarity.density.base.errors import RarityError
     from rarity.generators.eyes.openclip import load_open_clip
-    from rarity.generators.kandinsky.prior import encoder_fingerprint, encoder_name
+    from rarity.generators.kandinsky.image_encoder import encoder_fingerprint, encoder_name
     from rarity.nodes import RarityEncodeImages
     from tiny_open_clip import NAME, build_tiny_open_clip, transformers_models
 

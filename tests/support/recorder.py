@@ -2,7 +2,7 @@
 
 import torch
 from rarity.generators.runtime import captured
-from rarity.generators.runtime.captured import NotCaptured
+from rarity.generators.runtime.cuda_recorder import WARM, NotCaptured
 
 
 class Recorder:
@@ -14,7 +14,7 @@ class Recorder:
 
     def record(self, functions, inputs):
         with torch.set_grad_enabled(torch.is_grad_enabled()):
-            for _ in range(captured.WARM):
+            for _ in range(WARM):
                 for function in functions:
                     self.calls += 1
                     function(*inputs)

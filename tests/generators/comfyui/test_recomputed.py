@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager, nullcontext
 
+import pytest
 import torch
 from rarity.generators.comfyui.recomputed import frozen, own, recomputed
 from rarity.generators.comfyui.saved_tensors import Saved
@@ -49,6 +50,23 @@ def test_gradients_are_right_and_the_module_is_as_it_was():
     assert torch.equal(one.detach(), x), "what was given is not changed"
     for name, value in module.state_dict(keep_vars=True).items():
         assert value is held[name][0] and torch.equal(value, held[name][1])
+
+
+def test_weights_are_back_after_an_error_and_shared_ones_stay_shared():
+    with torch.inference_mode():
+        module = Careless()
+        module.first.weight = module.second.weight = torch.nn.Parameter(torch.eye(4))
+    held, seen = dict(module.named_parameters(remove_duplicate=False)), []
+
+    def fail(x):
+        seen.append((module.first.weight, module.second.weight))
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        frozen(module, fail, lambda: None)(torch.ones(1, 4))
+    one, other = seen[0]
+    assert not one.is_inference() and one.data_ptr() == other.data_ptr() == module.first.weight.data_ptr()
+    assert all(value is held[name] for name, value in module.named_parameters(remove_duplicate=False))
 
 
 def test_weights_that_move_between_the_ways_are_followed():

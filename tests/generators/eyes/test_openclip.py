@@ -12,7 +12,7 @@ from rarity.generators.eyes import openclip as module
 from rarity.generators.eyes.contrast_sources import contrast_guardrail
 from rarity.generators.eyes.direction_sources import text_direction
 from rarity.generators.eyes.openclip import architectures, load_open_clip
-from rarity.generators.kandinsky.prior import encoder_fingerprint, encoder_name
+from rarity.generators.kandinsky.image_encoder import encoder_fingerprint, encoder_name
 from rarity.generators.runtime.memory import Placement
 from tiny_open_clip import NAME, SIZE, WIDTH, build_tiny_open_clip, transformers_models
 

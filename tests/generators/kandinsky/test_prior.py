@@ -5,8 +5,11 @@ import torch
 from rarity.density.base.errors import RarityError
 from rarity.density.estimators.gaussian import GaussianDensity
 from rarity.density.estimators.own_samples import are_own
+from rarity.generators.eyes import encoding
+from rarity.generators.eyes.preprocessing import preprocess
+from rarity.generators.kandinsky.image_encoder import encoder_fingerprint, encoder_name
 from rarity.generators.kandinsky.load import load_kandinsky
-from rarity.generators.kandinsky.prior import Prior, encoder_fingerprint, encoder_name
+from rarity.generators.kandinsky.prior import Prior
 from rarity.generators.runtime.noise import streams
 
 
@@ -106,6 +109,21 @@ def test_pictures_are_known_by_their_pixels(prior):
     assert torch.equal(prior.encode_images(pictures.flip(0), batch_size=1).keys, seen.keys.flip(0))
     saved = (255 * pictures).to(torch.uint8)  # as ComfyUI's Save Image cuts them
     assert torch.equal(prior.encode_images(saved / 255).keys, seen.keys)
+
+
+def test_who_pictures_are_is_not_asked_of_their_pixels_where_somebody_knows(prior, monkeypatch):
+    pictures, keys = torch.rand(3, 20, 20, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 2, 9])
+    expected = prior.encode_images(pictures).vectors
+    monkeypatch.setattr(encoding, "picture_keys", None)
+    seen = prior.encode_images(pictures, keys=keys)
+    assert torch.equal(seen.keys, keys) and torch.equal(seen.vectors, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
+def test_a_card_makes_pictures_ready_as_the_processor_does(prior):
+    pictures = torch.rand(2, 70, 50, 3, generator=torch.Generator().manual_seed(0))
+    there = preprocess(pictures, prior.image_processor, torch.device("cuda"))
+    torch.testing.assert_close(there.cpu(), preprocess(pictures, prior.image_processor), rtol=0, atol=1e-4)
 
 
 def test_the_seed_decides(prior):
@@ -225,7 +243,6 @@ def test_pictures_are_encoded_as_transformers_does(prior, pipeline):
 ])
 @pytest.mark.parametrize("resample", [2, 3])
 def test_preprocessing_equals_the_image_processor(size, crop, shape, resample):
-    from rarity.generators.eyes.preprocessing import preprocess
     from transformers import CLIPImageProcessor
 
     processor = CLIPImageProcessor(size=size, crop_size=crop, resample=resample)

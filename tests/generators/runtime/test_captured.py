@@ -10,7 +10,7 @@ from learning import KINDS, PROMPT, STEPS, digest, learn
 from rarity.density import GaussianDensity
 from rarity.generators.concepts.lora import adapted, without
 from rarity.generators.concepts.sampling import Chain
-from rarity.generators.runtime import captured
+from rarity.generators.runtime import captured, cuda_recorder
 from rarity.generators.runtime.captured import Captured, forget, forget_large
 from rarity.generators.runtime.memory import Placement
 from recorder import record_everything
@@ -50,6 +50,17 @@ def test_a_graph_belongs_to_sizes_types_and_what_else_it_depends_on(recorder, mo
     assert recorder.captures == 3
     call(model.forward, torch.ones(2, 3))
     assert recorder.captures == 3, "it is still known"
+
+
+def test_what_may_be_called_once_is_captured_when_it_is_asked_for_again(recorder, model):
+    twice, inputs = (lambda x: (model(x), 2 * x)), [torch.randn(4, 3) for _ in range(4)]
+    found = [Captured(model, "Work").later(twice, x) for x in inputs]
+    assert (recorder.captures, recorder.replays) == (1, 3)
+    for got, x in zip(found, inputs, strict=True):  # what a later replay overwrites is not what was given out
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(got, twice(x), strict=True))
+    for rows in range(1, captured.FEW + 1):
+        Captured(model, "Work").later(twice, torch.ones(rows, 3))
+    assert recorder.captures == 1
 
 
 def test_few_are_kept_and_the_last_used_stay(recorder, model):
@@ -123,7 +134,7 @@ def test_where_capture_is_refused_the_function_runs_and_it_is_said_once(recorder
         call = Captured(model, "Work")
         assert torch.equal(call(model.forward, torch.ones(2, 3)), model(torch.ones(2, 3)))
         assert not call.replays
-    assert recorder.calls == captured.WARM, "it is not tried again"
+    assert recorder.calls == cuda_recorder.WARM, "it is not tried again"
     assert [record.message for record in caplog.records] == [
         "Work runs without a captured graph, more slowly: operation not permitted when stream is capturing"
     ]
@@ -189,6 +200,23 @@ def test_samples_are_the_same_captured(recorder, tiny_kandinsky):
             expected = prior.sample(PROMPT, 7, seed=seed, steps=steps, **options)
             torch.testing.assert_close(one.vectors, expected.vectors, rtol=1e-4, atol=1e-4)  # other sizes of matrices
         captured.recorder_of = recorder_of
+
+
+def test_a_text_that_is_read_again_is_replayed(recorder, tiny_kandinsky):
+    """Another text of as many tokens goes through the same graph, and two under way at once keep their own."""
+    prior = tiny_kandinsky[0]
+    other = PROMPT.replace("letter r", "letter b")
+    assert other != PROMPT and len(prior.reads([other])[0].tokens) == len(prior.reads([PROMPT])[0].tokens)
+    prior.sample(PROMPT, 3, steps=4)
+    captures = recorder.captures
+    first, second = (prior.sample_batches(text, 6, seed=5, steps=4, batch_size=3) for text in (PROMPT, other))
+    got = [next(first), next(second), next(first), next(second)]
+    assert recorder.captures == captures + 1, "the reading; not at the first one"
+    recorder_of, captured.recorder_of = captured.recorder_of, lambda device: None
+    for text, parts in ((PROMPT, got[::2]), (other, got[1::2])):
+        expected = prior.sample(text, 6, seed=5, steps=4).vectors
+        torch.testing.assert_close(torch.cat([part.vectors for part in parts]), expected, rtol=1e-4, atol=1e-4)
+    captured.recorder_of = recorder_of
 
 
 def test_cancel_is_heard_at_every_step(recorder, tiny_kandinsky):
