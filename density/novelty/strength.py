@@ -45,6 +45,16 @@ class Look:
         """The mean Euclidean distance of two pictures."""
         return float(torch.pdist(self.x.double()).mean())
 
+    @cached_property
+    def share(self) -> float:
+        """The share of pictures inside what every guard allows, smoothed; see `Curves`."""
+        if self.slack.shape[1] == 0:
+            return 1.0
+        slack = self.slack.double()
+        low, high = torch.quantile(slack, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
+        edges = 0.9 * torch.minimum(slack.std(dim=0), (high - low) / 1.34) * len(slack) ** -0.2
+        return float(torch.special.ndtr(slack / edges.clamp_min(1e-9)).amin(dim=1).mean())
+
     @property
     def valid(self) -> int:
         """How many pictures are inside what every guard allows."""
@@ -61,7 +71,7 @@ class Curves:
     The share counts a picture that is nearly on the edge of what is allowed for nearly a half, which makes a smooth number
     of a few pictures:
 
-        share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at 0
+        share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at s
 
     More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression) that
     begins at 1, and straight between looks. Sources: h is Silverman's rule (1986, eq. 3.31); isotonic regression, Barlow et al. (1972).
@@ -81,7 +91,7 @@ class Curves:
     @cached_property
     def validity(self) -> np.ndarray:
         """r at each look; 1 where there are no guards."""
-        shares = [self._share(look.slack) for look in self.looks]
+        shares = [look.share for look in self.looks]
         return self._monotone([share / shares[0] for share in shares], False)
 
     def at(self, strength: float) -> tuple[float, float]:
@@ -95,19 +105,6 @@ class Curves:
     def strongest(self, variety: float, validity: float) -> float:
         """The strength up to which v <= variety and r >= validity; the strongest look's where both hold everywhere."""
         return min(_crossing(self.strengths, self.variety, variety), _crossing(self.strengths, -self.validity, -validity))
-
-    @cached_property
-    def _edges(self) -> Tensor:
-        """h of each guard, [g]."""
-        slack = self.looks[0].slack.double()
-        low, high = torch.quantile(slack, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
-        spread = torch.minimum(slack.std(dim=0), (high - low) / 1.34)
-        return (0.9 * spread * len(slack) ** -0.2).clamp_min(1e-9)
-
-    def _share(self, slack: Tensor) -> float:
-        if slack.shape[1] == 0:
-            return 1.0
-        return float(torch.special.ndtr(slack.double() / self._edges).amin(dim=1).mean())
 
     def _monotone(self, values: list[float], increasing: bool) -> np.ndarray:
         from sklearn.isotonic import IsotonicRegression

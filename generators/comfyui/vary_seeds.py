@@ -26,7 +26,7 @@ from .varied_condition import varied
 
 MOST = 64  # pictures at each strength
 SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows, and the longer side they are kept at, in pixels
-SURE = 1e-6  # a gate's answer is taken to be at least so far from no and from yes: beyond, floats are not to be believed
+SURE = 1e-15  # a gate's answer is taken to be at least so far from no and from yes: nearer, float64 has no digits
 REMEMBERED = 8  # measurements
 
 _MEASURED: dict[tuple, tuple[FoundStrength, float, dict[float, Tensor]]] = {}  # of this process, the oldest first
