@@ -205,7 +205,8 @@ class RarityVarySeeds(io.ComfyNode):
                     max=100.0,
                     step=0.001,
                     optional=True,
-                    tooltip="The strength that this node found before, for the same model and prompt: nothing is measured. 0 measures.",
+                    tooltip="The strength that this node found before, for the same model and prompt: nothing is measured. Set until to what it found with "
+                    "it. 0 measures.",
                 ),
                 sockets.advanced(
                     io.Float.Input(
@@ -221,13 +222,13 @@ class RarityVarySeeds(io.ComfyNode):
                 sockets.advanced(
                     io.Float.Input(
                         "until",
-                        default=0.5,
-                        min=0.01,
+                        default=0.0,
+                        min=0.0,
                         max=1.0,
                         step=0.01,
                         optional=True,
-                        tooltip="The first part of the sampling that is varied, where a picture is laid out. From there on the prompt itself is "
-                        "followed. 1 varies all of it.",
+                        tooltip="The first part of the sampling that is varied; from there on the prompt itself is followed. 0 measures that, too: "
+                        "a half where it is enough, else all of it.",
                     )
                 ),
                 sockets.advanced(
@@ -264,6 +265,7 @@ class RarityVarySeeds(io.ComfyNode):
                 io.Float.Output(
                     display_name="strength", tooltip="How strongly the prompt is varied. Write it into strength to measure no more."
                 ),
+                io.Float.Output(display_name="until", tooltip="The part of the sampling that is varied. Write it into until, beside strength."),
                 io.String.Output(display_name="report", tooltip="In words and numbers: how varied, how often still the subject, at which strength."),
                 io.Image.Output(
                     display_name="curve",
@@ -274,7 +276,7 @@ class RarityVarySeeds(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, vae, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
-                clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.5,
+                clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0,
                 pictures=8, batch=4, framing=MIDDLE):
         placement = ComfyPlacement()
         looks = eye("Vary Seeds", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)

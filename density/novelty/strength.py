@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from ..base.errors import RarityError
 
 FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the last one that is tried
 LOOKS = 4  # strengths that are looked at beside 0
+PARTS, FAR = (0.5, 1.0), 2.0  # of the steps; and the strength that tells whether a part is enough: a token turns by 63 degrees
 INSIDE = 0.1  # a look between two others keeps off both by this share of their distance: beside one it would tell nothing new
 BEGINS = 1e9  # what strength 0 weighs beside another look: there both curves are 1, whatever noise says of the others
 ALIKE = 1e-6  # of an embedding's length: pictures that lie no farther apart are one picture
@@ -44,6 +45,16 @@ class Look:
         """The mean Euclidean distance of two pictures."""
         return float(torch.pdist(self.x.double()).mean())
 
+    @cached_property
+    def share(self) -> float:
+        """The share of pictures inside what every guard allows, smoothed; see `Curves`."""
+        if self.slack.shape[1] == 0:
+            return 1.0
+        slack = self.slack.double()
+        low, high = torch.quantile(slack, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
+        edges = 0.9 * torch.minimum(slack.std(dim=0), (high - low) / 1.34) * len(slack) ** -0.2
+        return float(torch.special.ndtr(slack / edges.clamp_min(1e-9)).amin(dim=1).mean())
+
     @property
     def valid(self) -> int:
         """How many pictures are inside what every guard allows."""
@@ -60,7 +71,7 @@ class Curves:
     The share counts a picture that is nearly on the edge of what is allowed for nearly a half, which makes a smooth number
     of a few pictures:
 
-        share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at 0
+        share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at s
 
     More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression) that
     begins at 1, and straight between looks. Sources: h is Silverman's rule (1986, eq. 3.31); isotonic regression, Barlow et al. (1972).
@@ -80,29 +91,20 @@ class Curves:
     @cached_property
     def validity(self) -> np.ndarray:
         """r at each look; 1 where there are no guards."""
-        shares = [self._share(look.slack) for look in self.looks]
+        shares = [look.share for look in self.looks]
         return self._monotone([share / shares[0] for share in shares], False)
 
     def at(self, strength: float) -> tuple[float, float]:
         """v and r at a strength."""
         return tuple(float(np.interp(strength, self.strengths, values)) for values in (self.variety, self.validity))
 
+    def too_much(self, variety: float, validity: float) -> np.ndarray:
+        """Whether each look is as varied as asked, or less valid."""
+        return (self.variety >= variety) | (self.validity < validity)
+
     def strongest(self, variety: float, validity: float) -> float:
         """The strength up to which v <= variety and r >= validity; the strongest look's where both hold everywhere."""
         return min(_crossing(self.strengths, self.variety, variety), _crossing(self.strengths, -self.validity, -validity))
-
-    @cached_property
-    def _edges(self) -> Tensor:
-        """h of each guard, [g]."""
-        slack = self.looks[0].slack.double()
-        low, high = torch.quantile(slack, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
-        spread = torch.minimum(slack.std(dim=0), (high - low) / 1.34)
-        return (0.9 * spread * len(slack) ** -0.2).clamp_min(1e-9)
-
-    def _share(self, slack: Tensor) -> float:
-        if slack.shape[1] == 0:
-            return 1.0
-        return float(torch.special.ndtr(slack.double() / self._edges).amin(dim=1).mean())
 
     def _monotone(self, values: list[float], increasing: bool) -> np.ndarray:
         from sklearn.isotonic import IsotonicRegression
@@ -141,7 +143,9 @@ class FoundStrength:
         return self.looks[0].slack.shape[1] > 0
 
 
-def find_strength(look: Callable[[float], Look], variety: float = 2.0, validity: float = 0.95, *, looks: int = LOOKS) -> FoundStrength:
+def find_strength(
+    look: Callable[[float], Look], variety: float = 2.0, validity: float = 0.95, *, looks: int = LOOKS, seen: Sequence[Look] = ()
+) -> FoundStrength:
     """The strength at which pictures are as varied as asked, or else the strongest at which they stay the subject.
 
     It looks at strength 0, then at stronger ones until one is too much, and then where the curves cross what was asked for.
@@ -149,41 +153,66 @@ def find_strength(look: Callable[[float], Look], variety: float = 2.0, validity:
 
     Parameters
     ----------
-    look : shows the pictures at a strength. It is called 1 + `looks` times.
+    look : shows the pictures at a strength.
     variety : times as far apart as at strength 0, at least 1; or 0, as much as validity allows.
     validity : the least share inside the guards, of the share at strength 0; above 0, at most 1.
+    looks : how many strengths it looks at beside 0.   seen : looks that there are already, the first at strength 0.
 
     Raises
     ------
     RarityError : numbers out of range; a variety of 0 without guards; fewer than 3 pictures, pictures that are all the same,
         not finite, or none of them inside at strength 0.
     """
-    if not (variety == 0 or 1 <= variety < math.inf) or not 0 < validity <= 1:
-        raise RarityError(
-            f"The variety must be 1 or more, or 0 for as much as stays the subject, and the validity above 0 and at most 1; got {variety:g} "
-            f"and {validity:g}."
-        )
-    seen = [look(0.0)]
-    _check(seen[0], variety)
+    _check_numbers(variety, validity)
+    had = list(seen) or [look(0.0)]
+    _check(had[0], variety)
     wanted = variety or math.inf
-    while len(seen) <= looks and wanted > 1:
-        seen.append(look(_next(Curves(tuple(seen)), wanted, validity)))
-        seen.sort(key=lambda one: one.strength)
-    curves = Curves(tuple(seen))
+    for _ in range(looks if wanted > 1 else 0):
+        had.append(look(_next(Curves(tuple(had)), wanted, validity)))
+        had.sort(key=lambda one: one.strength)
+    curves = Curves(tuple(had))
     # Downwards: three digits more must not be a step over the edge.
     strength = math.floor(1000 * curves.strongest(wanted, validity) + 1e-6) / 1000
     reached, valid = curves.at(strength)
-    if curves.variety[-1] < wanted and curves.validity[-1] >= validity:
+    if not curves.too_much(wanted, validity).any():
         limit = "range"
     else:
         limit = "variety" if _crossing(curves.strengths, curves.variety, wanted) - strength < 2e-3 else "validity"
-    return FoundStrength(strength, reached, valid, _error(curves, strength), limit, tuple(seen))
+    return FoundStrength(strength, reached, valid, _error(curves, strength), limit, tuple(had))
+
+
+def find_part(
+    look: Callable[[float, float], Look], variety: float = 2.0, validity: float = 0.95, parts: Sequence[float] = PARTS, *, looks: int = LOOKS
+) -> tuple[FoundStrength, float]:
+    """The shortest part of the steps that is long enough to vary in, and the strength for it.
+
+    What is varied in the first steps alone, the other steps may take back. So it looks first at what the strength FAR does in
+    the shortest part: if that is not enough, it goes on to the next one.
+
+    Parameters
+    ----------
+    look : shows the pictures at a strength and a part.   parts : shares of the steps, the shortest first.
+    variety, validity, looks : see `find_strength`; the looks at FAR count.
+
+    Raises
+    ------
+    RarityError : as `find_strength`.
+    """
+    _check_numbers(variety, validity)
+    first, *others = parts
+    plain = look(0.0, first)
+    _check(plain, variety)
+    while others and (variety == 0 or variety > 1):
+        far, looks = look(FAR, first), looks - 1
+        if Curves((plain, far)).too_much(variety or math.inf, validity).any():
+            return find_strength(lambda strength: look(strength, first), variety, validity, looks=looks, seen=(plain, far)), first
+        first, *others = others
+    return find_strength(lambda strength: look(strength, first), variety, validity, looks=looks, seen=(plain,)), first
 
 
 def _next(curves: Curves, variety: float, validity: float) -> float:
     """Where to look next."""
-    strengths = curves.strengths
-    too_much = (curves.variety >= variety) | (curves.validity < validity)
+    strengths, too_much = curves.strengths, curves.too_much(variety, validity)
     if not too_much.any():
         if len(strengths) == 1 or strengths[-1] < STRONGEST:
             return min(FACTOR * float(strengths[-1]) or FIRST, STRONGEST)
@@ -212,6 +241,14 @@ def _error(curves: Curves, strength: float) -> float:
     fewer = (Curves(tuple(look.without(i) for look in curves.looks)) for i in range(n))
     without = [np.interp(strength, one.strengths, one.variety) for one in fewer]
     return float(np.std(without) * math.sqrt(n - 1))
+
+
+def _check_numbers(variety: float, validity: float) -> None:
+    if not (variety == 0 or 1 <= variety < math.inf) or not 0 < validity <= 1:
+        raise RarityError(
+            f"The variety must be 1 or more, or 0 for as much as stays the subject, and the validity above 0 and at most 1; got {variety:g} "
+            f"and {validity:g}."
+        )
 
 
 def _check(first: Look, variety: float) -> None:

@@ -17,7 +17,7 @@ from ...density.base.framing import partly_seen
 from ...density.base.progress import steps as counted
 from ...density.drawing.strength_curve import strength_card, strength_curve
 from ...density.novelty.diversity import most_varied
-from ...density.novelty.strength import LOOKS, FoundStrength, Look, find_strength
+from ...density.novelty.strength import LOOKS, PARTS, FoundStrength, Look, find_part
 from ...density.steering.guardrails import Guardrail
 from ..eyes.encoding import Progress
 from ..runtime.memory import Placement, in_pieces
@@ -26,10 +26,10 @@ from .varied_condition import varied
 
 MOST = 64  # pictures at each strength
 SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows, and the longer side they are kept at, in pixels
-SURE = 1e-6  # a gate's answer is taken to be at least so far from no and from yes: beyond, floats are not to be believed
+SURE = 1e-15  # a gate's answer is taken to be at least so far from no and from yes: nearer, float64 has no digits
 REMEMBERED = 8  # measurements
 
-_MEASURED: dict[tuple, tuple[FoundStrength, dict[float, Tensor]]] = {}  # of this process, the oldest first
+_MEASURED: dict[tuple, tuple[FoundStrength, float, dict[float, Tensor]]] = {}  # of this process, the oldest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class VaryingPictures:
     ----------
     drawing : how a picture is drawn, with the CONDITIONING as it is.   eye : encodes them, such as `clip_vision_eye.eye` finds.
     guardrails, gate : say whether a picture still is the subject; each can be missing.
-    until : see `varied`.   batch_size : drawn at a time; halved where they do not fit in memory.
+    batch_size : drawn at a time; halved where they do not fit in memory.
     tick : called with the number of model steps done since the last call, and what it raises cancels.   preview : shown each batch.
     """
 
@@ -48,26 +48,30 @@ class VaryingPictures:
     eye: object
     guardrails: tuple[Guardrail, ...] = ()
     gate: object = None
-    until: float = 0.5
     batch_size: int = 4
     placement: Placement | None = None
     tick: Callable[[int], None] = lambda steps: None
     preview: Preview | None = None
 
-    def look(self, strength: float, seed: int, count: int) -> tuple[Look, Tensor, Embeddings]:
-        """The pictures of `count` seeds from `seed` on: what a search wants of them, themselves [n, H, W, 3], their embeddings."""
+    def look(self, strength: float, until: float, seed: int, count: int) -> tuple[Look, Tensor, Embeddings]:
+        """The pictures of `count` seeds from `seed` on: what a search wants of them, themselves [n, H, W, 3], their embeddings.
+
+        strength, until : see `varied`.
+        """
         pictures, rows = [], []
         size = 1 if self.drawing.sampler_name in ONE_BY_ONE else self.batch_size
-        for _, (drawn, seen) in in_pieces(range(count), size, lambda piece: self._see(strength, seed, piece), self.placement or Placement()):
+        for _, (drawn, seen) in in_pieces(
+            range(count), size, lambda piece: self._see(strength, until, seed, piece), self.placement or Placement()
+        ):
             pictures.append(drawn)
             rows.append(seen)
         seen, drawn = Embeddings.cat(rows), torch.cat(pictures)
         return Look(strength, seen.vectors, self._slack(seen.vectors.double(), drawn)), drawn, seen
 
-    def _see(self, strength: float, seed: int, piece: range) -> tuple[Tensor, Embeddings]:
+    def _see(self, strength: float, until: float, seed: int, piece: range) -> tuple[Tensor, Embeddings]:
         drawing = replace(self.drawing, seed=seed % 2**64)
         seeds = [seed + i for i in piece]
-        drawing = replace(drawing, positive=varied(drawing.positive, seeds, strength, self.until))
+        drawing = replace(drawing, positive=varied(drawing.positive, seeds, strength, until))
         done = 0
 
         def tick(step: int) -> None:
@@ -105,13 +109,13 @@ def vary_seeds(
     count: int = 4,
     keep: int = 0,
     strength: float = 0.0,
-    until: float = 0.5,
+    until: float = 0.0,
     pictures: int = 8,
     batch_size: int = 4,
     placement: Placement | None = None,
     progress: Progress | None = None,
     preview: Preview | None = None,
-) -> tuple[list[list], list[int], float, str, Tensor]:
+) -> tuple[list[list], list[int], float, float, str, Tensor]:
     """A CONDITIONING for each of several seeds, so strongly varied that their pictures are as varied as asked.
 
     The strength is measured on the seeds 0, 1, 2, ..., whatever seeds are drawn with: it belongs to the model, the prompt and the
@@ -120,67 +124,68 @@ def vary_seeds(
     Parameters
     ----------
     drawing : how the small pictures are drawn; its seed is the first one of those that are varied.
-    eye, guardrails, gate, until, batch_size : see `VaryingPictures`.
-    variety, validity : see `find_strength`.
+    eye, guardrails, gate, batch_size : see `VaryingPictures`.
+    variety, validity : see `find_strength`.   until : see `varied`; 0 is measured, too, by `find_part`.
     count : seeds to vary.   keep : more than 0 draws all of them, and keeps so many that together are most varied (`most_varied`)
         among those inside what every guard allows.
-    strength : more than 0 is taken as it is, and nothing is measured.
+    strength : more than 0 is taken as it is, with `until`, and nothing is measured.
     pictures : how many are drawn at each of 1 + LOOKS strengths.
     placement : is asked to make room when memory is short.   progress : called with (model steps done, in all).
 
     Returns
     -------
-    n CONDITIONINGs; their n seeds; the strength; a report in words; a picture [1, H, W, 3] of variety and validity over strength.
+    n CONDITIONINGs; their n seeds; the strength; until; a report in words; a picture [1, H, W, 3] of variety and validity over strength.
 
     Raises
     ------
     RarityError : numbers out of range, a guardrail of another space than the eye's; as `find_strength`, `varied` and `ModelPictures`.
     """
-    _check(eye, guardrails, count, keep, strength, pictures, batch_size)
+    _check(eye, guardrails, count, keep, strength, until, pictures, batch_size)
     total = drawing.steps * ((0 if strength else (1 + LOOKS) * pictures) + (count if keep else 0))
-    varying = VaryingPictures(drawing, eye, guardrails, gate, until, batch_size, placement, counted(progress, max(total, 1)), preview)
+    varying = VaryingPictures(drawing, eye, guardrails, gate, batch_size, placement, counted(progress, max(total, 1)), preview)
     seen_as = eye.view(drawing.height, drawing.width)
     if strength:
         said, curve = [f"The strength {strength:g} was given, so nothing was measured."], strength_card(strength)
     else:
-        found, tiles = _measured(varying, seen_as, variety, validity, pictures)
+        found, until, tiles = _measured(varying, seen_as, variety, validity, until, pictures)
         strength, curve = found.strength, strength_curve(found, tiles, variety, validity)
-        said = [told(found, variety, validity), *partly_seen(seen_as)]
+        said = [told(found, variety, validity, until), *partly_seen(seen_as)]
     seeds = [(drawing.seed + i) % 2**64 for i in range(count)]
     if keep:
-        seeds, sentence = _kept(varying, strength, count, keep)
+        seeds, sentence = _kept(varying, strength, until, count, keep)
         said.append(sentence)
-    return [varied(drawing.positive, [seed], strength, until) for seed in seeds], seeds, strength, "\n".join(said), curve
+    return [varied(drawing.positive, [seed], strength, until) for seed in seeds], seeds, strength, until, "\n".join(said), curve
 
 
-def _measured(varying: VaryingPictures, seen_as: dict, variety: float, validity: float, pictures: int):
-    """The strength that was found, and some small pictures of each look by its strength; measured once for all that decides about it."""
+def _measured(varying: VaryingPictures, seen_as: dict, variety: float, validity: float, until: float, pictures: int):
+    """The strength that was found, the part it is for, and some small pictures of each look; measured once for all that decides about it."""
     drawing = replace(varying.drawing, seed=0)
-    settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": varying.until, "variety": variety,
+    settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": until, "variety": variety,
                 "validity": validity, "pictures": pictures}
     parts = (drawing.vae, *varying.guardrails, *([varying.gate] if varying.gate is not None else []))
     key = (json.dumps(settings, sort_keys=True), *map(weakref.ref, parts))
     if key in _MEASURED:
         return _MEASURED[key]
-    tiles: dict[float, Tensor] = {}
+    tiles: dict[Look, Tensor] = {}
 
-    def look(strength: float) -> Look:
-        one, drawn, _ = varying.look(strength, 0, pictures)
+    def look(strength: float, part: float) -> Look:
+        one, drawn, _ = varying.look(strength, part, 0, pictures)
         scale = min(1.0, TILE / max(drawn.shape[1:3]))
         size = [max(1, round(scale * side)) for side in drawn.shape[1:3]]
-        tiles[strength] = interpolate(drawn[:SHOWN].movedim(-1, 1), size=size, mode="area").movedim(1, -1)
+        tiles[one] = interpolate(drawn[:SHOWN].movedim(-1, 1), size=size, mode="area").movedim(1, -1)
         return one
 
-    _MEASURED[key] = find_strength(look, variety, validity), tiles
+    found, until = find_part(look, variety, validity, (until,) if until else PARTS)
+    _MEASURED[key] = found, until, {one.strength: tiles[one] for one in found.looks}
     while len(_MEASURED) > REMEMBERED:
         del _MEASURED[next(iter(_MEASURED))]
     return _MEASURED[key]
 
 
-def _kept(varying: VaryingPictures, strength: float, count: int, keep: int) -> tuple[list[int], str]:
+def _kept(varying: VaryingPictures, strength: float, until: float, count: int, keep: int) -> tuple[list[int], str]:
     """The seeds of a varied set among those whose pictures are still the subject, in their order; and a sentence."""
     first = varying.drawing.seed
-    look, _, seen = varying.look(strength, first, count)
+    look, _, seen = varying.look(strength, until, first, count)
     inside = (look.slack >= 0).all(dim=1).nonzero()[:, 0]
     if len(inside) == 0:
         raise RarityError(
@@ -194,16 +199,18 @@ def _kept(varying: VaryingPictures, strength: float, count: int, keep: int) -> t
             f"Of {count} pictures{guarded}, the {len(chosen)} that together are most varied were kept.{fewer}")
 
 
-def told(found: FoundStrength, variety: float, validity: float) -> str:
+def told(found: FoundStrength, variety: float, validity: float, until: float) -> str:
     """What was found, in words, and a line for each strength that was looked at."""
     n, unguarded = len(found.looks[0].x), "Nothing was asked whether pictures still are the subject: connect a gate or a guardrail for that."
-    said = [f"At strength {found.strength:g} the pictures of different seeds lie {found.variety:.2f} times as far apart as they are drawn "
+    part = "in all steps" if until == 1 else f"in the first {until:.0%} of the steps"
+    said = [f"At strength {found.strength:g}, {part}, the pictures of different seeds lie {found.variety:.2f} times as far apart as they are drawn "
             f"(give or take {found.error:.2f})."]
     if found.limit == "validity":
         wish = f"The {variety:g} times that were asked for are not reached: with" if variety else "With"
         said.append(f"{wish} more strength, more than {1 - validity:.0%} of the usual number would no longer be the subject.")
     elif found.limit == "range":
-        said.append("More strength than that is not tried: beyond it, little is left of the prompt. Vary a longer part of the steps for more.")
+        longer = "" if until == 1 else " Set until to 0 or 1 for more."
+        said.append(f"More strength than that is not tried: beyond it, little is left of the prompt.{longer}")
     if found.guarded:
         said.append(f"About {found.validity:.0%} as many are still the subject as without variation; {n} pictures tell that to some "
                     "points only.")
@@ -215,10 +222,15 @@ def told(found: FoundStrength, variety: float, validity: float) -> str:
     return "\n".join([" ".join(said), heading, *rows])
 
 
-def _check(eye, guardrails, count: int, keep: int, strength: float, pictures: int, batch_size: int) -> None:
+def _check(eye, guardrails, count: int, keep: int, strength: float, until: float, pictures: int, batch_size: int) -> None:
     for rail in guardrails:
         if rail.space is not None:
             eye.space.require_same(rail.space, f"guardrail {rail.name}")
+    if strength and not until:
+        raise RarityError(
+            f"A strength of {strength:g} was given without until, the part of the sampling that it is for. Set until, too, to what was found "
+            "with it; or set strength to 0 to measure both."
+        )
     if count < 1 or not 0 <= keep <= count or not 3 <= pictures <= MOST or batch_size < 1 or not strength >= 0:
         raise RarityError(
             f"Expected are a count of at least 1, keep from 0 to the count, 3 to {MOST} pictures, a batch of at least 1 and a strength of 0 or "

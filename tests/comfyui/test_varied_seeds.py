@@ -33,9 +33,15 @@ def test_the_node_gives_each_seed_a_prompt_and_measures_once(found):
     assert node["remembered"] == [0, True, [70, 71, 72]] and node["another setting"][0] == 15
     assert node["given"] == [0, 0.25, "The strength 0.25 was given, so nothing was measured."]
     assert node["out of memory"] == [True, [3, 2, 1] * 5], "half as many at a time"
-    assert f"At strength {node['strength']:g} the pictures of different seeds lie 2.00 times as far apart" in node["report"]
+    assert f"At strength {node['strength']:g}, in all steps, the pictures of different seeds lie 2.00 times as far apart" in node["report"]
     assert "connect a gate or a guardrail" in node["report"] and len(node["report"].splitlines()) == 7
     assert node["curve"][0] == 1 and node["curve"][2:] == [1200, 3]
+
+
+def test_the_part_of_the_steps_is_measured_too(found):
+    """A half is enough for twice as varied; for as much as there is, where everything is the subject, all steps are varied."""
+    given, drawn, enough, most = found["node"]["until"]
+    assert (given, drawn, enough, most) == (1.0, 15, 0.5, 1.0)
 
 
 def test_guards_end_it_and_choose_the_set(found):
@@ -51,6 +57,7 @@ def test_guards_end_it_and_choose_the_set(found):
     ("dark", "None of the 3 pictures as they are drawn is inside what the guardrails and the gate allow"),
     ("dark set", "Of 3 pictures none is inside"),
     ("keep", "keep from 0 to the count"), ("pictures", "3 to 64 pictures"), ("variety", "The variety must be 1 or more, or 0"),
+    ("until", "was given without until"),
     ("tokens", "must hold the tokens of one text, shape [1, T, D], got shape (2, 77, 768)"),
     ("another model", "FluxSchnell reads tokens 16 wide, got tokens 768 wide (Stable Diffusion 1.5)"),
 ])

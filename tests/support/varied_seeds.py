@@ -70,7 +70,7 @@ def of_model(model, vae, positive, negative, vision):
 
     held = digest(model, vae, positive, negative)
     drawing = ModelPictures(model, positive, negative, vae, **SETTINGS)
-    look, drawn, seen = VaryingPictures(drawing, ClipVisionEncoder(vision), until=UNTIL, batch_size=3).look(STRENGTH, SEED, 3)
+    look, drawn, seen = VaryingPictures(drawing, ClipVisionEncoder(vision), batch_size=3).look(STRENGTH, UNTIL, SEED, 3)
     plain = ModelPictures(model, positive, negative, vae, SEED, **SETTINGS).draw(range(3))
     one_by_one = []
     for seed in (SEED, SEED + 1, 0):
@@ -94,6 +94,15 @@ class Brightness:
 
     def probability(self, pictures, *, progress=None):
         return torch.sigmoid(500 * (pictures.double().mean(dim=(1, 2, 3)) - 0.1))
+
+
+class Never:
+    """A gate that takes everything for the subject."""
+
+    threshold = 0.5
+
+    def validity(self, pictures, progress=None):
+        return torch.ones(len(pictures))
 
 
 def of_node(model, vae, positive, negative, vision):
@@ -125,17 +134,19 @@ def of_node(model, vae, positive, negative, vision):
         except RarityError as error:
             return str(error)
 
-    conditionings, seeds, strength, report, curve = run()
+    conditionings, seeds, strength, until, report, curve = run()
     found = {"seeds": seeds, "strength": strength, "report": report, "curve": list(curve.shape), "drawn": sum(drawn),
              "entries": [[list(tokens.shape) for tokens, _ in one] for one in conditionings]}
     again = run()
-    found["twice"] = all(torch.equal(a[0][0], b[0][0]) for a, b in zip(conditionings, again[0], strict=True)) and torch.equal(curve, again[4])
+    found["twice"] = all(torch.equal(a[0][0], b[0][0]) for a, b in zip(conditionings, again[0], strict=True)) and torch.equal(curve, again[5])
     remembered = run(forget=False, seed=70)
     found["remembered"] = [sum(drawn), remembered[2] == strength, remembered[1]]
     another = run(forget=False, cfg=2.0)
     found["another setting"] = [sum(drawn), another[2]]
     given = run(strength=0.25)
-    found["given"] = [sum(drawn), given[2], given[3]]
+    found["given"] = [sum(drawn), given[2], given[4]]
+    measured = run(until=0.0)
+    found["until"] = [until, sum(drawn), measured[3], run(until=0.0, variety=0, gate=Never())[3]]
 
     vae.decode = lambda latents: scarce(latents, decode)
     found["out of memory"] = [run(batch=3)[2] == strength, list(drawn)]
@@ -144,14 +155,14 @@ def of_node(model, vae, positive, negative, vision):
     embeddings = ClipVisionEncoder(vision).encode_images(draw(ModelPictures(model, positive, negative, vae, **SETTINGS), range(16)))
     rails = (AnchorGuardrail.from_baseline(embeddings, 0.0),)
     guarded = run(guardrail=rails, gate=ValidityGate(Brightness(), threshold=0.5), variety=0)
-    found["guarded"] = [guarded[2], guarded[3]]
+    found["guarded"] = [guarded[2], guarded[4]]
     kept = run(strength=0.05, keep=2, count=6, guardrail=rails)
-    found["kept"] = [kept[1], kept[3], sum(drawn), len(kept[0])]
+    found["kept"] = [kept[1], kept[4], sum(drawn), len(kept[0])]
     found["errors"] = {
         "no guard": complaint(variety=0),
         "dark": complaint(gate=ValidityGate(Brightness(), threshold=0.999999)),
         "dark set": complaint(gate=ValidityGate(Brightness(), threshold=0.999999), strength=1.0, keep=2),
-        "keep": complaint(keep=4), "pictures": complaint(pictures=2), "variety": complaint(variety=0.5),
+        "keep": complaint(keep=4), "pictures": complaint(pictures=2), "variety": complaint(variety=0.5), "until": complaint(strength=1.0, until=0.0),
         "tokens": complaint(positive=[[torch.ones(2, 77, 768), {}]]),
         "another model": complaint(positive=[[torch.ones(1, 77, 768), {"pooled_output": torch.ones(1, POOLED)}]]),
     }
