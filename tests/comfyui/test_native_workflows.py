@@ -139,7 +139,7 @@ def encoded(native_server, native_models):
 
 def complaint(server, prompt, node_type):
     (error,) = messages(server.run(prompt, seconds=SECONDS), "execution_error")
-    assert error["node_type"] == node_type and error["exception_type"].endswith("RarityError")
+    assert error["node_type"] == node_type and error["exception_type"] == "Rarity"
     return error["exception_message"]
 
 

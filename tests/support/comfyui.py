@@ -66,7 +66,7 @@ class Server:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{error.code} for {path}: {error.read().decode()[:2000]}") from error
+            raise RuntimeError(f"{error.code} for {path}: {error.read().decode()[:20_000]}") from error
 
     def get(self, path):
         """The JSON that a path answers."""

@@ -270,7 +270,7 @@ def test_wrong_input_is_one_clear_error(baseline, density, contrast):
         (lambda: optimize(density, starts, 100, (foreign_rail,)), "anchor guardrail .* different embedding spaces"),
         (lambda: optimize(density, starts, 100, steps=0), "at least 1 step"),
         (lambda: optimize(density, starts, 100, step_size=3.0), "step size"),
-        (lambda: choose_starts(baseline, density, 2001), "1 to 2,000 starts"),
+        (lambda: choose_starts(baseline, density, 2001), "count must be 1 to 2,000"),
         (lambda: choose_starts(baseline, density, 4, "odd"), "usual.*rarer.*got 'odd'"),
         (lambda: choose_starts(foreign, density, 4), "different embedding spaces"),
     ]:
