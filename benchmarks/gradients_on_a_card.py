@@ -3,7 +3,7 @@
     python benchmarks/gradients_on_a_card.py --comfyui FOLDER [--json FILE] [--only CASE ...] [--seconds N]
 
 Needs a ComfyUI of 0.16 or newer (for dynamic VRAM) that runs in this Python, and the pack. Each case is a process of its own that
-starts as ComfyUI's own `main.py` does with those arguments, draws, takes gradients twice, runs Optimize Conditioning and Optimize
+starts as ComfyUI's own `main.py` does with those arguments, draws, takes gradients twice, runs Make Rare: Conditioning and Optimize
 Token, and draws again; then the same with a LoRA on the model. The models are Stable Diffusion 1.5 of random weights with a small
 U-Net, in half precision and in full, and a ViT-L/14. What was found is written as each case ends.
 """
@@ -183,7 +183,7 @@ def steps(models: dict, work: Path, mode: str, file: str, lora: bool) -> dict:
     from rarity.generators.comfyui.model_baseline import ModelPictures
     from rarity.generators.comfyui.model_drawing import NativePictures
     from rarity.generators.comfyui.token import Word
-    from rarity.nodes import RarityOptimizeConditioning, RarityOptimizeToken
+    from rarity.nodes import RarityMakeRareConditioning, RarityMakeRareWord
     from safetensors.torch import load_file, save_file
 
     import nodes as core
@@ -229,11 +229,11 @@ def steps(models: dict, work: Path, mode: str, file: str, lora: bool) -> dict:
             name: float(torch.nn.functional.cosine_similarity(made[name], known[name], dim=0)) for name in known}}
 
     def condition_node():
-        return {"report": RarityOptimizeConditioning.execute(**given, positive=cat).args[2]}
+        return {"report": RarityMakeRareConditioning.execute(**given, positive=cat).args[2]}
 
     def token_node():
         name = f"rare-{mode}-{file}-{lora}".replace(" ", "").replace(",", "")
-        return {"report": RarityOptimizeToken.execute(
+        return {"report": RarityMakeRareWord.execute(
             **given, clip=clip, prompt=PROMPT, placeholder="*", start_word="chair", name=name).args[2]}
 
     def afterwards():
@@ -243,7 +243,7 @@ def steps(models: dict, work: Path, mode: str, file: str, lora: bool) -> dict:
 
     if mode == REFERENCE:
         return {"gradients": gradients}
-    return {"draw": draw, "gradients": gradients, "Optimize Conditioning": condition_node, "Optimize Token": token_node,
+    return {"draw": draw, "gradients": gradients, "Make Rare: Conditioning": condition_node, "Make Rare: Word": token_node,
             "draw again": afterwards}
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/rounds.py [--json FILE] [--letters EGR] [--rounds N] [--count N]
 
-In a graph: Optimize Rarity, Direction with its pictures as `embeddings_away`, Optimize Rarity again. Beside it, in the same table: as many
+In a graph: Make Rare, Direction with its pictures as `embeddings_away`, Make Rare again. Beside it, in the same table: as many
 results of one run, from the very same starts. Both inside the contrast guardrail. An independent reader judges the pictures.
 """
 from __future__ import annotations

@@ -10,10 +10,10 @@ from .base.embeddings import Embeddings, drop_unusable
 from .base.errors import RarityError
 from .base.spaces import EmbeddingSpace
 from .calibration.surprisal import MAX_ONE_IN, Calibration, bits_from_one_in, one_in_from_bits
-from .drawing.arousal_curve import arousal_curve
 from .drawing.bar_chart import bar_chart
 from .drawing.contact_sheet import annotated, beside_nearest, contact_sheet
 from .drawing.density_map import density_map
+from .drawing.interest_curve import interest_curve
 from .estimators.choose import CHOICES, fit_density
 from .estimators.cross_fit import ESTIMATORS
 from .estimators.gaussian import GaussianDensity
@@ -86,7 +86,7 @@ __all__ = [
     "Trajectory",
     "all_checkpoints",
     "annotated",
-    "arousal_curve",
+    "interest_curve",
     "bar_chart",
     "beside_nearest",
     "bits_from_one_in",

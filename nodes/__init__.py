@@ -7,9 +7,9 @@ from comfy_api.latest import ComfyExtension
 
 from .baseline_nodes import RarityBaselineFromModel, RarityVarySeeds
 from .bridge_nodes import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
-from .checkpoint_nodes import RarityArousalCurve, RarityPickCheckpoint
-from .concept_nodes import RarityLearnConcept, RaritySampleConcept
-from .conditioning_nodes import RarityOptimizeConditioning, RarityOptimizeToken
+from .checkpoint_nodes import RarityInterestCurve, RarityPickStep
+from .concept_nodes import RarityMakeRareConcept, RaritySampleConcept
+from .conditioning_nodes import RarityMakeRareConditioning, RarityMakeRareWord
 from .density_nodes import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
 from .embedding_nodes import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
 from .file_nodes import (
@@ -24,26 +24,26 @@ from .file_nodes import (
     RaritySaveExposure,
 )
 from .guardrail_nodes import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail, RarityValidityGate
-from .kandinsky_nodes import RarityDecode, RarityLoadKandinsky, RaritySamplePrior
+from .kandinsky_nodes import RarityDecodeKandinsky, RarityLoadKandinsky, RaritySamplePrior
 from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
 from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
-from .optimize_nodes import RarityDial, RarityDirection, RarityOptimize
+from .optimize_nodes import RarityDial, RarityMakeRare, RaritySteerTowards
 from .parts.nothing import refuse_nothing
 from .parts.said import speak_up
 from .parts.upstream import watch
-from .set_nodes import RarityDiversity, RarityOriginality
+from .set_nodes import RarityCheckOriginality, RarityMeasureVariety
 
 NODES = [
     RarityLoadKandinsky,
     RaritySamplePrior,
-    RarityDecode,
+    RarityDecodeKandinsky,
     RarityFitDensity,
     RarityDensityMap,
     RarityDescribeDensity,
     RarityAnchorGuardrail,
     RarityResidualGuardrail,
     RarityContrastGuardrail,
-    RarityOptimize,
+    RarityMakeRare,
     RarityContactSheet,
     RaritySaveDensity,
     RarityLoadDensity,
@@ -52,33 +52,33 @@ NODES = [
     RarityScoreNovelty,
     RarityRankImages,
     RarityExposureUpdate,
-    RarityDiversity,
-    RarityOriginality,
+    RarityMeasureVariety,
+    RarityCheckOriginality,
     RaritySaveEmbeddings,
     RarityLoadEmbeddings,
     RaritySaveExposure,
     RarityLoadExposure,
     RarityMergeDensities,
-    RarityDirection,
+    RaritySteerTowards,
     RarityLocalScore,
     RarityPatchOrigins,
-    RarityPickCheckpoint,
-    RarityArousalCurve,
+    RarityPickStep,
+    RarityInterestCurve,
     RarityLoadOpenCLIP,
     RarityFromClipVisionOutput,
     RarityToClipVisionOutput,
     RarityFromOtherPacks,
     RarityToOtherPacks,
     RarityJoinEmbeddings,
-    RarityLearnConcept,
+    RarityMakeRareConcept,
     RaritySampleConcept,
     RaritySaveConcept,
     RarityLoadConcept,
     RarityExportConcept,
     RarityValidityGate,
     RarityBaselineFromModel,
-    RarityOptimizeConditioning,
-    RarityOptimizeToken,
+    RarityMakeRareConditioning,
+    RarityMakeRareWord,
     RarityDial,
     RarityVarySeeds,
 ]

@@ -21,7 +21,7 @@ class RarityBaselineFromModel(io.ComfyNode):
         return io.Schema(
             node_id="RarityBaselineFromModel",
             display_name="Baseline from Model",
-            category="Rarity/model",
+            category="Rarity/density",
             description="Draws many small, quick pictures with any model and prompt, and looks at each: what this model usually "
             "makes. The answers are the baseline that rarity is measured against. Connect exactly one eye: clip_vision, encoder or prior.",
             **found_by("usual", "sample model", "what a model makes", "seed", "random", "baseline"),
@@ -136,7 +136,7 @@ class RarityVarySeeds(io.ComfyNode):
         return io.Schema(
             node_id="RarityVarySeeds",
             display_name="Vary Seeds",
-            category="Rarity/model",
+            category="Rarity/make rare",
             description="For models that draw nearly the same picture for every seed: gives each seed a prompt of its own, varied just so much "
             "that pictures differ as much as you ask and still are the subject. How much that is, it measures on a few dozen small "
             "pictures. Goes between CLIP Text Encode and KSampler. Connect exactly one eye: clip_vision, encoder or prior.",

@@ -54,7 +54,7 @@ class RarityToClipVisionOutput(io.ComfyNode):
             "that were looked at. One output an embedding, and everything behind it runs once for each.",
             **found_by("convert", "unclip", "revision", "stable cascade"),
             inputs=[
-                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize Rarity, for instance."),
+                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Make Rare, for instance."),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
@@ -128,7 +128,7 @@ class RarityToOtherPacks(io.ComfyNode):
             "and everything behind it runs once for each.",
             **found_by("convert", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
-                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Optimize Rarity, for instance."),
+                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Make Rare, for instance."),
                 sockets.Prior.Input(
                     "prior", optional=True, tooltip="Connected, the embeddings are checked to be of this Kandinsky's space."
                 ),

@@ -2,28 +2,28 @@
 
 from comfy_api.latest import io
 
-from ..density.drawing.arousal_curve import arousal_curve
+from ..density.drawing.interest_curve import interest_curve
 from ..density.steering.checkpoints import MODES, pick_checkpoints
 from .parts import sockets
 from .parts.found_by import found_by
 
 
-class RarityArousalCurve(io.ComfyNode):
+class RarityInterestCurve(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityArousalCurve",
-            display_name="Arousal Curve",
-            category="Rarity/optimize",
+            node_id="RarityInterestCurve",
+            display_name="Interest Curve",
+            category="Rarity/make rare",
             description="Draws everything that was read on the way to rare, step by step, with pictures along the way: "
             "where the subject still holds, and where it is lost.",
             **found_by("plot", "explore", "wundt", "steps", "trajectory"),
             inputs=[
-                sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Optimize Rarity, Learn Concept or Load Concept."),
+                sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Make Rare, Make Rare: Concept or Load Concept."),
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="Pictures of the checkpoints: Pick Checkpoint with the mode all, then Decode.",
+                    tooltip="Pictures of the checkpoints: Pick Step with the mode all, then Decode Kandinsky.",
                 ),
                 io.Int.Input(
                     "sample",
@@ -31,7 +31,7 @@ class RarityArousalCurve(io.ComfyNode):
                     default=0,
                     min=0,
                     max=4095,
-                    tooltip="Which sample the pictures show, counted from 0: the same number as in Pick Checkpoint.",
+                    tooltip="Which sample the pictures show, counted from 0: the same number as in Pick Step.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="curve", tooltip="The curves, to preview or save.")],
@@ -39,23 +39,23 @@ class RarityArousalCurve(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory, images=None, sample=0):
-        return io.NodeOutput(arousal_curve(trajectory, images, sample))
+        return io.NodeOutput(interest_curve(trajectory, images, sample))
 
 
-class RarityPickCheckpoint(io.ComfyNode):
+class RarityPickStep(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityPickCheckpoint",
-            display_name="Pick Checkpoint",
-            category="Rarity/optimize",
+            node_id="RarityPickStep",
+            display_name="Pick Step",
+            category="Rarity/make rare",
             description="Goes back on the way to rare: to a step you liked on the curve, or to the last one at which "
             "a vision-language model still said Yes.",
             is_input_list=True,
             **found_by("step back", "choose step", "undo", "less rare", "explore"),
             inputs=[
                 sockets.Trajectory.Input(
-                    "trajectory", tooltip="The trajectory of Optimize Rarity or Learn Concept. Of several, each is picked from."
+                    "trajectory", tooltip="The trajectory of Make Rare or Make Rare: Concept. Of several, each is picked from."
                 ),
                 io.Combo.Input(
                     "mode",
@@ -87,7 +87,7 @@ class RarityPickCheckpoint(io.ComfyNode):
             ],
             outputs=[
                 sockets.Embeddings.Output(
-                    display_name="embeddings", is_output_list=True, tooltip="The picked embeddings: Decode draws them."
+                    display_name="embeddings", is_output_list=True, tooltip="The picked embeddings: Decode Kandinsky draws them."
                 ),
                 io.String.Output(
                     display_name="report",

@@ -14,13 +14,13 @@ from .parts.found_by import found_by
 from .parts.node_progress import node_preview, node_progress
 
 
-class RarityLearnConcept(io.ComfyNode):
+class RarityMakeRareConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityLearnConcept",
-            display_name="Learn Concept",
-            category="Rarity/concepts",
+            node_id="RarityMakeRareConcept",
+            display_name="Make Rare: Concept",
+            category="Rarity/make rare",
             description="Teaches the model itself: a word of your prompt, or the model's habits, change until whatever it makes "
             "is as rare as you dial. What was learnt works with every seed and other prompts. Takes minutes.",
             **found_by("creative", "creativity", "train", "lora", "textual inversion", "unusual", "weird", "rare"),
@@ -170,7 +170,7 @@ class RarityLearnConcept(io.ComfyNode):
                 sockets.Trajectory.Output(
                     display_name="trajectory",
                     is_output_list=True,
-                    tooltip="The same samples at every checkpoint, for Arousal Curve and Pick Checkpoint.",
+                    tooltip="The same samples at every checkpoint, for Interest Curve and Pick Step.",
                 ),
                 io.String.Output(
                     display_name="report", is_output_list=True, tooltip="In words: how rare it became, checkpoint by checkpoint."
@@ -206,7 +206,7 @@ class RaritySampleConcept(io.ComfyNode):
             **found_by("use concept", "lora", "textual inversion"),
             inputs=[
                 sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky: the model that the concept was learnt with."),
-                sockets.Concept.Input("concept", tooltip="What was learnt, from Learn Concept or Load Concept."),
+                sockets.Concept.Input("concept", tooltip="What was learnt, from Make Rare: Concept or Load Concept."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -220,7 +220,7 @@ class RaritySampleConcept(io.ComfyNode):
                     min=-4096,
                     max=4096,
                     tooltip="How far learning had come: -1 is the last checkpoint, 0 the model before it learnt. "
-                    "Arousal Curve numbers them.",
+                    "Interest Curve numbers them.",
                 ),
                 io.Int.Input("count", default=16, min=1, max=1000000, tooltip="How many samples."),
                 sockets.seed_input("Draws the samples. The same seed gives the same sample at every checkpoint, more or less rare."),
@@ -244,7 +244,7 @@ class RaritySampleConcept(io.ComfyNode):
                 ),
             ],
             outputs=[
-                sockets.Embeddings.Output(display_name="embeddings", tooltip="The samples: Decode draws them, Score Novelty scores them."),
+                sockets.Embeddings.Output(display_name="embeddings", tooltip="The samples: Decode Kandinsky draws them, Score Novelty scores them."),
             ],
         )
 

@@ -114,7 +114,7 @@ def _found_outputs():
     """What became of the watched pictures."""
     return [
         sockets.Trajectory.Output(
-            display_name="trajectory", tooltip="The watched pictures at every checkpoint, for Arousal Curve and the map."
+            display_name="trajectory", tooltip="The watched pictures at every checkpoint, for Interest Curve and the map."
         ),
         io.String.Output(
             display_name="report",
@@ -124,13 +124,13 @@ def _found_outputs():
     ]
 
 
-class RarityOptimizeConditioning(io.ComfyNode):
+class RarityMakeRareConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityOptimizeConditioning",
-            display_name="Optimize Conditioning",
-            category="Rarity/model",
+            node_id="RarityMakeRareConditioning",
+            display_name="Make Rare: Conditioning",
+            category="Rarity/make rare",
             description="Changes what a prompt means to your model, until the pictures it draws are as rare as you dial: for Stable "
             "Diffusion and every other model that takes words and no image embedding. Takes minutes, not milliseconds. "
             "Connect exactly one eye: clip_vision, encoder or prior.",
@@ -190,7 +190,7 @@ class RarityOptimizeConditioning(io.ComfyNode):
                 variations=None, dimensions=8, step_size=0.0, memory=0.0):
         placement = ComfyPlacement()
         framing = framing_of(density.source)
-        looks = eye("Optimize Conditioning", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye("Make Rare: Conditioning", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()
         return io.NodeOutput(*optimize_conditioning(
@@ -200,13 +200,13 @@ class RarityOptimizeConditioning(io.ComfyNode):
         ))
 
 
-class RarityOptimizeToken(io.ComfyNode):
+class RarityMakeRareWord(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityOptimizeToken",
-            display_name="Optimize Token",
-            category="Rarity/model",
+            node_id="RarityMakeRareWord",
+            display_name="Make Rare: Word",
+            category="Rarity/make rare",
             description="Invents a word for your model: it begins as a word you know, and changes until pictures of a prompt with it are "
             "as rare as you dial. Saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
             "Diffusion 1.5, 2 and XL. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
@@ -283,7 +283,7 @@ class RarityOptimizeToken(io.ComfyNode):
                 direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0):
         placement, path = ComfyPlacement(), file_to_write(TOKENS, name)
         framing = framing_of(density.source)
-        looks = eye("Optimize Token", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye("Make Rare: Word", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         word = Word(clip, prompt, placeholder, start_word)
         drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()

@@ -129,7 +129,7 @@ class RarityDensityMap(io.ComfyNode):
                     "embeddings", optional=True, tooltip="The baseline: drawn as the cloud of usual samples."
                 ),
                 sockets.Trajectory.Input(
-                    "trajectory", optional=True, tooltip="The trajectory of Optimize Rarity: drawn as the way each picture took."
+                    "trajectory", optional=True, tooltip="The trajectory of Make Rare: drawn as the way each picture took."
                 ),
             ],
             outputs=[io.Image.Output(display_name="map", tooltip="The map, to preview or save.")],

@@ -77,7 +77,7 @@ class RaritySelectEmbeddings(io.ComfyNode):
             ],
             outputs=[
                 sockets.Embeddings.Output(
-                    display_name="embeddings", tooltip="The chosen embeddings: Decode draws them, Optimize varies them."
+                    display_name="embeddings", tooltip="The chosen embeddings: Decode Kandinsky draws them, Make Rare varies them."
                 )
             ],
         )
@@ -142,7 +142,7 @@ class RarityLoadOpenCLIP(io.ComfyNode):
             outputs=[
                 sockets.Encoder.Output(
                     display_name="encoder",
-                    tooltip="Reads pictures and words: Encode Images, Contrast Guardrail and Direction take it.",
+                    tooltip="Reads pictures and words: Encode Images, Contrast Guardrail and Steer Towards take it.",
                 )
             ],
         )

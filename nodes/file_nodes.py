@@ -252,7 +252,7 @@ class RaritySaveConcept(io.ComfyNode):
             **found_by("keep", "lora", "textual inversion"),
             inputs=[
                 sockets.Concept.Input(
-                    "concept", tooltip="The concept to save, from Learn Concept. Those of several seeds are numbered: name_1, name_2."
+                    "concept", tooltip="The concept to save, from Make Rare: Concept. Those of several seeds are numbered: name_1, name_2."
                 ),
                 io.String.Input("name", default="rare_R", tooltip=NAME_TOOLTIP),
             ],
@@ -280,7 +280,7 @@ class RarityLoadConcept(io.ComfyNode):
             node_id="RarityLoadConcept",
             display_name="Load Concept",
             category="Rarity/files",
-            description="Loads a learnt concept, also one that Learn Concept kept while it learnt. It only fits the model it was "
+            description="Loads a learnt concept, also one that Make Rare: Concept kept while it learnt. It only fits the model it was "
             "learnt with, and says so if not.",
             **found_by("reuse", "lora", "textual inversion"),
             inputs=[
@@ -293,7 +293,7 @@ class RarityLoadConcept(io.ComfyNode):
             outputs=[
                 sockets.Concept.Output(display_name="concept", tooltip="The concept, as it was saved: Sample Concept takes it."),
                 sockets.Trajectory.Output(
-                    display_name="trajectory", tooltip="Its checkpoints, for Arousal Curve and Pick Checkpoint."
+                    display_name="trajectory", tooltip="Its checkpoints, for Interest Curve and Pick Step."
                 ),
                 io.String.Output(display_name="report", tooltip="In words: what was learnt and how rare it became."),
             ],
@@ -323,13 +323,13 @@ class RarityExportConcept(io.ComfyNode):
             **found_by("diffusers", "lora", "textual inversion", "share"),
             inputs=[
                 sockets.Concept.Input(
-                    "concept", tooltip="The concept, from Learn Concept or Load Concept. Several are numbered: name_1, name_2."
+                    "concept", tooltip="The concept, from Make Rare: Concept or Load Concept. Several are numbered: name_1, name_2."
                 ),
                 io.String.Input(
                     "name", default="rare-r", tooltip="The files' name, one word without a folder. The token is called <name>."
                 ),
                 io.Int.Input(
-                    "checkpoint", default=-1, min=-4096, max=4096, tooltip="Which checkpoint: -1 is the last. Arousal Curve numbers them."
+                    "checkpoint", default=-1, min=-4096, max=4096, tooltip="Which checkpoint: -1 is the last. Interest Curve numbers them."
                 ),
             ],
             outputs=[],

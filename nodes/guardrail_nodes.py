@@ -16,7 +16,7 @@ from .parts.placement import WIDE_FIRST, ComfyPlacement, model_dtype
 
 ALTERNATIVES = "\n".join(LETTERS)
 CHAIN_TOOLTIP = "Another guardrail to keep as well. Leave it empty for the first one."
-OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or an Optimize node takes it."
+OUTPUT_TOOLTIP = "The chain with this guardrail added: the next guardrail or a Make Rare node takes it."
 
 
 def _chain_input():
@@ -203,7 +203,7 @@ class RarityValidityGate(io.ComfyNode):
                 sockets.Decoder.Input(
                     "decoder",
                     optional=True,
-                    tooltip="Draws what is looked at: the decoder of the same model. Optimize Conditioning and Optimize Token draw by themselves.",
+                    tooltip="Draws what is looked at: the decoder of the same model. Make Rare: Conditioning and Make Rare: Word draw by themselves.",
                 ),
                 sockets.Prior.Input("prior", optional=True, tooltip="For zero-shot: the prior of Load Kandinsky sees and reads."),
                 sockets.Encoder.Input("encoder", optional=True, tooltip="For zero-shot, instead of the prior: that of Load OpenCLIP."),
@@ -216,7 +216,7 @@ class RarityValidityGate(io.ComfyNode):
                 ),
             ],
             outputs=[
-                sockets.Gate.Output(display_name="gate", tooltip="The gate: Optimize Rarity, Optimize Conditioning, Optimize Token and Learn Concept take it.")
+                sockets.Gate.Output(display_name="gate", tooltip="The gate: Make Rare, Make Rare: Conditioning, Make Rare: Word and Make Rare: Concept take it.")
             ],
         )
 

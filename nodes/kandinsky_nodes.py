@@ -22,7 +22,7 @@ class RarityLoadKandinsky(io.ComfyNode):
         return io.Schema(
             node_id="RarityLoadKandinsky",
             display_name="Load Kandinsky",
-            category="Rarity/model",
+            category="Rarity/kandinsky",
             description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, "
             "the decoder draws it. The miniature is built in and draws capital letters; nothing to download.",
             **found_by("kandinsky loader", "load model", "miniature", "letters"),
@@ -46,7 +46,7 @@ class RarityLoadKandinsky(io.ComfyNode):
                     display_name="prior", tooltip="Turns a prompt into image embeddings: Sample Prior takes it."
                 ),
                 sockets.Decoder.Output(
-                    display_name="decoder", tooltip="Turns image embeddings into pictures: Decode takes it."
+                    display_name="decoder", tooltip="Turns image embeddings into pictures: Decode Kandinsky takes it."
                 ),
             ],
         )
@@ -69,7 +69,7 @@ class RaritySamplePrior(io.ComfyNode):
         return io.Schema(
             node_id="RaritySamplePrior",
             display_name="Sample Prior",
-            category="Rarity/model",
+            category="Rarity/kandinsky",
             description="Asks the model many times what it would make for a prompt, without drawing anything. "
             "The answers (image embeddings) are the baseline that rarity is measured against.",
             **found_by("kandinsky prior", "baseline", "usual", "what a model makes", "random samples"),
@@ -169,13 +169,13 @@ class RaritySamplePrior(io.ComfyNode):
         return io.NodeOutput(embeddings, report)
 
 
-class RarityDecode(io.ComfyNode):
+class RarityDecodeKandinsky(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityDecode",
-            display_name="Decode",
-            category="Rarity/model",
+            node_id="RarityDecodeKandinsky",
+            display_name="Decode Kandinsky",
+            category="Rarity/kandinsky",
             description="Draws image embeddings: one picture for each.",
             **found_by("kandinsky decoder", "draw", "embeddings to image", "unclip"),
             inputs=[
@@ -210,10 +210,10 @@ class RarityDecode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, embeddings=None, at_most=sockets.AT_MOST):
-        return fits(check_few, number_before("embeddings"), at_most, "Decode")
+        return fits(check_few, number_before("embeddings"), at_most, "Decode Kandinsky")
 
     @classmethod
     def execute(cls, decoder, embeddings, seed, steps, guidance, prompt="", at_most=sockets.AT_MOST):
         own = {"steps": steps or None, "guidance": guidance or None, "prompt": prompt or None}
-        chosen = few_enough(embeddings, at_most, "Decode")
+        chosen = few_enough(embeddings, at_most, "Decode Kandinsky")
         return io.NodeOutput(decoder.decode(chosen, seed=seed, progress=node_progress(), **own))

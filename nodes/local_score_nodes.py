@@ -33,7 +33,7 @@ class RarityLocalScore(io.ComfyNode):
         return io.Schema(
             node_id="RarityLocalScore",
             display_name="Local Score",
-            category="Rarity/model",
+            category="Rarity/pictures",
             description="Makes new pictures from your pictures, with no model at all: every small piece looks like a piece "
             "of them, the whole like none of them. Connect images, or latent and vae.",
             **found_by("texture", "patches", "no model", "collage", "creative", "random", "new from folder", "variation"),
@@ -145,7 +145,7 @@ class RarityPatchOrigins(io.ComfyNode):
         return io.Schema(
             node_id="RarityPatchOrigins",
             display_name="Patch Origins",
-            category="Rarity/novelty",
+            category="Rarity/pictures",
             description="Shows which of your pictures each piece of a new picture came from, so that its sources can be "
             "credited: a map in colours with a legend, and the shares as text.",
             **found_by("credit", "attribution", "sources", "where from"),

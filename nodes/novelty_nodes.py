@@ -158,15 +158,15 @@ class RarityContactSheet(io.ComfyNode):
         return io.Schema(
             node_id="RarityContactSheet",
             display_name="Contact Sheet",
-            category="Rarity/novelty",
+            category="Rarity/pictures",
             description="One picture with the usual pictures on the left and the rare ones on the right, "
             "each rare one with how rare it is. Any two sets can stand there: write their titles.",
             **found_by("grid", "compare", "before after", "overview", "collage"),
             inputs=[
-                io.Image.Input("rare", tooltip="The rare pictures, from Decode."),
+                io.Image.Input("rare", tooltip="The rare pictures, from Decode Kandinsky."),
                 io.Image.Input("usual", optional=True, tooltip="The usual pictures to set beside them."),
                 sockets.Trajectory.Input(
-                    "trajectory", optional=True, tooltip="The trajectory of Optimize Rarity: gives each rare picture its caption."
+                    "trajectory", optional=True, tooltip="The trajectory of Make Rare: gives each rare picture its caption."
                 ),
                 io.String.Input(
                     "usual_title", optional=True, default=HEADINGS[0], tooltip="Above the usual pictures: what these are."

@@ -18,13 +18,13 @@ STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
 
 
-class RarityOptimize(io.ComfyNode):
+class RarityMakeRare(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityOptimize",
-            display_name="Optimize Rarity",
-            category="Rarity/optimize",
+            node_id="RarityMakeRare",
+            display_name="Make Rare",
+            category="Rarity/make rare",
             description="Moves usual samples to the rarity you dial, 1 in N, and keeps them inside the guardrails.",
             **found_by(
                 "rare", "creative", "creativity", "different", "unusual", "unique", "weird", "surprise", "variation", "novel", "random",
@@ -92,7 +92,7 @@ class RarityOptimize(io.ComfyNode):
                 ),
             ],
             outputs=[
-                sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode draws them."),
+                sockets.Embeddings.Output(display_name="rare", tooltip="The rare embeddings: Decode Kandinsky draws them."),
                 sockets.Embeddings.Output(
                     display_name="usual", tooltip="As many usual samples, picked at random, to set beside the rare ones."
                 ),
@@ -129,7 +129,7 @@ class RarityDial(io.ComfyNode):
         return io.Schema(
             node_id="RarityDial",
             display_name="Rarity Dial",
-            category="Rarity/optimize",
+            category="Rarity/make rare",
             description="How rare, in stops: one click from 1 in 100 to 1 in 1,000. Connect it to 1 in of any of these nodes, or to several.",
             **found_by("dial", "how rare", "1 in 1000", "creative", "creativity", "slider", "amount", "strength"),
             inputs=[
@@ -141,7 +141,7 @@ class RarityDial(io.ComfyNode):
                     "For a number between them type it into 1 in itself.",
                 ),
             ],
-            outputs=[io.Int.Output(display_name="1 in", tooltip="The number: for 1 in of Optimize Rarity and the others.")],
+            outputs=[io.Int.Output(display_name="1 in", tooltip="The number: for 1 in of Make Rare and the others.")],
         )
 
     @classmethod
@@ -149,13 +149,13 @@ class RarityDial(io.ComfyNode):
         return io.NodeOutput(STOPS[stop])
 
 
-class RarityDirection(io.ComfyNode):
+class RaritySteerTowards(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityDirection",
-            display_name="Direction",
-            category="Rarity/optimize",
+            node_id="RaritySteerTowards",
+            display_name="Steer Towards",
+            category="Rarity/make rare",
             description="Says which way to be rare: bolder rather than lighter, more like these pictures, less like those. "
             "Connect one source: a prior for words, embeddings for pictures, or a density.",
             **found_by("steer", "more like", "less like", "style", "slider", "explore", "towards"),
@@ -219,7 +219,7 @@ class RarityDirection(io.ComfyNode):
             outputs=[
                 sockets.Direction.Output(
                     display_name="directions",
-                    tooltip="The chain with this direction added: the next direction or Optimize Rarity takes it.",
+                    tooltip="The chain with this direction added: the next direction or Make Rare takes it.",
                 )
             ],
         )

@@ -11,12 +11,12 @@ from .parts.node_progress import node_progress
 from .parts.said import say
 
 
-class RarityDiversity(io.ComfyNode):
+class RarityMeasureVariety(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityDiversity",
-            display_name="Diversity",
+            node_id="RarityMeasureVariety",
+            display_name="Measure Variety",
             category="Rarity/novelty",
             description="Says how varied a set of pictures is: how many different ones it holds in effect, and how much of "
             "a reference it reaches.",
@@ -45,12 +45,12 @@ class RarityDiversity(io.ComfyNode):
         return io.NodeOutput(variety.table(), variety.vendi, ui=ui.PreviewText(say(variety.brief())))
 
 
-class RarityOriginality(io.ComfyNode):
+class RarityCheckOriginality(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityOriginality",
-            display_name="Originality",
+            node_id="RarityCheckOriginality",
+            display_name="Check Originality",
             category="Rarity/novelty",
             description="Finds for each picture the one of a reference that it resembles most, and says how probable it is "
             "that it was copied.",

@@ -15,7 +15,7 @@ FILES = {"__init__.py", "cli.py", "pyproject.toml", "requirements.txt", "LICENSE
 MUST_HAVE = {
     "generators/miniature/prior/model_index.json",
     "generators/miniature/decoder/unet/diffusion_pytorch_model.safetensors",
-    "web/docs/RarityOptimize.md",
+    "web/docs/RarityMakeRare.md",
     "locales/en/nodeDefs.json",
     "workflows/Rarity 01 Quickstart.json",
     "workflows/Rarity 01 Quickstart.jpg",

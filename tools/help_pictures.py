@@ -1,7 +1,7 @@
 """Draw the small pictures of the help pages from the built-in miniature: what each node makes, or what it changes.
 
     python tools/help_pictures.py                    all of them, about two minutes of two CPU cores
-    python tools/help_pictures.py RarityDecode       one
+    python tools/help_pictures.py RarityDecodeKandinsky       one
 
 Each is written beside its page, web/docs/NODE.jpg; a page shows it by its name alone.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from rarity.density.drawing.arousal_curve import arousal_curve
 from rarity.density.drawing.contact_sheet import annotated, contact_sheet
 from rarity.density.drawing.density_map import density_map
 from rarity.density.drawing.figure import INK, fit_tiles, new_figure, new_page, render, write
+from rarity.density.drawing.interest_curve import interest_curve
 from rarity.density.drawing.score_sheet import kept_sheet, novelty_sheet, originality_sheet
 from rarity.density.estimators.gaussian import GaussianDensity
 from rarity.density.novelty.exposure import ExposureMemory
@@ -130,7 +130,7 @@ def contact_sheet_page(shop):
 
 def curve(shop):
     way = shop.rare(10000, 4, rails=(), keep_every=20)
-    return arousal_curve(way, shop.draw(all_checkpoints(way, 1)), 1)
+    return interest_curve(way, shop.draw(all_checkpoints(way, 1)), 1)
 
 
 def pick(shop):
@@ -178,20 +178,20 @@ def concept(shop):
 PICTURES = {
     "RarityLoadKandinsky": load_kandinsky_page,
     "RaritySamplePrior": sample_prior,
-    "RarityDecode": decode,
-    "RarityOptimize": optimize_page,
+    "RarityDecodeKandinsky": decode,
+    "RarityMakeRare": optimize_page,
     "RarityContrastGuardrail": contrast,
-    "RarityDirection": direction,
+    "RaritySteerTowards": direction,
     "RarityValidityGate": gate,
     "RarityDensityMap": density_map_page,
     "RarityContactSheet": contact_sheet_page,
-    "RarityArousalCurve": curve,
-    "RarityPickCheckpoint": pick,
+    "RarityInterestCurve": curve,
+    "RarityPickStep": pick,
     "RarityScoreNovelty": score,
     "RarityRankImages": rank,
-    "RarityDiversity": diversity,
-    "RarityOriginality": originality_page,
-    "RarityLearnConcept": concept,
+    "RarityMeasureVariety": diversity,
+    "RarityCheckOriginality": originality_page,
+    "RarityMakeRareConcept": concept,
 }
 
 

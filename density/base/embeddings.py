@@ -152,7 +152,7 @@ def check_few(number: int, at_most: int, who: str) -> None:
     if number > at_most:
         raise RarityError(
             f"{who} got {number:,} embeddings, one picture each, and at most is {at_most:,}. So many often are a whole "
-            "baseline, let through by a bypassed node such as Optimize Rarity: switch that node on, or take some out with Select "
+            "baseline, let through by a bypassed node such as Make Rare: switch that node on, or take some out with Select "
             f"Embeddings. If all are to be drawn, set at most to {number}."
         )
 

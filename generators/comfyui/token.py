@@ -103,7 +103,7 @@ class Word:
         if not set(start) <= set(ENCODERS):
             raise RarityError(
                 f"A word is learnt for the text encoders of CLIP (Stable Diffusion 1.5, 2 and XL), got {', '.join(start)}. "
-                "Use Optimize Conditioning for this model."
+                "Use Make Rare: Conditioning for this model."
             )
         with torch.inference_mode():
             clip.load_model()

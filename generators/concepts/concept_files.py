@@ -27,7 +27,7 @@ def save_concepts(concepts: Sequence[Concept], path: str | os.PathLike) -> str:
     RarityError : as `save_concept`; an empty list.
     """
     if not concepts:
-        raise RarityError("There is no concept to save: an empty list came in. Connect what Learn Concept or Load Concept gives.")
+        raise RarityError("There is no concept to save: an empty list came in. Connect what Make Rare: Concept or Load Concept gives.")
     paths = [numbered(path, number, len(concepts)) for number in range(1, len(concepts) + 1)]
     for concept, place in zip(concepts, paths, strict=True):
         save_concept(concept, place)

@@ -75,7 +75,7 @@ def export_concepts(
         made. Nothing is written then.
     """
     if not concepts:
-        raise RarityError("There is no concept to export: an empty list came in. Connect what Learn Concept or Load Concept gives.")
+        raise RarityError("There is no concept to export: an empty list came in. Connect what Make Rare: Concept or Load Concept gives.")
     jobs, notes = [], []
     for number, concept in enumerate(concepts, start=1):
         token, lora = (numbered(path, number, len(concepts)) for path in (token_path, lora_path))

@@ -91,7 +91,7 @@ def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] |
     if not parts:
         raise RarityError(
             "Expected at least one picture, got an empty list: the node that is connected left none. Let it keep more, or connect "
-            "pictures themselves, from Decode or Load Image."
+            "pictures themselves, from Decode Kandinsky or Load Image."
         )
     sizes = {tuple(part.shape[1:]) for part in parts}
     if len({size[-1] for size in sizes}) > 1:  # one of them is not red, green and blue, and is refused with its cure

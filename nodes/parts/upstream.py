@@ -7,7 +7,7 @@ import sys
 
 from comfy_execution.utils import get_executing_context
 
-MAKERS = ("RaritySamplePrior", "RarityBaselineFromModel", "RarityOptimize", "RaritySampleConcept")  # of as many as their `count`
+MAKERS = ("RaritySamplePrior", "RarityBaselineFromModel", "RarityMakeRare", "RaritySampleConcept")  # of as many as their `count`
 _graph = {}
 
 

@@ -14,8 +14,8 @@ WRONG = [
     ("RaritySamplePrior", "keep_as", "../x", "'../x'"),
     ("RarityContrastGuardrail", "alternatives", "", "needs at least one alternative that it must not turn into, got none"),
     ("RaritySamplePrior", "count", 5, "at least 50 different ones are needed, got 5"),
-    ("RarityOptimize", "count", 250, "The count must be 1 to 200, for there are 200 embeddings to start from, got 250"),
-    ("RarityDecode", "at_most", 3, "Decode got 16 embeddings, one picture each, and at most is 3"),
+    ("RarityMakeRare", "count", 250, "The count must be 1 to 200, for there are 200 embeddings to start from, got 250"),
+    ("RarityDecodeKandinsky", "at_most", 3, "Decode Kandinsky got 16 embeddings, one picture each, and at most is 3"),
 ]
 
 

@@ -30,7 +30,7 @@ def run(server, prompt):
 def test_a_rare_version_of_a_prompt(server, model):
     prompt = blueprint(server, "Rare version of this prompt", {"model": model[0], "count": 3})
     (sheet,) = nodes_of(prompt, "RarityContactSheet")
-    (report,) = nodes_of(prompt, "RarityOptimize")
+    (report,) = nodes_of(prompt, "RarityMakeRare")
     prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": [sheet, 0], "filename_prefix": "rare_version"}}
     prompt["text"] = {"class_type": "PreviewAny", "inputs": {"source": [report, 3]}}
     entry = run(server, prompt)
@@ -46,7 +46,7 @@ def test_the_newest_of_any_pictures(server, model, keep):
         "fit": {"class_type": "RarityFitDensity", "inputs": {"embeddings": ["usual", 0], "components": 8}},
         "new": {"class_type": "RaritySamplePrior", "inputs": {
             "prior": ["load", 0], "prompt": "a letter R", "count": 5, "seed": 1, "steps": 5, "guidance": 4.0}},
-        "draw": {"class_type": "RarityDecode", "inputs": {
+        "draw": {"class_type": "RarityDecodeKandinsky", "inputs": {
             "decoder": ["load", 1], "embeddings": ["new", 0], "seed": 0, "steps": 0, "guidance": 0.0}},
     }
     links = {"images": ["draw", 0], "density": ["fit", 0], "prior": ["load", 0]}

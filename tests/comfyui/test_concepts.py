@@ -12,9 +12,9 @@ from graph import nodes_of, to_api
 SECONDS = 900  # for one run; ten on a quiet machine, the rest is room for a busy one
 LESS = {
     "RaritySamplePrior": {"count": 300},
-    "RarityLearnConcept": {"iterations": 4, "keep_every": 2, "batch": 2},
+    "RarityMakeRareConcept": {"iterations": 4, "keep_every": 2, "batch": 2},
     "RaritySampleConcept": {"count": 3},
-    "RarityDecode": {"steps": 2},
+    "RarityDecodeKandinsky": {"steps": 2},
 }
 
 
@@ -67,7 +67,7 @@ def test_the_workflow_twice_and_after_a_cancel_that_keeps_what_was_learnt(own_se
     assert_equal(pictures, saved(server, workflow, run_afresh(server, workflow)))
 
     long = copy.deepcopy(workflow)
-    (learn,) = nodes_of(long, "RarityLearnConcept")
+    (learn,) = nodes_of(long, "RarityMakeRareConcept")
     long[learn]["inputs"] |= {"iterations": 100000, "kind": "token + lora", "keep_as": "kept"}
     kept = server.base / "models" / "rarity_concepts" / "kept.safetensors"
     prompt_id = server.submit(long)
@@ -78,7 +78,7 @@ def test_the_workflow_twice_and_after_a_cancel_that_keeps_what_was_learnt(own_se
     server.raw("/interrupt", {"prompt_id": prompt_id})
     entry = server.wait(prompt_id, SECONDS)
     (interrupted,) = messages(entry, "execution_interrupted")
-    assert interrupted["node_type"] == "RarityLearnConcept" and not messages(entry, "execution_error")
+    assert interrupted["node_type"] == "RarityMakeRareConcept" and not messages(entry, "execution_error")
     # Checkpoint 0 is drawn by the very model that learning was cancelled on.
     for key in nodes_of(workflow, "SaveImage"):
         workflow[key]["inputs"]["filename_prefix"] += "_again"
@@ -92,7 +92,7 @@ def test_the_workflow_twice_and_after_a_cancel_that_keeps_what_was_learnt(own_se
         "new": {"class_type": "RaritySampleConcept",
                 "inputs": {"prior": [loader, 0], "concept": ["concept", 0], "prompt": "", "checkpoint": -1, "count": 2,
                            "seed": 5, "steps": 0, "guidance": 0.0}},
-        "drawn": {"class_type": "RarityDecode",
+        "drawn": {"class_type": "RarityDecodeKandinsky",
                   "inputs": {"decoder": [loader, 1], "embeddings": ["new", 0], "seed": 0, "steps": 2, "guidance": 0.0}},
         "save": {"class_type": "SaveImage", "inputs": {"images": ["drawn", 0], "filename_prefix": "kept"}},
         "text": {"class_type": "PreviewAny", "inputs": {"source": ["concept", 2]}},
@@ -104,7 +104,7 @@ def test_the_workflow_twice_and_after_a_cancel_that_keeps_what_was_learnt(own_se
 
 def test_several_seeds_run_everything_behind_once_for_each(own_server, workflow):
     server, prompt = own_server, workflow
-    (learn,) = nodes_of(prompt, "RarityLearnConcept")
+    (learn,) = nodes_of(prompt, "RarityMakeRareConcept")
     prompt[learn]["inputs"] |= {"seeds": 2, "kind": "token + lora"}
     prompt["keep"] = {"class_type": "RaritySaveConcept", "inputs": {"concept": [learn, 0], "name": "two"}}
     prompt["export"] = {"class_type": "RarityExportConcept", "inputs": {"concept": [learn, 0], "name": "two", "checkpoint": 1}}

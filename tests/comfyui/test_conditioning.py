@@ -87,7 +87,7 @@ def graph(native_server, native_models):
     less = {
         "CheckpointLoaderSimple": {"ckpt_name": checkpoint}, "CLIPVisionLoader": {"clip_name": vision},
         "RarityBaselineFromModel": {"count": 56, "steps": 2, "batch": 8, "keep_as": "", **size},
-        "RarityOptimizeConditioning": {"one_in": 20, "pictures": 1, "iterations": 3, "steps": 2, **size},
+        "RarityMakeRareConditioning": {"one_in": 20, "pictures": 1, "iterations": 3, "steps": 2, **size},
         "KSampler": {"steps": 2}, "EmptyLatentImage": {"batch_size": 1, **size},
     }
     for node in prompt.values():
@@ -112,7 +112,7 @@ def test_the_workflow_runs_twice_alike_and_again_after_a_cancel(native_server, n
     again, _ = run()
     assert (again[0] == sheet).all() and (again[1] == curve).all()
 
-    (steered,) = nodes_of(prompt, "RarityOptimizeConditioning")
+    (steered,) = nodes_of(prompt, "RarityMakeRareConditioning")
     before = dict(prompt[steered]["inputs"])
     prompt[steered]["inputs"] |= {"iterations": 10000, "one_in": 1000000, "seed": 1}
     prompt_id = server.submit(prompt)
@@ -122,7 +122,7 @@ def test_the_workflow_runs_twice_alike_and_again_after_a_cancel(native_server, n
     assert server.is_running(prompt_id)
     server.raw("/interrupt", {"prompt_id": prompt_id})
     (interrupted,) = messages(server.wait(prompt_id), "execution_interrupted")
-    assert interrupted["node_type"] == "RarityOptimizeConditioning"
+    assert interrupted["node_type"] == "RarityMakeRareConditioning"
     prompt[steered]["inputs"] = before
     after, _ = run()
     assert (after[0] == sheet).all()

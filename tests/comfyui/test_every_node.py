@@ -18,10 +18,10 @@ def graph():
         return node("RaritySamplePrior", prior=["model", 0], prompt="a letter G", count=300, seed=seed, steps=5, guidance=4.0)
 
     def decode(source, output=0):
-        return node("RarityDecode", decoder=["model", 1], embeddings=[source, output], seed=0, steps=4, guidance=0.0)
+        return node("RarityDecodeKandinsky", decoder=["model", 1], embeddings=[source, output], seed=0, steps=4, guidance=0.0)
 
     def optimize(**more):
-        return node("RarityOptimize", density=["merged", 0], embeddings=["usual", 0], one_in=["dial", 0], count=4, start_from="usual",
+        return node("RarityMakeRare", density=["merged", 0], embeddings=["usual", 0], one_in=["dial", 0], count=4, start_from="usual",
                     steps=30, seed=0, guardrail=["contrast", 0], **more)
 
     return {
@@ -36,23 +36,23 @@ def graph():
         "residual": node("RarityResidualGuardrail", density=["merged", 0], max_percentile=99.0, guardrail=["anchor", 0]),
         "contrast": node("RarityContrastGuardrail", prior=["model", 0], embeddings=["usual", 0], subject="a letter G",
                          alternatives="a letter C\na letter O", quantile=0.2, guardrail=["residual", 0]),
-        "bolder": node("RarityDirection", strength=1.0, prior=["model", 0], towards="a bold letter G", away_from="a light letter G"),
-        "away": node("RarityDirection", strength=1.0, embeddings_away=["few", 0], direction=["bolder", 0]),
+        "bolder": node("RaritySteerTowards", strength=1.0, prior=["model", 0], towards="a bold letter G", away_from="a light letter G"),
+        "away": node("RaritySteerTowards", strength=1.0, embeddings_away=["few", 0], direction=["bolder", 0]),
         "few": node("RaritySelectEmbeddings", embeddings=["usual", 0], indices="0, 3-5"),
         "dial": node("RarityDial", stop="100"),
         "rare": optimize(direction=["away", 0]),
         "rare pictures": decode("rare"),
-        "all": node("RarityPickCheckpoint", trajectory=["rare", 2], mode="all", number=0, sample=1),
+        "all": node("RarityPickStep", trajectory=["rare", 2], mode="all", number=0, sample=1),
         "checkpoints": decode("all"),
-        "curve": node("RarityArousalCurve", trajectory=["rare", 2], images=["checkpoints", 0], sample=1),
+        "curve": node("RarityInterestCurve", trajectory=["rare", 2], images=["checkpoints", 0], sample=1),
         "map": node("RarityDensityMap", density=["merged", 0], embeddings=["usual", 0], trajectory=["rare", 2]),
-        "back": node("RarityPickCheckpoint", trajectory=["rare", 2], mode="by number", number=1, sample=-1),
+        "back": node("RarityPickStep", trajectory=["rare", 2], mode="by number", number=1, sample=-1),
         "seen": node("RarityEncodeImages", images=["rare pictures", 0], prior=["model", 0]),
         "varied": optimize(picture=["seen", 0], how_far=0.3),
         "varied pictures": decode("varied"),
         "reference": node("RaritySelectEmbeddings", embeddings=["usual", 0], indices="0-39"),
         "sources": decode("reference"),
-        "original": node("RarityOriginality", embeddings=["rare", 0], reference=["reference", 0], images=["rare pictures", 0],
+        "original": node("RarityCheckOriginality", embeddings=["rare", 0], reference=["reference", 0], images=["rare pictures", 0],
                          reference_images=["sources", 0]),
         "table": node("PreviewAny", source=["original", 1]),
         "steps": node("PreviewAny", source=["back", 1]),
@@ -61,7 +61,7 @@ def graph():
         "embedded": node("RarityFromOtherPacks", prior_latent=["latents", 0], prior=["model", 0]),
         "joined": node("RarityJoinEmbeddings", embeddings=["embedded", 0]),
         "kept too": node("RaritySaveEmbeddings", embeddings=["joined", 0], name="every node again"),
-        "learnt": node("RarityLearnConcept", prior=["model", 0], density=["density", 0], prompt="a letter G", word="G", kind="token",
+        "learnt": node("RarityMakeRareConcept", prior=["model", 0], density=["density", 0], prompt="a letter G", word="G", kind="token",
                        one_in=100, objective="band", iterations=1, learning_rate=0.0, batch=2, rank=10, steps=5, guidance=4.0,
                        keep_every=25, seed=0, seeds=1),
         "kept concept": node("RaritySaveConcept", concept=["learnt", 0], name="every node"),
@@ -104,7 +104,7 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     for path in (ROOT / "workflows").glob("*.json"):
         used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
     # These need files of their own: test_native_models.py, test_model_baseline.py, test_token.py.
-    used |= {"RarityFromClipVisionOutput", "RarityLoadOpenCLIP", "RarityOptimizeToken"}
+    used |= {"RarityFromClipVisionOutput", "RarityLoadOpenCLIP", "RarityMakeRareWord"}
     assert ours <= used, ours - used
 
 

@@ -21,9 +21,9 @@ def graph(seed=0, count=6, every=50, **gate):
             "decoder": ["model", 1], "subject": "a letter R", "every": every, "threshold": 0.5, "on_no": "step back",
             "judge": "zero-shot (prior or encoder)", "prior": ["model", 0], "alternatives": "a letter P\na letter B\na letter K", **gate,
         }),
-        "rare": node("RarityOptimize", density=["density", 0], embeddings=["usual", 0], one_in=200, count=count, start_from="usual",
+        "rare": node("RarityMakeRare", density=["density", 0], embeddings=["usual", 0], one_in=200, count=count, start_from="usual",
                      steps=100, seed=seed, gate=["gate", 0]),
-        "curve": node("RarityArousalCurve", trajectory=["rare", 2], sample=0),
+        "curve": node("RarityInterestCurve", trajectory=["rare", 2], sample=0),
         "save": node("SaveImage", images=["curve", 0], filename_prefix="gate_curve"),
         "report": node("PreviewAny", source=["rare", 3]),
     }
@@ -62,7 +62,7 @@ def test_cancel_while_the_gate_looks_and_the_next_run_works(gated):
     time.sleep(3)
     gated.raw("/interrupt", {"prompt_id": prompt_id})
     (stopped,) = messages(gated.wait(prompt_id, seconds=SECONDS), "execution_interrupted")
-    assert stopped["node_type"] == "RarityOptimize"
+    assert stopped["node_type"] == "RarityMakeRare"
     assert gated.run(graph(seed=2), seconds=SECONDS)["status"]["status_str"] == "success"
 
 

@@ -104,7 +104,7 @@ def graph(checkpoint, clip, keep_as, count=12):
                          height=32, batch=2, encoder=["eye", 0], keep_as=keep_as),
         "contrast": node("RarityContrastGuardrail", embeddings=["baseline", 0], subject="a cat", alternatives="a dog",
                          quantile=0.5, encoder=["eye", 0]),
-        "direction": node("RarityDirection", strength=1.0, encoder=["eye", 0], towards="a large cat", away_from="a small cat"),
+        "direction": node("RaritySteerTowards", strength=1.0, encoder=["eye", 0], towards="a large cat", away_from="a small cat"),
         "report": node("PreviewAny", source=["baseline", 1]),
         "rails": node("PreviewAny", source=["contrast", 0]),
         "ways": node("PreviewAny", source=["direction", 0]),

@@ -27,7 +27,7 @@ LESS = {
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 32, "height": 32},
     "StableCascade_EmptyLatentImage": {"width": 256, "height": 256},
-    "RarityOptimize": {"count": 3, "steps": 10, "one_in": 1000},
+    "RarityMakeRare": {"count": 3, "steps": 10, "one_in": 1000},
     "RarityRankImages": {"floor": 0.0},
 }
 WORKFLOWS = ["Rarity 11 Stable Diffusion XL", "Rarity 12 Stable Diffusion unCLIP", "Rarity 13 Stable Cascade", "Rarity 09 Rank any graph"]
@@ -119,7 +119,7 @@ def check_each_is_its_own(pictures):
 
     With equal embeddings pictures are equal to the last bit, as two runs are; random weights make little of an embedding.
     """
-    assert len(pictures) == LESS["RarityOptimize"]["count"]
+    assert len(pictures) == LESS["RarityMakeRare"]["count"]
     for i, one in enumerate(pictures):
         assert all(np.abs(one - other).mean() > 0.1 for other in pictures[:i])
 

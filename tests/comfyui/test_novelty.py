@@ -32,8 +32,8 @@ def test_score_and_rank_runs_and_is_in_the_template_browser(server, as_prompt):
     assert len(saved["rarity_scores"]) == 1 and saved["rarity_scores"][0].std() > 10
     assert 1 <= len(saved["rarity_newest"]) <= one(prompt, "RarityRankImages")["keep"]
     (table,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
-    assert len(table.splitlines()) > one(prompt, "RarityDecode")["seed"] + 24
-    assert "Vendi" in entry["outputs"][nodes_of(prompt, "RarityDiversity")[0]]["text"][0]
+    assert len(table.splitlines()) > one(prompt, "RarityDecodeKandinsky")["seed"] + 24
+    assert "Vendi" in entry["outputs"][nodes_of(prompt, "RarityMeasureVariety")[0]]["text"][0]
     assert {path.stem for path in WORKFLOWS.glob("*.json")} == set(server.get("/workflow_templates")["Some-Name"])
 
 
@@ -45,7 +45,7 @@ def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
 
     def press(workflow):
         prompt = as_prompt(workflow)
-        one(prompt, "RarityOptimize")["count"] = 6
+        one(prompt, "RarityMakeRare")["count"] = 6
         one(prompt, "RarityRankImages").update(keep=6, floor=0.0)  # everything made is shown
         prompt["shown"] = {"class_type": "PreviewAny", "inputs": {"source": [nodes_of(prompt, "RarityScoreNovelty")[0], 0]}}
         entry = ran(server, prompt)
@@ -63,7 +63,7 @@ def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
     repeated, computed = press(next_run(workflow, info))
     assert max(repeated) < 0.1, "the same letters a second time"
     assert {"RarityLoadExposure", "RarityScoreNovelty", "RaritySaveExposure"} <= computed, "the file changed, nothing else"
-    assert "RarityOptimize" not in computed and "RarityDecode" not in computed
+    assert "RarityMakeRare" not in computed and "RarityDecodeKandinsky" not in computed
     back, _ = press(workflow)
     assert max(back) < 0.1, "the first letters are remembered, too"
     assert max(second) > 0.5, "what was new was not all known"

@@ -90,13 +90,13 @@ def test_a_second_run_computes_nothing_and_the_dial_only_what_is_behind_it(serve
     server.run(quickstart)
     (cached,) = messages(server.run(quickstart), "execution_cached")
     assert set(cached["nodes"]) == quickstart.keys()
-    quickstart[only(quickstart, "RarityOptimize")]["inputs"]["one_in"] = 100
+    quickstart[only(quickstart, "RarityMakeRare")]["inputs"]["one_in"] = 100
     (cached,) = messages(server.run(quickstart), "execution_cached")
     before_the_dial = up_to(quickstart, only(quickstart, "RarityFitDensity"), only(quickstart, "RarityContrastGuardrail"))
     assert set(cached["nodes"]) == before_the_dial.keys()
 
 
-@pytest.mark.parametrize("slow", ["RaritySamplePrior", "RarityOptimize", "RarityDecode"])
+@pytest.mark.parametrize("slow", ["RaritySamplePrior", "RarityMakeRare", "RarityDecodeKandinsky"])
 def test_cancel_in_the_middle_then_the_next_run_works(server, quickstart, slow):
     prompt = up_to(quickstart, *nodes_of(quickstart, "PreviewAny"))
     assert ran(server.run(prompt))  # everything before the slow node is in ComfyUI's cache
@@ -104,7 +104,7 @@ def test_cancel_in_the_middle_then_the_next_run_works(server, quickstart, slow):
     sample = slowed[only(slowed, "RaritySamplePrior")]["inputs"]
     if slow == "RaritySamplePrior":
         sample["count"] = 1000000
-    elif slow == "RarityOptimize":
+    elif slow == "RarityMakeRare":
         slowed[only(slowed, slow)]["inputs"] |= {"count": 1500, "steps": 10000}
     else:
         for key in nodes_of(slowed, slow):
@@ -131,8 +131,8 @@ def test_an_empty_prompt_gives_one_clear_error_and_the_next_run_works(server, qu
 
 @pytest.mark.parametrize("class_type, name, value, word", [
     ("RarityFitDensity", "components", 4096, "components"),
-    ("RarityOptimize", "count", 4096, "4,096"),
-    ("RarityOptimize", "start_from", "nowhere", "nowhere"),
+    ("RarityMakeRare", "count", 4096, "4,096"),
+    ("RarityMakeRare", "start_from", "nowhere", "nowhere"),
     ("RarityLoadKandinsky", "model", "no-such-model", "no-such-model"),
     ("RarityContrastGuardrail", "alternatives", "", "alternative"),
 ])

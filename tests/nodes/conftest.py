@@ -71,7 +71,7 @@ def density(run, baseline):
 
 @pytest.fixture
 def rare(run, density, baseline):
-    """What RarityOptimize returns: rare, usual, trajectory, report."""
+    """What RarityMakeRare returns: rare, usual, trajectory, report."""
     from rarity import nodes
 
-    return run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10)
+    return run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=10)

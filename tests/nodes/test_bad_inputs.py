@@ -24,8 +24,8 @@ def test_cancel_in_the_middle_and_run_again(run, model, baseline, density, rare,
     jobs = [
         (nodes.RaritySamplePrior, {"prior": model[0], "count": len(baseline), "steps": 3}),
         (nodes.RarityFitDensity, {"embeddings": baseline}),
-        (nodes.RarityOptimize, {"density": density, "embeddings": baseline, "one_in": 50, "count": 3, "steps": 10}),
-        (nodes.RarityDecode, {"decoder": model[1], "embeddings": rare[0], "steps": 3}),
+        (nodes.RarityMakeRare, {"density": density, "embeddings": baseline, "one_in": 50, "count": 3, "steps": 10}),
+        (nodes.RarityDecodeKandinsky, {"decoder": model[1], "embeddings": rare[0], "steps": 3}),
     ]
     undisturbed = [run(node, **inputs)[0] for node, inputs in jobs]
     move = utils.ProgressBar.update_absolute
@@ -74,7 +74,7 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density
         "1 to 31 components": (nodes.RarityFitDensity, {"embeddings": baseline, "components": 4096}),
         "alternative": (nodes.RarityContrastGuardrail,
                         {"prior": prior, "embeddings": baseline, "alternatives": "\n a letter R \n"}),
-        "80": (nodes.RarityOptimize, {"density": density, "embeddings": baseline, "count": len(baseline) + 1}),
+        "80": (nodes.RarityMakeRare, {"density": density, "embeddings": baseline, "count": len(baseline) + 1}),
         "opened": (nodes.RarityLoadDensity, {"name": "never_saved"}),
     }
     for word, (node, inputs) in causes.items():
@@ -111,8 +111,8 @@ def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_p
     stranger, _ = load_kandinsky(build_tiny_kandinsky(tmp_path / "other", seed=1))
     foreign = run(nodes.RaritySamplePrior, prior=stranger, count=20, steps=2)[0]
     for node, inputs in (
-        (nodes.RarityDecode, {"decoder": model[1], "embeddings": foreign}),
-        (nodes.RarityOptimize, {"density": density, "embeddings": foreign}),
+        (nodes.RarityDecodeKandinsky, {"decoder": model[1], "embeddings": foreign}),
+        (nodes.RarityMakeRare, {"density": density, "embeddings": foreign}),
         (nodes.RarityContrastGuardrail, {"prior": model[0], "embeddings": foreign}),
         (nodes.RarityDensityMap, {"density": density, "embeddings": foreign}),
     ):
@@ -157,7 +157,7 @@ def test_embeddings_and_pictures_that_are_not_finite_are_an_error_not_a_black_pi
     prior, decoder = model
     for weight, node, inputs in (
         (next(prior.transformer.parameters()), nodes.RaritySamplePrior, {"prior": prior, "count": 3, "steps": 2}),
-        (next(decoder.unet.parameters()), nodes.RarityDecode, {"decoder": decoder, "embeddings": rare[0], "steps": 2}),
+        (next(decoder.unet.parameters()), nodes.RarityDecodeKandinsky, {"decoder": decoder, "embeddings": rare[0], "steps": 2}),
     ):
         with broken(weight), pytest.raises(RarityError, match="finite"):
             run(node, **inputs)
@@ -166,12 +166,12 @@ def test_embeddings_and_pictures_that_are_not_finite_are_an_error_not_a_black_pi
 
 def test_a_rarity_past_the_samples_is_flagged_and_one_past_all_is_refused(run, density, baseline):
     dial = {"density": density, "embeddings": baseline, "count": 2, "steps": 2}
-    assert "extrapolated" in run(nodes.RarityOptimize, one_in=1_000_000, **dial)[3]
+    assert "extrapolated" in run(nodes.RarityMakeRare, one_in=1_000_000, **dial)[3]
     assert "extrapolated" in run(nodes.RarityDescribeDensity, density=density, one_in=1_000_000)[0]
-    assert "extrapolated" not in run(nodes.RarityOptimize, one_in=10, **dial)[3]
+    assert "extrapolated" not in run(nodes.RarityMakeRare, one_in=10, **dial)[3]
     for one_in in (1, 10_000_001):
         with pytest.raises(RarityError, match="10,000,000"):
-            run(nodes.RarityOptimize, one_in=one_in, **dial)
+            run(nodes.RarityMakeRare, one_in=one_in, **dial)
         with pytest.raises(RarityError, match="10,000,000"):
             run(nodes.RarityDescribeDensity, density=density, one_in=one_in)
 
@@ -207,8 +207,8 @@ DAMAGE["newer"] = of_the_future
 
 @pytest.fixture
 def learnt(run, model, density):
-    """A concept, in a list as Learn Concept gives it."""
-    return run(nodes.RarityLearnConcept, prior=model[0], density=density, prompt="a letter R", word="R", iterations=1, steps=3)[0]
+    """A concept, in a list as Make Rare: Concept gives it."""
+    return run(nodes.RarityMakeRareConcept, prior=model[0], density=density, prompt="a letter R", word="R", iterations=1, steps=3)[0]
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -1,4 +1,4 @@
-"""A bypassed Optimize Rarity: ComfyUI hands its embeddings, a whole baseline, to whatever stood behind `rare` and `usual`."""
+"""A bypassed Make Rare: ComfyUI hands its embeddings, a whole baseline, to whatever stood behind `rare` and `usual`."""
 
 import json
 from pathlib import Path
@@ -20,10 +20,10 @@ def whole(model):
     return Embeddings(rows, model[1].space)
 
 
-@pytest.mark.parametrize("name", ["RarityDecode", "RarityToClipVisionOutput", "RarityToOtherPacks"])
+@pytest.mark.parametrize("name", ["RarityDecodeKandinsky", "RarityToClipVisionOutput", "RarityToOtherPacks"])
 def test_a_whole_baseline_is_not_drawn_by_mistake(run, model, whole, name):
-    given = {"decoder": model[1], "steps": 1} if name == "RarityDecode" else {}
-    said = "got 2,000 embeddings, one picture each, and at most is 256. .* bypassed .*Optimize Rarity.* set at most to 2000"
+    given = {"decoder": model[1], "steps": 1} if name == "RarityDecodeKandinsky" else {}
+    said = "got 2,000 embeddings, one picture each, and at most is 256. .* bypassed .*Make Rare.* set at most to 2000"
     with pytest.raises(RarityError, match=said):
         run(getattr(nodes, name), embeddings=whole, **given)
     some = whole.select(range(3))
@@ -35,7 +35,7 @@ def test_a_whole_baseline_is_not_drawn_by_mistake(run, model, whole, name):
 def test_no_shipped_workflow_changes_the_limit():
     for path in (ROOT / "workflows").glob("*.json"):
         for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
-            if node["type"] in ("RarityDecode", "RarityToClipVisionOutput"):
+            if node["type"] in ("RarityDecodeKandinsky", "RarityToClipVisionOutput"):
                 assert node["widgets_values"][-1] == 256
 
 
@@ -51,7 +51,7 @@ def test_what_is_not_shown_to_be_rare_is_not_called_rare(run, density, baseline,
         return written[0], next(text for text in written if text != written[0] and not text.startswith("1 in "))
 
     def made(one_in):
-        return run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=one_in, count=4, steps=5)[2]
+        return run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=one_in, count=4, steps=5)[2]
 
     assert titles() == (HEADINGS[0], "Not known to be rare")
     assert titles(made(50)) == HEADINGS

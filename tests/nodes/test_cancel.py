@@ -18,19 +18,19 @@ def jobs(run, baseline, density, pictures):
     items, seen = baseline.select(range(6)), baseline.select(range(20, 60))
     memory = ExposureMemory(density.space).update(seen)
     scored = {"embeddings": [items], "scores": [1.0, 5.0, 4.0, 3.0, 2.0, 0.5], "keep": [3], "floor": [0.0]}
-    trajectory = run(nodes.RarityOptimize, density=density, embeddings=items, count=2, steps=2)[2]
+    trajectory = run(nodes.RarityMakeRare, density=density, embeddings=items, count=2, steps=2)[2]
     return {
         "novelty": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "exposure": memory}),
         "novelty, its sheet": (nodes.RarityScoreNovelty, {"embeddings": items, "density": density, "images": pictures}),
         "rank": (nodes.RarityRankImages, {"images": [pictures], **scored}),
         "rank, a list": (nodes.RarityRankImages, {"images": list(pictures.split(2)), **scored}),
-        "diversity": (nodes.RarityDiversity, {"embeddings": items}),
-        "diversity, a reference": (nodes.RarityDiversity, {"embeddings": items, "reference": seen}),
-        "originality": (nodes.RarityOriginality, {"embeddings": items, "reference": seen}),
+        "diversity": (nodes.RarityMeasureVariety, {"embeddings": items}),
+        "diversity, a reference": (nodes.RarityMeasureVariety, {"embeddings": items, "reference": seen}),
+        "originality": (nodes.RarityCheckOriginality, {"embeddings": items, "reference": seen}),
         "originality, unrelated": (
-            nodes.RarityOriginality, {"embeddings": items, "reference": seen, "unrelated": baseline.select(range(60, 80))}
+            nodes.RarityCheckOriginality, {"embeddings": items, "reference": seen, "unrelated": baseline.select(range(60, 80))}
         ),
-        "optimize": (nodes.RarityOptimize, {"density": density, "embeddings": seen, "count": 2, "steps": 2}),
+        "optimize": (nodes.RarityMakeRare, {"density": density, "embeddings": seen, "count": 2, "steps": 2}),
         "density map": (nodes.RarityDensityMap, {"density": density, "embeddings": baseline, "trajectory": trajectory}),
         "contact sheet": (nodes.RarityContactSheet, {"rare": pictures, "usual": pictures}),
     }

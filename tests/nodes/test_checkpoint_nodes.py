@@ -1,4 +1,4 @@
-"""Arousal Curve and Pick Checkpoint as ComfyUI runs them, and variations of a picture through Optimize Rarity."""
+"""Interest Curve and Pick Step as ComfyUI runs them, and variations of a picture through Make Rare."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from rarity.density import RarityError
 def pick(run, trajectory, mode, number=0, sample=-1, answers=None):
     """ComfyUI gives a node that takes lists every input as one, widgets included, and takes its outputs as lists."""
     given = {} if answers is None else {"answers": answers}
-    found = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=[mode], number=[number], sample=[sample], **given)
+    found = run(nodes.RarityPickStep, trajectory=[trajectory], mode=[mode], number=[number], sample=[sample], **given)
     return [only for (only,) in found]
 
 
@@ -17,9 +17,9 @@ def test_checkpoints_are_drawn_asked_about_and_picked(run, model, rare):
     trajectory = rare[2]
     laid_out = pick(run, trajectory, "all", sample=1)[0]
     assert len(laid_out) == len(trajectory.steps) == 2
-    pictures = run(nodes.RarityDecode, decoder=model[1], embeddings=laid_out, steps=2)[0]
-    curve = run(nodes.RarityArousalCurve, trajectory=trajectory, images=pictures, sample=1)[0]
-    bare = run(nodes.RarityArousalCurve, trajectory=trajectory)[0]
+    pictures = run(nodes.RarityDecodeKandinsky, decoder=model[1], embeddings=laid_out, steps=2)[0]
+    curve = run(nodes.RarityInterestCurve, trajectory=trajectory, images=pictures, sample=1)[0]
+    bare = run(nodes.RarityInterestCurve, trajectory=trajectory)[0]
     assert curve.shape[0] == bare.shape[0] == 1 and curve.shape[1] > bare.shape[1] > 0
     picked, report = pick(run, trajectory, "last valid", sample=1, answers=["Yes.", "no, a smear"])
     assert torch.equal(picked.vectors, trajectory.start.vectors[1:2]) and report.startswith("sample 1: checkpoint 0")
@@ -28,14 +28,14 @@ def test_checkpoints_are_drawn_asked_about_and_picked(run, model, rare):
 
 
 def test_of_several_trajectories_each_is_picked_from(run, density, baseline, rare):
-    other = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10, seed=1)[2]
+    other = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=10, seed=1)[2]
     settings = dict(trajectory=[rare[2], other], number=[1], sample=[1])
-    both, reports = run(nodes.RarityPickCheckpoint, mode=["all"], **settings)
+    both, reports = run(nodes.RarityPickStep, mode=["all"], **settings)
     assert [len(rows) for rows in both] == [2, 2] and len(reports) == 2
-    first, second = run(nodes.RarityPickCheckpoint, mode=["last valid"], answers=["Yes", "No", "Yes", "Yes"], **settings)[0]
+    first, second = run(nodes.RarityPickStep, mode=["last valid"], answers=["Yes", "No", "Yes", "Yes"], **settings)[0]
     assert torch.equal(first.vectors, rare[2].start.vectors[1:2]) and torch.equal(second.vectors, other.final.vectors[1:2])
     with pytest.raises(RarityError, match="Expected 4 answers, for the checkpoints of 2 trajectories .* got 1"):
-        run(nodes.RarityPickCheckpoint, mode=["last valid"], answers=["Yes"], **settings)
+        run(nodes.RarityPickStep, mode=["last valid"], answers=["Yes"], **settings)
 
 
 def test_answers_that_are_none_stop_the_run(run, rare):
@@ -48,12 +48,12 @@ def test_answers_that_are_none_stop_the_run(run, rare):
 
 
 def test_variations_of_a_picture(run, model, density, baseline, rare):
-    drawn = run(nodes.RarityDecode, decoder=model[1], embeddings=rare[0], steps=2)[0]
+    drawn = run(nodes.RarityDecodeKandinsky, decoder=model[1], embeddings=rare[0], steps=2)[0]
     picture = run(nodes.RarityEncodeImages, images=drawn[:1], prior=model[0])[0]
 
     def vary(**options):
         return run(
-            nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=4, steps=5, picture=picture, **options
+            nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=4, steps=5, picture=picture, **options
         )
 
     made, usual, trajectory, report = vary(how_far=0.2)

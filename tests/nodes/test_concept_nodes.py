@@ -25,8 +25,8 @@ def density(run, model):
 
 @pytest.fixture
 def learn(run, model, density):
-    """Learn Concept with cheap settings: concepts, trajectories, reports."""
-    return lambda **options: run(nodes.RarityLearnConcept, **(dict(SMALL, prior=model[0], density=density) | options))
+    """Make Rare: Concept with cheap settings: concepts, trajectories, reports."""
+    return lambda **options: run(nodes.RarityMakeRareConcept, **(dict(SMALL, prior=model[0], density=density) | options))
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def test_learnt_in_a_graph_and_the_shared_model_is_left_as_it_was(run, model, de
 
 def test_its_trajectory_is_one_for_curves_and_checkpoints(run, model, learn):
     (concept,), (trajectory,), _ = learn()
-    laid_out = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=["all"], number=[0], sample=[1])[0][0]
-    pictures = run(nodes.RarityDecode, decoder=model[1], embeddings=laid_out, steps=2)[0]
-    curve = run(nodes.RarityArousalCurve, trajectory=trajectory, images=pictures, sample=1)[0]
+    laid_out = run(nodes.RarityPickStep, trajectory=[trajectory], mode=["all"], number=[0], sample=[1])[0][0]
+    pictures = run(nodes.RarityDecodeKandinsky, decoder=model[1], embeddings=laid_out, steps=2)[0]
+    curve = run(nodes.RarityInterestCurve, trajectory=trajectory, images=pictures, sample=1)[0]
     assert len(pictures) == 3 and curve.shape[0] == 1
-    picked = run(nodes.RarityPickCheckpoint, trajectory=[trajectory], mode=["by number"], number=[1], sample=[-1])[0][0]
+    picked = run(nodes.RarityPickStep, trajectory=[trajectory], mode=["by number"], number=[1], sample=[-1])[0][0]
     assert torch.equal(picked.vectors, trajectory.embeddings[1].vectors)
     again = run(nodes.RaritySampleConcept, prior=model[0], concept=concept, checkpoint=1, seed=0)[0]
     torch.testing.assert_close(again.vectors, picked.vectors, rtol=1e-4, atol=1e-5)
@@ -93,7 +93,7 @@ def test_several_seeds_are_lists_that_are_saved_and_exported_one_by_one(run, lea
     assert [concept.settings["seed"] for concept in concepts] == [2**64 - 1, 0] and len(trajectories) == len(reports) == 2
     (alone,), _, _ = learn(seed=0)
     assert torch.equal(concepts[1].tokens, alone.tokens) and not torch.equal(concepts[0].tokens, alone.tokens)
-    schema = nodes.RarityLearnConcept.define_schema()
+    schema = nodes.RarityMakeRareConcept.define_schema()
     assert all(output.is_output_list for output in schema.outputs)
     with torch.inference_mode():
         shown = nodes.RaritySaveConcept.execute(concept=concepts, name=["two"]).ui.as_dict()["text"][0]
@@ -292,9 +292,9 @@ def test_an_export_is_written_again_where_its_file_is_gone(run, learn, concepts_
 
 
 def test_a_slow_node_runs_again_only_where_what_it_wrote_is_gone(concepts_folder):
-    """Optimize Token takes minutes: that its file is there after the first run must not make a second one."""
+    """Make Rare: Word takes minutes: that its file is there after the first run must not make a second one."""
     def now(start_word="chair"):
-        return nodes.RarityOptimizeToken.fingerprint_inputs(name="slow", start_word=start_word)
+        return nodes.RarityMakeRareWord.fingerprint_inputs(name="slow", start_word=start_word)
 
     path = places.file_to_write(places.TOKENS, "slow")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def test_what_is_at_the_edge_is_seen_in_the_whole_picture_and_else_it_is_said_th
     seen = run(nodes.RarityExposureUpdate, embeddings=middle.select([0]), keep=1.0)[0]
     for rows, is_said in ((middle, True), (whole, False)):
         table = run(nodes.RarityScoreNovelty, embeddings=rows, density=density, exposure=seen)[1]
-        copies = run(nodes.RarityOriginality, embeddings=rows, reference=reference)[1]
+        copies = run(nodes.RarityCheckOriginality, embeddings=rows, reference=reference)[1]
         assert (said in table) == (said in copies) == is_said
         assert len(table.splitlines()) == 4 + is_said
     joined = run(nodes.RarityJoinEmbeddings, embeddings=[reference, middle])[0]

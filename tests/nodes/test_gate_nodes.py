@@ -1,4 +1,4 @@
-"""The validity gate as a node: zero-shot and by a vision-language model, in Optimize Rarity, hostile names, clear errors."""
+"""The validity gate as a node: zero-shot and by a vision-language model, in Make Rare, hostile names, clear errors."""
 
 import pytest
 import torch
@@ -23,12 +23,12 @@ def test_the_gate_in_optimize(run, gate_of, baseline, density):
     gate = gate_of(alternatives="a letter p\nbold", threshold=0.3)
     assert (gate.subject, gate.every, gate.threshold, gate.on_no) == ("a letter r", 5, 0.3, "step back")
     rare, _, trajectory, report = run(
-        nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10, gate=gate
+        nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=10, gate=gate
     )
     assert trajectory.steps == (0, 5, 10) and trajectory.readings["validity"].shape == (3, 3)
     assert torch.equal(gate.validity_of(rare), trajectory.readings["validity"][-1])
     assert "The gate says Yes to" in report
-    assert run(nodes.RarityArousalCurve, trajectory=trajectory)[0].shape[-1] == 3
+    assert run(nodes.RarityInterestCurve, trajectory=trajectory)[0].shape[-1] == 3
 
 
 def test_the_menu_offers_whole_models_only_and_no_name_leaves_it(run, gate_of, tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_what_a_zero_shot_gate_needs(gate_of):
 def test_the_gate_in_learn_concept(run, model, gate_of, density):
     gate = gate_of(alternatives="a letter p", every=2, threshold=0.01, on_no="go on")
     concept, trajectory, report = run(
-        nodes.RarityLearnConcept, prior=model[0], density=density, prompt="a letter r", word="r", one_in=50, iterations=4, batch=2,
+        nodes.RarityMakeRareConcept, prior=model[0], density=density, prompt="a letter r", word="r", one_in=50, iterations=4, batch=2,
         steps=3, keep_every=3, gate=gate,
     )
     assert concept[0].steps == (0, 2, 4) and trajectory[0].readings["validity"].shape[0] == 3

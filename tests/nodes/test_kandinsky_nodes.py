@@ -40,8 +40,8 @@ def test_a_pair_of_kandinsky_21_is_offered_by_its_prior_and_runs(run, with_21, t
     baseline, report = run(nodes.RaritySamplePrior, prior=prior, prompt="a letter r", count=3, steps=2)
     assert report == "3 samples of 'a letter r'."
     expected = tiny_kandinsky_21[1].decode(baseline, steps=2, guidance=4.0)
-    assert torch.equal(run(nodes.RarityDecode, decoder=decoder, embeddings=baseline, steps=2, guidance=4.0)[0], expected)
-    other = run(nodes.RarityDecode, decoder=decoder, embeddings=baseline, steps=2, guidance=4.0, prompt="x")[0]
+    assert torch.equal(run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=baseline, steps=2, guidance=4.0)[0], expected)
+    other = run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=baseline, steps=2, guidance=4.0, prompt="x")[0]
     assert not torch.allclose(other, expected, atol=1e-3)
 
 
@@ -50,7 +50,7 @@ def test_comfyui_moves_each_model_before_it_runs(run, managed, model, tiny_root)
     assert managed() == [], "loading alone takes no room on the device"
     baseline = run(nodes.RaritySamplePrior, prior=prior, count=3, steps=2)[0]
     assert managed() == [prior.transformer, prior.text_encoder], "the image encoder is not needed to sample"
-    pictures = run(nodes.RarityDecode, decoder=decoder, embeddings=baseline, steps=2)[0]
+    pictures = run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=baseline, steps=2)[0]
     assert managed()[:2] == [decoder.movq, decoder.unet]
     run(nodes.RarityEncodeImages, prior=prior, images=pictures)
     assert managed()[0] is prior.image_encoder
@@ -78,7 +78,7 @@ def test_what_is_pushed_out_takes_its_captured_graphs_along(run, managed, model,
     recorder = record_everything(monkeypatch)
     prior, decoder = model
     baseline = run(nodes.RaritySamplePrior, prior=prior, count=3, steps=2)[0]
-    run(nodes.RarityDecode, decoder=decoder, embeddings=baseline, steps=2)
+    run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=baseline, steps=2)
     assert recorder.captures == 2 and [len(captured._kept[one]) for one in (prior.transformer, decoder.unet)] == [1, 1]
     model_management.unload_all_models()
     assert not any(captured._kept.values())

@@ -151,8 +151,8 @@ def test_schemas_only_grow():
     menus = {("RarityLoadKandinsky", "model"), ("RarityLoadDensity", "name"), ("RarityLoadEmbeddings", "name"), ("RarityLoadConcept", "name"),
              ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint"),
              ("RarityBaselineFromModel", "sampler_name"), ("RarityBaselineFromModel", "scheduler"),
-             ("RarityOptimizeConditioning", "sampler_name"), ("RarityOptimizeConditioning", "scheduler"),
-             ("RarityOptimizeToken", "sampler_name"), ("RarityOptimizeToken", "scheduler"), ("RarityValidityGate", "judge"),
+             ("RarityMakeRareConditioning", "sampler_name"), ("RarityMakeRareConditioning", "scheduler"),
+             ("RarityMakeRareWord", "sampler_name"), ("RarityMakeRareWord", "scheduler"), ("RarityValidityGate", "judge"),
              ("RarityVarySeeds", "sampler_name"), ("RarityVarySeeds", "scheduler")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 

@@ -32,12 +32,12 @@ def test_the_whole_graph(run, model, baseline, density):
     assert [rail.name for rail in rails] == ["anchor", "residual", "contrast"]
     assert len(rails[2].others) == 25, "the subject's own line does not count as an alternative"
     rare, usual, trajectory, report = run(
-        nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=10, guardrail=rails
+        nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=10, guardrail=rails
     )
     assert len(rare) == len(usual) == 3 and "3" in report
     assert torch.equal(trajectory.final.vectors, rare.vectors)
-    drawn = run(nodes.RarityDecode, decoder=decoder, embeddings=rare, steps=3)[0]
-    beside = run(nodes.RarityDecode, decoder=decoder, embeddings=usual, steps=3)[0]
+    drawn = run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=rare, steps=3)[0]
+    beside = run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=usual, steps=3)[0]
     assert_image(drawn, 3)
     assert_image(beside, 3)
     for given in ({}, {"usual": beside}, {"usual": beside, "trajectory": trajectory}):
@@ -51,13 +51,13 @@ def test_the_whole_graph(run, model, baseline, density):
 
 def test_the_dial_moves_every_result_into_its_band(run, density, baseline):
     for one_in in (4, 50):
-        trajectory = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=one_in, count=8)[2]
+        trajectory = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=one_in, count=8)[2]
         assert trajectory.in_band.all()
 
 
 def test_rarer_starts_are_rarer(run, density, baseline):
     bits = {
-        kind: density.bits(run(nodes.RarityOptimize, density=density, embeddings=baseline, count=8, steps=1,
+        kind: density.bits(run(nodes.RarityMakeRare, density=density, embeddings=baseline, count=8, steps=1,
                                start_from=kind)[2].start.vectors).mean()
         for kind in ("usual", "rarer")
     }
@@ -70,15 +70,15 @@ def test_same_seed_same_picture_and_another_seed_another(run, model, baseline, r
     assert torch.equal(again.vectors, baseline.vectors)
     other = run(nodes.RaritySamplePrior, prior=prior, count=len(baseline), steps=3, seed=2**64 - 1)[0]
     assert not torch.equal(other.vectors, baseline.vectors)
-    draw = [run(nodes.RarityDecode, decoder=decoder, embeddings=rare[0], steps=3, seed=seed)[0] for seed in (0, 0, 2**64 - 1)]
+    draw = [run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=rare[0], steps=3, seed=seed)[0] for seed in (0, 0, 2**64 - 1)]
     assert torch.equal(draw[0], draw[1]) and not torch.equal(draw[0], draw[2])
 
 
 def test_decode_takes_the_model_s_own_settings_at_zero(run, model, rare):
     decoder = model[1]
     own = {"steps": decoder.defaults.steps, "guidance": decoder.defaults.guidance}
-    default = run(nodes.RarityDecode, decoder=decoder, embeddings=rare[0])[0]
-    assert torch.equal(default, run(nodes.RarityDecode, decoder=decoder, embeddings=rare[0], **own)[0])
+    default = run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=rare[0])[0]
+    assert torch.equal(default, run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=rare[0], **own)[0])
 
 
 def test_the_global_random_state_is_left_alone(run, model, baseline, density, rare):
@@ -86,8 +86,8 @@ def test_the_global_random_state_is_left_alone(run, model, baseline, density, ra
     before = torch.get_rng_state()
     run(nodes.RaritySamplePrior, prior=model[0], count=5, steps=2)
     run(nodes.RarityFitDensity, embeddings=baseline)
-    run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=2)
-    run(nodes.RarityDecode, decoder=model[1], embeddings=rare[0], steps=2)
+    run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=2)
+    run(nodes.RarityDecodeKandinsky, decoder=model[1], embeddings=rare[0], steps=2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -101,8 +101,8 @@ def test_inputs_are_never_changed(run, model, baseline, density, rare):
     chain = run(nodes.RarityAnchorGuardrail, embeddings=baseline)[0]
     longer = run(nodes.RarityResidualGuardrail, density=density, guardrail=chain)[0]
     assert len(chain) == 1 and len(longer) == 2
-    run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=5, guardrail=longer)
-    pictures = run(nodes.RarityDecode, decoder=model[1], embeddings=rare[0], steps=2)[0]
+    run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=5, guardrail=longer)
+    pictures = run(nodes.RarityDecodeKandinsky, decoder=model[1], embeddings=rare[0], steps=2)[0]
     drawn = _digest(pictures)
     run(nodes.RarityContactSheet, rare=pictures, usual=pictures, trajectory=rare[2])
     run(nodes.RarityDensityMap, density=density, embeddings=baseline, trajectory=rare[2])
@@ -125,11 +125,11 @@ def test_save_and_load(run, density, baseline, folders):
 
 
 def test_directions_chain_into_optimize_from_words_pictures_and_a_density(run, model, baseline, density):
-    words = run(nodes.RarityDirection, prior=model[0], towards="a bold r", away_from="a light r", strength=1.0)[0]
-    pictures = run(nodes.RarityDirection, embeddings_away=baseline.select(range(3)), direction=words)[0]
-    chain = run(nodes.RarityDirection, density=density, component=1, strength=-1.0, direction=pictures)[0]
+    words = run(nodes.RaritySteerTowards, prior=model[0], towards="a bold r", away_from="a light r", strength=1.0)[0]
+    pictures = run(nodes.RaritySteerTowards, embeddings_away=baseline.select(range(3)), direction=words)[0]
+    chain = run(nodes.RaritySteerTowards, density=density, component=1, strength=-1.0, direction=pictures)[0]
     assert [one.name for one in chain] == ["a bold r", "away from", "component 1"]
-    trajectory = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=50, count=3, steps=5, direction=chain)[2]
+    trajectory = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=50, count=3, steps=5, direction=chain)[2]
     assert trajectory.in_band.all() and set(trajectory.readings) > {one.name for one in chain}
 
 

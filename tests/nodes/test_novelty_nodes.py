@@ -160,33 +160,33 @@ def test_update_adds_and_forgets_and_leaves_what_came_in(run, candidates):
 
 
 def test_diversity_counts_what_differs(run, baseline, candidates):
-    table, vendi = run(nodes.RarityDiversity, embeddings=candidates, reference=baseline)
+    table, vendi = run(nodes.RarityMeasureVariety, embeddings=candidates, reference=baseline)
     assert vendi == vendi_score(candidates) and "coverage" in table and "80 reference" in table
-    alike = run(nodes.RarityDiversity, embeddings=candidates.select([3] * 9))
+    alike = run(nodes.RarityMeasureVariety, embeddings=candidates.select([3] * 9))
     assert abs(alike[1] - 1) < 1e-6 and "coverage" not in alike[0]
     with pytest.raises(RarityError, match="at least 2 pictures, got 1"):
-        run(nodes.RarityDiversity, embeddings=candidates, reference=baseline.select([0]))
+        run(nodes.RarityMeasureVariety, embeddings=candidates, reference=baseline.select([0]))
     with pytest.raises(RarityError, match="different embedding spaces"):
-        run(nodes.RarityDiversity, embeddings=candidates, reference=foreign(baseline))
+        run(nodes.RarityMeasureVariety, embeddings=candidates, reference=foreign(baseline))
 
 
 def test_originality_finds_the_copy(run, baseline, candidates, pictures):
     suspects = Embeddings.cat([candidates.select([0]), baseline.select([5])])
     known = torch.rand(len(baseline), 16, 16, 3, generator=torch.Generator().manual_seed(0))
     given = {"embeddings": suspects, "reference": baseline}
-    probability, table, bars = run(nodes.RarityOriginality, **given)
+    probability, table, bars = run(nodes.RarityCheckOriginality, **given)
     assert probability[1] == 1.0 and probability[0] < 0.5 and "100.0%" in table
-    alone = run(nodes.RarityOriginality, **given, images=pictures[:2])[2]
-    beside = run(nodes.RarityOriginality, **given, images=pictures[:2], reference_images=known)[2]
+    alone = run(nodes.RarityCheckOriginality, **given, images=pictures[:2])[2]
+    beside = run(nodes.RarityCheckOriginality, **given, images=pictures[:2], reference_images=known)[2]
     assert len({bars.shape, alone.shape, beside.shape}) == 3
     one = {"embeddings": suspects, "reference": baseline.select(range(5))}
     with pytest.raises(RarityError, match="20 unrelated"):
-        run(nodes.RarityOriginality, **one)
-    assert len(run(nodes.RarityOriginality, **one, unrelated=baseline.select(range(20, 60)))[0]) == 2
+        run(nodes.RarityCheckOriginality, **one)
+    assert len(run(nodes.RarityCheckOriginality, **one, unrelated=baseline.select(range(20, 60)))[0]) == 2
     with pytest.raises(RarityError, match="79 reference pictures but 80"):
-        run(nodes.RarityOriginality, **given, images=pictures[:2], reference_images=known[1:])
+        run(nodes.RarityCheckOriginality, **given, images=pictures[:2], reference_images=known[1:])
     with pytest.raises(RarityError, match="3 pictures but 2"):
-        run(nodes.RarityOriginality, **given, images=pictures[:3])
+        run(nodes.RarityCheckOriginality, **given, images=pictures[:3])
 
 
 # --- encode

@@ -24,9 +24,9 @@ def uses(run, model, baseline, rare, encoder):
         "encode, OpenCLIP": lambda images: run(nodes.RarityEncodeImages, images=images, encoder=encoder),
         "novelty": lambda images: run(nodes.RarityScoreNovelty, embeddings=two, density=density, images=images),
         "sheet": lambda images: run(nodes.RarityContactSheet, rare=images, usual=images),
-        "curve": lambda images: run(nodes.RarityArousalCurve, trajectory=rare[2], images=images),
+        "curve": lambda images: run(nodes.RarityInterestCurve, trajectory=rare[2], images=images),
         "copies": lambda images: run(
-            nodes.RarityOriginality, embeddings=two, reference=two, unrelated=baseline, images=images, reference_images=images
+            nodes.RarityCheckOriginality, embeddings=two, reference=two, unrelated=baseline, images=images, reference_images=images
         ),
         "local": lambda images: run(nodes.RarityLocalScore, images=images, count=1, steps=2),
         "origins": lambda images: run(nodes.RarityPatchOrigins, images=images, sources=images, patch=1),

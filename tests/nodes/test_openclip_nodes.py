@@ -45,8 +45,8 @@ def test_pictures_and_words_of_one_encoder(run, encoder):
     baseline = run(nodes.RarityEncodeImages, images=pictures(80), encoder=encoder)[0]
     density = run(nodes.RarityFitDensity, embeddings=baseline, components=4)[0]
     rails = run(nodes.RarityContrastGuardrail, embeddings=baseline, encoder=encoder, subject="a cat", alternatives="a dog")[0]
-    wish = run(nodes.RarityDirection, encoder=encoder, towards="a bold cat", away_from="a light cat")[0]
-    rare = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=20, count=3, steps=10, guardrail=rails, direction=wish)
+    wish = run(nodes.RaritySteerTowards, encoder=encoder, towards="a bold cat", away_from="a light cat")[0]
+    rare = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=3, steps=10, guardrail=rails, direction=wish)
     assert rare[0].space == encoder.space and len(rails[0].others) == 1 and wish[0].name == "a bold cat"
     again = run(nodes.RarityEncodeImages, images=pictures(80), encoder=encoder)[0]
     assert torch.equal(again.vectors, baseline.vectors)
@@ -68,7 +68,7 @@ def test_what_does_not_belong_together(run, encoder, model, baseline, density):
     with pytest.raises(RarityError, match="connect a prior or an encoder, which read the words"):
         run(nodes.RarityContrastGuardrail, embeddings=baseline)
     with pytest.raises(RarityError, match="one source.*got prior, encoder"):
-        run(nodes.RarityDirection, prior=model[0], encoder=encoder)
+        run(nodes.RaritySteerTowards, prior=model[0], encoder=encoder)
     seen = run(nodes.RarityEncodeImages, images=images, encoder=encoder)[0]
     both = f"different embedding spaces.*{density.space.fingerprint}.*{encoder.space.fingerprint}"
     with pytest.raises(RarityError, match=both):

@@ -25,7 +25,7 @@ def page(monkeypatch):
 
 def test_a_report_is_shown_on_the_node_that_made_it(run, page, density, baseline):
     with CurrentNodeContext("run", "6"):
-        report = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=20, count=3, steps=2)[3]
+        report = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=3, steps=2)[3]
     assert page.shown == {"6": report}
 
 
@@ -79,7 +79,7 @@ def says_why(monkeypatch):
 
 def _linked(node):
     """Sockets with a link, as they come to `validate_inputs`: None."""
-    return {"prior": None} if node in (nodes.RarityContrastGuardrail, nodes.RarityValidityGate, nodes.RarityDirection) else {}
+    return {"prior": None} if node in (nodes.RarityContrastGuardrail, nodes.RarityValidityGate, nodes.RaritySteerTowards) else {}
 
 
 @pytest.mark.parametrize("node, widgets, told", [
@@ -88,13 +88,13 @@ def _linked(node):
     (nodes.RaritySamplePrior, {"prompt": "a", "keep_as": "../x"}, "x"),
     (nodes.RarityContrastGuardrail, {"subject": "r", "alternatives": " \n r"}, "Write them into alternatives"),
     (nodes.RarityValidityGate, {"subject": " ", "alternatives": "p"}, "The subject must be some text"),
-    (nodes.RarityDirection, {"towards": "", "away_from": "a"}, "needs both ends"),
+    (nodes.RaritySteerTowards, {"towards": "", "away_from": "a"}, "needs both ends"),
     (nodes.RaritySelectEmbeddings, {"indices": "first"}, "The indices must be whole numbers"),
     (nodes.RaritySelectEmbeddings, {"indices": ""}, "got nothing"),
     (nodes.RaritySaveDensity, {"name": "../x"}, "x"),
     (nodes.RaritySaveConcept, {"name": ["../x"]}, "x"),
-    (nodes.RarityLearnConcept, {"prompt": ""}, "The prompt must be some text"),
-    (nodes.RarityOptimizeToken, {"name": "a/../../b"}, "b"),
+    (nodes.RarityMakeRareConcept, {"prompt": ""}, "The prompt must be some text"),
+    (nodes.RarityMakeRareWord, {"name": "a/../../b"}, "b"),
     (nodes.RarityBaselineFromModel, {"keep_as": "/x"}, "x"),
 ])
 def test_what_widgets_alone_show_is_refused_before_anything_runs(folders, says_why, node, widgets, told):
@@ -134,8 +134,8 @@ def _graph(count=2000, **more):
     return {
         "3": {"class_type": "RaritySamplePrior", "inputs": {"count": count, **more}},
         "4": {"class_type": "RarityFitDensity", "inputs": {"embeddings": ["3", 0]}},
-        "6": {"class_type": "RarityOptimize", "inputs": {"embeddings": ["3", 0], "count": 300}},
-        "8": {"class_type": "RarityDecode", "inputs": {"embeddings": ["6", 0]}},
+        "6": {"class_type": "RarityMakeRare", "inputs": {"embeddings": ["3", 0], "count": 300}},
+        "8": {"class_type": "RarityDecodeKandinsky", "inputs": {"embeddings": ["6", 0]}},
     }
 
 
@@ -143,9 +143,9 @@ def test_what_two_widgets_show_together_is_refused_before_hours_of_sampling(aske
     with pytest.raises(RarityError, match="at least 50 different ones are needed, got 49"):
         asked(nodes.RarityFitDensity, "4", _graph(49), embeddings=None)
     with pytest.raises(RarityError, match="The count must be 1 to 299, for there are 299 embeddings to start from, got 300"):
-        asked(nodes.RarityOptimize, "6", _graph(299), count=300, embeddings=None)
-    with pytest.raises(RarityError, match="Decode got 300 embeddings, one picture each, and at most is 256"):
-        asked(nodes.RarityDecode, "8", _graph(), embeddings=None, at_most=256)
+        asked(nodes.RarityMakeRare, "6", _graph(299), count=300, embeddings=None)
+    with pytest.raises(RarityError, match="Decode Kandinsky got 300 embeddings, one picture each, and at most is 256"):
+        asked(nodes.RarityDecodeKandinsky, "8", _graph(), embeddings=None, at_most=256)
 
 
 @pytest.mark.parametrize("graph", [
@@ -159,12 +159,12 @@ def test_what_two_widgets_show_together_is_refused_before_hours_of_sampling(aske
 ])
 def test_what_no_widget_says_is_not_asked(asked, graph):
     assert asked(nodes.RarityFitDensity, "4", graph, embeddings=None) is True
-    assert asked(nodes.RarityDecode, "8", graph, embeddings=None, at_most=300) is True
+    assert asked(nodes.RarityDecodeKandinsky, "8", graph, embeddings=None, at_most=300) is True
 
 
 def test_the_smallest_baseline_is_one_error_not_two(asked):
     """ComfyUI's message has room for one sentence: of several errors it counts them."""
-    assert asked(nodes.RarityOptimize, "6", _graph(5), count=16, embeddings=None) is True
+    assert asked(nodes.RarityMakeRare, "6", _graph(5), count=16, embeddings=None) is True
 
 
 def test_an_older_page_is_told_while_the_node_runs(monkeypatch):

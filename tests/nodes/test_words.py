@@ -32,7 +32,7 @@ def test_an_alternative_that_reads_as_the_subject_does_cannot_switch_the_guardra
     (rail,) = run(nodes.RarityContrastGuardrail, alternatives=f"a letter P\n{same}\na LETTER b\na letter B", **given)[0]
     assert rail.threshold == expected.threshold and torch.equal(rail.others, expected.others)
     density = run(nodes.RarityFitDensity, embeddings=usual, components=4)[0]
-    report = run(nodes.RarityOptimize, density=density, embeddings=usual, one_in=20, count=3, steps=4, guardrail=(rail,))[3]
+    report = run(nodes.RarityMakeRare, density=density, embeddings=usual, one_in=20, count=3, steps=4, guardrail=(rail,))[3]
     told = "The alternative 'A Letter R' reads as the subject 'a letter R' does, so it was left out."
     assert (told in report) == (same == "A Letter R")
     with pytest.raises(RarityError, match="'A LETTER r' reads as the subject 'a letter R' does: this encoder sees the same"):
@@ -63,7 +63,7 @@ def test_a_zero_shot_gate_compares_as_its_eye_reads(run, words):
 
 def test_what_a_gate_has_to_tell_is_in_the_report(run, model, density, baseline):
     gate = run(nodes.RarityValidityGate, subject="a letter R", alternatives="A letter R\np", decoder=model[1], prior=model[0])[0]
-    report = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=20, count=2, steps=2, gate=gate)[3]
+    report = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=2, steps=2, gate=gate)[3]
     assert report.count("'A letter R' reads as the subject") == 1
 
 
@@ -103,8 +103,8 @@ def test_nothing_prints_a_prompt_of_a_million_characters(run, model, baseline, c
 def test_what_comfyui_s_own_prompts_know_is_named_where_it_is_not_read(run, model, baseline, density, prompt, named):
     report = run(nodes.RaritySamplePrior, prior=model[0], prompt=prompt, count=2, steps=2)[1]
     assert f"holds {named}, which this model reads as ordinary words and signs" in report
-    wish = run(nodes.RarityDirection, prior=model[0], towards=prompt, away_from="p")[0]
-    said = run(nodes.RarityOptimize, density=density, embeddings=baseline, one_in=20, count=2, steps=2, direction=wish)[3]
+    wish = run(nodes.RaritySteerTowards, prior=model[0], towards=prompt, away_from="p")[0]
+    said = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=2, steps=2, direction=wish)[3]
     assert f"holds {named}" in said
 
 

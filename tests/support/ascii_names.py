@@ -35,7 +35,7 @@ def main():
     (density,) = run(nodes.RarityFitDensity, embeddings=baseline, components=4)[:1]
     (exposure,) = run(nodes.RarityExposureUpdate, embeddings=baseline)[:1]
     learning = {"prior": prior, "density": density, "prompt": "a r", "word": "r", "iterations": 1, "steps": 2}
-    concept = run(nodes.RarityLearnConcept, **learning)[0]
+    concept = run(nodes.RarityMakeRareConcept, **learning)[0]
     calls = {
         "Save Density": lambda name: run(nodes.RaritySaveDensity, density=density, name=name),
         "Load Density": lambda name: run(nodes.RarityLoadDensity, name=name),
@@ -45,7 +45,7 @@ def main():
         "Save Concept": lambda name: run(nodes.RaritySaveConcept, concept=concept, name=[name]),
         "Export Concept": lambda name: run(nodes.RarityExportConcept, concept=concept, name=[name], checkpoint=[-1]),
         "Sample Prior": lambda name: run(nodes.RaritySamplePrior, prior=prior, prompt="a r", count=2, steps=2, keep_as=name),
-        "Learn Concept": lambda name: run(nodes.RarityLearnConcept, keep_as=name, **learning),
+        "Make Rare: Concept": lambda name: run(nodes.RarityMakeRareConcept, keep_as=name, **learning),
         "Save Density's fingerprint": lambda name: nodes.RaritySaveDensity.fingerprint_inputs(name=name),
         "a script": lambda name: put(folder / f"{name}.safetensors", b""),
         "a script's folder": lambda name: put(folder / name / "a.safetensors", b""),

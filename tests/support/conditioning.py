@@ -1,4 +1,4 @@
-"""Run RarityOptimizeConditioning on a small Stable Diffusion 1.5 of random weights, in this process; print JSON.
+"""Run RarityMakeRareConditioning on a small Stable Diffusion 1.5 of random weights, in this process; print JSON.
 
     python tests/support/conditioning.py CHECKPOINT CLIP_VISION --comfyui FOLDER
 """
@@ -39,7 +39,7 @@ def findings(checkpoint, clip_vision):
     from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.comfyui.model_drawing import NativePictures
     from rarity.generators.runtime.memory import Placement
-    from rarity.nodes import RarityOptimizeConditioning
+    from rarity.nodes import RarityMakeRareConditioning
 
     import nodes as core
 
@@ -62,7 +62,7 @@ def findings(checkpoint, clip_vision):
         given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 2,
                  "iterations": 12, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision,
                  "engine": "gradient", **SETTINGS}
-        return RarityOptimizeConditioning.execute(**given | changed).args
+        return RarityMakeRareConditioning.execute(**given | changed).args
 
     def complaint(**changed):
         try:

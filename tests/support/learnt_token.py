@@ -1,4 +1,4 @@
-"""Run RarityOptimizeToken on a small Stable Diffusion 1.5, XL and 2.1 of random weights, in this process; print JSON.
+"""Run RarityMakeRareWord on a small Stable Diffusion 1.5, XL and 2.1 of random weights, in this process; print JSON.
 
     python tests/support/learnt_token.py SD15 SDXL SD21 CLIP_VISION FOLDER --comfyui FOLDER
 """
@@ -48,7 +48,7 @@ def findings(checkpoint, vision, folder, density):
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
     from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.comfyui.token import Word
-    from rarity.nodes import RarityOptimizeToken
+    from rarity.nodes import RarityMakeRareWord
     from safetensors.torch import load_file, save_file
 
     import nodes as core
@@ -66,7 +66,7 @@ def findings(checkpoint, vision, folder, density):
              "scheduler": "normal", "clip_vision": vision, "engine": "gradient", **SETTINGS}
 
     def run(**changed):
-        return RarityOptimizeToken.execute(**given | changed).args
+        return RarityMakeRareWord.execute(**given | changed).args
 
     def unchanged():
         return digest(model, vae, clip, vision, empty) == held

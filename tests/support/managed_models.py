@@ -44,7 +44,7 @@ def main():
             found["loaded"] = held()
             first = nodes.RaritySamplePrior.execute(prior=prior, prompt="a", count=3, seed=0, steps=2, guidance=4.0).args[0]
             found["sampled"] = held()
-            drawn = nodes.RarityDecode.execute(decoder=decoder, embeddings=first, seed=0, steps=2, guidance=4.0).args[0]
+            drawn = nodes.RarityDecodeKandinsky.execute(decoder=decoder, embeddings=first, seed=0, steps=2, guidance=4.0).args[0]
             found["drawn"] = held()
             model_management.unload_all_models()
             found["pushed out"] = held()

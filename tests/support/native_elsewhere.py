@@ -80,7 +80,7 @@ def findings(checkpoint, clip_vision):
     from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.comfyui.model_drawing import NativePictures
     from rarity.generators.comfyui.token import Word
-    from rarity.nodes import RarityOptimizeConditioning
+    from rarity.nodes import RarityMakeRareConditioning
 
     import nodes as core
 
@@ -102,7 +102,7 @@ def findings(checkpoint, clip_vision):
              "iterations": 1, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, **SETTINGS}
     reports = []
     for engine, more in (("gradient", {}), ("evolution", {"dimensions": 2})):
-        conditioning, _, report, shown = RarityOptimizeConditioning.execute(**given | {"engine": engine} | more).args
+        conditioning, _, report, shown = RarityMakeRareConditioning.execute(**given | {"engine": engine} | more).args
         made |= {f"conditioning, {engine}": conditioning[0][0], f"picture, {engine}": shown}
         reports.append(report)
     return {"made": made, "runs on": str(model.load_device), "reports": reports,

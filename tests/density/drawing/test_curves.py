@@ -1,10 +1,10 @@
-"""The arousal curve: every reading has its place, pictures stand in order, nothing is cut off, clear errors."""
+"""The interest curve: every reading has its place, pictures stand in order, nothing is cut off, clear errors."""
 
 import pytest
 import torch
-from rarity.density import Direction, RarityError, Trajectory, arousal_curve, choose_starts, optimize
-from rarity.density.drawing.arousal_curve import _names, _title
+from rarity.density import Direction, RarityError, Trajectory, choose_starts, interest_curve, optimize
 from rarity.density.drawing.figure import ACCENT, PAGE, rgb
+from rarity.density.drawing.interest_curve import _names, _title
 
 
 @pytest.fixture(scope="module")
@@ -40,30 +40,30 @@ def test_every_reading_has_a_title_and_the_rarity_is_first(trajectory):
 
 @pytest.mark.parametrize("width", [600, 1200, 2000])
 def test_the_curve_fits_every_width(trajectory, width):
-    assert_whole(arousal_curve(trajectory, width=width))
-    assert_whole(arousal_curve(trajectory, colour(4), width=width))
+    assert_whole(interest_curve(trajectory, width=width))
+    assert_whole(interest_curve(trajectory, colour(4), width=width))
 
 
 def test_pictures_stand_in_their_order_and_are_those_of_the_sample(trajectory):
     shades = colour(20)
-    image = arousal_curve(trajectory, shades, sample=2)
-    assert torch.equal(image, arousal_curve(trajectory, shades[8:12], sample=2))
+    image = interest_curve(trajectory, shades, sample=2)
+    assert torch.equal(image, interest_curve(trajectory, shades[8:12], sample=2))
     shown = [near(image, shade[0, 0]).nonzero() for shade in shades]
     assert [len(found) > 500 for found in shown] == [8 <= i < 12 for i in range(20)]
     middles = [float(found[:, 1].float().mean()) for found in shown[8:12]]
     assert middles == sorted(middles)
-    assert not torch.equal(image, arousal_curve(trajectory, shades[8:12], sample=1)), "the accent follows the sample"
+    assert not torch.equal(image, interest_curve(trajectory, shades[8:12], sample=1)), "the accent follows the sample"
 
 
 def test_many_samples_one_sample_many_checkpoints_and_few_readings(density, baseline):
-    assert_whole(arousal_curve(optimize(density, choose_starts(baseline, density, 70), 100, steps=2, keep_every=1)))
+    assert_whole(interest_curve(optimize(density, choose_starts(baseline, density, 70), 100, steps=2, keep_every=1)))
     long = optimize(density, choose_starts(baseline, density, 1), 100, steps=30, keep_every=1)
-    assert_whole(arousal_curve(long, colour(31)))
+    assert_whole(interest_curve(long, colour(31)))
     bare = Trajectory(long.steps, long.embeddings, {"bits": long.readings["bits"]}, 5.0, long.accepted, False)
-    assert_whole(arousal_curve(bare))
-    assert arousal_curve(bare).shape[1] < arousal_curve(long).shape[1]
+    assert_whole(interest_curve(bare))
+    assert interest_curve(bare).shape[1] < interest_curve(long).shape[1]
     still = Trajectory((0,), long.embeddings[:1], {"bits": long.readings["bits"][:1]}, 5.0, long.accepted, False)
-    assert_whole(arousal_curve(still, colour(1)))
+    assert_whole(interest_curve(still, colour(1)))
 
 
 def test_what_does_not_fit_is_refused(trajectory):
@@ -74,4 +74,4 @@ def test_what_does_not_fit_is_refused(trajectory):
         ((trajectory, None, 0, 300), "at least 600"),
     ]:
         with pytest.raises(RarityError, match=message):
-            arousal_curve(*arguments[:3], **({"width": arguments[3]} if len(arguments) > 3 else {}))
+            interest_curve(*arguments[:3], **({"width": arguments[3]} if len(arguments) > 3 else {}))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rarity.density import Direction, Gate, Pullback, RarityError, arousal_curve, choose_starts, optimize, variations
+from rarity.density import Direction, Gate, Pullback, RarityError, choose_starts, interest_curve, optimize, variations
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,11 @@ def test_cancelling_while_it_is_asked(density, starts):
 
 
 def test_the_curve_shows_the_gate_and_its_threshold(density, starts, likes):
-    from rarity.density.drawing.arousal_curve import _names, _title
+    from rarity.density.drawing.interest_curve import _names, _title
 
     made = optimize(density, starts, 1000, gate=Gate(likes, "a thing", every=20, threshold=0.6))
     assert "validity" in _names(made) and _title("validity", made) == "Still the subject: P(yes) of the gate"
-    assert arousal_curve(made).shape[1] > arousal_curve(optimize(density, starts, 1000)).shape[1]
+    assert interest_curve(made).shape[1] > interest_curve(optimize(density, starts, 1000)).shape[1]
 
 
 @pytest.mark.parametrize("answers", [torch.tensor([0.5]), torch.tensor([0.5, math.nan]), torch.tensor([0.5, 1.5]), torch.ones(2, 1)])

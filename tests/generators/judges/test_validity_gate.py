@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from learning import KINDS, PROMPT, STEPS, WORD, digest, learn
-from rarity.density import Direction, Embeddings, GaussianDensity, RarityError, arousal_curve, choose_starts, optimize
+from rarity.density import Direction, Embeddings, GaussianDensity, RarityError, choose_starts, interest_curve, optimize
 from rarity.generators.concepts.concept_files import load_concept, save_concept
 from rarity.generators.concepts.sampling import Chain, sample_concept
 from rarity.generators.concepts.word import find_word, meaning
@@ -131,7 +131,7 @@ def test_go_on_keeps_everything_and_tells(prior, density, decoder, tmp_path):
     loaded = load_concept(tmp_path / "concept.safetensors").trajectory
     assert torch.equal(loaded.readings["validity"], concept.trajectory.readings["validity"])
     assert loaded.allowed["validity"] == (0.5, math.inf) and loaded.report() == concept.trajectory.report()
-    assert arousal_curve(loaded).shape[-1] == 3
+    assert interest_curve(loaded).shape[-1] == 3
 
 
 def test_a_gate_that_never_says_yes_is_an_error_before_anything_is_learnt(prior, density, decoder):

@@ -1,4 +1,4 @@
-"""The arousal curve: everything that was read on the way from usual to rare, with pictures along the way."""
+"""The interest curve: everything that was read on the way from usual to rare, with pictures along the way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TITLES = {
 }
 
 
-def arousal_curve(
+def interest_curve(
     trajectory: Trajectory, images: Tensor | None = None, sample: int = 0, *, width: int = 1200
 ) -> Tensor:
     """Draw every reading over the kept steps, one under the other, with pictures of one sample above.
@@ -54,7 +54,7 @@ def arousal_curve(
     RarityError : another number of pictures, a sample that there is not, a width below 600.
     """
     if width < 600:
-        raise RarityError(f"An arousal curve needs at least 600 pixels of width, got {width}.")
+        raise RarityError(f"An interest curve needs at least 600 pixels of width, got {width}.")
     tiles = _strip(trajectory, images, sample)
     count, names = len(trajectory.steps), _names(trajectory)
     shown = torch.linspace(0, count - 1, min(count, MOST_TILES)).round().long().unique().tolist()
@@ -94,11 +94,11 @@ def _strip(trajectory: Trajectory, images: Tensor | None, sample: int) -> Tensor
         raise RarityError(f"Choose a sample from 0 to {samples - 1}, got {sample}.")
     if images is None:
         return None
-    images = as_pictures(images, "Pictures of an arousal curve")
+    images = as_pictures(images, "Pictures of an interest curve")
     if len(images) not in (count, count * samples):
         raise RarityError(
-            f"Pictures of an arousal curve must be the {count} checkpoints of one sample, or those of all {samples}, "
-            f"{count * samples}; got {len(images)}. Decode what Pick Checkpoint "
+            f"Pictures of an interest curve must be the {count} checkpoints of one sample, or those of all {samples}, "
+            f"{count * samples}; got {len(images)}. Decode what Pick Step "
             'gives with the mode "all".'
         )
     return images if len(images) == count else images[sample * count : (sample + 1) * count]
