@@ -19,7 +19,7 @@ ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
     "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
-    "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster",
+    "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster", "variety",
 ]
 
 # Each starts ComfyUIs of its own, some with models of gigabytes: no more than two, however many cores there are.
