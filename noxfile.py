@@ -19,7 +19,7 @@ ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
     "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
-    "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster",
+    "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster", "variety",
 ]
 
 # Two of them wait for ComfyUIs of their own, some with models of gigabytes, a third fills the gaps: no more, however many

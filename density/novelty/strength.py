@@ -47,13 +47,14 @@ class Look:
 
     @cached_property
     def share(self) -> float:
-        """The share of pictures inside what every guard allows, smoothed; see `Curves`."""
+        """The share of further pictures that will be inside what every guard allows; see `Curves`."""
         if self.slack.shape[1] == 0:
             return 1.0
-        slack = self.slack.double()
-        low, high = torch.quantile(slack, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
-        edges = 0.9 * torch.minimum(slack.std(dim=0), (high - low) / 1.34) * len(slack) ** -0.2
-        return float(torch.special.ndtr(slack / edges.clamp_min(1e-9)).amin(dim=1).mean())
+        from scipy.special import stdtr
+
+        slack, n = self.slack.double(), len(self.slack)
+        t = slack.mean(dim=0) / (slack.std(dim=0) * (1 + 1 / n) ** 0.5).clamp_min(1e-12)
+        return float(stdtr(n - 1, t.numpy()).min())
 
     @property
     def valid(self) -> int:
@@ -68,13 +69,14 @@ class Curves:
     variety    v(s) = mean distance of two pictures at s / the same at 0
     validity   r(s) = share inside at s / the same at 0
 
-    The share counts a picture that is nearly on the edge of what is allowed for nearly a half, which makes a smooth number
-    of a few pictures:
+    What counts is the share of further seeds, and a few pictures that are all inside do not say that every one will be. So it
+    is told by how far inside they are, m the mean and d the deviation of the slack of n pictures:
 
-        share(s) = mean_i min_g Phi(slack_ig / h_g),    h_g = 0.9 min(std, IQR / 1.34) n^(-1/5) of slack_g at s
+        share(s) = min over guards of T_{n-1}( m / (d sqrt(1 + 1/n)) ),    T the distribution of Student's t
 
     More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression) that
-    begins at 1, and straight between looks. Sources: h is Silverman's rule (1986, eq. 3.31); isotonic regression, Barlow et al. (1972).
+    begins at 1, and straight between looks. Sources: isotonic regression, Barlow et al. (1972); the distribution of a further
+    draw, Geisser (1993), chapter 2.
     """
 
     looks: tuple[Look, ...]
@@ -149,7 +151,8 @@ def find_strength(
     """The strength at which pictures are as varied as asked, or else the strongest at which they stay the subject.
 
     It looks at strength 0, then at stronger ones until one is too much, and then where the curves cross what was asked for.
-    Each look shows the same seeds with the same noise, so that the curves differ by the strength alone.
+    Each look shows the same seeds with the same noise, so that the curves differ by the strength alone. The variety is read off
+    its curve between looks; but no strength is chosen beyond the strongest look that was itself as valid as asked.
 
     Parameters
     ----------
@@ -171,8 +174,10 @@ def find_strength(
         had.append(look(_next(Curves(tuple(had)), wanted, validity)))
         had.sort(key=lambda one: one.strength)
     curves = Curves(tuple(had))
+    # What stays valid is not interpolated: the first of n seeds to be lost tells of one in n + 1, and the curve up to it of nothing.
+    held = float(curves.strengths[curves.validity >= validity].max())
     # Downwards: three digits more must not be a step over the edge.
-    strength = math.floor(1000 * curves.strongest(wanted, validity) + 1e-6) / 1000
+    strength = math.floor(1000 * min(curves.strongest(wanted, validity), held) + 1e-6) / 1000
     reached, valid = curves.at(strength)
     if not curves.too_much(wanted, validity).any():
         limit = "range"

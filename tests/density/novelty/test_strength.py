@@ -57,15 +57,16 @@ def test_the_strength_gives_the_variety_that_was_asked_for():
 
 
 def test_what_no_longer_is_the_subject_ends_it_before_the_variety_is_reached():
-    """On average what was asked for; of a single world the tail of eight seeds is known to some points only."""
+    """On average what was asked for, to some points; of a single world the tail of eight seeds is known to some points only."""
     valid = []
     for seed in range(20):
         look, _ = world(seed, room=2.5, push=1.2)
         found = find_strength(look, 3.0, 0.9)
         assert found.limit == "validity" and 0 < found.strength < STRONGEST
-        assert found.validity == pytest.approx(0.9, abs=0.01) and found.variety < 3
+        assert found.validity >= 0.9 and found.variety < 3
+        assert found.strength in [pytest.approx(look.strength, abs=1e-3) for look in found.looks], "no strength that was not seen to be valid"
         valid.append(inside(found.strength, 2.5, 1.2))
-    assert sum(valid) / len(valid) == pytest.approx(0.9, abs=0.05)
+    assert 0.87 < sum(valid) / len(valid) < 0.97
 
 
 def test_more_pictures_are_surer():
