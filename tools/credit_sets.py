@@ -26,7 +26,8 @@ def main() -> None:
         "# The pictograms behind the model of things", "",
         f"All come from the npm package {PACKAGE}, which names maker and licence of each set; sets of marks of makers and of file types",
         f"({' and '.join(NOT_DRAWINGS)} there) are not used. `left_out_things.txt` names what was left out by looking. The pictograms themselves are",
-        "not part of this repository. Sets under CC-BY-4.0 are used unchanged but for size, place, turn and mirror image.", "",
+        "not part of this repository. They were changed before the model saw them: size, place, a small turn, mirror image, width of lines, and the",
+        "colour of those that have one only.", "",
         "| set | by | licence | family | side | drawings |", "|---|---|---|---|---|---:|",
     ]
     for prefix in sorted(counts):

@@ -140,3 +140,12 @@ def test_from_nothing_to_weights_that_load(tools, sources, tmp_path):
     pictures = decoder.decode(prior.sample("a colourful drawing of a boat", 2, seed=0), seed=0)
     assert pictures.shape == (2, 64, 64, 3) and bool(pictures.isfinite().all())
     assert sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file()) <= 16e6
+
+
+def test_the_budget_names_every_stage_and_leaves_the_work_as_it_is(tools, sources, tmp_path, capsys):
+    training, world = tools["training"], tools["train_things"].QUICK
+    tools["things"].make_things(sources, tmp_path / "things.npz", renderings=4, seed=3)
+    training.print_budget(world, tmp_path, steps=2)
+    printed = capsys.readouterr().out
+    assert all(f"{stage} " in printed for stage in training.STAGES) and printed.count("100% of them left") == 4
+    assert not list(tmp_path.glob("*.pt"))
