@@ -39,7 +39,7 @@ FAINT = 0.35  # a picture is left out whose darkest 3 % of pixels are lighter th
 MIRRORED = frozenset(NAMES) - {"key", "clock"}
 # Sets of one hand under names that do not begin alike, and sets that were made from another.
 KIN = (
-    ("fluent", "fabric"), ("material", "ic", "mdi", "line", "google"), ("feather", "lucide", "iconoir"), ("fa", "fa6", "fa7", "la", "fad"),
+    ("material", "ic", "mdi", "line"), ("feather", "lucide", "iconoir"), ("fa", "fa6", "fa7", "la", "fad"),
     ("bx", "bxs", "boxicons"), ("uil", "uim", "uit", "uis"), ("ion", "famicons"), ("heroicons", "sidekickicons"), ("wpf", "icons8"),
     ("eva", "akar"), ("gis", "maki", "temaki", "osmic", "map"),
 )

@@ -374,11 +374,14 @@ def main(
     parser.add_argument("--budget", action="store_true", help="only measure a few steps of each stage, and say how long all take")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop at a checkpoint after so many minutes; the same command goes on")
     parser.add_argument("--cores", type=int, choices=(1, 2), default=2, help="train the two branches one after the other, or side by side")
-    parser.add_argument("--quick", action="store_true", help="hardly any steps: shows that everything runs, and draws nothing")
+    parser.add_argument("--quick", action="store_true", help="hardly any steps, in WORK/quick: shows that everything runs, and draws nothing")
     arguments = parser.parse_args()
     if arguments.quick and quick is None:
         parser.error("this model has no --quick")
-    world, until = quick if arguments.quick else world, time.time() + 60 * arguments.minutes
+    if arguments.quick:  # beside the real work, which it leaves as it is
+        world, arguments.work = quick, arguments.work / "quick"
+        arguments.output = arguments.work / "model"
+    until = time.time() + 60 * arguments.minutes
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     arguments.work.mkdir(parents=True, exist_ok=True)
     make_data(arguments)
