@@ -126,7 +126,7 @@ def test_a_stage_that_ran_out_of_time_goes_on_with_the_same_draws(tools, tmp_pat
     assert torch.equal(in_parts.weight, at_once.weight) and torch.equal(in_parts.bias, at_once.bias)
 
 
-def test_one_command_leads_from_nothing_to_weights_that_load_and_goes_on_where_it_was_stopped(tools, sources, tmp_path, monkeypatch):
+def test_one_command_leads_from_nothing_to_weights_that_load_and_goes_on_where_it_was_stopped(tools, sources, tmp_path, monkeypatch, capsys):
     from rarity.generators.kandinsky.load import load_kandinsky
 
     train_things = tools["train_things"]
@@ -144,6 +144,13 @@ def test_one_command_leads_from_nothing_to_weights_that_load_and_goes_on_where_i
     pictures = decoder.decode(prior.sample("a colourful drawing of a boat", 2, seed=0), seed=0)
     assert pictures.shape == (2, 64, 64, 3) and bool(pictures.isfinite().all())
     assert sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) <= 16e6
+
+    import look_at_things
+
+    look_at_things.look(model, tmp_path / "quick", tmp_path / "sheets", count=1, subjects=("house", "chair"))
+    printed = capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"usual.png", "styles.png"}
+    assert all(f"{word} " in printed for word in ["house", "chair", "thin", "purple", "colourful", "filled"]) and "black" not in printed
 
 
 def test_the_budget_names_every_stage_and_leaves_the_work_as_it_is(tools, sources, tmp_path, capsys):
