@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("--sources", type=Path, help="folder of unpacked sources, if they are not in the work folder")
     arguments = parser.parse_args()
     sets = read_sets(arguments.sources or arguments.work / "package")
-    used = [p for p in read_things(arguments.work / "things.npz", "train")[2] if p["split"]]
+    sides = [read_things(arguments.work / "things.npz", split) for split in SPLITS]
+    used = [sides[0][2][i] for i in sorted({int(i) for _, rows, _ in sides for i in rows[:, 1]})]
     counts, family, split = Counter(p["set"] for p in used), {p["set"]: p["family"] for p in used}, {p["set"]: p["split"] for p in used}
     lines = [
         "# The pictograms behind the model of things", "",
