@@ -20,13 +20,15 @@ def main() -> None:
     parser.add_argument("--sources", type=Path, help="folder of unpacked sources, if they are not in the work folder")
     arguments = parser.parse_args()
     sets = read_sets(arguments.sources or arguments.work / "package")
-    used = [p for p in read_things(arguments.work / "things.npz", "train")[2] if p["split"]]
+    sides = [read_things(arguments.work / "things.npz", split) for split in SPLITS]
+    used = [sides[0][2][i] for i in sorted({int(i) for _, rows, _ in sides for i in rows[:, 1]})]
     counts, family, split = Counter(p["set"] for p in used), {p["set"]: p["family"] for p in used}, {p["set"]: p["split"] for p in used}
     lines = [
         "# The pictograms behind the model of things", "",
         f"All come from the npm package {PACKAGE}, which names maker and licence of each set; sets of marks of makers and of file types",
         f"({' and '.join(NOT_DRAWINGS)} there) are not used. `left_out_things.txt` names what was left out by looking. The pictograms themselves are",
-        "not part of this repository. Sets under CC-BY-4.0 are used unchanged but for size, place, turn and mirror image.", "",
+        "not part of this repository. They were changed before the model saw them: size, place, a small turn, mirror image, width of lines, and the",
+        "colour of those that have one only.", "",
         "| set | by | licence | family | side | drawings |", "|---|---|---|---|---|---:|",
     ]
     for prefix in sorted(counts):

@@ -3,6 +3,7 @@
     python tools/train_things.py --budget          how long each stage takes on this machine
     python tools/train_things.py --minutes 120     go on for two hours; everything without --minutes
     python tools/train_things.py --export          write generators/things from the checkpoints there are
+    python tools/look_at_things.py                 sheets of what it draws, and how often that is what was asked
 
 It downloads the pictograms from npm, cleans, draws and splits them, and trains by the stages of `training.py`: side by side, one core each,
 `encoders` followed by `prior`, and `autoencoder` followed by `unet`. Last comes the independent judge, which has seen other families of sets.
@@ -68,13 +69,18 @@ def train_judge(work: Path, epochs: int) -> None:
         judge = train_reader(seen, subjects, epochs=epochs, seed=7, sizes=(len(NAMES),), batch=min(128, len(seen)))
         save_file(judge.state_dict(), path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
-    judge = Reader(outputs=len(NAMES))
-    judge.load_state_dict(load_file(path))
     pictures, rows, _ = read_things(work / "things.npz", "unseen")
-    right = read(judge.eval(), cover(torch.from_numpy(pictures))).argmax(1) == torch.from_numpy(rows[:, 0]).long()
+    right = read(load_judge(work), cover(torch.from_numpy(pictures))).argmax(1) == torch.from_numpy(rows[:, 0]).long()
     by_subject = {name: float(right[torch.from_numpy(rows[:, 0] == i)].float().mean()) for i, name in enumerate(NAMES) if (rows[:, 0] == i).any()}
     log.info("judge: %.1f %% of %d drawings of unseen families read; %s", 100 * right.float().mean(), len(right),
              ", ".join(f"{name} {share:.0%}" for name, share in sorted(by_subject.items(), key=lambda entry: entry[1])))
+
+
+def load_judge(work: Path) -> Reader:
+    """The judge that `train_judge` has kept: pictures as `cover` sees them -> logits of the subjects."""
+    judge = Reader(outputs=len(NAMES))
+    judge.load_state_dict(load_file(work / "judge.safetensors"))
+    return judge.eval()
 
 
 def make_data(arguments: argparse.Namespace) -> None:

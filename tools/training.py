@@ -34,6 +34,7 @@ from miniature_parts import (
 from stage import DEVICE, OutOfTime, Stage
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 STAGES = ("encoders", "prior", "autoencoder", "unet")
 log = logging.getLogger("training")
@@ -237,7 +238,7 @@ def run_branch(branch: str, world: World, work: Path, until: float = math.inf) -
             return
         autoencoder = train_autoencoder(world, data, work, until)
         standardise_latents(world, autoencoder, data)
-        while finished(world, work)["encoders"] < 1:
+        while finished(world, work, "encoders") < 1:
             if time.time() > until:
                 raise OutOfTime("the U-Net waits for the encoders")
             time.sleep(2)
@@ -246,10 +247,10 @@ def run_branch(branch: str, world: World, work: Path, until: float = math.inf) -
         log.info("%s; the same command goes on from there", stopped)
 
 
-def finished(world: World, work: Path) -> dict[str, float]:
-    """How far each stage has come, 0 to 1, by its checkpoint."""
-    steps = {name: torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True)["step"] if (work / f"{name}.pt").exists() else 0 for name in STAGES}
-    return {name: steps[name] / world.steps[name] for name in STAGES}
+def finished(world: World, work: Path, name: str) -> float:
+    """How far a stage has come, 0 to 1, by its checkpoint."""
+    path = work / f"{name}.pt"
+    return torch.load(path, map_location="cpu", weights_only=True)["step"] / world.steps[name] if path.exists() else 0.0
 
 
 def run_stages(world: World, work: Path, *, cores: int = 2, until: float = math.inf) -> bool:
@@ -266,40 +267,56 @@ def run_stages(world: World, work: Path, *, cores: int = 2, until: float = math.
             process.join()
         if any(process.exitcode for process in branches):
             raise SystemExit("a training branch failed; run the same command again to continue from its last checkpoint")
-    return min(finished(world, work).values()) >= 1
+    return all(finished(world, work, name) >= 1 for name in STAGES)
+
+
+class _First:
+    """The first pictures of a world's data."""
+
+    def __init__(self, data: Data, count: int):
+        self.data, self.count = data, count
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.data))
+
+    def __getattr__(self, name: str):
+        return getattr(self.data, name)
 
 
 def print_budget(world: World, work: Path, steps: int = 12) -> None:
     """Measure a few steps of every stage on this machine, and print how long all of them take; the work is left as it is."""
-    data, tokenizer, seconds = world.load(work), world.tokenizer(work), {}
+    data, tokenizer, seconds = _First(world.load(work), 2000), world.tokenizer(work), {}
     torch.set_num_threads(1)
     few = replace(world, steps=dict.fromkeys(STAGES, steps))
-    encoders, autoencoder = Encoders(few, tokenizer), make_autoencoder(few.latents)
+    encoders, autoencoder = Encoders(few, tokenizer).to(DEVICE), make_autoencoder(few.latents).to(DEVICE)
     trials = {
         "encoders": lambda folder: train_encoders(few, data, tokenizer, folder),
         "prior": lambda folder: train_prior(few, data, encoders, tokenizer, folder),
         "autoencoder": lambda folder: train_autoencoder(few, data, folder),
         "unet": lambda folder: train_unet(few, data, encoders, autoencoder, folder),
     }
-    done = finished(world, work)
     for name, trial in trials.items():
         with tempfile.TemporaryDirectory() as folder:
-            seconds[name] = _seconds_a_step(trial, Path(folder))
-        hours = seconds[name] * world.steps[name] / 3600
-        print(f"{name:12} {seconds[name]:7.3f} s a step x {world.steps[name]:6} steps = {hours:5.2f} h, of which {hours * (1 - done[name]):5.2f} h are left")
+            wall, busy = _seconds_a_step(trial, Path(folder))
+        seconds[name] = wall
+        print(
+            f"{name:12} {wall:6.3f} s a step ({busy:6.3f} s of the processor) x {world.steps[name]:6} steps = {wall * world.steps[name] / 3600:5.2f} h "
+            f"({busy * world.steps[name] / 3600:5.2f} h), {1 - finished(world, work, name):4.0%} of them left"
+        )
     whole = [sum(seconds[name] * world.steps[name] for name in branch) / 3600 for branch in (STAGES[:2], STAGES[2:])]
     print(f"one core each: {whole[0]:.2f} h and {whole[1]:.2f} h; on one core {sum(whole):.2f} h")
 
 
-def _seconds_a_step(trial: Callable[[Path], object], folder: Path) -> float:
-    """The median seconds of a step, by the times at which the stage's optimiser has made one."""
-    times: list[float] = []
-    hook = torch.optim.optimizer.register_optimizer_step_post_hook(lambda *_: times.append(time.perf_counter()))
+def _seconds_a_step(trial: Callable[[Path], object], folder: Path) -> tuple[float, float]:
+    """The median seconds of a step by the clock, and those that the processor worked on it; from one step of the optimiser to the next."""
+    times: list[tuple[float, float]] = []
+    hook = register_optimizer_step_post_hook(lambda *_: times.append((time.perf_counter(), time.process_time())))
     try:
         trial(folder)
     finally:
         hook.remove()
-    return float((torch.tensor(times[1:], dtype=torch.float64) - torch.tensor(times[:-1], dtype=torch.float64)).median())
+    wall, busy = torch.tensor(times, dtype=torch.float64).diff(dim=0).median(0).values.tolist()
+    return wall, busy
 
 
 def export(world: World, work: Path, output: Path) -> None:
@@ -357,11 +374,14 @@ def main(
     parser.add_argument("--budget", action="store_true", help="only measure a few steps of each stage, and say how long all take")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop at a checkpoint after so many minutes; the same command goes on")
     parser.add_argument("--cores", type=int, choices=(1, 2), default=2, help="train the two branches one after the other, or side by side")
-    parser.add_argument("--quick", action="store_true", help="hardly any steps: shows that everything runs, and draws nothing")
+    parser.add_argument("--quick", action="store_true", help="hardly any steps, in WORK/quick: shows that everything runs, and draws nothing")
     arguments = parser.parse_args()
     if arguments.quick and quick is None:
         parser.error("this model has no --quick")
-    world, until = quick if arguments.quick else world, time.time() + 60 * arguments.minutes
+    if arguments.quick:  # beside the real work, which it leaves as it is
+        world, arguments.work = quick, arguments.work / "quick"
+        arguments.output = arguments.work / "model"
+    until = time.time() + 60 * arguments.minutes
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     arguments.work.mkdir(parents=True, exist_ok=True)
     make_data(arguments)

@@ -126,17 +126,37 @@ def test_a_stage_that_ran_out_of_time_goes_on_with_the_same_draws(tools, tmp_pat
     assert torch.equal(in_parts.weight, at_once.weight) and torch.equal(in_parts.bias, at_once.bias)
 
 
-def test_from_nothing_to_weights_that_load(tools, sources, tmp_path):
+def test_one_command_leads_from_nothing_to_weights_that_load_and_goes_on_where_it_was_stopped(tools, sources, tmp_path, monkeypatch, capsys):
     from rarity.generators.kandinsky.load import load_kandinsky
 
-    training, train_things = tools["training"], tools["train_things"]
-    world = train_things.QUICK
-    tools["things"].make_things(sources, tmp_path / "things.npz", renderings=4, seed=3)
-    assert not training.run_stages(world, tmp_path, cores=1, until=0.0)
-    assert training.run_stages(world, tmp_path, cores=1)
-    training.export(world, tmp_path, tmp_path / "model")
-    train_things.train_judge(tmp_path, epochs=1)
-    prior, decoder = load_kandinsky(tmp_path / "model")
+    train_things = tools["train_things"]
+
+    def command(*options):
+        monkeypatch.setattr(sys, "argv", ["train_things.py", "--quick", "--work", str(tmp_path), "--sources", str(sources), "--cores", "1", *options])
+        train_things.main(train_things.THINGS, "", "sources", train_things.make_data, train_things.QUICK, train_things.judge)
+
+    model = tmp_path / "quick" / "model"
+    command("--minutes", "0")
+    assert (tmp_path / "quick" / "encoders.pt").exists() and not model.exists()
+    command()
+    assert (tmp_path / "quick" / "judge.safetensors").exists()
+    prior, decoder = load_kandinsky(model)
     pictures = decoder.decode(prior.sample("a colourful drawing of a boat", 2, seed=0), seed=0)
     assert pictures.shape == (2, 64, 64, 3) and bool(pictures.isfinite().all())
-    assert sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file()) <= 16e6
+    assert sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) <= 16e6
+
+    import look_at_things
+
+    look_at_things.look(model, tmp_path / "quick", tmp_path / "sheets", count=1, subjects=("house", "chair"))
+    printed = capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"usual.png", "styles.png"}
+    assert all(f"{word} " in printed for word in ["house", "chair", "thin", "purple", "colourful", "filled"]) and "black" not in printed
+
+
+def test_the_budget_names_every_stage_and_leaves_the_work_as_it_is(tools, sources, tmp_path, capsys):
+    training, world = tools["training"], tools["train_things"].QUICK
+    tools["things"].make_things(sources, tmp_path / "things.npz", renderings=4, seed=3)
+    training.print_budget(world, tmp_path, steps=2)
+    printed = capsys.readouterr().out
+    assert all(f"{stage} " in printed for stage in training.STAGES) and printed.count("100% of them left") == 4
+    assert not list(tmp_path.glob("*.pt"))
