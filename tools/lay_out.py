@@ -24,6 +24,7 @@ from wires import lead_around  # noqa: E402
 
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
 TITLE, GAP, VUE_GAP, GROUP_TITLE = 30, 60, 16, 56
+REPORT = 62  # what a report adds to a node once it has run
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -52,9 +53,9 @@ LAYOUTS = {
     ],
     "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [-5, -6, -7, 8])]),
-        ([], [("3  The dial, with a gate", 250, [9, 10, 18])]),
+        ([], [("3  The dial, with a gate", 250, [9, 10])]),
         ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14])]),
-        ([], [("6  Look", None, [21, 20, 22])]),
+        ([], [("6  Look", None, [21, 20, 22, 18])]),
     ],
     "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
@@ -160,8 +161,9 @@ def _steps(nodes, ids, needs):
     for place, number in enumerate(ids, 1):
         node = nodes[abs(number)]
         body, box = (0, TITLE) if number < 0 else needs[abs(number)]
+        says = number > 0 and any(output["name"] == "report" for output in node.get("outputs", ()))
         gaps = (GAP, VUE_GAP) if place < len(ids) else (0, 0)
-        yield body, max(body + TITLE + gaps[0], box + gaps[1]), 0 if number < 0 else GROWS.get(node["type"], 0)
+        yield body, max(body + TITLE + gaps[0], box + gaps[1]) + REPORT * says, 0 if number < 0 else GROWS.get(node["type"], 0)
 
 
 def _least(steps):
