@@ -5,8 +5,9 @@
     python tools/train_things.py --export          write generators/things from the checkpoints there are
     python tools/look_at_things.py                 sheets of what it draws, and how often that is what was asked
 
-It downloads the pictograms from npm, cleans, draws and splits them, and trains by the stages of `training.py`: side by side, one core each,
-`encoders` followed by `prior`, and `autoencoder` followed by `unet`. Last comes the independent judge, which has seen other families of sets.
+It needs npm and `pip install resvg_py`. It downloads the pictograms, cleans, splits and draws them, and trains by the stages of `training.py`:
+side by side, one core each, `encoders` followed by `prior`, and `autoencoder` followed by `unet`. Last comes the independent judge, which has
+seen other families of sets. A stopped run goes on where it was.
 """
 from __future__ import annotations
 
