@@ -123,7 +123,9 @@ def compare(name: str, prior: Prior, pipeline, batch: int, steps: int, rounds: i
     seconds = {side: [] for side in both}
     with torch.no_grad():
         if model.device.type == "cuda":  # what is slow once
-            prior.sample(PROMPT, batch, steps=2, batch_size=batch), theirs(pipeline, batch, 2)
+            theirs(pipeline, batch, 2)
+            for _ in range(2):  # steps are captured at the first sampling, the reading of a prompt at the second
+                prior.sample(PROMPT, batch, steps=steps, batch_size=batch)
         for _ in tqdm(range(rounds), desc=f"{name}, batch {batch}", disable=None):
             found = {}
             for side, work in both.items():
