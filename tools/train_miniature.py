@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from command import main
 from letterforms import Letterforms, draw_listed_faces, fetch_fonts, save_dataset
-from training import World, main
+from training import World
 
 WORK = Path.home() / ".cache" / "rarity" / "miniature"
 
