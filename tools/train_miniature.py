@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from string import ascii_lowercase
 
+from command import main
 from letterforms import Letterforms, draw_listed_faces, fetch_fonts, save_dataset
-from training import World, main
+from training import World
 
 WORK = Path.home() / ".cache" / "rarity" / "miniature"
 WORDS = ("letter", "bold", "light", "italic", "serif", "sans", "mono", "the", "an")

@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from command import STAGES, main
 from pictograms import fetch_sources
 from reader import Reader, read, train_reader
 from safetensors.torch import load_file, save_file
 from things import NAMES, WORDS, Things, make_things, read_things
 from torch import Tensor
-from training import STAGES, World, main
+from training import World
 
 SEED = 2027  # the split by it leaves no subject with fewer than eight drawings for the judge and seven for nobody
 log = logging.getLogger("training")

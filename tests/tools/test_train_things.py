@@ -16,12 +16,12 @@ pytest.importorskip("resvg_py")
 def tools():
     """The tools import each other by name, as scripts do."""
     sys.path.insert(0, str(ROOT / "tools"))
+    import command
     import pictograms
     import things
     import train_things
-    import training
 
-    yield {"pictograms": pictograms, "things": things, "train_things": train_things, "training": training}
+    yield {"pictograms": pictograms, "things": things, "train_things": train_things, "command": command}
     sys.path.remove(str(ROOT / "tools"))
 
 
@@ -154,9 +154,9 @@ def test_one_command_leads_from_nothing_to_weights_that_load_and_goes_on_where_i
 
 
 def test_the_budget_names_every_stage_and_leaves_the_work_as_it_is(tools, sources, tmp_path, capsys):
-    training, world = tools["training"], tools["train_things"].QUICK
+    command, world = tools["command"], tools["train_things"].QUICK
     tools["things"].make_things(sources, tmp_path / "things.npz", renderings=4, seed=3)
-    training.print_budget(world, tmp_path, steps=2)
+    command.print_budget(world, tmp_path, steps=2)
     printed = capsys.readouterr().out
-    assert all(f"{stage} " in printed for stage in training.STAGES) and printed.count("100% of them left") == 4
+    assert all(f"{stage} " in printed for stage in command.STAGES) and printed.count("100% of them left") == 4
     assert not list(tmp_path.glob("*.pt"))
