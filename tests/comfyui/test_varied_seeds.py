@@ -104,7 +104,8 @@ def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_
     assert len(drawn) == len(measured) == 1 and drawn.std() > 10 and measured.std() > 10
     (report,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
     assert "lie 1." in report or "lie 2.0" in report
-    assert "still the subject" in report.splitlines()[1] and len(report.splitlines()) == 7
+    assert "still the subject" in report.splitlines()[1]
+    assert len(report.splitlines()) in (6, 7), "a look at the first half of the steps is left out where all are varied"
 
     before = dict(prompt[vary]["inputs"])
     prompt[vary]["inputs"] |= {"steps": 1000, "pictures": 64}
