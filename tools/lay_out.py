@@ -25,6 +25,7 @@ from wires import lead_around  # noqa: E402
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
 TITLE, GAP, VUE_GAP, GROUP_TITLE = 30, 60, 16, 56
 REPORT = 62  # what a report adds to a node once it has run
+NO_ROOM = ("Rarity 02 ", "Rarity 03 ", "Rarity 11 ", "Rarity 12 ", "Rarity 13 ")  # for reports: their notes need the height
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -161,9 +162,8 @@ def _steps(nodes, ids, needs):
     for place, number in enumerate(ids, 1):
         node = nodes[abs(number)]
         body, box = (0, TITLE) if number < 0 else needs[abs(number)]
-        says = number > 0 and any(output["name"] == "report" for output in node.get("outputs", ()))
         gaps = (GAP, VUE_GAP) if place < len(ids) else (0, 0)
-        yield body, max(body + TITLE + gaps[0], box + gaps[1]) + REPORT * says, 0 if number < 0 else GROWS.get(node["type"], 0)
+        yield body, max(body + TITLE + gaps[0], box + gaps[1]), 0 if number < 0 else GROWS.get(node["type"], 0)
 
 
 def _least(steps):
@@ -206,7 +206,9 @@ def lay_out(editor, name):
     for node in unfolded["nodes"]:
         node["flags"] = {}
     seen = editor.open(unfolded, name)
-    needs = {node["id"]: (round(node["least"][1]), round(node["box"][3])) for node in seen["nodes"]}
+    says = {node["id"] for node in workflow["nodes"] if any(output["name"] == "report" for output in node.get("outputs", ()))}
+    room = {number: 0 if name.startswith(NO_ROOM) else REPORT for number in says}
+    needs = {node["id"]: (round(node["least"][1]), round(node["box"][3]) + room.get(node["id"], 0)) for node in seen["nodes"]}
     place(workflow, blocks, needs)
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
