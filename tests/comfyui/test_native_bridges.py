@@ -58,6 +58,6 @@ def test_embeddings_of_another_encoder_are_refused_though_equally_wide(found, ca
         "tokens for an embedding": "one vector a picture, [N, 768], got shape [3, 50, 64]",
         "none": "exactly one of prior_latent and ip_adapter_embeds, got none",
     }[case]
-    assert text.startswith("RarityError: ") and expected in text
+    assert text.startswith("Rarity: ") and expected in text
     if "spaces" in expected:
         assert text.count("CLIP ViT 64x2/32") == 2, "both are named"

@@ -33,7 +33,7 @@ def test_score_and_rank_runs_and_is_in_the_template_browser(server, as_prompt):
     assert 1 <= len(saved["rarity_newest"]) <= one(prompt, "RarityRankImages")["keep"]
     (table,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
     assert len(table.splitlines()) > one(prompt, "RarityDecodeKandinsky")["seed"] + 24
-    assert "Vendi" in entry["outputs"][nodes_of(prompt, "RarityMeasureVariety")[0]]["text"][0]
+    assert "As varied as" in entry["outputs"][nodes_of(prompt, "RarityMeasureVariety")[0]]["text"][0]
     assert {path.stem for path in WORKFLOWS.glob("*.json")} == set(server.get("/workflow_templates")["Some-Name"])
 
 
