@@ -215,7 +215,9 @@ def test_a_text_that_is_read_again_is_replayed(recorder, tiny_kandinsky):
     recorder_of, captured.recorder_of = captured.recorder_of, lambda device: None
     for text, parts in ((PROMPT, got[::2]), (other, got[1::2])):
         expected = prior.sample(text, 6, seed=5, steps=4).vectors
-        torch.testing.assert_close(torch.cat([part.vectors for part in parts]), expected, rtol=1e-4, atol=1e-4)
+        # Other batches sum in another order, in float32 and through four steps; another text moves numbers by their own size.
+        apart = (torch.cat([part.vectors for part in parts]) - expected).abs().max()
+        assert apart < 1e-4 * expected.abs().max()
     captured.recorder_of = recorder_of
 
 
