@@ -1,4 +1,4 @@
-"""How strongly to vary a condition: as strongly as makes pictures so many times more varied, while they stay the subject."""
+"""Find how strongly to vary a condition, so that pictures are as varied as asked and still are the subject."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..base.errors import RarityError
 
-FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the last one that is tried
-LOOKS = 4  # strengths that are looked at beside 0
+FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the strongest that is tried
+LOOKS = 4  # how many strengths are tried beside 0
 PARTS, FAR = (0.5, 1.0), 2.0  # of the steps; and the strength that tells whether a part is enough: a token turns by 63 degrees
-INSIDE = 0.1  # a look between two others keeps off both by this share of their distance: beside one it would tell nothing new
+INSIDE = 0.1  # a strength between two others stays this share of their distance away from both; too near, it would tell nothing new
 BEGINS = 1e9  # what strength 0 weighs beside another look: there both curves are 1, whatever noise says of the others
 ALIKE = 1e-6  # of an embedding's length: pictures that lie no farther apart are one picture
 
