@@ -33,7 +33,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from small_models import CASCADE, TEXT_LAYERS  # noqa: E402
+from small_models import CASCADE, UNET_WIDTH  # noqa: E402
+from small_models import TEXT as SMALL_TEXT  # noqa: E402
 from small_models import VISION as SMALL_VISION  # noqa: E402
 
 UNET = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
@@ -119,6 +120,7 @@ def _stable_diffusion(name, small):
     kind = {"sd15": supported.SD15, "sd21_unclip_l": supported.SD21UnclipL, "sd21_unclip_h": supported.SD21UnclipH,
             "sdxl": supported.SDXL}[name]
     config = UNET | UNETS[name] | ({"num_classes": "sequential"} if "adm_in_channels" in UNETS[name] else {})
+    config |= {"model_channels": UNET_WIDTH} if small else {}
     model = kind({})
     tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(UNetModel, **config), name))
     for prefix, described in TEXT[name].items():
@@ -160,7 +162,7 @@ def _cascade(name, small):
 def _text(prefix, config, small):
     from comfy.clip_model import CLIPTextModel
 
-    sizes = _config(config) | ({"num_hidden_layers": TEXT_LAYERS} if small else {})
+    sizes = _config(config) | (SMALL_TEXT if small else {})
     tensors = _filled(_on_meta(CLIPTextModel, sizes), prefix)
     return {f"{prefix}.transformer.{key}": x for key, x in tensors.items()}
 

@@ -15,7 +15,7 @@ ROUNDING = 1e-4  # of pixels, and of an embedding's length: float32 sums in anot
 
 @pytest.fixture(scope="module")
 def found(on_comfyui, native_models):
-    (path,) = native_models("sd15")
+    (path,) = native_models("sd15_small")
     return on_comfyui("model_baseline.py", str(path))
 
 
@@ -113,7 +113,7 @@ def graph(checkpoint, clip, keep_as, count=12):
 
 
 def test_a_server_runs_it_twice_alike_and_once_more_after_a_cancel(native_server, native_models, clip_checkpoint):
-    (path,) = native_models("sd15")
+    (path,) = native_models("sd15_small")
     folder = native_server.base / "models" / "rarity_embeddings"
 
     def kept(name):

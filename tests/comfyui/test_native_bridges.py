@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def found(on_comfyui, native_models):
-    names = ("sdxl_small", "sd21_unclip_l_small", "cascade_c_small", "sd15", "clip_vision_l_small")
+    names = ("sdxl_small", "sd21_unclip_l_small", "cascade_c_small", "sd15_small", "clip_vision_l_small")
     native_models(*names)
     return on_comfyui("native_bridges.py", "--models", str(native_models.folder))
 

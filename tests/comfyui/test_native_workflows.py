@@ -43,7 +43,7 @@ def read(name):
 def small(native_server, native_models):
     """A shipped workflow in API format, with random models in place of the real ones and everything small."""
 
-    stand_ins = {name: small if small == "sd15" else f"{small}_small" for name, small in STANDS_FOR.items()}
+    stand_ins = {name: f"{small}_small" for name, small in STANDS_FOR.items()}
     native_models(*stand_ins.values())
 
     def convert(name):
@@ -144,7 +144,7 @@ def complaint(server, prompt, node_type):
 
 
 def test_a_checkpoint_that_reads_no_image_embedding_stops_with_a_clear_error(native_server, native_models, encoded):
-    checkpoint = native_models("sd15")[0].name
+    checkpoint = native_models("sd15_small")[0].name
     encoded["model"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": checkpoint}}
     encoded["out"]["inputs"]["model"] = ["model", 0]
     text = complaint(native_server, encoded, "RarityToClipVisionOutput")

@@ -46,7 +46,7 @@ def test_whatever_happens_nothing_that_is_connected_changes(each):
 
 def test_the_picture_arrives_at_the_dialled_rarity(found):
     assert found["in band"] == [True] and found["bits"][0] != found["bits"][-1]
-    assert "1 of 1 are about 1 in 10" in found["report"]
+    assert "1 of 1 are about 1 in 50" in found["report"]
 
 
 def test_the_gradient_through_the_text_encoder_is_that_of_finite_differences(found):

@@ -62,7 +62,7 @@ def findings(checkpoint, vision, folder, density):
         density = GaussianDensity.fit(draw_model_baseline(drawing, ClipVisionEncoder(vision), 52, batch_size=8)[0], components=4)
     held = digest(model, vae, clip, vision, empty)
     given = {"model": model, "clip": clip, "prompt": PROMPT, "placeholder": "*", "start_word": START, "name": NAME, "negative": empty,
-             "vae": vae, "density": density, "one_in": 10, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
+             "vae": vae, "density": density, "one_in": 50, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
              "scheduler": "normal", "clip_vision": vision, "engine": "gradient", **SETTINGS}
 
     def run(**changed):

@@ -23,7 +23,7 @@ def main():
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--comfyui", type=Path, required=True)
     arguments = parser.parse_args()
-    start_comfyui(arguments.comfyui)
+    start_comfyui(arguments.comfyui, small=True)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         json.dump(findings(arguments.checkpoint, Path(folder)), sys.stdout)
 

@@ -21,7 +21,7 @@ def main():
     arguments = parser.parse_args()
     start_comfyui(arguments.comfyui, small=True)
     with torch.inference_mode():
-        models = {name: _load(arguments.models / "checkpoints" / f"{name}.safetensors") for name in (*READERS, "sd15")}
+        models = {name: _load(arguments.models / "checkpoints" / f"{name}.safetensors") for name in (*READERS, "sd15_small")}
         found = {name: _what_arrives(models[name], *reader) for name, reader in READERS.items()}
         json.dump({"arrives": found, "errors": _errors(models), "encoders": _encoders(arguments.models)}, sys.stdout)
 
@@ -93,7 +93,7 @@ def _errors(models):
     unit = Embeddings(_random(1280).vectors, EmbeddingSpace("CLIP tiny", "0" * 12, 1280, "unit"))
     (output,) = RarityToClipVisionOutput.execute(embeddings=_random(768, count=1)).args[0]
     return {
-        "no input": _refusal(RarityToClipVisionOutput.execute, embeddings=_random(768), model=models["sd15"]),
+        "no input": _refusal(RarityToClipVisionOutput.execute, embeddings=_random(768), model=models["sd15_small"]),
         "width": _refusal(RarityToClipVisionOutput.execute, embeddings=_random(768), model=models["sdxl_small"]),
         "scaled": _refusal(RarityToClipVisionOutput.execute, embeddings=unit),
         "tokens": _refusal(lambda: output.last_hidden_state),

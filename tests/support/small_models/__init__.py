@@ -1,7 +1,7 @@
 """Teaches a ComfyUI smaller sizes than it knows, for tests: linked into custom_nodes, or `small_models.teach()` in a script.
 
-ComfyUI has a table of sizes for text encoders, vision encoders and the stages of Stable Cascade, and nothing else loads. With this
-it also builds those of make_checkpoints.py's *_small models: its own classes, with the sizes read off the file's tensors.
+ComfyUI has a table of sizes for U-Nets, text encoders, vision encoders and the stages of Stable Cascade, and nothing else loads.
+With this it also builds those of make_checkpoints.py's *_small models: its own classes, with the sizes read off the file's tensors.
 Whatever ComfyUI knows by itself is built as ever.
 """
 
@@ -14,7 +14,9 @@ NODE_CLASS_MAPPINGS = {}  # ComfyUI takes this for a node pack
 
 VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 32}
 KNOWN_LAYERS = 12  # no text encoder that ComfyUI knows has fewer
-TEXT_LAYERS = 3  # the last but one is read, and must not be the first
+TEXT = {"num_hidden_layers": 3, "intermediate_size": 64}  # the last layer but one is read, and must not be the first
+UNET_WIDTH = 64
+UNETS = ("SD15", "SD21UnclipL", "SD21UnclipH", "SDXL")
 CASCADE = {
     "c": {"c_cond": 64, "c_hidden": [64, 64], "nhead": [4, 4], "blocks": [[1, 1], [1, 1]]},
     "b": {"c_hidden": [32, 32, 64, 64], "nhead": [-1, 2, 4, 4], "blocks": [[1, 1, 1, 1], [1, 1, 1, 1]],
@@ -27,8 +29,12 @@ def teach():
     import comfy.clip_vision
     import comfy.model_detection
     import comfy.sd
-    import comfy.supported_models
+    import comfy.supported_models as supported
 
+    known = [getattr(supported, name) for name in UNETS]
+    supported.models[:0] = [
+        type(kind.__name__, (kind,), {"unet_config": kind.unet_config | {"model_channels": UNET_WIDTH}}) for kind in known
+    ]
     ours = comfy.clip_vision.load_clipvision_from_sd, comfy.model_detection.detect_unet_config, comfy.sd.CLIP.__init__
 
     def load_clipvision_from_sd(sd, prefix="", convert_keys=False):
@@ -44,7 +50,7 @@ def teach():
 
     def clip(self, *given, tokenizer_data={}, model_options={}, **told):
         layers = {name: _layers(tokenizer_data, name) for name in ("clip_l", "clip_g", "clip_h")}
-        shallow = {f"{name}_model_config": {"num_hidden_layers": n} for name, n in layers.items() if 0 < n < KNOWN_LAYERS}
+        shallow = {f"{name}_model_config": TEXT for name, n in layers.items() if 0 < n < KNOWN_LAYERS}
         ours[2](self, *given, tokenizer_data=tokenizer_data, model_options={**model_options, **shallow}, **told)
 
     comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
