@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import RarityError
+from .student import student_t
 
 FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the strongest that is tried
 LOOKS = 4  # how many strengths are tried beside 0
@@ -50,11 +51,9 @@ class Look:
         """The share of further pictures that will be inside what every guard allows; see `Curves`."""
         if self.slack.shape[1] == 0:
             return 1.0
-        from scipy.special import stdtr
-
         slack, n = self.slack.double(), len(self.slack)
         t = slack.mean(dim=0) / (slack.std(dim=0) * (1 + 1 / n) ** 0.5).clamp_min(1e-12)
-        return float(stdtr(n - 1, t.numpy()).min())
+        return float(student_t(t, n - 1).min())
 
     @property
     def valid(self) -> int:
