@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from comfyui import Server
 from environments import PLACES, find_comfyuis, python_of, version_of, what_it_lacks
+from filelock import FileLock
 from graph import to_api
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -19,6 +21,8 @@ CHECKPOINTS = [
     "sd15", "sdxl", "sd21_unclip_l", "sd15_small", "sdxl_small", "sd21_unclip_l_small", "sd21_unclip_h_small", "cascade_b_small",
     "cascade_c_small", "clip_vision_l_small", "clip_vision_h_small", "clip_vision_g_small",
 ]
+
+SERVERS = 4  # for one worker; each takes a gigabyte
 
 
 def _named(comfyui):
@@ -68,49 +72,75 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(comfyui, tmp_path_factory, model):
-    """A running server with the pack and the model; it is stopped at the end."""
-    yield from _running(comfyui, tmp_path_factory, model)
+def running(tmp_path_factory, model):
+    """Start the server of a ComfyUI for some purpose, or take the one that runs.
+
+    Tests come file by file, each on every ComfyUI, and a start takes eight seconds of a processor; so servers run on until there
+    are too many for the memory.
+    """
+    servers = {}
+
+    def start(comfyui, purpose, native=None):
+        server = servers.pop((comfyui, purpose), None)
+        if server is None:
+            while len(servers) >= SERVERS:
+                servers.pop(next(iter(servers))).stop()
+            server = Server(comfyui, tmp_path_factory.mktemp("comfyui") / "base")
+            servers[comfyui, purpose] = server
+            _give_models(server, model, native)
+            server.wait_until_up()
+        servers[comfyui, purpose] = server  # the last one used is the last to be stopped
+        return server
+
+    yield start
+    for server in servers.values():
+        server.stop()
+
+
+def _give_models(server, model, native):
+    for folder in native.iterdir() if native else ():
+        (server.base / "models").mkdir(exist_ok=True)
+        (server.base / "models" / folder.name).symlink_to(folder, target_is_directory=True)
+    if native:
+        (server.base / "custom_nodes" / "small_models").symlink_to(SUPPORT / "small_models", target_is_directory=True)
+    if model[0] != model[1]:
+        diffusers = server.base / "models" / "diffusers"
+        diffusers.mkdir(parents=True, exist_ok=True)
+        (diffusers / model[0]).symlink_to(model[1], target_is_directory=True)
 
 
 @pytest.fixture(scope="session")
-def own_server(comfyui, tmp_path_factory, model):
+def server(comfyui, running):
+    """A running server with the pack and the model."""
+    return running(comfyui, "plain")
+
+
+@pytest.fixture(scope="session")
+def own_server(comfyui, running):
     """One more, for tests that leave files behind: menus of saved files show them to everybody."""
-    yield from _running(comfyui, tmp_path_factory, model)
-
-
-def _running(comfyui, tmp_path_factory, model, native=None):
-    server = Server(comfyui, tmp_path_factory.mktemp("comfyui") / "base")
-    try:
-        for folder in native.iterdir() if native else ():
-            (server.base / "models").mkdir(exist_ok=True)
-            (server.base / "models" / folder.name).symlink_to(folder, target_is_directory=True)
-        if native:
-            (server.base / "custom_nodes" / "small_models").symlink_to(SUPPORT / "small_models", target_is_directory=True)
-        if model[0] != model[1]:
-            diffusers = server.base / "models" / "diffusers"
-            diffusers.mkdir(parents=True, exist_ok=True)
-            (diffusers / model[0]).symlink_to(model[1], target_is_directory=True)
-        server.wait_until_up()
-        yield server
-    finally:
-        server.stop()
+    return running(comfyui, "files left behind")
 
 
 @pytest.fixture(scope="session")
 def native_models(comfyui, tmp_path_factory):
-    """Small random-weight models as ComfyUI's own loaders read them: call it with names of make_checkpoints.py, get their paths."""
-    folder = tmp_path_factory.mktemp("native") / "models"
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "clip_vision").mkdir()
+    """Small random-weight models as ComfyUI's own loaders read them: call it with names of make_checkpoints.py, get their paths.
+
+    All workers share them, and each waits while another makes some.
+    """
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    folder = shared / f"native-{version_of(comfyui)}" / "models"
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / "clip_vision").mkdir(exist_ok=True)
 
     def need(*names):
-        made = {path.stem for path in folder.glob("*/*.safetensors")}
-        if not made.issuperset(names):
-            missing = sorted({*names, *CHECKPOINTS} - made)
-            command = [python_of(comfyui), str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-            assert done.returncode == 0, done.stderr
+        with FileLock(folder.with_suffix(".lock")):
+            made = {path.stem for path in folder.glob("*/*.safetensors")}
+            if not made.issuperset(names):
+                missing = sorted({*names, *CHECKPOINTS} - made)
+                command = [python_of(comfyui), str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+                assert done.returncode == 0, done.stderr
         return [next(folder.glob(f"*/{name}.safetensors")) for name in names]
 
     need.folder = folder
@@ -125,19 +155,20 @@ def clip_checkpoint(native_models):
     import torch
     from tiny_open_clip import SMALLEST
 
-    config = open_clip.get_model_config(SMALLEST)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**config)
     path = native_models.folder / "clip_vision" / "small_open_clip.safetensors"
-    safetensors.torch.save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                model = open_clip.CLIP(**open_clip.get_model_config(SMALLEST))
+            safetensors.torch.save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
     return path.name
 
 
 @pytest.fixture(scope="session")
-def native_server(comfyui, tmp_path_factory, model, native_models):
+def native_server(comfyui, running, native_models):
     """A server whose menus of checkpoints and vision encoders list what `native_models` has made so far."""
-    yield from _running(comfyui, tmp_path_factory, model, native_models.folder)
+    return running(comfyui, "ComfyUI's own models", native_models.folder)
 
 
 @pytest.fixture
