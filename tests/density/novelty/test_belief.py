@@ -1,5 +1,6 @@
 """What a viewer has seen moves what they expect only where it says something, and figures about it stay true."""
 
+import functools
 import math
 
 import pytest
@@ -23,14 +24,19 @@ def draw(count, seed, kind=None):
     return Embeddings(1 + which * way + 0.6 * rows[:, 1:] * torch.arange(1, WIDTH + 1).rsqrt(), SPACE)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@functools.cache
+def fitted(kind):
+    return fit_density(draw(2000, 0), kind)
+
+
+@pytest.fixture(params=KINDS)
 def density(request):
-    return fit_density(draw(2000, 0), request.param)
+    return fitted(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ppca():
-    return fit_density(draw(2000, 0), "ppca")
+    return fitted("ppca")
 
 
 def remembering(count, kind=None):
@@ -108,8 +114,8 @@ def test_the_kind_that_was_seen_is_less_new_than_the_other(density):
 
 @pytest.mark.parametrize("kind", ["ppca", "ledoit-wolf", "mixture"])
 def test_what_is_rare_stays_rare_with_any_memory_of_ordinary_pictures(kind):
-    density, baseline = fit_density(draw(2000, 0), kind), draw(2000, 0)
-    rare = optimize(density, choose_starts(baseline, density, 32), 1000, steps=5).final
+    density = fitted(kind)
+    rare = optimize(density, choose_starts(draw(2000, 0), density, 32), 1000, steps=5).final
     for count in (0, 1, 2, 5, 20, 100, 300):
         assert float(score_novelty(rare, density, remembering(count)).novelty.min()) >= 8
 
