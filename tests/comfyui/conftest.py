@@ -189,3 +189,12 @@ def as_prompt(server, model):
 def quickstart(as_prompt):
     """workflows/Rarity 01 Quickstart.json in API format."""
     return as_prompt(json.loads((WORKFLOWS / "Rarity 01 Quickstart.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def little(quickstart):
+    """The same graph with few samples and short drawing, for tests that do not look at what comes out."""
+    less = {"RaritySamplePrior": {"count": 300}, "RarityDecodeKandinsky": {"steps": 2}}
+    for node in quickstart.values():
+        node["inputs"] |= less.get(node["class_type"], {})
+    return quickstart
