@@ -9,7 +9,8 @@ the VAE (a TAESD is accepted inside a checkpoint). Text encoders, vision encoder
 layers are all there, in half precision, and all but the first are zero, which a residual network passes through. Zeros are
 holes in the file: they take no room on the disk, but their memory when loaded.
 
-NAME_small is the same model with those shrunk, too, for a ComfyUI that tests/support/small_models has taught their sizes.
+NAME_small is the same model with those and the U-Net's width shrunk, too, for a ComfyUI that tests/support/small_models has taught
+their sizes; sd15_wide_small keeps the U-Net's width, for tests of memory and of rounding.
 
 | name | what it is | inside |
 |---|---|---|
@@ -55,7 +56,7 @@ VISION = {"clip_vision_l": "clip_vision_config_vitl.json", "clip_vision_h": "cli
 INSIDE = {"sd21_unclip_l": "clip_vision_l", "sd21_unclip_h": "clip_vision_h", "cascade_c": "clip_vision_l"}
 CHECKPOINTS = [*UNETS, "cascade_c", "cascade_b"]
 NAMES = [*CHECKPOINTS, *VISION]
-SMALL = "_small"
+SMALL, WIDE = "_small", "sd15_wide"
 DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
 DEEPER = re.compile(
     r"(encoder\.layers|transformer_blocks)\.[1-9]\d*\.|(down|up)_blocks\.\d+\.([3-9]|\d\d)\."
@@ -81,7 +82,7 @@ def main():
     parser = argparse.ArgumentParser(description="Small random-weight models in the native formats.")
     parser.add_argument("out", type=Path, help="written here as below ComfyUI's models folder")
     parser.add_argument("--comfyui", type=Path, required=True, help="a checkout; nothing is written into it")
-    choices = [*NAMES, *(name + SMALL for name in NAMES)]
+    choices = [*NAMES, *(name + SMALL for name in [*NAMES, WIDE])]
     parser.add_argument("--only", nargs="*", choices=choices, default=NAMES, metavar="NAME", help=", ".join(choices))
     arguments = parser.parse_args()
     _find_comfyui(arguments.comfyui)
@@ -108,11 +109,13 @@ def state_dict(name, small=False):
     if name in VISION:
         return _vision(name, small)
     if name in UNETS:
-        return _stable_diffusion(name, small)
+        return _stable_diffusion(name, small, UNET_WIDTH if small else UNET["model_channels"])
+    if name == WIDE:
+        return _stable_diffusion("sd15", small, UNET["model_channels"])
     return _cascade(name, small)
 
 
-def _stable_diffusion(name, small):
+def _stable_diffusion(name, small, width):
     import comfy.supported_models as supported
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.taesd.taesd import TAESD
@@ -120,7 +123,7 @@ def _stable_diffusion(name, small):
     kind = {"sd15": supported.SD15, "sd21_unclip_l": supported.SD21UnclipL, "sd21_unclip_h": supported.SD21UnclipH,
             "sdxl": supported.SDXL}[name]
     config = UNET | UNETS[name] | ({"num_classes": "sequential"} if "adm_in_channels" in UNETS[name] else {})
-    config |= {"model_channels": UNET_WIDTH} if small else {}
+    config |= {"model_channels": width}
     model = kind({})
     tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(UNetModel, **config), name))
     for prefix, described in TEXT[name].items():

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def found(on_comfyui, native_models):
-    return on_comfyui("native_elsewhere.py", *map(str, native_models("sd15", "clip_vision_l_small")))
+    return on_comfyui("native_elsewhere.py", *map(str, native_models("sd15_wide_small", "clip_vision_l_small")))
 
 
 def test_models_run_there_as_comfyui_places_them(found):
