@@ -11,6 +11,7 @@ import pytest
 from comfyui import Server
 from environments import PLACES, find_comfyuis, python_of, version_of, what_it_lacks
 from filelock import FileLock
+from forking import Forking
 from graph import to_api
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -48,9 +49,29 @@ def on_standin():
 
 
 @pytest.fixture(scope="session")
-def on_comfyui(comfyui):
-    """Run a script of tests/support on the real API; returns the JSON it prints."""
-    return lambda *script: json.loads(_run_script(python_of(comfyui), *script, "--comfyui", str(comfyui)))
+def forking(tmp_path_factory):
+    """Run a script of tests/support in a fork of a process that has imported a ComfyUI, one process for each ComfyUI."""
+    processes = {}
+
+    def run(comfyui, script, *arguments):
+        if comfyui not in processes:
+            processes[comfyui] = Forking(python_of(comfyui), comfyui)
+        return processes[comfyui].run(tmp_path_factory.mktemp("script"), script, *arguments, "--comfyui", str(comfyui))
+
+    yield run
+    for process in processes.values():
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def on_comfyui(comfyui, forking):
+    """Run a script of tests/support on the real API; returns the JSON it prints. `alone`: in a process of its own."""
+
+    def run(*script, alone=not hasattr(os, "fork")):
+        printed = _run_script(python_of(comfyui), *script, "--comfyui", str(comfyui)) if alone else forking(comfyui, *script)
+        return json.loads(printed)
+
+    return run
 
 
 def _run_script(python, script, *arguments):

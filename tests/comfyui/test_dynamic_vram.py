@@ -7,7 +7,7 @@ KEEPING = [f"{keeping}, {file}" for keeping in ("in part", "dynamic") for file i
 
 @pytest.fixture(scope="module")
 def found(on_comfyui, native_models):
-    found = on_comfyui("native_dynamic.py", *map(str, native_models("sd15_wide_small", "clip_vision_l_small")))
+    found = on_comfyui("native_dynamic.py", *map(str, native_models("sd15_wide_small", "clip_vision_l_small")), alone=True)
     if found is None:
         pytest.skip("This ComfyUI has no dynamic VRAM.")
     return found
