@@ -83,7 +83,8 @@ class Editor:
         server.raw("/settings", {"Comfy.VueNodes.Enabled": vue, "Comfy.TutorialCompleted": True,
                                  "Comfy.Workflow.ShowMissingModelsWarning": False})
         self.server, self.vue = server, vue
-        self.page = browser.new_page(viewport={"width": 1440, "height": 900})
+        self.page = browser.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+        self.page.set_default_timeout(120_000)  # a second on a quiet machine, the rest is room for a busy one
         self.complaints = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(server.url)
