@@ -120,7 +120,10 @@ class _Twins:
     def __init__(self, reference: Tensor, tick: Callable[[], None]):
         self.reference, self._tick = reference, tick
         self._near = min(NEAR, len(reference) - 1)
-        distances, self.neighbours = (found[:, 1:] for found in nearest(reference, reference, self._near + 1, tick))
+        found = nearest(reference, reference, self._near + 1, tick)
+        # An item is its own nearest, but an exact repeat may come before it.
+        others = (found[1] == torch.arange(len(reference))[:, None]).long().argsort(dim=1, stable=True)[:, :-1]
+        distances, self.neighbours = (part.gather(1, others) for part in found)
         gap = distances[:, 1:] > GAP * distances[:, :-1]
         before = gap.flip(1).cumsum(1).flip(1) > 0  # some gap follows this neighbour
         first = gap.cumsum(1) - gap.long() == 0  # and none comes before it
