@@ -39,7 +39,7 @@ class Kinds:
 
     Parameters
     ----------
-    examples : K >= 2 sets of one space, FEWEST rows or more each.
+    examples : K >= 2 sets of one space, FEWEST different rows or more each.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class Kinds:
             raise RarityError(f"At least two kinds are needed to tell kinds apart, got {len(examples)}. Name another one.")
         for rows in examples:
             examples[0].space.require_same(rows.space, "examples of another kind")
-        fewest = min(len(rows) for rows in examples)
+        fewest = min(len(rows.keys.unique()) for rows in examples)
         if fewest < FEWEST:
-            raise RarityError(f"Each kind needs at least {FEWEST} examples, got {fewest}. Draw more.")
+            raise RarityError(f"Each kind needs at least {FEWEST} different examples, got {fewest}. Draw more.")
         self.space = examples[0].space
         folds = [fold_of(rows.keys) for rows in examples]
         rows = [rows.vectors.double() for rows in examples]

@@ -106,7 +106,8 @@ def test_words_tell_by_their_own_probability():
 def test_too_little_to_tell_by_is_an_error():
     for examples, message in (
         ([draw(64, 1)], "At least two kinds"),
-        ([draw(64, 1), draw(5, 2)], "at least 20 examples, got 5"),
+        ([draw(64, 1), draw(5, 2)], "at least 20 different examples, got 5"),
+        ([draw(64, 1), draw(1, 2).select([0] * 64)], "at least 20 different examples, got 1"),
         ([draw(64, 1), Embeddings(draw(64, 2).vectors, EmbeddingSpace("another", "f", WIDTH))], "different embedding spaces"),
     ):
         with pytest.raises(RarityError, match=message):

@@ -68,7 +68,7 @@ def test_too_few_phrases_two_eyes_and_foreign_samples_are_errors(prior, drawn, t
         ({"phrases": PHRASES}, "exactly one of prior and encoder"),
         ({"phrases": PHRASES, "prior": prior, "encoder": prior}, "exactly one of prior and encoder"),
         ({"phrases": PHRASES, "prior": tiny_kandinsky[0]}, "different embedding spaces"),
-        ({"phrases": PHRASES, "prior": prior, "examples": 5}, "at least 20 examples"),
+        ({"phrases": PHRASES, "prior": prior, "examples": 5}, "at least 20 different examples"),
     ):
         with pytest.raises(RarityError, match=message):
             usual_in_words(drawn["bold"], **settings)
