@@ -59,16 +59,15 @@ def usual_in_words(
     """
     names = phrases_of(phrases)
     reader = the_one("Usual in Words", prior=prior, encoder=encoder)
-    reader.space.require_same(usual.space, "usual samples")
+    sets = {"usual": usual} | ({"rare": rare} if rare is not None else {})
+    for name, rows in sets.items():
+        reader.space.require_same(rows.space, f"{name} samples")
     if prior is not None:
         read, confusion = _by_examples(prior, names, usual.source, examples, seed, progress)
     else:
         read, confusion = partial(read_by_texts, texts=encoder.encode_text(names)), None
-    sets = {"usual": usual} | ({"rare": rare} if rare is not None else {})
-    found = {}
-    for name, rows in sets.items():
-        reader.space.require_same(rows.space, f"{name} samples")
-        found[name] = estimate_shares(read(rows, tick=waiting(progress)), len(names), confusion, seed)
+    tick = waiting(progress)
+    found = {name: estimate_shares(read(rows, tick=tick), len(names), confusion, seed) for name, rows in sets.items()}
     return "\n".join([_table(names, found, confusion), "", *_notes(names, found, confusion, examples), *unread(reader.reads(names))])
 
 
