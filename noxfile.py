@@ -18,7 +18,7 @@ from environments import PLACES, environment_of, find_comfyuis, python_in, requi
 ENVIRONMENT = ROOT / ".nox" / "rarity"
 PYTHON = python_in(ENVIRONMENT)
 BENCHMARKS = [
-    "valid_rare", "prompts", "calibration", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
+    "valid_rare", "prompts", "calibration", "memories", "density_fit", "novelty", "local_score", "prior_sampling", "decoding",
     "concepts", "learning_cost", "conditioning", "rounds", "starts", "cluster", "variety",
 ]
 

@@ -36,6 +36,7 @@ from .novelty.belief import Belief
 from .novelty.diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_score
 from .novelty.exposure import ExposureMemory
 from .novelty.information import information_gain, session_gains
+from .novelty.kinds import Kinds, Shares, estimate_shares, read_by_texts
 from .novelty.originality import Originality, originality
 from .novelty.ranking import most_novel, rank
 from .novelty.scores import Novelty, conformity, score_novelty
@@ -71,6 +72,7 @@ __all__ = [
     "Gate",
     "GaussianDensity",
     "Guardrail",
+    "Kinds",
     "MixtureDensity",
     "Moments",
     "NeighbourDensity",
@@ -82,6 +84,7 @@ __all__ = [
     "RarityError",
     "RepelGuardrail",
     "ResidualGuardrail",
+    "Shares",
     "Statistics",
     "Trajectory",
     "all_checkpoints",
@@ -96,6 +99,7 @@ __all__ = [
     "density_and_coverage",
     "density_map",
     "drop_unusable",
+    "estimate_shares",
     "information_gain",
     "fit_density",
     "inspect_file",
@@ -116,6 +120,7 @@ __all__ = [
     "pick_checkpoint",
     "rank",
     "rarity_score",
+    "read_by_texts",
     "safe_path",
     "save_density",
     "save_embeddings",

@@ -10,7 +10,13 @@ from .bridge_nodes import RarityFromClipVisionOutput, RarityFromOtherPacks, Rari
 from .checkpoint_nodes import RarityInterestCurve, RarityPickStep
 from .concept_nodes import RarityMakeRareConcept, RaritySampleConcept
 from .conditioning_nodes import RarityMakeRareConditioning, RarityMakeRareWord
-from .density_nodes import RarityDensityMap, RarityDescribeDensity, RarityFitDensity, RarityMergeDensities
+from .density_nodes import (
+    RarityDensityMap,
+    RarityDescribeDensity,
+    RarityFitDensity,
+    RarityMergeDensities,
+    RarityUsualInWords,
+)
 from .embedding_nodes import RarityEncodeImages, RarityJoinEmbeddings, RarityLoadOpenCLIP, RaritySelectEmbeddings
 from .file_nodes import (
     RarityExportConcept,
@@ -81,6 +87,7 @@ NODES = [
     RarityMakeRareWord,
     RarityDial,
     RarityVarySeeds,
+    RarityUsualInWords,
 ]
 
 for node in NODES:

@@ -9,6 +9,7 @@ from ..density.drawing.density_map import density_map
 from ..density.estimators.choose import CHOICES, fit_density
 from ..density.estimators.merge import merge_densities
 from ..density.files.store import load_densities
+from ..generators.eyes.usual_words import EXAMPLES, phrases_of, usual_in_words
 from .parts import sockets
 from .parts.fits import fits
 from .parts.folders import DENSITIES, digests, files_in
@@ -166,4 +167,62 @@ class RarityDescribeDensity(io.ComfyNode):
     @classmethod
     def execute(cls, density, one_in):
         text = density.describe(one_in)
+        return io.NodeOutput(text, ui=ui.PreviewText(say(text)))
+
+
+class RarityUsualInWords(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityUsualInWords",
+            display_name="Usual in Words",
+            category="Rarity/density",
+            description="Says a model's habit in your words: which share of the usual samples the eye reads as each phrase, or as none "
+            "of them; and of the rare ones, to see whether a dial turned it.",
+            **found_by("habit", "bias", "explain", "classify", "share", "words", "usual"),
+            inputs=[
+                sockets.Embeddings.Input("embeddings", tooltip="The usual samples, such as the baseline of Sample Prior."),
+                io.String.Input(
+                    "phrases",
+                    multiline=True,
+                    default="a bold letter R\na light letter R",
+                    tooltip="What to look for, one phrase a line, two or more. They are told best where each is the prompt with one word changed.",
+                ),
+                sockets.seed_input("Draws the examples that a prior imagines for each phrase."),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="The prior of Load Kandinsky: imagines examples of each phrase, so that its misreadings are known and undone.",
+                ),
+                sockets.Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="Instead of a prior: Load OpenCLIP, for pictures it looked at. It reads the words alone, which is less sure.",
+                ),
+                sockets.Embeddings.Input("rare", optional=True, tooltip="Rare samples, from Make Rare, to set beside the usual ones."),
+                sockets.advanced(
+                    io.Int.Input(
+                        "examples",
+                        optional=True,
+                        default=EXAMPLES,
+                        min=20,
+                        max=10000,
+                        tooltip="How many examples of each phrase a prior imagines. More make phrases that look alike surer.",
+                    )
+                ),
+            ],
+            outputs=[io.String.Output(display_name="text", tooltip="The shares as a table, for Preview Any or a text file.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, phrases=None):
+        return fits(phrases_of, phrases)
+
+    @classmethod
+    def execute(cls, embeddings, phrases, seed, prior=None, encoder=None, rare=None, examples=EXAMPLES):
+        text = usual_in_words(
+            embeddings, phrases, prior=prior, encoder=encoder, rare=rare, examples=examples, seed=seed,
+            progress=node_progress(),
+        )
         return io.NodeOutput(text, ui=ui.PreviewText(say(text)))

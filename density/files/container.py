@@ -49,14 +49,14 @@ KINDS = {
     "embeddings": (4 << 30, {"vectors": ("F32", 2), "labels": ("U8", 1), "keys": ("I64", 1)}),
     "exposure": (
         1 << 30,
-        {"vectors": ("F32", 2), "weights": ("F64", 1), "labels": ("U8", 1)},
+        {"vectors": ("F32", 2), "weights": ("F64", 1), "keys": ("I64", 1), "labels": ("U8", 1)},
     ),
     "concept": (
         4 << 30,
         {"tokens": ("F32", 2), "loras": ("F32", 2), "samples": ("F32", 3), "readings": ("F64", 3), "accepted": ("U8", 1)},
     ),
 }
-NEW = {"row_keys", "keys"}  # tensors that files of format 1 lack: keys are then made of the rows' bytes
+NEW = {"row_keys", "keys"}  # tensors that earlier files lack: keys are then made of the rows' bytes
 # estimator -> tensors that its density has in addition to those of every density
 MORE = {"mixture": {"mode_weights": ("F64", 1), "mode_means": ("F64", 2), "mode_factors": ("F64", 3)}}
 # kind -> tensors of files that an earlier version saved: they are checked like the others, and not used

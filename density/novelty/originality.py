@@ -13,10 +13,11 @@ from torch.nn.functional import normalize
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.framing import partly_seen
+from ..base.keys import member
 from ..base.progress import waiting
 from ..base.tensors import generator
 from ..estimators.nearest import nearest
-from .separation import elsewhere, separation, without
+from .separation import elsewhere, separation
 
 COPY_RANGE = (1e-3, 0.2)  # a copy's distance, as a share of the typical distance between unrelated pictures
 FEWEST = 20  # fewest unrelated pictures from which the usual separation is learnt
@@ -84,7 +85,7 @@ def originality(
     if unrelated is not None:
         reference.space.require_same(unrelated.space, "unrelated pictures")
     tick = waiting(progress)
-    others = None if unrelated is None else without(unrelated.vectors, reference.vectors)
+    others = None if unrelated is None else unrelated.vectors[~member(unrelated.keys, reference.keys.sort().values)]
     count = len(reference) - 1 if others is None else len(others)
     twins = _Twins(reference.vectors, tick) if others is None and count >= FEWEST else None
     usual, b = _usual(twins, reference.vectors, others, tick) if count >= FEWEST else (torch.empty(0), torch.empty(0))
@@ -97,7 +98,7 @@ def originality(
     def find(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         if twins is not None:
             return twins.find(x, k)
-        return *nearest(x, reference.vectors, k, tick), elsewhere(x, others, tick)
+        return *nearest(x, reference.vectors, k, tick), elsewhere(x, others, tick=tick)
 
     originals = reference.vectors if twins is None else reference.vectors[twins.first]
     copied, _, near = find(_copies(originals, float(usual.median()), len(usual)), 1)
@@ -119,7 +120,10 @@ class _Twins:
     def __init__(self, reference: Tensor, tick: Callable[[], None]):
         self.reference, self._tick = reference, tick
         self._near = min(NEAR, len(reference) - 1)
-        distances, self.neighbours = (found[:, 1:] for found in nearest(reference, reference, self._near + 1, tick))
+        found = nearest(reference, reference, self._near + 1, tick)
+        # An item is its own nearest, but an exact repeat may come before it.
+        others = (found[1] == torch.arange(len(reference))[:, None]).long().argsort(dim=1, stable=True)[:, :-1]
+        distances, self.neighbours = (part.gather(1, others) for part in found)
         gap = distances[:, 1:] > GAP * distances[:, :-1]
         before = gap.flip(1).cumsum(1).flip(1) > 0  # some gap follows this neighbour
         first = gap.cumsum(1) - gap.long() == 0  # and none comes before it
@@ -163,7 +167,7 @@ def _usual(
         some = (d > 0) & d.isfinite()  # a picture that the set holds more than NEAR times has only repeats near it
         return d[some], b[some]
     some = others[:MEASURED]
-    return nearest(some, reference, tick=tick)[0][:, 0], elsewhere(some, others, tick)
+    return nearest(some, reference, tick=tick)[0][:, 0], elsewhere(some, others, tick=tick)
 
 
 def _copies(reference: Tensor, middle: float, count: int) -> Tensor:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.keys import member, row_keys
+from ..base.keys import member
 from ..base.tensors import generator
 from ..calibration.surprisal import MIN_SCORES
 from ..estimators.gaussian import GaussianDensity
 from ..estimators.nearest import nearest
-from .exposure import ExposureMemory
+from .exposure import SAME, ExposureMemory
 
 # A larger value recognises copies at a larger distance. It also costs a new picture more that happens to lie nearer to
 # a seen picture than to all others: at 64, a picture that is a hundredth nearer loses half.
@@ -45,15 +45,19 @@ def separation(distance: Tensor, elsewhere: Tensor) -> Tensor:
     return distance * ratio.clamp_max(1.0).pow(SHARPNESS)
 
 
-def without(rows: Tensor, seen: Tensor) -> Tensor:
-    """The float32 rows that are not among those seen, compared bit for bit."""
-    return rows[~member(row_keys(rows), row_keys(seen).sort().values)]
+def elsewhere(
+    x: Tensor, others: Tensor, keys: tuple[Tensor, Tensor] | None = None, tick: Callable[[], None] | None = None
+) -> Tensor:
+    """Distance of each row of x [N, d] to the nearest of the others [m, d]; to the second if the nearest is the row itself.
 
-
-def elsewhere(x: Tensor, others: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
-    """Distance of each row of x [N, d] to the nearest of the others [m, d]; to the second if the row is one of them."""
-    found = nearest(x, others, min(2, len(others)), tick)[0]
-    return torch.where(found[:, 0] > 0, found[:, 0], found[:, -1])
+    keys : of x [N] and of the others [m]. A row of the same key within SAME is the row itself, rounded; so is, of any key, a
+        row at the distance 0.
+    """
+    found, index = nearest(x, others, min(2, len(others)), tick)
+    itself = found[:, 0] == 0
+    if keys is not None:
+        itself |= (keys[0] == keys[1][index[:, 0]]) & (found[:, 0] <= SAME * x.double().norm(dim=1))
+    return torch.where(itself, found[:, -1], found[:, 0])
 
 
 class Unseen:
@@ -90,15 +94,17 @@ class Unseen:
         if baseline is not None:
             density.space.require_same(baseline.space, "baseline")
         rows = density.statistics.rows if baseline is None else baseline.vectors
+        keys = (density.statistics if baseline is None else baseline).keys[: len(rows)]
         if len(rows) < MIN_SCORES:
             raise RarityError(
                 f"A baseline needs at least {MIN_SCORES} pictures to say how near is too near, got {len(rows):,}. Draw "
                 "more, or leave it out: the samples of the density serve then."
             )
-        rows = rows[torch.randperm(len(rows), generator=generator(seed))]
-        unseen = without(rows, memory.vectors)
+        order = torch.randperm(len(rows), generator=generator(seed))
+        unseen = order[~member(keys[order], memory.keys.sort().values)]
+        chosen = (unseen if len(unseen) >= MIN_SCORES else order)[:OTHERS]
         self._tick = tick
-        self._memory, self.others = memory.vectors, (unseen if len(unseen) >= MIN_SCORES else rows)[:OTHERS]
+        self._memory, self.others, self._keys = memory.vectors, rows[chosen], keys[chosen]
         self.chance = self._nearest_by_chance()
 
     def measure(self, items: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,7 +113,7 @@ class Unseen:
         A clearness of 0 is a repeat; 1 is a separation of at least `chance`.
         """
         distance, index = (found[:, 0] for found in nearest(items.vectors, self._memory, tick=self._tick))
-        apart = separation(distance, elsewhere(items.vectors, self.others, self._tick))
+        apart = separation(distance, elsewhere(items.vectors, self.others, (items.keys, self._keys), self._tick))
         return (apart / self.chance).clamp_max(1.0), distance, index
 
     def _nearest_by_chance(self) -> float:

@@ -32,6 +32,8 @@ def graph():
         "other": node("RarityFitDensity", embeddings=["more", 0], components=0),
         "merged": node("RarityMergeDensities", density_1=["density", 0], density_2=["other", 0]),
         "words": node("RarityDescribeDensity", density=["merged", 0], one_in=100),
+        "habit": node("RarityUsualInWords", embeddings=["usual", 0], phrases="a bold letter G\na light letter G", seed=0,
+                      prior=["model", 0], rare=["rare", 0]),
         "anchor": node("RarityAnchorGuardrail", embeddings=["usual", 0], quantile=0.01),
         "residual": node("RarityResidualGuardrail", density=["merged", 0], max_percentile=99.0, guardrail=["anchor", 0]),
         "contrast": node("RarityContrastGuardrail", prior=["model", 0], embeddings=["usual", 0], subject="a letter G",
@@ -85,6 +87,7 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
         (picture,) = server.pictures(entry, f"save {name}")
         assert picture.shape[1] >= 400 and picture.std() > 10, name
     assert len(server.pictures(entry, "save varied pictures")) == 4
+    assert "none of these" in entry["outputs"]["habit"]["text"][0]
     assert "Learnt from 600 samples" in entry["outputs"]["words"]["text"][0]
     assert len(entry["outputs"]["table"]["text"][0].splitlines()) > 4 and entry["outputs"]["steps"]["text"][0]
 

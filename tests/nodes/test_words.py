@@ -111,3 +111,12 @@ def test_what_comfyui_s_own_prompts_know_is_named_where_it_is_not_read(run, mode
 @pytest.mark.parametrize("prompt", ["a letter R (bold), at 3:30", "a smile :) {sic}", "R (bold) | S"])
 def test_ordinary_brackets_are_ordinary(run, model, prompt):
     assert "which this model reads" not in run(nodes.RaritySamplePrior, prior=model[0], prompt=prompt, count=2, steps=2)[1]
+
+
+def test_a_habit_in_words_is_told_by_any_eye_that_reads_them(run, words):
+    """The tiny models draw noise: their shares mean nothing, but they are shares, of every phrase and of none."""
+    reader, usual = words
+    text = run(nodes.RarityUsualInWords, embeddings=usual, phrases="a letter R\n\na letter P", rare=usual.select(range(9)), **reader)[0]
+    lines = text.splitlines()
+    assert [line.strip().split("  ")[0] for line in lines[1:4]] == ["a letter R", "a letter P", "none of these"]
+    assert all(line.count("%") >= 2 for line in lines[1:4])

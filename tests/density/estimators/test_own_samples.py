@@ -281,9 +281,9 @@ def test_cancelling_while_own_samples_are_calibrated_leaves_nothing_half_done(fe
     assert torch.allclose(density.own_calibration.scores, density.score(samples.vectors).sort().values, rtol=1e-12)
 
 
-@pytest.mark.parametrize("estimator, each, truly", [("ppca", 2, "rarer"), ("ledoit-wolf", 3, "less rare"), ("full", 3, "less rare")])
+@pytest.mark.parametrize("estimator, each, truly", [("ppca", 2, "rarer"), ("ledoit-wolf", 3, "less rare"), ("full", 3, "less rare"), ("qis", 1.25, "less rare")])
 def test_where_samples_are_few_the_report_says_which_way_the_dial_errs(few, estimator, each, truly):
-    baseline = few(each * WIDTH, 1)
+    baseline = few(round(each * WIDTH), 1)
     density = fit_density(baseline, estimator)
     made = optimize(density, choose_starts(baseline, density, 20), 100, steps=10)
     assert f"begins in these may truly be {truly} than dialled" in made.report() and "in others" not in made.report()

@@ -1,6 +1,7 @@
 """What a memory holds, and its files."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[Heal
 
 def same(one, two):
     return (one.space, one.labels) == (two.space, two.labels) and all(
-        torch.equal(getattr(one, name), getattr(two, name)) for name in ("vectors", "weights")
+        torch.equal(getattr(one, name), getattr(two, name)) for name in ("vectors", "weights", "keys")
     )
 
 
@@ -45,6 +46,27 @@ def test_a_memory_is_never_changed(memory, mixture):
     before = {name: tensor.clone() for name, tensor in memory.state()[1].items()}
     memory.update(mixture(5, 1)), memory.merge(memory), memory.forget(0.1)
     assert all(torch.equal(tensor, memory.state()[1][name]) for name, tensor in before.items())
+
+
+def test_a_picture_counts_once_on_whatever_way_it_comes(space, mixture, tmp_path):
+    """As it is, in half precision, from a file, out of another memory, twice in one set: weights 0.5, 0.9 and 1 make 1."""
+    seen = mixture(8, 3)
+    half = replace(seen, vectors=seen.vectors.half())
+    memory = ExposureMemory(space).update(seen, [0.5] * 8)
+    save_exposure(memory, tmp_path / "m.safetensors")
+    for more in (half, half.select([0, 1, 2, 3, 4, 5, 6, 7, 0, 1])):
+        for again in (memory.update(more).forget(0.9), load_exposure(tmp_path / "m.safetensors").update(more).forget(0.9)):
+            assert torch.equal(again.vectors, seen.vectors) and again.weights.tolist() == pytest.approx([0.9] * 8)
+            both = again.merge(ExposureMemory(space).update(seen.select([2, 5])))
+            assert len(both) == 8 and both.weights.tolist() == pytest.approx([0.9, 0.9, 1, 0.9, 0.9, 1, 0.9, 0.9])
+
+
+def test_rows_that_began_in_one_row_are_pictures_of_their_own(space, mixture):
+    """They keep its key, as results of two rarities do."""
+    seen = mixture(4, 3)
+    moved = replace(seen, vectors=1.05 * seen.vectors)
+    memory = ExposureMemory(space).update(seen).update(moved)
+    assert len(memory) == 8 and len(memory.update(moved).update(seen)) == 8
 
 
 def test_forgetting_decays_and_drops_what_is_forgotten(space, mixture):
@@ -132,6 +154,7 @@ DAMAGE = {
     "heavy weights": lambda f, t: t.update(weights=1e8 * t["weights"]),
     "not a number": lambda f, t: t.update(weights=float("nan") * t["weights"]),
     "narrow vectors": lambda f, t: t.update(vectors=t["vectors"][:, 1:].contiguous()),
+    "few keys": lambda f, t: t.update(keys=t["keys"][1:].contiguous()),
     "labels": lambda f, t: t.update(labels=bytes_of("[1]")),
     "labels not JSON": lambda f, t: t.update(labels=bytes_of("[")),
     "labels not UTF-8": lambda f, t: t.update(labels=torch.full((9,), 255, dtype=torch.uint8)),
@@ -154,11 +177,15 @@ def test_a_well_made_file_with_unsound_content_is_an_error(name, memory, tmp_pat
 
 
 def test_a_file_of_an_earlier_version_loads(memory, tmp_path):
-    """It holds the mean and the scatter of what was seen, too."""
+    """It holds the mean and the scatter of what was seen, too; or no keys, which are then those of the bytes."""
     fields, tensors = memory.state()
     earlier = {"mean": memory.vectors.double().mean(dim=0), "scatter": torch.eye(16, dtype=torch.float64)}
     container.write(tmp_path / "x.safetensors", "exposure", fields, tensors | earlier)
     assert same(load_exposure(tmp_path / "x.safetensors"), memory)
+    del tensors["keys"]
+    container.write(tmp_path / "x.safetensors", "exposure", fields, tensors)
+    bare = ExposureMemory(memory.space).update(Embeddings(memory.vectors, memory.space, memory.labels), memory.weights)
+    assert same(load_exposure(tmp_path / "x.safetensors"), bare)
     container.write(tmp_path / "x.safetensors", "exposure", fields, tensors | {"mean": float("nan") * earlier["mean"]})
     with pytest.raises(RarityError):
         load_exposure(tmp_path / "x.safetensors")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -170,6 +171,20 @@ def test_pictures_of_the_baseline_itself_are_read_like_others(density, baseline,
 
 def cells(line):
     return [part.strip() for part in line.split("  ") if part.strip()]
+
+
+def in_half(rows):
+    return replace(rows, vectors=rows.vectors.half())
+
+
+def test_rounding_changes_nobody(density, baseline, empty, mixture):
+    """Seen pictures of the baseline itself are recognised, and unseen ones are not taken for copies, in half precision, too."""
+    for seen, shown in ((baseline, in_half(baseline)), (in_half(baseline), baseline)):
+        memory = empty.update(seen.select(range(300)))
+        reading = score_novelty(shown, density, memory, baseline=baseline)
+        assert float(reading.clearness[:300].max()) < 1e-6
+        exact = score_novelty(baseline, density, empty.update(baseline.select(range(300))), baseline=baseline)
+        assert torch.allclose(reading.clearness[300:], exact.clearness[300:], atol=0.1)
 
 
 def test_the_table_has_a_line_a_picture_under_its_heads(density, space, mixture):

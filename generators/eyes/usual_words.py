@@ -1,0 +1,129 @@
+"""What is usual, in words: which share of samples an eye reads as each of some phrases, or as none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor
+
+from ...density.base.embeddings import Embeddings
+from ...density.base.errors import RarityError, quoted
+from ...density.base.progress import waiting
+from ...density.base.tables import text_table
+from ...density.novelty.kinds import Kinds, Shares, estimate_shares, read_by_texts
+from .encoding import Progress, Reader, check_texts, the_one
+from .prompt_tokens import unread
+
+NONE = "none of these"
+EXAMPLES = 64
+POOR = 0.8  # a phrase of whose own examples fewer are read as it is hardly told
+MOST_UNSURE = 0.5
+
+
+class Imagines(Reader, Protocol):
+    """A Prior: it reads words, and imagines what they name."""
+
+    def sample(self, prompt: str, count: int, **settings) -> Embeddings: ...
+
+
+def usual_in_words(
+    usual: Embeddings,
+    phrases: str,
+    *,
+    prior: Imagines | None = None,
+    encoder: Reader | None = None,
+    rare: Embeddings | None = None,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> str:
+    """A table of the share of samples that the eye reads as each phrase, with its 90 % interval; and notes in sentences.
+
+    A prior imagines examples of each phrase (`Kinds`), in as many steps and with the guidance that the usual samples had.
+    An encoder without a prior reads by words alone (`read_by_texts`).
+
+    Parameters
+    ----------
+    usual : samples or pictures of what is usual.   rare : others to compare, such as results of `optimize`.
+    phrases : one a line, two or more; empty and repeated ones are skipped. They are best written like the prompt, with one
+        word changed.
+    prior, encoder : one of them, the eye of these embeddings.
+    examples : how many of each phrase.   seed : of the examples.
+    progress : called with the samples drawn, several times a second; it may raise to cancel.
+
+    Raises
+    ------
+    RarityError : fewer than two phrases, no eye or two, another space.
+    """
+    names = phrases_of(phrases)
+    reader = the_one("Usual in Words", prior=prior, encoder=encoder)
+    sets = {"usual": usual} | ({"rare": rare} if rare is not None else {})
+    for name, rows in sets.items():
+        reader.space.require_same(rows.space, f"{name} samples")
+    if prior is not None:
+        read, confusion = _by_examples(prior, names, usual.source, examples, seed, progress)
+    else:
+        read, confusion = partial(read_by_texts, texts=encoder.encode_text(names)), None
+    tick = waiting(progress)
+    found = {name: estimate_shares(read(rows, tick=tick), len(names), confusion, seed) for name, rows in sets.items()}
+    return "\n".join([_table(names, found, confusion), "", *_notes(names, found, confusion, examples), *unread(reader.reads(names))])
+
+
+def phrases_of(phrases: str) -> list[str]:
+    """The phrases, one a line, without empty and repeated ones. Raises RarityError unless two or more are left that can be read."""
+    names = list(dict.fromkeys(text.strip() for text in phrases.splitlines() if text.strip()))
+    if len(names) < 2:
+        raise RarityError(
+            f"Phrases must be at least two, one a line, such as 'a woman' and 'a man'; got {quoted(names[0]) if names else 'none'}."
+        )
+    check_texts(names, "phrases")
+    return names
+
+
+def _by_examples(
+    prior: Imagines, names: list[str], source: dict, count: int, seed: int, progress: Progress | None
+) -> tuple[Callable, Tensor]:
+    like = {key: source[key] for key in ("steps", "guidance") if isinstance(source.get(key), (int, float))}
+    parts = []
+    for done, name in enumerate(names):
+        tick = progress and (lambda step, steps, done=done: progress(done * steps + step, len(names) * steps))
+        parts.append(prior.sample(name, count, seed=seed, progress=tick, **like))
+    kinds = Kinds(parts)
+    return kinds.read, kinds.confusion
+
+
+def _table(names: list[str], found: dict[str, Shares], confusion: Tensor | None) -> str:
+    right = [] if confusion is None else [*(confusion.diagonal() / confusion.sum(dim=1)).tolist(), None]
+    heads = ["read as", *found, *(["change"] if "rare" in found else []), *(["its examples read right"] if right else [])]
+    rows = []
+    for i, name in enumerate([*names, NONE]):
+        row = [name, *(f"{s.share[i]:.0%} ({100 * s.low[i]:.0f} to {100 * s.high[i]:.0f})" for s in found.values())]
+        row += [_change(found["usual"], found["rare"], i)] if "rare" in found else []
+        rows.append(row + ([f"{right[i]:.0%}" if right[i] is not None else ""] if right else []))
+    return text_table(heads, rows)
+
+
+def _change(usual: Shares, rare: Shares, i: int) -> str:
+    """Only intervals that do not touch show a change."""
+    return "more" if rare.low[i] > usual.high[i] else "less" if rare.high[i] < usual.low[i] else "not sure"
+
+
+def _notes(names: list[str], found: dict[str, Shares], confusion: Tensor | None, examples: int) -> list[str]:
+    notes = ["In brackets: the 90 % interval."]
+    if confusion is None:
+        notes.append(
+            "Read by words alone: how often this eye misreads is not known, so intervals count pictures only, and "
+            f"'{NONE}' are pictures for which no phrase is likely enough. With a prior it is told from examples."
+        )
+        unsure = [name for name, shares in found.items() if shares.share[-1] > MOST_UNSURE]
+        notes += [f"The eye cannot tell these phrases apart in most {name} pictures." for name in unsure]
+        return notes
+    notes.append(f"Told from {examples:,} examples of each phrase; what the eye misread among them is taken into account.")
+    for i, row in enumerate(confusion):
+        if row[i] < POOR * row.sum():
+            others = row.clone().index_fill_(0, row.new_tensor([i]), -1)
+            taken = int(others.argmax())
+            notes.append(f"The eye often takes {quoted(names[i])} for {quoted(names[taken]) if taken < len(names) else NONE}.")
+    return notes
