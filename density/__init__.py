@@ -15,6 +15,7 @@ from .drawing.contact_sheet import annotated, beside_nearest, contact_sheet
 from .drawing.density_map import density_map
 from .drawing.interest_curve import interest_curve
 from .estimators.choose import CHOICES, fit_density
+from .estimators.contract import Density
 from .estimators.cross_fit import ESTIMATORS
 from .estimators.gaussian import GaussianDensity
 from .estimators.merge import merge_densities
@@ -64,6 +65,7 @@ __all__ = [
     "Belief",
     "Calibration",
     "ContrastGuardrail",
+    "Density",
     "Direction",
     "EmbeddingSpace",
     "Embeddings",

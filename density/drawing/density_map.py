@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.progress import in_parts, waiting
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from ..steering.trajectory import Trajectory
 from .figure import ACCENT, DOTS, FAINT, INK, SOFT, clip, new_figure, render, write
@@ -21,7 +21,7 @@ HUB = 0.3  # bits of radius that the map's centre takes up, so that the commones
 
 
 def density_map(
-    density: GaussianDensity,
+    density: Density,
     baseline: Embeddings | None = None,
     trajectory: Trajectory | None = None,
     *,
@@ -75,7 +75,7 @@ def density_map(
     return render(figure)
 
 
-def _rarities(density: GaussianDensity, baseline, trajectory, tick=None) -> tuple[Tensor, list[Tensor]]:
+def _rarities(density: Density, baseline, trajectory, tick=None) -> tuple[Tensor, list[Tensor]]:
     """Bits of the baseline, or without one of the held-out samples; and of every checkpoint."""
     usual = density.calibration.bits(density.calibration.scores)
     if baseline is not None:
@@ -121,26 +121,26 @@ def _draw_map(axes, density, baseline, trajectory, usual, rare, size, tick) -> N
         axes.scatter(x, y, s=size * 4.5, color=ACCENT, edgecolors="white", linewidths=1.0, zorder=6)
 
 
-def _plane(density: GaussianDensity, trajectory: Trajectory | None) -> Tensor:
+def _plane(density: Density, trajectory: Trajectory | None) -> Tensor:
     """Two orthonormal whitened directions [k, 2]: where the results differ most, or the strongest two without results.
 
     All directions of whitened coordinates are as wide as each other, so any plane shows the usual samples as well.
     """
-    k = density.components
+    k = density.frame.components
     plane = torch.eye(k, 2, dtype=torch.float64)
     if trajectory is None or len(trajectory.final) < 3 or k < 3:
         return plane
-    u = normalize(density.whiten(trajectory.final.vectors)[0], dim=1)
+    u = normalize(density.frame.whiten(trajectory.final.vectors)[0], dim=1)
     common = normalize(u.mean(dim=0), dim=0)
     plane = torch.linalg.svd(u - torch.outer(u @ common, common), full_matrices=False).Vh[:2].T
     return plane * plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)).sign()
 
 
 def _polar(
-    density: GaussianDensity, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float, tick
+    density: Density, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float, tick
 ) -> tuple[Tensor, Tensor]:
     """Angle in the plane and radius on the map, [N] each."""
-    across, up = in_parts(lambda part: density.whiten(part)[0] @ plane, rows.vectors, tick).T
+    across, up = in_parts(lambda part: density.frame.whiten(part)[0] @ plane, rows.vectors, tick).T
     return torch.atan2(up, across), ((bits + HUB) / reach).clamp_max(1)
 
 
@@ -168,12 +168,12 @@ def _strips(density, baseline, trajectory, usual, rare, tick) -> list[tuple[str,
     """Name, usual and rare values of every reading there is something to show of."""
     readers = {
         "Likeness to the typical sample (cosine)": lambda x: (
-            normalize(x.double(), dim=1) @ normalize(density.mean, dim=0)
+            normalize(x.double(), dim=1) @ normalize(density.frame.mean, dim=0)
         ),
         "Length of the embedding": lambda x: x.double().norm(dim=1),
-        "Outside the model's main directions (residual)": density.residual,
+        "Outside the model's main directions (residual)": density.frame.residual,
     }
-    held_out = {"Outside the model's main directions (residual)": density.residual_calibration}
+    held_out = {"Outside the model's main directions (residual)": density.frame.residual_calibration}
     strips = [("Rarity (bits)", usual, rare[-1] if rare else None)]
     for name, read in readers.items():
         known = in_parts(read, baseline.vectors, tick) if baseline is not None else held_out.get(name)

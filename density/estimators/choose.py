@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.log import get_logger
-from ..base.progress import steps
+from ..base.progress import Progress, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import plain
 from ..statistics.gather import gather
 from ..statistics.sufficient_statistics import Statistics
+from .contract import Density
 from .cross_fit import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity
@@ -29,8 +30,8 @@ def fit_density(
     *,
     components: int = 0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GaussianDensity:
+    progress: Progress | None = None,
+) -> Density:
     """Learn a density of any kind.
 
     Parameters
@@ -44,7 +45,7 @@ def fit_density(
 
     Raises
     ------
-    RarityError : an estimator nobody knows, and as `GaussianDensity.fit`.
+    RarityError : an estimator nobody knows, and as `Density.fit`.
     """
     check_estimator(estimator)
     statistics, space, source = gather(embeddings, progress)
@@ -62,8 +63,8 @@ def learn_density(
     components: int = 0,
     modes: int = 0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GaussianDensity:
+    progress: Progress | None = None,
+) -> Density:
     """As `fit_density`, from statistics gathered before; modes : K of a mixture, 0 chooses it."""
     check_estimator(estimator)
     options = {"source": source, "components": components, "seed": seed, "progress": progress}
@@ -76,7 +77,7 @@ def learn_density(
     return GaussianDensity.from_statistics(statistics, space, estimator=estimator, **options)
 
 
-def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> GaussianDensity:
+def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> Density:
     """The density with the highest held-out log-likelihood, noting that of all."""
     statistics, tick = statistics.copy(), steps(progress, STEPS)
     with plain():

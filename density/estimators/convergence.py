@@ -48,7 +48,7 @@ class Convergence:
     Parameters
     ----------
     space : of the samples.
-    estimator : of the density that is meant to be learnt, as in `GaussianDensity.fit`.
+    estimator : of the density that is meant to be learnt, as in `GaussianDensity.from_statistics`.
     nats, bits : the tolerances.
     first : how many samples before the first learning.
 
@@ -151,9 +151,9 @@ class Convergence:
     def _moved(self, density: GaussianDensity, bits: float) -> float:
         """Mean |bits' - bits| where rays through the probe meet the earlier density's shell of that rarity."""
         before = self._density
-        w, r = before.whiten(self._probe)
+        w, r = before.frame.whiten(self._probe)
         reach = (before.score_at(bits) / before.score(self._probe)).sqrt()[:, None]  # the score is quadratic
-        return float((density.bits(before.unwhiten(reach * w, reach * r)) - bits).abs().mean())
+        return float((density.bits(before.frame.unwhiten(reach * w, reach * r)) - bits).abs().mean())
 
 
 def until_enough(batches: Iterable[Embeddings], convergence: Convergence) -> Iterator[Embeddings]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base.errors import RarityError
 from ..base.keys import FOLDS
 from ..base.log import get_logger
-from ..base.progress import steps
+from ..base.progress import Progress, steps
 from ..base.tensors import plain
 from ..calibration.held_out import check_samples, extrapolate, independent, leave_one_out, log_likelihoods, too_few
 from ..calibration.surprisal import REFITTED, Calibration
@@ -22,7 +22,7 @@ from ..statistics.moments import CHUNK, Moments
 from ..statistics.quadratic_shrinkage import quadratic_inverse
 from ..statistics.shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from ..statistics.sufficient_statistics import Statistics, joined
-from .distances import depths
+from .frame import Frame, depths
 from .sample_space import SampleSpace
 
 log = get_logger(__name__)
@@ -77,7 +77,7 @@ class Fit:
         return self._space.padded(spread) if self._space else spread
 
     def depths(self, rows: Tensor, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """`distances.depths` of rows [N, d] under these axes; variances : [d], as an estimator has them."""
+        """`frame.depths` of rows [N, d] under these axes; variances : [d], as an estimator has them."""
         d = len(self.mean)
         return depths(rows, self.mean, self.leading(k if 2 * k < d else d), variances, k)
 
@@ -195,9 +195,9 @@ class CrossFit:
 
 
 def fit_statistics(
-    statistics: Statistics, estimator: str, components: int, seed: int, progress: Callable[[int, int], None] | None = None
+    statistics: Statistics, estimator: str, components: int, seed: int, progress: Progress | None = None
 ) -> dict:
-    """Everything `GaussianDensity` holds but its space and source, by name; the statistics are copied, the notes logged."""
+    """Everything a `GaussianDensity` holds but its space and source, by name; the statistics are copied, the notes logged."""
     statistics = statistics.copy()
     with plain():
         tick = steps(progress, 2 * FOLDS if estimator in BY_FOLDS else FOLDS)
@@ -242,15 +242,16 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     variances = cross.variances(cross.whole, estimator)
     return {
         "estimator": estimator,
-        "count": statistics.count,
-        "mean": cross.whole.mean,
-        "basis": cross.whole.leading(k),
-        "variances": variances[:k],
-        "residual_variance": float(variances[k:].mean()),
-        "spectrum": cross.whole.spectrum,
+        "frame": Frame(
+            mean=cross.whole.mean,
+            basis=cross.whole.leading(k),
+            variances=variances[:k],
+            residual_variance=float(variances[k:].mean()),
+            spectrum=cross.whole.spectrum,
+            residual_calibration=residuals.sort().values,
+        ),
         "calibration": Calibration.fit(scores, seed, worth),
         "norm_range": (float(norms[0]), float(norms[1])),
-        "residual_calibration": residuals.sort().values,
         "notes": _notes(statistics, estimator, k),
     }
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..base.embeddings import common
 from ..base.errors import RarityError
+from ..base.progress import Progress
 from ..base.spaces import EmbeddingSpace
 from ..statistics.sufficient_statistics import Statistics
 from .choose import learn_density
-from .gaussian import GaussianDensity
+from .contract import Density
 
 
 def merge_densities(
-    densities: Iterable[GaussianDensity | tuple[Path, GaussianDensity]],
+    densities: Iterable[Density | tuple[Path, Density]],
     *,
     components: int = 0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GaussianDensity:
+    progress: Progress | None = None,
+) -> Density:
     """The density of all samples together: their statistics are merged, and the same estimator learns again from them.
 
     It is the density that the samples would have given at once, whatever the order. Where the densities are of several
@@ -46,7 +47,7 @@ def merge_densities(
     for item in densities:
         path, density = item if isinstance(item, tuple) else (None, item)
         estimators.add(density.estimator)
-        modes.add(density.asked_modes if density.estimator == "mixture" else 0)
+        modes.add(density.asked_modes)
         sources.append(density.source)
         try:
             space = space or density.space
@@ -69,7 +70,7 @@ def merge_densities(
     )
 
 
-def _joined(statistics: Statistics | None, density: GaussianDensity, space: EmbeddingSpace, estimators: set[str]) -> Statistics:
+def _joined(statistics: Statistics | None, density: Density, space: EmbeddingSpace, estimators: set[str]) -> Statistics:
     """The statistics of the densities so far and of one more, whose estimator is among them."""
     space.require_same(density.space, "densities to merge")
     if "neighbours" in estimators and len(estimators) > 1:

@@ -13,7 +13,7 @@ from ..base.keys import FOLDS
 from ..calibration.held_out import extrapolate
 from ..calibration.surprisal import Calibration
 from .cross_fit import CrossFit, Fit, learn
-from .distances import log_volume
+from .frame import log_volume
 from .modes import COARSE, ROUNDS, Modes, learn_modes
 
 # A mode's covariance has m^2 / 2 numbers to learn: with few samples several modes can be told apart in the leading 8
@@ -52,7 +52,8 @@ def learn_mixture(
     rows, fold_of = statistics.rows, statistics.row_folds
     _check_modes(modes, len(rows))
     fields = learn(cross, "ppca", components, seed)
-    k, width = len(fields["variances"]), statistics.width
+    frame, width = fields["frame"], statistics.width
+    k = frame.components
     most = min(MIXED[-1], k)
     # The rows in the coordinates of every fit, in as many directions as are ever mixed.
     leading = []
@@ -61,7 +62,7 @@ def learn_mixture(
         tick(0)
     count, mixed = _choose(leading, fold_of, modes, seed, tick)
 
-    w = _leading(rows, fields["mean"], fields["basis"][:, :mixed], fields["variances"][:mixed])
+    w = _leading(rows, frame.mean, cross.whole.leading(k)[:, :mixed], frame.variances[:mixed])
     mixture, settled = learn_modes(w, count, seed, tick=lambda: tick(0))
     shares = mixture.shares(w)
     tick()
@@ -81,7 +82,7 @@ def learn_mixture(
             tick()
         return log_p
 
-    bound = mixture.log_peak - 0.5 * log_volume(fields["variances"], fields["residual_variance"], width)
+    bound = mixture.log_peak - 0.5 * frame.log_volume
     fewer, others = log_densities(cross.fewer, 2), log_densities(cross.others, 1)
     scores = extrapolate(*(2 * (bound - log_p).clamp_min(0) for log_p in (fewer, others)))
     fields["calibration"] = Calibration.fit(scores, seed)

@@ -12,15 +12,14 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.keys import FOLDS
-from ..base.progress import in_parts, steps
+from ..base.progress import Progress, in_parts, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, plain
 from ..calibration.surprisal import Calibration
 from ..statistics.sufficient_statistics import Statistics
+from .contract import Density, unpack
 from .cross_fit import fit_statistics
-from .gaussian import DRAWN, GaussianDensity
 from .nearest import nearest
-from .saved_gaussian import unpack
 
 # k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
 # small share of the samples would no longer count as usual among themselves.
@@ -28,7 +27,7 @@ NEIGHBOURS = 10
 BLOCK = 1024  # rows scored between two calls of `progress`
 
 
-class NeighbourDensity(GaussianDensity):
+class NeighbourDensity(Density):
     """The density at a point is read off the ball around it that just holds its k nearest samples.
 
         score(e) = r_k(e), the distance to the k-th nearest of the n rows kept, in units of the embedding
@@ -39,15 +38,15 @@ class NeighbourDensity(GaussianDensity):
     that p falls like |e|^-d and its integral diverges. Compare its values with each other, not with another density's.
 
     The calibration scores every row against all the others. That is a held-out score without any fold: what was learnt
-    without a row are the other rows, n - 1 of them, as good as the n that a new picture meets. `t2`, `residual` and
-    `whiten` still speak of the one Gaussian around all samples.
+    without a row are the other rows, n - 1 of them, as good as the n that a new picture meets.
 
     Attributes
     ----------
-    All of `GaussianDensity`, with the rows in `statistics.rows`, and neighbours : k.
+    All of `Density`, with the rows in `statistics.rows`, and neighbours : k.
     """
 
     has_shell = False  # points at one distance from their nearest sample form no surface without edges
+    has_own_calibration = False  # a sample's distance to itself says nothing
 
     def __init__(self, *, neighbours: int, **fields):
         super().__init__(**fields)
@@ -62,13 +61,13 @@ class NeighbourDensity(GaussianDensity):
         source: dict | None = None,
         components: int = 0,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> NeighbourDensity:
-        """The density of the rows that `statistics` keeps; the Gaussian around them is that of all rows seen.
+        """The density of the rows that `statistics` keeps; the frame around them is that of all rows seen.
 
         Parameters
         ----------
-        components : k of the Gaussian around them.   seed : of the calibration's draws.   The others : as for the Gaussian.
+        components : k of the frame around them.   seed : of the calibration's draws.   The others : as for the Gaussian.
 
         Raises
         ------
@@ -85,9 +84,9 @@ class NeighbourDensity(GaussianDensity):
 
     @cached_property
     def frame_calibration(self) -> Calibration:
-        """Bits of a D2 in the one Gaussian around all samples, among these: the score itself is a distance."""
+        """Bits of a D2 in the frame, among the samples: the score itself is a distance."""
         with plain():
-            return Calibration.fit(in_parts(super().score, self.statistics.rows))
+            return Calibration.fit(in_parts(self.frame.d2, self.statistics.rows))
 
     def score(self, x: Tensor) -> Tensor:
         """Distance to the k-th nearest row kept, [N] float64, differentiable: how far from everything seen.
@@ -95,14 +94,14 @@ class NeighbourDensity(GaussianDensity):
         The gradient is the unit vector away from that row, and 0 upon it. A row that was learnt from finds itself as
         its nearest, so its own score is lower than that of a new picture at its place.
         """
-        x = self._rows(x)
+        x = self.frame.rows(x)
         rows = self.statistics.rows
         index = nearest(x, rows, self.neighbours)[1][:, -1]
         return torch.linalg.vector_norm(x - rows[index].double(), dim=1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density in nats, [N], not normalised: see the class."""
-        return self._log_ball() - len(self.mean) * self.score(x).log()
+        return self._log_ball() - self.space.width * self.score(x).log()
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
         """Rows drawn at random, each moved in a random direction.
@@ -112,20 +111,17 @@ class NeighbourDensity(GaussianDensity):
         itself among the neighbours the k-th of them is as far as it was. Further, and draws would all be rare.
         """
         g = generator(seed)
-        rows, width = self.statistics.rows, len(self.mean)
+        rows, width = self.statistics.rows, self.space.width
         start = rows[torch.randint(len(rows), (count,), generator=g)]
         radii = nearest(start, rows, self.neighbours + 1)[0].square()  # the first is the row itself, at 0
         noise = torch.randn(count, width, generator=g, dtype=torch.float64)
         move = ((radii[:, -1] - radii[:, -2]) / width).sqrt()[:, None] * noise
-        source, keys = {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed)
-        return Embeddings(start.double() + move, self.space, (), source, keys)
+        return self._drawn(start.double() + move, seed)
 
-    def describe(self, one_in: float | None = None) -> str:
-        """The density in plain words, and what "1 in N" means in it."""
-        lines = super().describe(one_in).split("\n")
+    def _shape_in_words(self) -> tuple[str, ...]:
         nearest_rows = f"the {self.neighbours} nearest of {len(self.statistics.rows):,} samples"
-        lines.insert(2, f"Rarity is the distance within which {nearest_rows} lie; no shape is assumed.")
-        return "\n".join(lines)
+        rarity = f"Rarity is the distance within which {nearest_rows} lie; no shape is assumed."
+        return self.frame.describe(self.estimator), rarity
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
         """JSON values and tensors that `from_state` makes the same density of."""
@@ -138,7 +134,7 @@ class NeighbourDensity(GaussianDensity):
 
         Raises
         ------
-        RarityError : what the Gaussian refuses; a number of neighbours that the rows do not have.
+        RarityError : as `unpack`; a number of neighbours that the rows do not have.
         """
         base = unpack(fields, tensors)
         k = fields.get("neighbours")
@@ -158,7 +154,7 @@ class NeighbourDensity(GaussianDensity):
 
     def _log_ball(self) -> float:
         """log p at distance 1: log k - log n - log V_d."""
-        d, n = len(self.mean), len(self.statistics.rows)
+        d, n = self.space.width, len(self.statistics.rows)
         return math.log(self.neighbours / n) - 0.5 * d * math.log(math.pi) + math.lgamma(0.5 * d + 1)
 
 

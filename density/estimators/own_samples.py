@@ -16,8 +16,8 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.keys import member
 from ..calibration.surprisal import Calibration
+from .contract import Density
 from .cross_fit import ESTIMATORS
-from .gaussian import GaussianDensity
 
 # Samples a dimension from which on results are about as rare as asked, 8 to 11 bits for 10: begun in own samples, in new ones.
 ENOUGH_OWN, ENOUGH_NEW = 4, 16
@@ -32,7 +32,7 @@ class RowCalibration:
     tick : called while the calibration of the own samples is learnt, and may raise.
     """
 
-    def __init__(self, density: GaussianDensity, own: Tensor, tick: Callable[[], None] | None = None):
+    def __init__(self, density: Density, own: Tensor, tick: Callable[[], None] | None = None):
         self.own, self._own, self._new = own, density.learn_own_calibration(tick), density.calibration
 
     def bits(self, score: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class RowCalibration:
 
 
 def calibration_for(
-    density: GaussianDensity, embeddings: Embeddings, tick: Callable[[], None] | None = None
+    density: Density, embeddings: Embeddings, tick: Callable[[], None] | None = None
 ) -> Calibration | RowCalibration:
     """What makes scores of these embeddings bits: where all are the density's own, or all new, a plain calibration.
 
@@ -63,19 +63,19 @@ def calibration_for(
     return density.learn_own_calibration(tick) if own.all() else RowCalibration(density, own, tick)
 
 
-def are_own(density: GaussianDensity, embeddings: Embeddings) -> Tensor:
+def are_own(density: Density, embeddings: Embeddings) -> Tensor:
     """Which rows the density has learnt from, or were moved from such rows by `optimize`: their keys say it, [N] bool.
 
     To a density of nearest neighbours all are new: a sample's own distance to itself says nothing.
     """
-    if density.estimator == "neighbours":
+    if not density.has_own_calibration:
         return torch.zeros(len(embeddings), dtype=torch.bool)
     return member(embeddings.keys, density.statistics.keys)
 
 
-def doubts(density: GaussianDensity, own: Tensor) -> tuple[str, ...]:
+def doubts(density: Density, own: Tensor) -> tuple[str, ...]:
     """In words, where the samples are too few for what is moved from rows [N], own ones or not, to be as rare as dialled."""
-    d = len(density.mean)
+    d = density.space.width
     few = f"{density.count:,} samples say little about {d:,} dimensions"
     said = ()
     if own.any() and density.count < ENOUGH_OWN * d:

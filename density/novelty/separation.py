@@ -12,7 +12,7 @@ from ..base.errors import RarityError
 from ..base.keys import member, row_keys
 from ..base.tensors import generator
 from ..calibration.surprisal import MIN_SCORES
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.nearest import nearest
 from .exposure import ExposureMemory
 
@@ -79,7 +79,7 @@ class Unseen:
 
     def __init__(
         self,
-        density: GaussianDensity,
+        density: Density,
         memory: ExposureMemory,
         *,
         baseline: Embeddings | None = None,

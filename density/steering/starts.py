@@ -11,7 +11,7 @@ from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.keys import shuffled
 from ..base.progress import in_parts, waiting
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from .guardrails import Guardrail
 from .optimize import check_spaces
@@ -28,7 +28,7 @@ def check_starts(count: int, embeddings: int) -> None:
 
 def choose_starts(
     baseline: Embeddings,
-    density: GaussianDensity,
+    density: Density,
     count: int,
     kind: str = "usual",
     seed: int = 0,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.tensors import plain
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.memory import Placement, in_pieces
@@ -29,7 +29,7 @@ GIB = 2**30
 def optimize_conditioning(
     drawing: ModelPictures,
     eye,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
@@ -73,7 +73,7 @@ def steer_condition(
     basis: Tensor,
     drawing: ModelPictures,
     eye,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,

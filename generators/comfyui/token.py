@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.tensors import ordinary, plain
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.exported import check_ours, put_ours
@@ -36,7 +36,7 @@ def optimize_token(
     word: Word,
     drawing: ModelPictures,
     eye,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,

@@ -13,7 +13,7 @@ from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
 from ...density.calibration.surprisal import bits_from_one_in
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.directions import Direction, Wishes
 from ...density.steering.gates import Gate, Pullback
 from ...density.steering.guardrails import Guardrail
@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 
 def learn_concept(
     prior: Prior,
-    density: GaussianDensity,
+    density: Density,
     prompt: str,
     word: str = "",
     one_in: float = 1000,
@@ -113,7 +113,7 @@ def learn_concept(
     counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
     _check(prior, kind, objective, counts, learning_rate, steps, guidance)
     prior.space.require_same(density.space, "density")
-    check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
+    check_spaces(density, Embeddings(density.frame.mean[None], density.space), guardrails, directions)
     check_length(prior, prompt)
     bits = bits_from_one_in(one_in)
     found = find_word(prior, prompt, word) if "token" in kind else None

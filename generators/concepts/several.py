@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...density.base.errors import RarityError
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.files.store import numbered
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
@@ -25,7 +25,7 @@ STEPS = 20  # most steps of a preview's decoding
 
 def learn_concepts(
     prior: Prior,
-    density: GaussianDensity,
+    density: Density,
     prompt: str,
     word: str = "",
     one_in: float = 1000,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.directions import Direction
 from .encoding import Reader
 from .prompt_tokens import unread
@@ -55,7 +55,7 @@ def direction(
     away_from: str = "",
     embeddings_towards: Embeddings | None = None,
     embeddings_away: Embeddings | None = None,
-    density: GaussianDensity | None = None,
+    density: Density | None = None,
     component: int = 0,
 ) -> Direction:
     """The one direction that is described: in words (a prior or an encoder), by pictures, or by a density.

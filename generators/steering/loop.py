@@ -16,7 +16,7 @@ from ...density.base.log import get_logger
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ...density.calibration.surprisal import bits_from_one_in
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.band import QUIET, BandLoss
 from ...density.steering.directions import Direction, Wishes
 from ...density.steering.gates import Pullback
@@ -84,7 +84,7 @@ class Steering:
 
 def steer(
     generator: Steerable,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
@@ -139,7 +139,7 @@ def steer(
     counts = {"pictures": pictures, "at_once": at_once, "iterations": iterations, "keep_every": keep_every, "dimensions": generator.size}
     _check(engine, counts, step_size)
     generator.space.require_same(density.space, "density")
-    check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
+    check_spaces(density, Embeddings(density.frame.mean[None], density.space), guardrails, directions)
     bits = bits_from_one_in(one_in)
     chain = with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():

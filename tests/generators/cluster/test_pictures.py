@@ -41,7 +41,7 @@ def test_it_is_the_density_of_one_process_and_a_new_picture_costs_one_shard(
     assert (density.count, density.statistics.repeats) == (alone.count, alone.statistics.repeats) == (190, 10)
     assert torch.equal(density.statistics.keys, alone.statistics.keys)
     # a picture is looked at alone in both, so its embedding is the same
-    assert torch.equal(density.mean, alone.mean) and density.source == alone.source == {"kind": "pictures"}
+    assert torch.equal(density.frame.mean, alone.frame.mean) and density.source == alone.source == {"kind": "pictures"}
     before = files(out)
     Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(archive / "a" / "new.png")
     fit_pictures(picture_files(archive), out, client=client, encoder=tiny_kandinsky_folder, shard=16)
