@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..base.errors import RarityError
 from ..base.picture_checks import as_pictures
-from ..base.progress import waiting
+from ..base.progress import Progress, waiting
 from ..calibration.surprisal import one_in_from_bits
 from ..steering.trajectory import Trajectory
 from .figure import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, side, write
@@ -33,7 +32,7 @@ def contact_sheet(
     *,
     headings: tuple[str, str] = HEADINGS,
     width: int = 1200,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Lay out usual pictures on the left and rare ones on the right, each rare one with its caption.
 
@@ -84,7 +83,7 @@ def annotated(
     heading: str = "",
     *,
     width: int = 1200,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Lay out pictures in their order, each with its caption; small ones are enlarged so that they can be judged.
 
@@ -113,7 +112,7 @@ def beside_nearest(
     captions: list[str],
     *,
     width: int = 1200,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Lay out each picture with the one it resembles most on its right, and a caption under both.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch.nn.functional import normalize
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.progress import in_parts, waiting
+from ..base.progress import Progress, in_parts, waiting
 from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from ..steering.trajectory import Trajectory
@@ -27,7 +26,7 @@ def density_map(
     *,
     width: int = 1200,
     height: int = 700,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Draw what is usual, what is rare, and the way between.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
+from ..base.progress import Progress
 from ..base.tables import text_table
 from ..calibration.surprisal import one_in_from_bits
 from ..novelty.originality import Originality
@@ -20,7 +19,7 @@ ON_SHEET = 100  # of the pictures that were kept
 
 
 def novelty_sheet(
-    novelty: Novelty, images: Tensor | None = None, *, progress: Callable[[int, int], None] | None = None
+    novelty: Novelty, images: Tensor | None = None, *, progress: Progress | None = None
 ) -> Tensor:
     """How new each picture is.
 
@@ -47,7 +46,7 @@ def novelty_sheet(
 
 
 def kept_sheet(
-    images: Tensor, scores: list[float], indices: list[int], *, progress: Callable[[int, int], None] | None = None
+    images: Tensor, scores: list[float], indices: list[int], *, progress: Progress | None = None
 ) -> Tensor:
     """The pictures that were kept, newest first, each with its number among all, and how new it is: the first ON_SHEET of them.
 
@@ -70,7 +69,7 @@ def originality_sheet(
     images: Tensor | None = None,
     reference_images: Tensor | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Whether each picture was copied: beside the reference picture nearest to it, by itself, or as bars.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.progress import waiting
+from ..base.progress import Progress, waiting
 from ..estimators.contract import Density
 from ..estimators.nearest import kth_radii, nearest, squared_distances
 from .exposure import ExposureMemory
@@ -28,7 +28,7 @@ def information_gain(
     density: Density,
     memory: ExposureMemory,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """How much each picture teaches by itself, [N] bits: the part of it that the pictures seen do not predict.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn.functional import normalize
 
 from ..base.embeddings import Embeddings
 from ..base.framing import partly_seen
-from ..base.progress import in_parts, waiting
+from ..base.progress import Progress, in_parts, waiting
 from ..base.tables import text_table
 from ..calibration.surprisal import one_in_from_bits
 from ..estimators.contract import Density
@@ -107,7 +106,7 @@ def score_novelty(
     *,
     baseline: Embeddings | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Novelty:
     """Score every picture by the density and the memory. Each is scored by itself, so their order does not matter.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..base.embeddings import Embeddings, common
 from ..base.errors import RarityError
+from ..base.progress import Progress
 from ..base.spaces import EmbeddingSpace
 from .sufficient_statistics import Statistics
 
 
 def gather(
-    embeddings: Embeddings | Iterable[Embeddings], progress: Callable[[int, int], None] | None = None
+    embeddings: Embeddings | Iterable[Embeddings], progress: Progress | None = None
 ) -> tuple[Statistics, EmbeddingSpace, dict]:
     """Statistics, space and source of embeddings, at once or batch by batch: no more than a batch is held at a time.
 

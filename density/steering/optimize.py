@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.log import get_logger
+from ..base.progress import Progress
 from ..base.tensors import ordinary
 from ..calibration.surprisal import bits_from_one_in
 from ..estimators.contract import Density
@@ -38,7 +38,7 @@ def optimize(
     keep_every: int = 10,
     seed: int = 0,
     gate: Gate | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Trajectory:
     """Move every start to a place exactly as rare as asked, without leaving the guardrails.
 
@@ -133,7 +133,7 @@ def _steer(
     step_size: float,
     keep_every: int,
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     gate: Gate | None,
 ) -> Trajectory:
     # The shell itself shortens residuals to this density's limit, so these guardrails need no gradient.

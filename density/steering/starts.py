@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.keys import shuffled
-from ..base.progress import in_parts, waiting
+from ..base.progress import Progress, in_parts, waiting
 from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from .guardrails import Guardrail
@@ -34,7 +33,7 @@ def choose_starts(
     seed: int = 0,
     guardrails: tuple[Guardrail, ...] = (),
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Embeddings:
     """Pick different rows of the baseline as starts, at random.
 

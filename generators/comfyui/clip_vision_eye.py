@@ -12,8 +12,9 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.framing import MIDDLE
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
-from ..eyes.encoding import Looks, Progress, encode_pictures, the_one
+from ..eyes.encoding import Looks, encode_pictures, the_one
 from ..eyes.fingerprint import clip_name, fingerprint, pattern
 from ..runtime.memory import Placement
 

@@ -18,7 +18,7 @@ from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.framing import partly_seen
 from ...density.base.identity import sample_keys
-from ..eyes.encoding import Progress
+from ...density.base.progress import Progress
 from ..runtime.kept_baselines import Drawn, check_range, gather
 from ..runtime.memory import Placement, in_pieces
 from .misfit import explained

@@ -14,12 +14,12 @@ from torch.nn.functional import interpolate
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.framing import partly_seen
+from ...density.base.progress import Progress
 from ...density.base.progress import steps as counted
 from ...density.drawing.strength_curve import strength_card, strength_curve
 from ...density.novelty.diversity import most_varied
 from ...density.novelty.strength import LOOKS, PARTS, FoundStrength, Look, find_part
 from ...density.steering.guardrails import Guardrail
-from ..eyes.encoding import Progress
 from ..runtime.memory import Placement, in_pieces
 from .model_baseline import ONE_BY_ONE, ModelPictures, Preview
 from .varied_condition import varied

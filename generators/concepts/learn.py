@@ -12,6 +12,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.calibration.surprisal import bits_from_one_in
 from ...density.estimators.contract import Density
 from ...density.steering.directions import Direction, Wishes
@@ -19,7 +20,7 @@ from ...density.steering.gates import Gate, Pullback
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.optimize import check_spaces, with_defaults
 from ..eyes.prompt_tokens import unread
-from ..kandinsky.prior import Prior, Progress
+from ..kandinsky.prior import Prior
 from ..runtime.captured import forget
 from ..runtime.threads import threads_worth
 from .concept import KINDS, Concept

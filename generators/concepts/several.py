@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ...density.base.errors import RarityError
+from ...density.base.progress import Progress
 from ...density.estimators.contract import Density
 from ...density.files.store import numbered
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..kandinsky.decoder import Decoder
-from ..kandinsky.prior import Prior, Progress
+from ..kandinsky.prior import Prior
 from .concept import Concept
 from .concept_files import save_concept
 from .learn import learn_concept

@@ -13,11 +13,11 @@ from ...density.base.errors import RarityError, quoted
 from ...density.base.framing import MIDDLE, WHOLE, framed, view
 from ...density.base.identity import picture_keys
 from ...density.base.picture_checks import as_pictures
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ..runtime.memory import Placement, in_pieces
 from .prompt_tokens import Reading
 
-Progress = Callable[[int, int], None]
 PIXELS = 1 << 24  # looked at in one go, at most: resizing so many takes a quarter of a second
 ONE_EYE = "Connect one, and the same one throughout the graph: embeddings of two encoders cannot be compared."
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ..runtime.memory import Placement
 from ..runtime.threads import threads_worth
-from .encoding import Looks, Progress, check_texts, encode_pictures
+from .encoding import Looks, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern
 from .preprocessing import crops_middle, preprocess
 from .prompt_tokens import Reading, unread

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
-from .encoding import Looks, Progress
+from ...density.base.progress import Progress
+from .encoding import Looks
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NAMED = 10  # unreadable files that an error names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.picture_checks import as_pictures
-from ...density.base.progress import waiting
+from ...density.base.progress import Progress, waiting
 
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
 
@@ -79,7 +78,7 @@ def _crop(x: Tensor, size) -> Tensor:
     return x[..., top:top + height, left:left + width]
 
 
-def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] | None = None) -> Tensor:
+def join_pictures(parts: list[Tensor], *, progress: Progress | None = None) -> Tensor:
     """Batches of pictures as one, [N, H, W, 3], in their order and in the greatest of their precisions; a single batch is that itself.
 
     progress : called with (0, 1) after every batch; what it raises ends the joining.

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
-from ...density.steering.gates import Gate, Progress
+from ...density.base.progress import Progress
+from ...density.steering.gates import Gate
 from ..runtime.memory import Placement
 from .vlm import VlmJudge
 from .zero_shot import ContrastJudge, Eye, Judge

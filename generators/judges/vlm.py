@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.picture_checks import as_pictures
+from ...density.base.progress import Progress
 from ..runtime.loading import load_model
 from ..runtime.memory import Placement, in_pieces
 from ..runtime.model_folder import missing_files, read_json
@@ -22,8 +22,6 @@ ARTICLES = ("a", "an", "the", "some")
 STARTS = ("", "▁", "Ġ", " ")
 # Below this share of all that it could say, yes and no are no answer.
 LEAST = 0.05
-
-Progress = Callable[[int, int], None]
 
 
 class VlmJudge:

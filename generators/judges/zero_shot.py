@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...density.base.embeddings import Embeddings
+from ...density.base.progress import Progress
 from ...density.base.tensors import ordinary
 from ..eyes.contrast_sources import subject_first
 from ..eyes.encoding import Reader
 
-Progress = Callable[[int, int], None]
 SCALE = 100.0  # CLIP's own: where the weight of its cosines ends in training
 
 

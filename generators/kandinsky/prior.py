@@ -15,9 +15,10 @@ from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.identity import sample_keys
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
-from ..eyes.encoding import Looks, Progress, check_texts, encode_pictures
+from ..eyes.encoding import Looks, check_texts, encode_pictures
 from ..eyes.fingerprint import weights_name
 from ..eyes.preprocessing import crops_middle, preprocess
 from ..eyes.prompt_tokens import Reading, unread

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import quoted
+from ...density.base.progress import Progress
 from ..eyes.prompt_tokens import unread
 from ..runtime.kept_baselines import Drawn, check_range, gather, keep
-from .prior import Prior, Progress, sampling_source
+from .prior import Prior, sampling_source
 
 
 def draw_baseline(

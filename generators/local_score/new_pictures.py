@@ -11,9 +11,10 @@ from torch import Tensor
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
 from ...density.base.picture_checks import as_pictures
+from ...density.base.progress import Progress
 from ...density.base.tensors import ordinary
 from .cost import seconds, spoken
-from .machine import LocalScore, Progress
+from .machine import LocalScore
 from .patch_schedules import PUBLISHED, from_list, from_pictures, scaled
 
 LOG = get_logger(__name__)

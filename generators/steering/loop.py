@@ -13,6 +13,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ...density.calibration.surprisal import bits_from_one_in
@@ -27,8 +28,6 @@ from ...density.steering.trajectory import Trajectory
 from ..judges.validity_gate import ValidityGate
 from ..runtime.memory import Placement
 from .engines import ENGINES, Tried
-
-Progress = Callable[[int, int], None]
 
 # In bits around the wanted rarity: how near pictures are led to it, and how near each has arrived. Both aim at the
 # middle of the band and not at its near edge, because other noise and another density move the bits by some tenths.

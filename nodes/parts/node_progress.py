@@ -13,7 +13,7 @@ def node_progress():
 
     Returns
     -------
-    Callable[[int, int], None]
+    Progress
     """
     bar = comfy.utils.ProgressBar(1)
 
@@ -29,7 +29,7 @@ def node_preview():
 
     Returns
     -------
-    tuple[Callable[[int, int], None], Callable[[torch.Tensor], None]]
+    tuple[Progress, Callable[[torch.Tensor], None]]
         The preview takes pictures [N, H, W, 3], 0 to 1, and shows the first.
     """
     bar = comfy.utils.ProgressBar(1)
