@@ -87,19 +87,17 @@ class Condition:
                     f"The variations must be encoded as the positive CONDITIONING is, {tuple(self._tokens.shape)}, got "
                     f"{sorted(map(tuple, lengths)) or 'another pooled vector'}. Encode them with the same CLIP, in as many tokens."
                 )
-            rows = torch.stack([other.vector - self.vector for other in others])
+            changes = torch.stack([other.vector - self.vector for other in others])
         else:
-            size = self._tokens.numel()
-            tokens = self.vector[:size].view(self._tokens.shape[1:])
-            centred = tokens - tokens.mean(dim=0)
-            rows = torch.zeros(len(tokens), len(self.vector))
-            _, strength, directions = torch.linalg.svd(centred, full_matrices=False)
-            along = directions * strength[:, None] / len(tokens) ** 0.5
-            rows[: len(along), :size] = along.repeat(1, len(tokens))
-            rows = rows[: len(along)]
-        _, strength, directions = torch.linalg.svd(rows, full_matrices=False)
+            tokens = self.vector[: self._tokens.numel()].view(self._tokens.shape[1:])
+            changes = tokens - tokens.mean(dim=0)
+        _, strength, directions = torch.linalg.svd(changes, full_matrices=False)
         used = strength > 1e-4 * max(float(strength.max()), 1e-6)
         if not used.any():
             raise RarityError("The variations do not differ from the positive CONDITIONING. Give other wordings of the prompt.")
-        scale = 1.0 if not variations else len(rows) ** -0.5
-        return (directions[used] * strength[used, None] * scale)[:most].T.contiguous()
+        columns = (directions[used] * strength[used, None])[:most].T / len(changes) ** 0.5
+        if variations:
+            return columns.contiguous()
+        basis = torch.zeros(len(self.vector), columns.shape[1])
+        basis[: self._tokens.numel()] = columns.repeat(len(changes), 1)  # of every token alike; they stay orthogonal
+        return basis

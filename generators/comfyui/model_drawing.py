@@ -9,10 +9,10 @@ import comfy.model_management
 import comfy.samplers
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ...density.base.errors import RarityError
 from ...density.base.tensors import ordinary
+from ..eyes.preprocessing import preprocess
 from ..runtime.memory import Placement, in_pieces
 from .clip_vision_eye import ClipVisionEncoder
 from .gradients_pass import gradients_pass
@@ -127,7 +127,8 @@ class NativePictures:
         """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
         eye = self.eye.clip_vision
         encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
-        pixels = smooth_preprocess(self.eye.frame(shown).to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
+        size = {"size": eye.image_size, "crop_size": eye.image_size, "round_size": True}
+        pixels = preprocess(self.eye.frame(shown).to(eye.load_device), {**size, "image_mean": eye.image_mean, "image_std": eye.image_std})
         return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
 
 
@@ -163,18 +164,6 @@ class Euler(comfy.samplers.Sampler):
             denoised = model_wrap(x, sigma * x.new_ones(len(x)), **extra_args)
             x = x + (x - denoised) / sigma * (following - sigma)
         return scaling.inverse_noise_scaling(sigmas[-1], x)
-
-
-def smooth_preprocess(shown: Tensor, size: int, mean, std) -> Tensor:
-    """Pictures [n, H, W, 3] as ComfyUI's clip_preprocess makes them ready, [n, 3, size, size], but for rounding to 8 bits."""
-    x = shown.movedim(-1, 1).float()
-    if tuple(x.shape[2:]) != (size, size):
-        scale = size / min(x.shape[2:])
-        x = interpolate(x, size=[round(scale * side) for side in x.shape[2:]], mode="bicubic", antialias=True)
-        top, left = ((side - size) // 2 for side in x.shape[2:])
-        x = x[:, :, top:top + size, left:left + size]
-    mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (mean, std))
-    return (x.clamp(0, 1) - mean) / std
 
 
 def _cancel(*_) -> None:

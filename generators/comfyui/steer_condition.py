@@ -110,11 +110,11 @@ def steer_condition(
             preview(generator.pictures(steering.offsets[-1], range(1)))
 
     device = drawing.model.load_device
+    at_once = pictures
+    if engine == "gradient":
+        generator.require_gradients()
+        at_once = _at_once(generator, pictures, memory_gib, device)
     with PeakMemory(device) as peak:
-        at_once = pictures
-        if engine == "gradient":
-            generator.require_gradients()
-            at_once = _at_once(generator, pictures, memory_gib, device)
         steering = steer(
             generator, density, one_in, guardrails, engine=engine, pictures=pictures, at_once=at_once, seed=drawing.seed,
             watch=watch, **settings,
@@ -153,21 +153,27 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes in use on the device where that counts its own, else by this process."""
+    """Bytes in use: on an NVIDIA card those of torch, elsewhere those of this process."""
     import psutil  # ComfyUI needs it, too
 
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 class PeakMemory:
-    """The most bytes in use while inside, looked at fifty times a second. Looks, unlike a device's own counter, can be nested."""
+    """The most bytes in use while inside: exactly on an NVIDIA card, elsewhere as seen fifty times a second.
+
+    One must not be inside another: torch counts for one at a time.
+    """
 
     def __init__(self, device: torch.device):
         self._device, self._done, self.bytes = device, threading.Event(), in_use(device)
 
     def __enter__(self):
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self._sampler.start()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._sampler = threading.Thread(target=self._sample, daemon=True)
+            self._sampler.start()
         return self
 
     def _sample(self):
@@ -175,8 +181,11 @@ class PeakMemory:
             self.bytes = max(self.bytes, in_use(self._device))
 
     def __exit__(self, *_):
-        self._done.set()
-        self._sampler.join()
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self._device)
+        else:
+            self._done.set()
+            self._sampler.join()
 
     @property
     def gib(self) -> float:

@@ -36,6 +36,7 @@ def preprocess(images: Tensor, config: dict, device: torch.device | None = None)
     x = images.to(torch.float32).permute(0, 3, 1, 2)
     if config.get("do_resize", True):
         x = _resize(x, config.get("size", 224), config.get("resample", 3), config.get("round_size", False))
+    x = x.clamp(0, 1)  # bicubic overshoots at edges
     if config.get("do_center_crop", True):
         x = _crop(x, config.get("crop_size", 224))
     if config.get("do_normalize", True):
@@ -66,8 +67,7 @@ def _resize(x: Tensor, size, resample: int, round_size: bool) -> Tensor:
     if resample not in _MODES:
         raise RarityError(f"The image processor resizes with PIL filter {resample}; known are {sorted(_MODES)}.")
     mode = _MODES[resample]
-    x = F.interpolate(x, size=target, mode=mode, antialias=mode != "nearest-exact")
-    return x.clamp(0, 1)  # bicubic overshoots at edges
+    return F.interpolate(x, size=target, mode=mode, antialias=mode != "nearest-exact")
 
 
 def _crop(x: Tensor, size) -> Tensor:

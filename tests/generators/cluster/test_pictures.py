@@ -69,7 +69,7 @@ def test_the_command_line_reads_folders(client, archive, tiny_kandinsky_folder, 
     assert cli.main(["fit", *given, "--scheduler", client.scheduler.address]) == 0
     alone = tmp_path / "alone.safetensors"
     assert cli.main(["fit", *given[:-1], str(alone)]) == 0
-    assert torch.equal(load_density(out).mean, load_density(alone).mean)
+    assert torch.equal(load_density(out).frame.mean, load_density(alone).frame.mean)
     capsys.readouterr()
     assert cli.main(["fit", str(alone), "--out", str(tmp_path / "x.safetensors"), "--workers", "1"]) == 1
     assert "are for pictures" in capsys.readouterr().err
