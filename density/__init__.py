@@ -51,7 +51,7 @@ from .steering.gates import ON_NO, Gate, Pullback
 from .steering.guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
 from .steering.optimize import optimize
 from .steering.repel import RepelGuardrail
-from .steering.starts import choose_starts
+from .steering.starts import choose_starts, make_rare
 from .steering.trajectory import Trajectory
 from .steering.variation import slerp_on_shell, variations
 
@@ -107,6 +107,7 @@ __all__ = [
     "load_embeddings",
     "load_exposure",
     "log_gaussian",
+    "make_rare",
     "mean_pairwise_distance",
     "most_novel",
     "merge_densities",

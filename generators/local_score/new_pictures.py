@@ -110,6 +110,35 @@ def new_latents(
     return ordinary(drawn * deviation + mean, torch.float32)
 
 
+def new_from_either(
+    images: Tensor | None,
+    latents: Tensor | None,
+    decode: Callable[[Tensor], Tensor] | None,
+    count: int,
+    recipe: Recipe | None = None,
+    *,
+    device: torch.device,
+    preview: Callable[[Tensor], None] | None = None,
+    **settings,
+) -> Tensor:
+    """`new_pictures` of pictures, or what `decode` makes of `new_latents`: whichever is given, computed on the device.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], 0 to 1; or None.   latents, decode : [N, C, h, w] and their VAE's decoder; or None for both.
+    count, recipe, preview : as for `new_pictures`; latents have no preview.   settings : its seed and progress.
+
+    Raises
+    ------
+    RarityError : both or neither are given, or only one of latents and decode; and as `new_pictures`.
+    """
+    if (images is None) == (latents is None) or (latents is None) != (decode is None):
+        raise RarityError("Local Score needs either images, or latent and vae together. Connect one or the other.")
+    if images is not None:
+        return new_pictures(images.to(device), count, recipe, preview=preview, **settings)
+    return decode(new_latents(latents.to(device), count, recipe, **settings))
+
+
 def as_sources(images: Tensor | list[Tensor]) -> Tensor:
     """Pictures [N, H, W, 3], 0 to 1, as sources [N, 3, H, W], -1 to 1.
 

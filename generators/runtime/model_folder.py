@@ -27,6 +27,20 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def pipeline_of(folder: Path) -> str:
+    """The pipeline that a diffusers folder was made for, or "" where nothing readable says so."""
+    try:
+        return str(read_json(folder / "model_index.json").get("_class_name", ""))
+    except RarityError:
+        return ""
+
+
+def model_folders(root: Path) -> list[Path]:
+    """The folders with a config.json and .safetensors in `root`, or one level further down, by name."""
+    configs = sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")])
+    return [config.parent for config in configs if any(config.parent.glob("*.safetensors"))]
+
+
 def missing_files(folder: Path, description: str, has_weights: bool) -> list[str]:
     """What a model's part lacks, in words: itself, the file that describes it, or weights that are safetensors."""
     name = f"{folder.parent.name}/{folder.name}"

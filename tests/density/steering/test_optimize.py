@@ -14,7 +14,9 @@ from rarity.density import (
     RarityError,
     ResidualGuardrail,
     choose_starts,
+    make_rare,
     optimize,
+    variations,
 )
 
 
@@ -257,6 +259,18 @@ def test_starts_are_rows_of_the_baseline(baseline, density):
     tenth = density.score(baseline.vectors).sort().values[-200]
     assert (density.score(rarer.vectors) >= tenth).all()
     assert density.score(usual.vectors).median() < tenth
+
+
+@pytest.mark.parametrize("kind", ["usual", "rarer"])
+def test_one_call_does_what_the_node_does(baseline, density, contrast, kind):
+    made, usual = make_rare(density, baseline, 1000, 9, (contrast,), start_from=kind, seed=4, steps=10)
+    starts = choose_starts(baseline, density, 9, kind, 4, (contrast,))
+    assert torch.equal(made.final.vectors, optimize(density, starts, 1000, (contrast,), seed=4, steps=10).final.vectors)
+    assert torch.equal(usual.vectors, choose_starts(baseline, density, 9, "usual", 4).vectors)
+    picture = baseline.select([3])
+    made, beside = make_rare(density, baseline, 1000, 9, (contrast,), picture=picture, how_far=0.7, seed=4, steps=10)
+    varied = variations(density, picture, 9, 0.7, 1000, (contrast,), seed=4, steps=10)
+    assert torch.equal(made.final.vectors, varied.final.vectors) and torch.equal(beside.vectors, usual.vectors)
 
 
 def test_wrong_input_is_one_clear_error(baseline, density, contrast):
