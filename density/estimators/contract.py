@@ -198,21 +198,21 @@ class Density(ABC):
 
     @abstractmethod
     def _shape_in_words(self) -> tuple[str, ...]:
-        """What is said of the shape that the density has, in sentences."""
+        """Sentences about the shape that the density assumes."""
 
     @abstractmethod
     def _how_far(self, bits: float) -> str:
-        """A rarity in words, as a distance, from ", " on; empty where there is none."""
+        """A rarity as a distance, in words that begin with ", "; empty if the density has no such distance."""
 
     def _drawn(self, vectors: Tensor, seed: int) -> Embeddings:
-        """Vectors [N, d] that were drawn with a seed, with keys that say who they are."""
+        """Embeddings of vectors [N, d] that were drawn with this seed; their keys say so."""
         origin = {"kind": DRAWN, "space": self.space.to_dict(), "of": self.statistics.name, "by": self.estimator, "seed": seed}
         keys = sample_keys(origin, range(len(vectors)))
         return Embeddings(vectors, self.space, (), {**self.source, "kind": DRAWN}, keys)
 
 
 def unpack(fields: dict, tensors: dict[str, Tensor]) -> dict:
-    """What every density is made of, by name, from a file that may hold anything.
+    """The arguments of `Density`, by name, from a file that may hold anything.
 
     Raises
     ------
@@ -241,7 +241,7 @@ def unpack(fields: dict, tensors: dict[str, Tensor]) -> dict:
 
 
 def _damage(fields: dict) -> list[str]:
-    """What no density has beside its frame, in words."""
+    """What is wrong with the density's own fields in a file, in words; nothing if they are sound."""
     norms, count, notes = (fields.get(name) for name in ("norm_range", "count", "notes"))
     checks = {
         "its count of samples": type(count) is int and count > 0,

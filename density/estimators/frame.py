@@ -63,7 +63,7 @@ class Frame:
 
     @property
     def has_rest(self) -> bool:
-        """Whether the k directions leave more than one over, in which a residual is as long as wished."""
+        """Whether more than one direction is left beside the k: then a residual can have any length and direction."""
         return self.components < len(self.mean) - 1
 
     @property
@@ -98,8 +98,8 @@ class Frame:
     def residual(self, x: Tensor) -> Tensor:
         """Q = |r|^2, [N], in squared units of the embedding: the part that the subspace does not explain.
 
-        Where nothing is left over (`has_rest`), max_i z_i^2 / lambda_i: the largest deviation along any one direction, in
-        squared standard deviations.
+        If no rest is left (`has_rest` is false), it is max_i z_i^2 / lambda_i instead: the largest deviation along any one
+        direction, in squared standard deviations.
         """
         if self.has_rest:
             return distances(self.rows(x), self.mean, self.basis, self.variances)[1]
@@ -129,7 +129,7 @@ class Frame:
 
     @staticmethod
     def damage(d: int, fields: dict, tensors: dict[str, Tensor]) -> list[str]:
-        """What no frame of d dimensions has, in words; a file may hold anything."""
+        """What is wrong with the frame in a file, in words; nothing if it is a sound frame of d dimensions."""
         k = tensors["variances"].numel()
         shapes = {"mean": (d,), "basis": (d, k), "variances": (k,), "spectrum": (d,)}
         found = {name: tuple(tensors[name].shape) for name in shapes}
@@ -148,7 +148,7 @@ class Frame:
 
 
 def split(x: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores z = U'y [N, k] and residual r = y - U z [N, d] of y = x - mean; r never as a difference of norms."""
+    """Scores z = U'y [N, k] and residual r = y - U z [N, d] of y = x - mean. r is computed directly, not from norms."""
     y = x - mean
     z = y @ basis
     return z, y - z @ basis.T
@@ -167,19 +167,19 @@ def log_volume(variances: Tensor, residual_variance: float, width: int) -> float
 
 
 def depths(x: Tensor, mean: Tensor, axes: Tensor, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """D2 of rows under k axes and one variance for what is left, and what stands beside it for a guardrail; [N] each.
+    """D2 of rows under k axes and one variance for the rest, and the number that a residual guardrail watches; [N] each.
 
-    Beside it stands Q, and where no more than one direction is left, so that nothing is left over, max_i z_i^2 / lambda_i:
-    the largest deviation along any one direction, in squared standard deviations. D2 adds all directions up, and among many
-    of them one that is 50 standard deviations out hardly shows; the largest shows it, whichever it is.
+    That number is Q. If no more than one direction is left beside the k, it is max_i z_i^2 / lambda_i instead: the
+    largest deviation along any one direction, in squared standard deviations. D2 is a sum over all directions; among
+    many of them a deviation of 50 standard deviations along one hardly shows. The largest deviation shows it.
 
     Parameters
     ----------
-    x : [N, d].   mean [d].   variances : [d], of all axes.   k : how many lead.
-    axes : [d, d], or the first k of them where these are less than half: Q is then formed in all dimensions.
+    x : [N, d].   mean : [d].   variances : [d], of all axes.   k : the number of leading axes.
+    axes : [d, d]; or only the first k of them, if k is less than half of d. Q is then computed in all dimensions.
     """
     d, sigma2, found = len(mean), variances[k:].mean(), []
-    for part in x.split(CHUNK // 4):  # each of its float64 copies is as large as a covariance
+    for part in x.split(CHUNK // 4):  # each float64 copy of a part is as large as a covariance
         if axes.shape[1] < d:
             t2, q = distances(part.double(), mean, axes, variances[:k])
             found.append((t2 + q / sigma2, q))

@@ -61,13 +61,13 @@ class MixtureDensity(Density):
 
         Parameters
         ----------
-        components : k, as for the Gaussian.
-        modes : K; 0 chooses among 1, 2, 4, 8 and 16 by held-out likelihood, as m always is.
-        seed : of the modes' first guess, and of the calibration's draws.   The others : as for the Gaussian.
+        components : k, as for `GaussianDensity`.
+        modes : K. 0 chooses 1, 2, 4, 8 or 16 by held-out likelihood; m is always chosen so.
+        seed : of the modes' first guess, and of the calibration's draws.   The others : as for `GaussianDensity`.
 
         Raises
         ------
-        RarityError : as the Gaussian; too many modes for the samples.
+        RarityError : as `GaussianDensity.from_statistics`; too many modes for the samples.
         """
         statistics = statistics.copy()
         with plain():
@@ -142,5 +142,5 @@ class MixtureDensity(Density):
         return ""  # there is no one centre to be far from
 
     def _bound(self) -> float:
-        """The log density that no point exceeds: score 0."""
+        """The log density that no point exceeds; its score is 0."""
         return self.modes.log_peak - 0.5 * self.frame.log_volume
