@@ -37,10 +37,10 @@ class Convergence:
     """Learns a density from 1,000, 2,000, 4,000 ... samples, and says when twice as many change hardly anything.
 
     The samples are enough if both numbers of `Doubling` stay within their tolerance from one learning to the next.
-    Errors shrink like c / sqrt(N). The halves of 2 N samples are independent, so the move from N / 2 to N samples is
-    about as large as the error that N samples leave. Measured in 64 dimensions (Gaussian, Student-t, six modes), log p
-    moves by 0.8 to 1.2 times its error. There the default tolerances stop at 8,000 or 16,000 samples, with "1 in 1,000"
-    off by 0.3 to 0.8 bits on average.
+    Errors shrink like c / sqrt(N), and the two halves of N samples err independently. So the move from N / 2 to N
+    samples is about as large as the error that N samples leave. Measured in 64 dimensions (Gaussian, Student-t, six
+    modes), log p moves by 0.8 to 1.2 times its error. There the default tolerances stop at 8,000 or 16,000 samples,
+    with "1 in 1,000" off by 0.3 to 0.8 bits on average.
 
     Both tolerances are needed. For normal samples in 64 dimensions or more the bits settle last. For samples of the
     miniature log p settles last: the bits alone would stop at 2,000 to 8,000 samples, where their move is small by

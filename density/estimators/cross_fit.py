@@ -199,7 +199,7 @@ class CrossFit:
 def fit_statistics(
     statistics: Statistics, estimator: str, components: int, seed: int, progress: Progress | None = None
 ) -> dict:
-    """Everything that a `GaussianDensity` holds except its space and source, by name. It copies the statistics and logs the notes."""
+    """Everything that a `GaussianDensity` holds except its space and source, by name; the notes are logged."""
     statistics = statistics.copy()
     with plain():
         tick = steps(progress, 2 * FOLDS if estimator in BY_FOLDS else FOLDS)
