@@ -12,10 +12,10 @@ from ..base.errors import RarityError
 from ..novelty.strength import FoundStrength
 from .figure import ACCENT, DOTS, FAINT, INK, PAGE, SOFT, fit_tiles, new_figure, new_page, render, side, write
 
-LEFT, RIGHT, HEAD = 84, 150, 92  # beside the curves, above everything
-CURVE, BETWEEN, LABELS, FOOT, GAP = 170, 54, 66, 30, 6  # heights in pixels; the room between two pictures
+LEFT, RIGHT, HEAD = 84, 150, 92  # pixels beside the curves, and above everything
+CURVE, BETWEEN, LABELS, FOOT, GAP = 170, 54, 66, 30, 6  # heights in pixels; GAP is the room between two pictures
 LARGEST_TILE = 150
-VALID = "#0072b2"  # blue: told from the accent under every colour blindness
+VALID = "#0072b2"  # blue, which every colour-blind person can tell from the accent colour
 
 
 def strength_curve(
