@@ -1,4 +1,4 @@
-"""ComfyUI's CONDITIONING as one vector that can be moved: its tokens, and the pooled vector where it has one."""
+"""ComfyUI's CONDITIONING as one vector that can be moved: its tokens, and its pooled vector if it has one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ POOLED = "pooled_output"
 
 
 class Condition:
-    """One entry of a CONDITIONING. The list it came from, and all else in it (masks, hints, areas), stays as it is.
+    """One entry of a CONDITIONING. The given list and everything else in it (masks, hints, areas) stay as they are.
 
     Parameters
     ----------
-    conditioning : [[tokens [1, T, D], options]], one entry.   what : what it is called in errors.
+    conditioning : [[tokens [1, T, D], options]], one entry.   what : its name in errors.
 
     Raises
     ------
@@ -46,9 +46,9 @@ class Condition:
 
     @property
     def spread(self) -> Tensor:
-        """The unit of an offset, one number for the tokens and one for the pooled vector, spread out, [k].
+        """The unit of an offset, [k]: one number for all entries of the tokens, and one for those of the pooled vector.
 
-        The standard deviation of the tokens around the average token; that of the pooled vector's own numbers.
+        They are the standard deviation of the tokens around the average token, and that of the pooled vector's numbers.
         """
         size = self._tokens.numel()
         tokens = self.vector[:size].view(self._tokens.shape[1:])
@@ -58,7 +58,7 @@ class Condition:
         return torch.cat(units).clamp_min(1e-6)
 
     def moved(self, change: Tensor) -> list:
-        """A new CONDITIONING with a change [k] of the vector; differentiable in it. It shares all else with the old one."""
+        """A new CONDITIONING whose vector is changed by [k]; differentiable. It shares all else with the old one."""
         vector = self.vector + change
         size = self._tokens.numel()
         options = dict(self._options)
@@ -67,17 +67,17 @@ class Condition:
         return [[vector[:size].view(self._tokens.shape).to(self._tokens.dtype), options]]
 
     def subspace(self, variations, most: int) -> Tensor:
-        """Directions that the text itself varies in, as columns [k, m], m <= most, each as long as it varies along it.
+        """Directions in which the text varies, as columns [k, m], m <= most. The length of each is the spread along it.
 
         Parameters
         ----------
-        variations : a CONDITIONING with an entry for each other wording of the text; or None. Then these are the principal
-            directions of its own tokens, each added to all of them alike.
-        most : their greatest number.
+        variations : a CONDITIONING with one entry for each other wording of the text. None takes the principal directions
+            of the text's own tokens, each added to all tokens alike.
+        most : the largest number of directions.
 
         Raises
         ------
-        RarityError : variations of another length or width; none that differs from the text.
+        RarityError : variations of another length or width; no variation that differs from the text.
         """
         if variations:
             others = [Condition([entry], "variations") for entry in variations]
@@ -99,5 +99,5 @@ class Condition:
         if variations:
             return columns.contiguous()
         basis = torch.zeros(len(self.vector), columns.shape[1])
-        basis[: self._tokens.numel()] = columns.repeat(len(changes), 1)  # of every token alike; they stay orthogonal
+        basis[: self._tokens.numel()] = columns.repeat(len(changes), 1)  # the same for every token; columns stay orthogonal
         return basis

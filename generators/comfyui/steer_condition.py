@@ -1,4 +1,4 @@
-"""A condition steered to rarity with ComfyUI's own models: the engine's subspace, the memory it may take, and the report."""
+"""Steer a condition to rarity with ComfyUI's own models: the subspace of the engine, the limit of memory, and the report."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ def optimize_conditioning(
 
     Parameters
     ----------
-    drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
-    density : what these make together.   one_in, guardrails, engine : see `steer`.
-    variations : other wordings of the prompt, a CONDITIONING of several entries: what evolution searches among, see
-        `Condition.subspace`.   dimensions : their most.
-    step_size : 0 is the engine's own, see STEP_SIZES.
-    settings : as `steer_condition` takes them.
+    drawing : how pictures are drawn, with the unchanged CONDITIONING.
+    eye : encodes pictures, such as `clip_vision_eye.eye` finds.   density : what is usual for this drawing and this eye.
+    one_in, guardrails, engine : see `steer`.
+    variations : other wordings of the prompt, a CONDITIONING of several entries. They span the subspace in which evolution
+        searches; see `Condition.subspace`.   dimensions : the largest number of its dimensions.
+    step_size : 0 is the engine's own step size; see STEP_SIZES.
+    settings : those of `steer_condition`.
 
     Returns
     -------
@@ -84,15 +85,15 @@ def steer_condition(
     preview: Callable[[Tensor], None] | None = None,
     **settings,
 ) -> tuple[Tensor, Trajectory, str, Tensor]:
-    """Steer what a condition is made of, within the memory it may take.
+    """Steer a condition within a limit of memory.
 
     Parameters
     ----------
-    condition, basis, drawing, eye, placement : see `NativePictures`.   density : what these make together.
+    condition, basis, drawing, eye, placement : see `NativePictures`.   density : what is usual for this drawing and eye.
     one_in, guardrails, engine, pictures : see `steer`.
-    memory_gib : what gradients may take; 0 is what ComfyUI says is free.
-    preview : shown the first picture at every checkpoint.
-    settings : directions, iterations, step_size, keep_every, gate and progress, see `steer`.
+    memory_gib : the most memory that gradients may take; 0 is all that ComfyUI says is free.
+    preview : called with the first picture at every checkpoint.
+    settings : directions, iterations, step_size, keep_every, gate and progress; see `steer`.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def steer_condition(
 
 
 def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device: torch.device) -> int:
-    """How many pictures' gradients fit into the memory they may take: that of one is taken, and measured."""
+    """For how many pictures gradients fit into the memory at a time. The gradient of one is computed and measured."""
 
     def try_one(rows: range) -> None:
         with torch.inference_mode(False), torch.enable_grad():
@@ -139,7 +140,7 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
 
     if not 0 <= memory_gib < math.inf:
         raise RarityError(f"Gradients may take 0 GiB or more, got {memory_gib}. 0 takes what ComfyUI says is free.")
-    generator.load()  # so that the weights are not taken for a part of the gradient
+    generator.load()  # so that the weights do not count as memory of the gradient
     before = in_use(device)
     with PeakMemory(device) as peak:
         for _ in in_pieces(range(1), 1, try_one, generator.placement, ADVICE):
@@ -160,9 +161,9 @@ def in_use(device: torch.device) -> int:
 
 
 class PeakMemory:
-    """The most bytes in use while inside: exactly on an NVIDIA card, elsewhere as seen fifty times a second.
+    """A context that measures the most bytes in use: exactly on an NVIDIA card, elsewhere by fifty looks a second.
 
-    One must not be inside another: torch counts for one at a time.
+    A context must not lie inside another one, because torch counts for one at a time.
     """
 
     def __init__(self, device: torch.device):
