@@ -84,7 +84,7 @@ def unread(readings: list[Reading]) -> tuple[str, ...]:
 
 
 def read_words(folder: Path) -> tuple[str, ...]:
-    """The words that a model was trained on, from rarity.json in its folder ({"words": ["a", "letter"]}); else none.
+    """The words that a model was trained on, as rarity.json in its folder says ({"words": ["a", "letter"]}); else none.
 
     Raises
     ------

@@ -270,7 +270,7 @@ def sampling_source(
 
 
 def read_learning_rate(folder: Path) -> float:
-    """The learning rate of concepts: from rarity.json in the prior's folder ({"learning_rate": 0.001}), else the published one.
+    """The learning rate of concepts: that in rarity.json of the prior's folder ({"learning_rate": 0.001}), else the published one.
 
     Parameters
     ----------
