@@ -19,7 +19,6 @@ from ..base.tensors import plain
 from ..calibration.surprisal import Calibration, bits_from_one_in, one_in_from_bits
 from ..statistics.gather import gather
 from ..statistics.sufficient_statistics import MAX_ROWS, Statistics
-from .cross_fit import ESTIMATORS
 from .frame import Frame
 from .modes import Modes
 
@@ -41,12 +40,14 @@ class Density(ABC):
         density, and of no other one.
     calibration : bits of a score, from held-out scores.   norm_range : 0.1 % and 99.9 % quantiles of |e|.
     source : prompt, seed ... of the samples.   notes : what the user should know, in sentences.
+    estimators : the names that `estimator` may have in this class.
     modes : the mixture of the leading scores; None where the score is not that of a mixture.
     asked_modes : the number of modes as it was asked for; 0 where held-out samples chose it, or there are none.
     has_shell : whether points of one score lie on a shell that rows can be moved along.
     has_own_calibration : whether samples that were learnt from are calibrated among each other (`own_samples`).
     """
 
+    estimators: tuple[str, ...] = ()
     modes: Modes | None = None
     asked_modes = 0
     has_shell = True
@@ -192,9 +193,38 @@ class Density(ABC):
 
         Raises
         ------
-        RarityError : as `unpack`; what a kind of density has in addition is damaged.
+        RarityError : as `unpack`; damage in what a kind of density has in addition.
         """
-        return cls(**unpack(fields, tensors))
+        return cls(**cls.unpack(fields, tensors))
+
+    @classmethod
+    def unpack(cls, fields: dict, tensors: dict[str, Tensor]) -> dict:
+        """The arguments of every density, by name, from a file that may hold anything.
+
+        Raises
+        ------
+        RarityError : shapes that do not fit, a basis that is not orthonormal, variances out of order, ranges reversed.
+        """
+        space = EmbeddingSpace.from_dict(fields.get("space"))
+        wrong = Frame.damage(space.width, fields, tensors) + _damage(fields, cls.estimators)
+        if wrong:
+            raise RarityError(f"The density in this file is damaged: {'; '.join(wrong)}. Learn it again and save it.")
+        statistics = Statistics.from_state(space.width, fields.get("statistics"), tensors)
+        if statistics.count != fields["count"]:
+            raise RarityError(
+                f"The density in this file is damaged: it was learnt from {fields['count']:,} samples, and its statistics are of "
+                f"{statistics.count:,}. Learn it again and save it."
+            )
+        return {
+            "space": space,
+            "statistics": statistics,
+            "frame": Frame.from_state(fields, tensors),
+            "calibration": Calibration.from_state(tensors),
+            "norm_range": tuple(fields["norm_range"]),
+            "notes": tuple(fields["notes"]),
+            "estimator": fields["estimator"],
+            "source": fields["source"],
+        }
 
     @abstractmethod
     def _shape_in_words(self) -> tuple[str, ...]:
@@ -211,41 +241,12 @@ class Density(ABC):
         return Embeddings(vectors, self.space, (), {**self.source, "kind": DRAWN}, keys)
 
 
-def unpack(fields: dict, tensors: dict[str, Tensor]) -> dict:
-    """The arguments of `Density`, by name, from a file that may hold anything.
-
-    Raises
-    ------
-    RarityError : shapes that do not fit, a basis that is not orthonormal, variances out of order, ranges reversed.
-    """
-    space = EmbeddingSpace.from_dict(fields.get("space"))
-    wrong = Frame.damage(space.width, fields, tensors) + _damage(fields)
-    if wrong:
-        raise RarityError(f"The density in this file is damaged: {'; '.join(wrong)}. Learn it again and save it.")
-    statistics = Statistics.from_state(space.width, fields.get("statistics"), tensors)
-    if statistics.count != fields["count"]:
-        raise RarityError(
-            f"The density in this file is damaged: it was learnt from {fields['count']:,} samples, and its statistics are of "
-            f"{statistics.count:,}. Learn it again and save it."
-        )
-    return {
-        "space": space,
-        "statistics": statistics,
-        "frame": Frame.from_state(fields, tensors),
-        "calibration": Calibration.from_state(tensors),
-        "norm_range": tuple(fields["norm_range"]),
-        "notes": tuple(fields["notes"]),
-        "estimator": fields["estimator"],
-        "source": fields["source"],
-    }
-
-
-def _damage(fields: dict) -> list[str]:
+def _damage(fields: dict, estimators: tuple[str, ...]) -> list[str]:
     """What is wrong with the density's own fields in a file, in words; nothing if they are sound."""
     norms, count, notes = (fields.get(name) for name in ("norm_range", "count", "notes"))
     checks = {
         "its count of samples": type(count) is int and count > 0,
-        "its estimator": fields.get("estimator") in (*ESTIMATORS, "mixture", "neighbours"),
+        "its estimator": fields.get("estimator") in estimators,
         "its range of norms": isinstance(norms, list)
         and len(norms) == 2
         and all(type(v) is float for v in norms)

@@ -13,7 +13,7 @@ from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator
 from ..statistics.sufficient_statistics import Statistics
 from .contract import Density
-from .cross_fit import fit_statistics
+from .cross_fit import ESTIMATORS, fit_statistics
 from .frame import split
 
 
@@ -27,6 +27,8 @@ class GaussianDensity(Density):
     A density of the k leading scores alone does not see the other d - k directions at all; this one does.
     Tipping & Bishop (1999).
     """
+
+    estimators = ESTIMATORS
 
     @classmethod
     def from_statistics(

@@ -14,7 +14,7 @@ from ..base.progress import Progress, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, ordinary, plain
 from ..statistics.sufficient_statistics import Statistics
-from .contract import Density, unpack
+from .contract import Density
 from .cross_fit import CrossFit
 from .frame import split
 from .mixture_choice import MIXED, MOST_MODES, STEPS, learn_mixture
@@ -39,6 +39,8 @@ class MixtureDensity(Density):
     ----------
     All of `Density`; modes : the mixture.
     """
+
+    estimators = ("mixture",)
 
     def __init__(self, *, modes: Modes, asked_modes: int = 0, **fields):
         super().__init__(**fields)
@@ -116,13 +118,12 @@ class MixtureDensity(Density):
         ------
         RarityError : as `unpack`; weights that do not sum to 1, factors that are not triangular.
         """
-        base = unpack(fields, tensors)
+        base = cls.unpack(fields, tensors)
         weights, means, factors = (tensors[f"mode_{name}"] for name in ("weights", "means", "factors"))
         modes, mixed = weights.numel(), means.shape[-1] if means.dim() else 0
         asked = fields.get("asked_modes", 0)  # older files do not say
         sound = (
-            fields.get("estimator") == "mixture"
-            and 1 <= modes <= MOST_MODES
+            1 <= modes <= MOST_MODES
             and type(asked) is int
             and asked in (0, modes)
             and 1 <= mixed <= min(base["frame"].components, MIXED[-1])

@@ -17,7 +17,7 @@ from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, plain
 from ..calibration.surprisal import Calibration
 from ..statistics.sufficient_statistics import Statistics
-from .contract import Density, unpack
+from .contract import Density
 from .cross_fit import fit_statistics
 from .nearest import nearest
 
@@ -46,6 +46,7 @@ class NeighbourDensity(Density):
     All of `Density`, with the rows in `statistics.rows`, and neighbours : k.
     """
 
+    estimators = ("neighbours",)
     has_shell = False  # the points at one distance from their nearest sample form a surface with edges
     has_own_calibration = False  # a sample's distance to itself says nothing
 
@@ -138,11 +139,10 @@ class NeighbourDensity(Density):
         ------
         RarityError : as `unpack`; a number of neighbours that the rows do not have.
         """
-        base = unpack(fields, tensors)
+        base = cls.unpack(fields, tensors)
         k = fields.get("neighbours")
         sound = (
-            base["estimator"] == "neighbours"
-            and type(k) is int
+            type(k) is int
             # With one neighbour a row's own density would be infinite.
             and 2 <= k < len(base["statistics"].rows) == len(base["calibration"].scores)
         )
