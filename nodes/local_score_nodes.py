@@ -1,4 +1,4 @@
-"""Nodes that make new pictures from pictures, with no network, and show where every piece came from."""
+"""Nodes that make new pictures from pictures without a network, and show where each piece came from."""
 
 import comfy.model_management
 from comfy_api.latest import io
@@ -189,7 +189,7 @@ class RarityPatchOrigins(io.ComfyNode):
 
 
 def _choice(menu, name):
-    """What a menu's entry stands for; ComfyUI does not check saved menus itself."""
+    """The value of a menu's entry. ComfyUI does not check the entries of saved workflows itself."""
     if name not in menu:
         raise RarityError(f"There is no choice {name!r} here. Choose one of: {', '.join(menu)}.")
     return menu[name]

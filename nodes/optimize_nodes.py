@@ -1,4 +1,4 @@
-"""The node with the dial: how rare. And the one that says which way."""
+"""The node that makes embeddings rare, its dial, and the node that says in which direction."""
 
 from comfy_api.latest import io
 
@@ -220,7 +220,7 @@ class RaritySteerTowards(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, towards=None, away_from=None, prior=(), encoder=()):
-        reads = prior is None or encoder is None  # which is what a link looks like here
+        reads = prior is None or encoder is None  # a link is None here
         return not reads or fits(check_ends, towards, away_from)
 
     @classmethod
