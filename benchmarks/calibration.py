@@ -195,7 +195,7 @@ def summary(truth: Truth, estimator: str, n: int, densities: list, bits: list[np
         "learnt": learnt,
         "N": n,
         "baselines": len(densities),
-        "components": statistics.median(density.components for density in densities),
+        "components": statistics.median(density.frame.components for density in densities),
         "contained": all(density.estimator in truth.contained_by for density in densities),
         "calibrating": min(len(density.calibration.scores) for density in densities),
     }

@@ -55,7 +55,7 @@ def told_apart(letters: list[tuple[Embeddings, Embeddings]], count: int) -> list
     for baseline, fresh in tqdm(letters, desc="copies", disable=None):
         density = GaussianDensity.fit(baseline)
         seen, unseen = fresh.select(range(count)), fresh.select(range(count, 3 * count))
-        memory, spread = ExposureMemory(seen.space).update(seen), float(density.spectrum.sum().sqrt())
+        memory, spread = ExposureMemory(seen.space).update(seen), float(density.frame.spectrum.sum().sqrt())
         copies = [copy_by(kind, strength, seen.vectors, spread) for kind, strength in kinds]
         items = Embeddings(torch.cat([unseen.vectors, *copies]), seen.space)  # each is read by itself: one call for all
         reading = score_novelty(items, density, memory, baseline=baseline)

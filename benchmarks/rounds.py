@@ -36,9 +36,9 @@ def measure(rounds: list[Embeddings], pictures: torch.Tensor, letter: str, densi
     every = Embeddings.cat(rounds)
     bits, right = other.bits(every.vectors), judge(pictures).argmax(1) == ALL.index(letter)
     last, before = rounds[-1].vectors.double(), torch.cat([some.vectors for some in rounds[:-1]]).double()
-    spread = float((every.vectors.double() - density.mean).norm(dim=1).mean())
+    spread = float((every.vectors.double() - density.frame.mean).norm(dim=1).mean())
     return {
-        "Vendi, embeddings": vendi_score(Embeddings(every.vectors - density.mean.float(), every.space)),
+        "Vendi, embeddings": vendi_score(Embeddings(every.vectors - density.frame.mean.float(), every.space)),
         "Vendi, pictures": vendi(pictures),
         "last to nearest before": float(torch.cdist(last, before).amin(dim=1).mean()) / spread,
         "in band": float(((bits - math.log2(ONE_IN)).abs() <= 1).double().mean()),

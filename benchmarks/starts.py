@@ -53,7 +53,7 @@ def measure(world: World, count: int, baselines: int, estimator: str = "ppca") -
             results = [optimize(density, starts, one_in) for one_in in ASKED]
             bits = [float(world.bits(result.final.vectors).median()) for result in results]
             inside = [float(result.accepted.double().mean()) for result in results]
-            found.setdefault(f"{kind}, {whose}", []).append((density.components, bits, inside))
+            found.setdefault(f"{kind}, {whose}", []).append((density.frame.components, bits, inside))
     rows = []
     for starts, each in found.items():
         components, bits, inside = (torch.tensor(part).double().mean(dim=0).tolist() for part in zip(*each, strict=True))

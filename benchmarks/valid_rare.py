@@ -66,7 +66,7 @@ def paper(letter: Letter, steps: int) -> Tensor:
     Song & Elgammal 2026, section 3. G is a Gaussian over as many principal components as hold 95 % of the variance; nothing bounds it. The
     published learning rate is for tokens; here a step is a fiftieth of the embedding's mean spread per dimension.
     """
-    spectrum = letter.density.spectrum.double().clamp_min(0)
+    spectrum = letter.density.frame.spectrum.double().clamp_min(0)
     x = letter.baseline.vectors.double()
     values, vectors = torch.linalg.eigh((x - x.mean(0)).T @ (x - x.mean(0)) / len(x))
     k = int((values.flip(0).cumsum(0) / values.sum() < 0.95).sum()) + 1
@@ -85,9 +85,9 @@ def paper(letter: Letter, steps: int) -> Tensor:
 def radial(letter: Letter) -> Tensor:
     """Every start pushed straight out until its score is the target's."""
     density = letter.density
-    w, r = density.whiten(letter.starts.vectors.double())
+    w, r = density.frame.whiten(letter.starts.vectors.double())
     factor = math.sqrt(density.score_at(math.log2(ONE_IN))) / density.score(letter.starts.vectors.double()).sqrt()
-    return density.unwhiten(w * factor[:, None], r * factor[:, None]).float()
+    return density.frame.unwhiten(w * factor[:, None], r * factor[:, None]).float()
 
 
 def rarest(letter: Letter, count: int) -> Tensor:

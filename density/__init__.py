@@ -15,6 +15,7 @@ from .drawing.contact_sheet import annotated, beside_nearest, contact_sheet
 from .drawing.density_map import density_map
 from .drawing.interest_curve import interest_curve
 from .estimators.choose import CHOICES, fit_density
+from .estimators.contract import Density
 from .estimators.cross_fit import ESTIMATORS
 from .estimators.gaussian import GaussianDensity
 from .estimators.merge import merge_densities
@@ -51,7 +52,7 @@ from .steering.gates import ON_NO, Gate, Pullback
 from .steering.guardrails import AnchorGuardrail, Guardrail, NormGuardrail, ResidualGuardrail
 from .steering.optimize import optimize
 from .steering.repel import RepelGuardrail
-from .steering.starts import choose_starts
+from .steering.starts import choose_starts, make_rare
 from .steering.trajectory import Trajectory
 from .steering.variation import slerp_on_shell, variations
 
@@ -65,6 +66,7 @@ __all__ = [
     "Belief",
     "Calibration",
     "ContrastGuardrail",
+    "Density",
     "Direction",
     "EmbeddingSpace",
     "Embeddings",
@@ -109,6 +111,7 @@ __all__ = [
     "load_embeddings",
     "load_exposure",
     "log_gaussian",
+    "make_rare",
     "mean_pairwise_distance",
     "most_novel",
     "merge_densities",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..density.base.embeddings import Embeddings
 from ..density.base.errors import RarityError, quoted
+from ..density.base.progress import Progress
 from ..density.calibration.surprisal import bits_from_one_in
 from ..density.drawing.contact_sheet import contact_sheet
 from ..density.drawing.density_map import density_map
@@ -22,7 +23,6 @@ from ..density.steering.starts import choose_starts
 from ..density.steering.trajectory import Trajectory
 from .eyes.contrast_sources import contrast_guardrail
 from .kandinsky.load import MINIATURE, load_kandinsky
-from .kandinsky.prior import Progress
 
 LETTERS = tuple(f"a letter {letter}" for letter in ascii_uppercase)
 

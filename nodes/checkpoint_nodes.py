@@ -1,4 +1,4 @@
-"""Nodes that look back at the way to a rare result: its readings in one picture, and the checkpoint to keep."""
+"""Nodes for the way to a rare result: one draws its readings, and one picks the checkpoint to keep."""
 
 from comfy_api.latest import io
 

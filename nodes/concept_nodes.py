@@ -1,4 +1,4 @@
-"""Nodes that teach a model a new word or habit, which is rare: learn it, and make new pictures with it."""
+"""Nodes that teach a model a new word or habit that makes rare pictures, and that make pictures with it."""
 
 from comfy_api.latest import io
 

@@ -1,4 +1,4 @@
-"""The nodes that make a prompt, or a new word in it, rare, for models that take no image embedding."""
+"""Nodes that make a prompt, or a new word in it, rare, for models that take no image embedding."""
 
 import comfy.samplers
 from comfy_api.latest import io
@@ -18,7 +18,7 @@ from .parts.placement import ComfyPlacement
 
 
 def _drawing_inputs():
-    """How rare, by which engine, and how pictures are drawn."""
+    """The inputs for the rarity, the engine, and the drawing of pictures."""
     return [
         sockets.Density.Input(
             "density",
@@ -78,7 +78,7 @@ def _drawing_inputs():
 
 
 def _watching_inputs():
-    """The eyes, and what pictures must keep to."""
+    """The inputs for the eye, and for what the pictures must keep."""
     return [
         io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: a CLIP encoder of Load CLIP Vision."),
         sockets.Encoder.Input("encoder", optional=True, tooltip="The eye of the baseline, from Load OpenCLIP. Evolution only."),
@@ -96,7 +96,7 @@ def _watching_inputs():
 
 
 def _memory_input():
-    """What gradients may take."""
+    """The input for the memory that gradients may take."""
     return sockets.advanced(
         io.Float.Input(
             "memory",
@@ -111,7 +111,7 @@ def _memory_input():
 
 
 def _found_outputs():
-    """What became of the watched pictures."""
+    """The outputs about the watched pictures."""
     return [
         sockets.Trajectory.Output(
             display_name="trajectory", tooltip="The watched pictures at every checkpoint, for Interest Curve and the map."

@@ -53,7 +53,7 @@ class RarityLoadKandinsky(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, repository=None):
-        return fits(check_repository, (repository or "").strip() or None)  # of none there is nothing to download
+        return fits(check_repository, (repository or "").strip() or None)  # without a repository there is nothing to check
 
     @classmethod
     def execute(cls, model, repository=""):

@@ -1,10 +1,10 @@
-"""Nodes that make new pictures from pictures, with no network, and show where every piece came from."""
+"""Nodes that make new pictures from pictures without a network, and show where each piece came from."""
 
 import comfy.model_management
 from comfy_api.latest import io
 
 from ..density.base.errors import RarityError
-from ..generators.local_score.new_pictures import Recipe, new_latents, new_pictures
+from ..generators.local_score.new_pictures import Recipe, new_from_either
 from ..generators.local_score.origins_map import origins_map
 from ..generators.local_score.patch_origins import patch_origins
 from .parts import sockets
@@ -125,18 +125,13 @@ class RarityLocalScore(io.ComfyNode):
         vae=None,
         sizes="",
     ):
-        if (images is None) == (latent is None) or (latent is None) != (vae is None):
-            raise RarityError("Local Score needs either images, or latent and vae together. Connect one or the other.")
         kind, schedule = _choice(PLACES, pieces_from), _choice(SIZES, patch_sizes)
         recipe = Recipe(kind, schedule, patch_scale, steps, patches or None, sizes, max_minutes)
-        device = comfy.model_management.get_torch_device()
-        if images is not None:
-            progress, preview = node_preview()
-            return io.NodeOutput(
-                new_pictures(images.to(device), count, recipe, seed=seed, progress=progress, preview=preview)
-            )
-        drawn = new_latents(latent["samples"].to(device), count, recipe, seed=seed, progress=node_progress())
-        return io.NodeOutput(vae.decode(drawn))
+        progress, preview = node_preview()
+        return io.NodeOutput(new_from_either(
+            images, latent and latent["samples"], vae and vae.decode, count, recipe,
+            device=comfy.model_management.get_torch_device(), seed=seed, progress=progress, preview=preview,
+        ))
 
 
 class RarityPatchOrigins(io.ComfyNode):
@@ -194,7 +189,7 @@ class RarityPatchOrigins(io.ComfyNode):
 
 
 def _choice(menu, name):
-    """What a menu's entry stands for; ComfyUI does not check saved menus itself."""
+    """The value of a menu's entry. ComfyUI does not check the entries of saved workflows itself."""
     if name not in menu:
         raise RarityError(f"There is no choice {name!r} here. Choose one of: {', '.join(menu)}.")
     return menu[name]

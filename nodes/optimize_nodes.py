@@ -1,11 +1,9 @@
-"""The node with the dial: how rare. And the one that says which way."""
+"""The node that makes embeddings rare, its dial, and the node that says in which direction."""
 
 from comfy_api.latest import io
 
 from ..density.calibration.surprisal import MIN_SCORES
-from ..density.steering.optimize import optimize
-from ..density.steering.starts import check_starts, choose_starts
-from ..density.steering.variation import variations
+from ..density.steering.starts import check_starts, make_rare
 from ..generators.eyes.direction_sources import check_ends
 from ..generators.eyes.direction_sources import direction as make_direction
 from .parts import sockets
@@ -112,14 +110,10 @@ class RarityMakeRare(io.ComfyNode):
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
                 picture=None, how_far=0.4, gate=None):
-        usual = choose_starts(embeddings, density, count, "usual", seed)
-        progress = node_progress()
-        settings = {"directions": direction, "steps": steps, "seed": seed, "gate": gate, "progress": progress}
-        if picture is None:
-            starts = choose_starts(embeddings, density, count, start_from, seed, guardrail, progress=progress)
-            trajectory = optimize(density, starts, one_in, guardrail, **settings)
-        else:
-            trajectory = variations(density, picture, count, how_far, one_in, guardrail, **settings)
+        trajectory, usual = make_rare(
+            density, embeddings, one_in, count, guardrail, start_from=start_from, picture=picture, how_far=how_far,
+            directions=direction, steps=steps, seed=seed, gate=gate, progress=node_progress(),
+        )
         return io.NodeOutput(trajectory.final, usual, trajectory, trajectory.report())
 
 
@@ -226,7 +220,7 @@ class RaritySteerTowards(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, towards=None, away_from=None, prior=(), encoder=()):
-        reads = prior is None or encoder is None  # which is what a link looks like here
+        reads = prior is None or encoder is None  # a link is None here
         return not reads or fits(check_ends, towards, away_from)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Nodes that look at a set of pictures: how varied it is, and whether it copies another."""
+"""Nodes that look at a set of pictures: how varied it is, and whether it copies another set."""
 
 from comfy_api.latest import io, ui
 

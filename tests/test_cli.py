@@ -141,8 +141,8 @@ def test_a_fit_of_files_is_the_fit_of_their_rows(files, tmp_path, capsys):
     printed, ours = capsys.readouterr().out, load_density(out)
     assert "800 samples" in printed and str(out) in printed
     whole = fit_density(Embeddings.cat([embeddings(300, 0), embeddings(500, 1)]), "ppca", components=5)
-    assert ours.components == 5 and ours.source["prompt"] == "a test" and "seed" not in ours.source
-    assert torch.equal(ours.spectrum, whole.spectrum) and torch.equal(ours.mean, whole.mean)
+    assert ours.frame.components == 5 and ours.source["prompt"] == "a test" and "seed" not in ours.source
+    assert torch.equal(ours.frame.spectrum, whole.frame.spectrum) and torch.equal(ours.frame.mean, whole.frame.mean)
     assert torch.equal(ours.calibration.scores, whole.calibration.scores)
     assert run("inspect", out) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 800
@@ -184,7 +184,7 @@ def test_a_fit_of_pictures_is_the_fit_of_what_the_encoder_sees(tmp_path, tiny_ka
     ours = fit_density(tiny_kandinsky[0].encode_images(torch.cat([read_picture(path) for path in paths])))
     mine = load_density(tmp_path / "mine.safetensors")
     assert mine.space == ours.space and mine.count == 60 and mine.source == {"kind": "pictures"}
-    torch.testing.assert_close(mine.mean, ours.mean, rtol=0, atol=1e-6)  # one picture or a batch: float32 rounding
+    torch.testing.assert_close(mine.frame.mean, ours.frame.mean, rtol=0, atol=1e-6)  # one picture or a batch: float32 rounding
     capsys.readouterr()
     assert run("score", paths[0], "--density", tmp_path / "mine.safetensors", "--encoder", tiny_kandinsky_folder) == 0
     assert paths[0].name in capsys.readouterr().out

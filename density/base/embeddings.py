@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -172,13 +172,5 @@ def drop_unusable(vectors: Tensor) -> tuple[Tensor, int, int]:
     rows = vectors[finite]
     # Half precision becomes float32, which is exact, because NumPy does not know all kinds of half precision.
     exact = rows.detach().to("cpu", rows.dtype if rows.dtype == torch.float64 else torch.float32)
-    # One digest for each row costs one pass. Adding 0.0 makes -0.0 and 0.0 the same bytes.
-    array = (exact + 0.0).contiguous().numpy()
-    seen: set[bytes] = set()
-    first = torch.ones(len(rows), dtype=torch.bool)
-    for i, row in enumerate(array):
-        digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-        if digest in seen:
-            first[i] = False
-        seen.add(digest)
-    return rows[first.to(rows.device)], int((~finite).sum()), int((~first).sum())
+    first = np.sort(np.unique(row_keys(exact).numpy(), return_index=True)[1])
+    return rows[torch.from_numpy(first).to(rows.device)], int((~finite).sum()), len(rows) - len(first)

@@ -11,23 +11,24 @@ HASH_BYTES = 1 << 18  # bytes hashed at a time: so many stay in the processor's 
 
 
 def row_keys(rows: Tensor) -> Tensor:
-    """One int64 key for each row of [n, d] float32, made of its bytes alone; -0.0 counts as 0.0.
+    """One int64 key for each row of [n, d] float32 or float64, made of its bytes alone; -0.0 counts as 0.0.
 
     These keys serve rows of which nothing else is known. Two floats are one 64-bit lane v. The key is
     sum_i m_i (v_i ^ (v_i >> 23)) modulo 2^64 with fixed odd m_i, stirred once more. The shift brings the exponents to
     the low bits, because the low bits of a sum do not depend on its high bits, and the low bits of a half-precision
-    number as float32 are all zero.
+    number as float32 are all zero. A float64 is one lane.
     """
-    n, d = rows.shape
-    lanes = (d + 1) // 2
+    (n, d), kind = rows.shape, np.float64 if rows.dtype == torch.float64 else np.float32
+    each = 8 // kind().itemsize  # numbers in one lane
+    lanes = -(-d // each)
     factors = stir(np.arange(1, lanes + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
     block = max(1, HASH_BYTES // (8 * lanes))
-    floats = np.zeros((min(n, block), 2 * lanes), dtype=np.float32)
+    floats = np.zeros((min(n, block), each * lanes), dtype=kind)
     words, shifted = floats.view(np.uint64), np.empty((len(floats), lanes), dtype=np.uint64)
     sums = np.empty(n, dtype=np.uint64)
     for start, part in enumerate(rows.split(block)):
         m = len(part)
-        np.add(part.numpy(), np.float32(0), out=floats[:m, :d])
+        np.add(part.numpy(), kind(0), out=floats[:m, :d])
         np.right_shift(words[:m], np.uint64(23), out=shifted[:m])
         np.bitwise_xor(words[:m], shifted[:m], out=shifted[:m])
         np.einsum("ij,j->i", shifted[:m], factors, out=sums[start * block : start * block + m])

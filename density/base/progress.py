@@ -9,8 +9,10 @@ from torch import Tensor
 
 PART = 512  # rows that are measured between two calls
 
+Progress = Callable[[int, int], None]  # called with (done, total)
 
-def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[..., None]:
+
+def steps(progress: Progress | None, total: int) -> Callable[..., None]:
     """A function that counts its calls and reports each as progress(done, total). Called with 0, it only reports."""
     done = 0
 
@@ -23,7 +25,7 @@ def steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[.
     return tick
 
 
-def waiting(progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+def waiting(progress: Progress | None) -> Callable[[], None]:
     """A function that calls progress(0, 1): the bar stays where it is, and the work can be cancelled."""
     return lambda: progress and progress(0, 1)
 

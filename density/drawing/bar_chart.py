@@ -1,4 +1,4 @@
-"""A bar for each picture: scores where there are no pictures to write them under."""
+"""Scores as bars, one for each picture, for a sheet without pictures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def bar_chart(
     width: int = 1200,
     height: int = 420,
 ) -> Tensor:
-    """One accent bar for each value, in their order, and a grey one behind it for what it could have been: seen where it is higher.
+    """One accent bar for each value, in their order. A grey bar behind it shows how high it could have been.
 
     Parameters
     ----------
-    values : [N].   heading : what is shown.   name : what the accent bars are.
-    behind : [N], drawn behind them, called `behind_name`; without it there is none.
-    top : the axis ends here; without it, at the highest bar.   width, height : pixels.
+    values : [N].   heading : the title of the chart.   name : what the accent bars are.
+    behind : [N], the heights of the grey bars, which are called `behind_name`; None draws no grey bars.
+    top : where the axis ends; None ends it at the highest bar.   width, height : pixels.
 
     Returns
     -------
@@ -60,14 +60,14 @@ def bar_chart(
         axes.spines[edge].set_visible(False)
     axes.spines["bottom"].set_color("#b9b7b1")
     axes.tick_params(labelsize=10, colors=SOFT, length=3)
-    step = math.ceil(len(values) / 32)  # as many numbers as fit under the bars
+    step = math.ceil(len(values) / 32)  # there is room for 32 numbers under the bars
     axes.set_xticks(list(places)[::step])
     axes.locator_params(axis="y", nbins=5)
     return render(figure)
 
 
 def _draw_bars(axes, values: Tensor, colour: str) -> None:
-    """A bar from 0 to each value, all as one object: matplotlib takes a millisecond for each."""
+    """A bar from 0 to each value. All bars are one object, because matplotlib takes a millisecond for each object."""
     from matplotlib.collections import PolyCollection
 
     middle, top = torch.arange(len(values), dtype=torch.float64), values.cpu().double()

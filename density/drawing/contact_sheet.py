@@ -1,28 +1,27 @@
-"""Sheets of pictures: usual beside rare, each picture with what it scored, and each beside what it resembles."""
+"""Sheets of pictures: usual beside rare pictures, pictures with scores, and pictures beside what they resemble."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..base.errors import RarityError
 from ..base.picture_checks import as_pictures
-from ..base.progress import waiting
+from ..base.progress import Progress, waiting
 from ..calibration.surprisal import one_in_from_bits
 from ..steering.trajectory import Trajectory
 from .figure import ACCENT, FAINT, INK, PAGE, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, side, write
 
-MARGIN, GUTTER, GAP = 32, 44, 10  # around the page, between panels, between tiles
-LINE = 17  # of a caption
-NARROWEST, WIDEST = 24, 360  # tiles
-WIDEST_PAGE = 4000  # of a sheet of many pictures
-HEADINGS = ("What it usually makes", "Rare on purpose")  # of a contact sheet
-UNUSUAL = 3.0  # bits, 1 in 8: what is seen more often than that is not rare, whatever was asked for
-BOLD = 14  # of a heading: the pixels of one letter, were all capitals
-LETTER, READABLE = 8, 16  # of a caption: the pixels of one, and how many always have room
+MARGIN, GUTTER, GAP = 32, 44, 10  # pixels around the page, between panels, between tiles
+LINE = 17  # pixels of one line of a caption
+NARROWEST, WIDEST = 24, 360  # pixels of a tile
+WIDEST_PAGE = 4000  # pixels of a sheet of many pictures
+HEADINGS = ("What it usually makes", "Rare on purpose")  # the two default titles of a contact sheet
+UNUSUAL = 3.0  # bits, 1 in 8: a picture that is seen more often is not rare, whatever was asked for
+BOLD = 14  # pixels of one letter of a heading, if it is a capital
+LETTER, READABLE = 8, 16  # pixels of one letter of a caption; how many letters always have room
 
 
 def contact_sheet(
@@ -33,16 +32,16 @@ def contact_sheet(
     *,
     headings: tuple[str, str] = HEADINGS,
     width: int = 1200,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Lay out usual pictures on the left and rare ones on the right, each rare one with its caption.
+    """Lay out usual pictures on the left and rare pictures on the right, each rare picture with its caption.
 
     Parameters
     ----------
-    usual, rare : [N, H, W, 3], 0 to 1.   captions : one text a rare picture, such as "1 in 1,024".
-    headings : above the usual and above the rare pictures.   width : pixels; many pictures make a wider sheet, so that it
-        stays a landscape whose captions can be read.
-    progress : called with (0, 1) after every picture; what it raises ends the drawing.
+    usual, rare : [N, H, W, 3], 0 to 1.   captions : one text for each rare picture, such as "1 in 1,024".
+    headings : the titles above the usual and above the rare pictures.
+    width : pixels. Many pictures make a wider sheet, which stays a landscape and keeps its captions readable.
+    progress : called with (0, 1) after every picture. An exception that it raises ends the drawing.
 
     Returns
     -------
@@ -59,14 +58,14 @@ def contact_sheet(
 
 
 def headings_of(usual: str, rare: str, trajectory: Trajectory | None) -> tuple[str, str]:
-    """The titles of a contact sheet; what claims to be rare on purpose is called otherwise where nothing shows it.
+    """The titles of a contact sheet. The title "Rare on purpose" is replaced if the pictures are not known to be rare.
+
+    The pictures are rare if their median is inside the wanted band or beyond it, and if it is at least UNUSUAL.
 
     Parameters
     ----------
-    usual, rare : as chosen; only the default title of the rare pictures is a claim.
-    trajectory : of the rare pictures, or None: nothing says how rare they are.
-
-    Rare are results whose median is inside the band that was asked for or beyond, and no less rare than UNUSUAL.
+    usual, rare : the titles that the user chose; a title of the user's own for the rare pictures is never replaced.
+    trajectory : of the rare pictures; None if nothing says how rare they are.
     """
     if rare != HEADINGS[1]:
         return usual, rare
@@ -84,14 +83,14 @@ def annotated(
     heading: str = "",
     *,
     width: int = 1200,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Lay out pictures in their order, each with its caption; small ones are enlarged so that they can be judged.
+    """Lay out pictures in their order, each with its caption. Small pictures are enlarged.
 
     Parameters
     ----------
-    images : [N, H, W, 3], 0 to 1.   captions : one text a picture; the second line and those after it are softer.
-    width : pixels at most; a few pictures make a narrower sheet.   progress : as of `contact_sheet`.
+    images : [N, H, W, 3], 0 to 1.   captions : one text for each picture; all lines after the first are paler.
+    width : the most pixels; a few pictures make a narrower sheet.   progress : as for `contact_sheet`.
 
     Returns
     -------
@@ -113,14 +112,14 @@ def beside_nearest(
     captions: list[str],
     *,
     width: int = 1200,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Lay out each picture with the one it resembles most on its right, and a caption under both.
+    """Lay out each picture with the picture that it resembles most on its right, and a caption under both.
 
     Parameters
     ----------
     images : [N, H, W, 3], 0 to 1.   nearest : [N, h, w, 3], the picture to set beside each.   captions : N texts.
-    progress : as of `contact_sheet`.
+    progress : as for `contact_sheet`.
 
     Raises
     ------
@@ -137,7 +136,7 @@ def beside_nearest(
 
 
 def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, width: int, progress) -> Tensor:
-    """Panels side by side, of (heading, pictures, captions, colour of the heading)."""
+    """Panels side by side. A panel is (heading, pictures, captions, colour of the heading)."""
     panels = [(name, _checked(name, images, texts), texts, colour) for name, images, texts, colour in panels]
     lines = max((text.count("\n") + 1 for _, _, texts, _ in panels for text in texts or ()), default=0)
     under = 9 + LINE * lines if lines else 10
@@ -178,7 +177,7 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
 
 def _columns(count: int, alone: bool) -> int:
     most = math.ceil(math.sqrt((1.8 if alone else 1) * count))
-    return math.ceil(count / math.ceil(count / most))  # as few as fill the same number of rows
+    return math.ceil(count / math.ceil(count / most))  # the fewest columns that need the same number of rows
 
 
 def _checked(name: str, images: Tensor, captions: list[str] | None) -> Tensor:

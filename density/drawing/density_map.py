@@ -1,9 +1,8 @@
-"""The density map: what is usual, what is rare, and the way between."""
+"""The density map: usual samples, rare samples, and the way between them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,34 +10,34 @@ from torch.nn.functional import normalize
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.progress import in_parts, waiting
-from ..estimators.gaussian import GaussianDensity
+from ..base.progress import Progress, in_parts, waiting
+from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from ..steering.trajectory import Trajectory
 from .figure import ACCENT, DOTS, FAINT, INK, SOFT, clip, new_figure, render, write
 
-HUB = 0.3  # bits of radius that the map's centre takes up, so that the commonest samples do not fall on one point
+HUB = 0.3  # bits of radius that the centre of the map takes up, so that the most usual samples do not fall on one point
 
 
 def density_map(
-    density: GaussianDensity,
+    density: Density,
     baseline: Embeddings | None = None,
     trajectory: Trajectory | None = None,
     *,
     width: int = 1200,
     height: int = 700,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Draw what is usual, what is rare, and the way between.
+    """Draw usual samples, rare samples, and the way between them.
 
-    On the left the distance from the centre is rarity in calibrated bits, and the angle a direction in whitened
-    coordinates. On the right what else was read: usual samples in grey, rare ones in the accent.
+    On the left the distance from the centre is the rarity in calibrated bits, and the angle is a direction in whitened
+    coordinates. On the right are the other readings: usual samples in grey, rare samples in the accent colour.
 
     Parameters
     ----------
-    baseline : usual samples to draw; without them the density's own held-out scores, at angles without meaning.
+    baseline : usual samples to draw. None draws the held-out scores of the density instead, at angles without meaning.
     trajectory : paths and results to draw.   width, height : pixels.
-    progress : called with (0, 1) several times a second; what it raises ends the drawing.
+    progress : called with (0, 1) several times a second. An exception that it raises ends the drawing.
 
     Returns
     -------
@@ -75,8 +74,8 @@ def density_map(
     return render(figure)
 
 
-def _rarities(density: GaussianDensity, baseline, trajectory, tick=None) -> tuple[Tensor, list[Tensor]]:
-    """Bits of the baseline, or without one of the held-out samples; and of every checkpoint."""
+def _rarities(density: Density, baseline, trajectory, tick=None) -> tuple[Tensor, list[Tensor]]:
+    """The bits of the baseline, or of the held-out samples if there is no baseline; and the bits of every checkpoint."""
     usual = density.calibration.bits(density.calibration.scores)
     if baseline is not None:
         usual = calibration_for(density, baseline, tick).bits(in_parts(density.score, baseline.vectors, tick))
@@ -100,7 +99,7 @@ def _draw_map(axes, density, baseline, trajectory, usual, rare, size, tick) -> N
         axes.add_patch(Annulus((0, 0), high, high - low, facecolor=ACCENT, alpha=0.14, linewidth=0))
     if baseline is not None:
         angle, radius = _polar(density, plane, baseline, usual, reach, tick)
-    else:  # the golden angle spreads them evenly
+    else:  # the golden angle spreads the points evenly
         angle, radius = torch.arange(len(usual)) * math.pi * (3 - math.sqrt(5)), (usual + HUB) / reach
     dot = min(max(7000 / len(radius), 2.5), 16)
     axes.scatter(radius * angle.cos(), radius * angle.sin(), s=dot, color=DOTS, alpha=0.6, linewidths=0)
@@ -121,31 +120,31 @@ def _draw_map(axes, density, baseline, trajectory, usual, rare, size, tick) -> N
         axes.scatter(x, y, s=size * 4.5, color=ACCENT, edgecolors="white", linewidths=1.0, zorder=6)
 
 
-def _plane(density: GaussianDensity, trajectory: Trajectory | None) -> Tensor:
-    """Two orthonormal whitened directions [k, 2]: where the results differ most, or the strongest two without results.
+def _plane(density: Density, trajectory: Trajectory | None) -> Tensor:
+    """Two orthonormal whitened directions [k, 2] in which the results differ most; without results the strongest two.
 
-    All directions of whitened coordinates are as wide as each other, so any plane shows the usual samples as well.
+    Samples spread equally far in all whitened directions, so every plane shows the usual samples equally well.
     """
-    k = density.components
+    k = density.frame.components
     plane = torch.eye(k, 2, dtype=torch.float64)
     if trajectory is None or len(trajectory.final) < 3 or k < 3:
         return plane
-    u = normalize(density.whiten(trajectory.final.vectors)[0], dim=1)
+    u = normalize(density.frame.whiten(trajectory.final.vectors)[0], dim=1)
     common = normalize(u.mean(dim=0), dim=0)
     plane = torch.linalg.svd(u - torch.outer(u @ common, common), full_matrices=False).Vh[:2].T
     return plane * plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)).sign()
 
 
 def _polar(
-    density: GaussianDensity, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float, tick
+    density: Density, plane: Tensor, rows: Embeddings, bits: Tensor, reach: float, tick
 ) -> tuple[Tensor, Tensor]:
     """Angle in the plane and radius on the map, [N] each."""
-    across, up = in_parts(lambda part: density.whiten(part)[0] @ plane, rows.vectors, tick).T
+    across, up = in_parts(lambda part: density.frame.whiten(part)[0] @ plane, rows.vectors, tick).T
     return torch.atan2(up, across), ((bits + HUB) / reach).clamp_max(1)
 
 
 def _free_direction(angles: Tensor) -> tuple[float, float]:
-    """The unit direction, within 40 degrees of up or down, that is farthest from all these angles: room for labels."""
+    """The unit direction with most room for labels: within 40 degrees of up or down, and farthest from all angles."""
     lean = torch.linspace(-40, 40, 81, dtype=angles.dtype).deg2rad()
     candidates = torch.cat([lean + math.pi / 2, lean - math.pi / 2])
     apart = torch.remainder(candidates[:, None] - angles + math.pi, 2 * math.pi) - math.pi
@@ -154,7 +153,7 @@ def _free_direction(angles: Tensor) -> tuple[float, float]:
 
 
 def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
-    """Points between the kept steps [S, N], turning the shorter way round, so that paths bend with the rings."""
+    """Points between the kept steps [S, N]. They turn the shorter way round, so that paths bend with the rings."""
     turns = torch.remainder(angles.diff(dim=0) + math.pi, 2 * math.pi) - math.pi
     angles = torch.cat([angles[:1], angles[:1] + turns.cumsum(dim=0)])
     share = torch.linspace(0, 1, 25, dtype=angles.dtype)[:, None]
@@ -165,15 +164,15 @@ def _smooth(angles: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _strips(density, baseline, trajectory, usual, rare, tick) -> list[tuple[str, Tensor | None, Tensor | None]]:
-    """Name, usual and rare values of every reading there is something to show of."""
+    """The name, the usual values and the rare values of every reading that has some values."""
     readers = {
         "Likeness to the typical sample (cosine)": lambda x: (
-            normalize(x.double(), dim=1) @ normalize(density.mean, dim=0)
+            normalize(x.double(), dim=1) @ normalize(density.frame.mean, dim=0)
         ),
         "Length of the embedding": lambda x: x.double().norm(dim=1),
-        "Outside the model's main directions (residual)": density.residual,
+        "Outside the model's main directions (residual)": density.frame.residual,
     }
-    held_out = {"Outside the model's main directions (residual)": density.residual_calibration}
+    held_out = {"Outside the model's main directions (residual)": density.frame.residual_calibration}
     strips = [("Rarity (bits)", usual, rare[-1] if rare else None)]
     for name, read in readers.items():
         known = in_parts(read, baseline.vectors, tick) if baseline is not None else held_out.get(name)
@@ -182,7 +181,7 @@ def _strips(density, baseline, trajectory, usual, rare, tick) -> list[tuple[str,
 
 
 def _draw_strips(figure, strips, trajectory, left, right, top, unit) -> None:
-    """One strip a reading: a grey histogram of the usual samples, an accent tick for every rare one."""
+    """One strip for each reading: a grey histogram of the usual samples, and an accent tick for each rare sample."""
     step = (top - 0.02) / max(len(strips), 4)
     for i, (name, usual, rare) in enumerate(strips):
         axes = figure.add_axes((left, top - (i + 0.72) * step, right - left, 0.44 * step))

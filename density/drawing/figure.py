@@ -1,4 +1,4 @@
-"""What every picture of this pack is drawn with: one page, one ink, one accent, and texts that are never mathematics."""
+"""The page, the colours and the texts that all pictures of this pack share."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch.nn.functional import interpolate
 
 from ..base.errors import RarityError
 
-# Greys carry what is usual, the one accent (vermilion, distinct under every colour blindness) what is rare.
+# What is usual is grey. What is rare has the one accent colour: vermilion, which every colour-blind person can tell from grey.
 PAGE, INK, SOFT, FAINT, DOTS, ACCENT = "#f6f5f2", "#22262b", "#666c73", "#d9d7d1", "#7d8894", "#d55e00"
 DPI = 100
-LARGEST = 32_768  # pixels of a side; matplotlib draws twice as many
+LARGEST = 32_768  # most pixels of a side; the limit of matplotlib is twice as large
 
 
 def clip(text: str, characters: int) -> str:
-    """The text on one line, cut with an ellipsis where it is longer."""
+    """The text on one line. A longer text is cut and ends with an ellipsis."""
     text = " ".join(text.split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def fit_tiles(images: Tensor, height: int, width: int, tick: Callable[[], None] | None = None) -> Tensor:
-    """Pictures [N, H, W, 3] as tiles [N, height, width, 3], 0 to 1; `tick` is called after each, and may raise."""
+    """Pictures [N, H, W, 3] as tiles [N, height, width, 3], 0 to 1. `tick` is called after each tile, and may raise."""
     tiles = []
     for image in images.detach().split(1):
         channels_first = image.cpu().float().movedim(-1, 1)
-        # Smooth and antialiased both up and down: small pictures stay crisp without blocks.
+        # Bicubic and antialiased, whether a picture grows or shrinks: small pictures stay crisp and show no blocks.
         tile = interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
         tiles.append(tile.clamp(0, 1).movedim(1, -1))
         if tick:
@@ -36,7 +36,7 @@ def fit_tiles(images: Tensor, height: int, width: int, tick: Callable[[], None] 
 
 
 def side(length: float, of: int, to: int) -> int:
-    """A side of a picture in whole pixels, at least one: `of` is to it what `to` is to `length`."""
+    """A side of a scaled picture in whole pixels, at least one: length * of / to, rounded."""
     return max(1, round(length * of / to))
 
 
@@ -45,7 +45,7 @@ def new_figure(width: int, height: int):
 
     Raises
     ------
-    RarityError : more pixels than can be drawn; no matplotlib, and how to get it.
+    RarityError : more pixels than can be drawn; no matplotlib (the error says how to get it).
     """
     if max(width, height) > LARGEST:
         raise RarityError(
@@ -65,7 +65,7 @@ def new_figure(width: int, height: int):
 def write(figure, x: float, y: float, text: str, size: float, colour: str, **more) -> None:
     """Put a text at x, y pixels from the lower left corner."""
     width, height = figure.get_size_inches() * DPI
-    # A prompt may hold "$": it is text, not mathematics.
+    # A prompt may hold "$". matplotlib must not read it as mathematics.
     figure.text(
         x / width, y / height, text, fontsize=size, color=colour, family="DejaVu Sans", parse_math=False, **more
     )

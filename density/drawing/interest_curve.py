@@ -1,4 +1,4 @@
-"""The interest curve: everything that was read on the way from usual to rare, with pictures along the way."""
+"""The interest curve: all readings on the way from usual to rare, with pictures along the way."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..base.picture_checks import as_pictures
 from ..steering.trajectory import Trajectory
 from .figure import ACCENT, DOTS, FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
 
-MOST_LINES, MOST_TILES, WIDEST = 64, 12, 150  # a few pictures need not fill the page
-BAND, LIMIT = "#f4e3d5", "#e6e4de"  # the rarity asked for; what a guardrail does not allow
-LEFT, RIGHT, HEAD = 84, 116, 92  # beside the curves, above everything
-TALL, STRIP, BETWEEN, FOOT = 190, 84, 44, 66  # height of the first curve, of the others, the room for a title, the axis
+MOST_LINES, MOST_TILES, WIDEST = 64, 12, 150  # most sample lines; most pictures in the row; most pixels of a picture's side
+BAND, LIMIT = "#f4e3d5", "#e6e4de"  # the colours of the wanted rarity, and of what a guardrail does not allow
+LEFT, RIGHT, HEAD = 84, 116, 92  # pixels beside the curves, and above everything
+TALL, STRIP, BETWEEN, FOOT = 190, 84, 44, 66  # pixels of the first curve, of each other curve, of a title, of the axis
 TITLES = {
     "bits": "Rarity in bits",
     "inside": "Inside every guardrail (share)",
@@ -35,15 +35,16 @@ def interest_curve(
 ) -> Tensor:
     """Draw every reading over the kept steps, one under the other, with pictures of one sample above.
 
-    Grey lines are samples (where there are more than 64: their middle half and 90 %). The accent is their median, or with
-    pictures the sample that these show. The rarity asked for is tinted; what a guardrail does not allow is grey.
-    The name is Berlyne's (1971): with rarity, liking rises and falls again. Where it is highest, pictures show.
+    Each grey line is a sample. For more than 64 samples two grey areas show their middle half and their middle 90 %. The
+    accent line is the median of the samples, or the sample that the pictures show. The wanted rarity is tinted, and what
+    a guardrail does not allow is grey. The name is Berlyne's (1971): liking rises with rarity and then falls again. The
+    pictures show where it is highest.
 
     Parameters
     ----------
     trajectory : S checkpoints of N samples.
-    images : [S, H, W, 3], 0 to 1: the checkpoints of one sample; or [N S, H, W, 3]: those of all, sample by sample.
-    sample : the one that the pictures show, counted from 0.   width : pixels.
+    images : [S, H, W, 3], 0 to 1, the checkpoints of one sample; or [N S, H, W, 3], those of all samples, one by one.
+    sample : the number of the sample that the pictures show, from 0.   width : pixels.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def interest_curve(
 
     Raises
     ------
-    RarityError : another number of pictures, a sample that there is not, a width below 600.
+    RarityError : another number of pictures, a sample number that does not exist, a width below 600.
     """
     if width < 600:
         raise RarityError(f"An interest curve needs at least 600 pixels of width, got {width}.")
@@ -67,7 +68,7 @@ def interest_curve(
     figure = new_figure(width, height)
     _head(figure, trajectory, sample if tiles is not None else None, height, unit)
 
-    # Checkpoints stand at equal distances, and half a picture from the edge: each is right below its picture.
+    # Checkpoints have equal distances and begin half a picture from the edge, so that each is below its picture.
     pad = max(count - 1, 1) / (2 * max(len(shown) - 1, 1)) if tiles is not None else 0.02 * max(count - 1, 1)
     top = height - HEAD * unit - above
     for i, name in enumerate(names):
@@ -88,7 +89,7 @@ def interest_curve(
 
 
 def _strip(trajectory: Trajectory, images: Tensor | None, sample: int) -> Tensor | None:
-    """The pictures of the sample's checkpoints, [S, H, W, 3]."""
+    """The pictures of one sample's checkpoints, [S, H, W, 3]; None without pictures."""
     count, samples = len(trajectory.steps), len(trajectory.final)
     if not 0 <= sample < samples:
         raise RarityError(f"Choose a sample from 0 to {samples - 1}, got {sample}.")
@@ -105,7 +106,7 @@ def _strip(trajectory: Trajectory, images: Tensor | None, sample: int) -> Tensor
 
 
 def _names(trajectory: Trajectory) -> list[str]:
-    """Readings to draw, the rarity first. t2 is the rarity in another unit, an anchor's cosine is drawn once."""
+    """The readings to draw, the rarity first. t2 is left out (it is the rarity in another unit), and so is a second cosine."""
     left_out = {"bits", "t2", "inside", "residual", "norm", *(["anchor_cosine"] if "anchor" in trajectory.readings else [])}
     wished = [name for name in trajectory.readings if name not in left_out]
     return ["bits", *(n for n in ("inside", *wished, "residual", "norm") if n in trajectory.readings)]
@@ -185,7 +186,7 @@ def _draw(axes, trajectory: Trajectory, name: str, sample: int | None, unit: flo
 
 
 def _lay(figure, trajectory: Trajectory, tiles: Tensor, shown: list[int], tile: tuple[int, int], unit: float) -> None:
-    """The pictures in a row, each above its checkpoint."""
+    """Lay the pictures in a row, each above its checkpoint."""
     width, height = figure.canvas.get_width_height()
     row = new_page(width, tile[0] + 2)
     across, below = (width - (LEFT + RIGHT) * unit) / len(shown), round(height - HEAD * unit - tile[0] - 1)

@@ -1,13 +1,12 @@
-"""Scores as one picture: under the pictures where there are any, else as bars."""
+"""Scores as one picture: each under its picture, or as bars if there are no pictures."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
+from ..base.progress import Progress
 from ..base.tables import text_table
 from ..calibration.surprisal import one_in_from_bits
 from ..novelty.originality import Originality
@@ -16,18 +15,18 @@ from .bar_chart import bar_chart
 from .contact_sheet import annotated, beside_nearest
 
 SHOWN = 6  # pictures that a short list names
-ON_SHEET = 100  # of the pictures that were kept
+ON_SHEET = 100  # most kept pictures on a sheet
 
 
 def novelty_sheet(
-    novelty: Novelty, images: Tensor | None = None, *, progress: Callable[[int, int], None] | None = None
+    novelty: Novelty, images: Tensor | None = None, *, progress: Progress | None = None
 ) -> Tensor:
-    """How new each picture is.
+    """Draw how new each picture is.
 
     Parameters
     ----------
-    novelty : readings of N pictures.   images : [N, H, W, 3], 0 to 1; without them the scores are bars.
-    progress : as of `contact_sheet`.
+    novelty : readings of N pictures.   images : [N, H, W, 3], 0 to 1; None draws the scores as bars.
+    progress : as for `contact_sheet`.
 
     Returns
     -------
@@ -47,13 +46,14 @@ def novelty_sheet(
 
 
 def kept_sheet(
-    images: Tensor, scores: list[float], indices: list[int], *, progress: Callable[[int, int], None] | None = None
+    images: Tensor, scores: list[float], indices: list[int], *, progress: Progress | None = None
 ) -> Tensor:
-    """The pictures that were kept, newest first, each with its number among all, and how new it is: the first ON_SHEET of them.
+    """Draw the first ON_SHEET of the kept pictures, newest first, each with its number and how new it is.
 
     Parameters
     ----------
-    images : [k, H, W, 3], 0 to 1.   scores : k, in bits.   indices : k.   progress : as of `contact_sheet`.
+    images : [k, H, W, 3], 0 to 1.   scores : k, in bits.   indices : k numbers among all pictures.
+    progress : as for `contact_sheet`.
 
     Returns
     -------
@@ -70,15 +70,15 @@ def originality_sheet(
     images: Tensor | None = None,
     reference_images: Tensor | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Whether each picture was copied: beside the reference picture nearest to it, by itself, or as bars.
+    """Draw how probably each picture is a copy: beside its nearest reference picture, alone, or as a bar.
 
     Parameters
     ----------
-    found : readings of N pictures.   reference : the R they were compared with.
-    images : [N, H, W, 3], 0 to 1.   reference_images : [R, h, w, 3], those of `reference`.
-    progress : as of `contact_sheet`.
+    found : readings of N pictures.   reference : the R embeddings that the pictures were compared with.
+    images : [N, H, W, 3], 0 to 1; None draws bars.   reference_images : [R, h, w, 3], the pictures of `reference`, or None.
+    progress : as for `contact_sheet`.
 
     Raises
     ------
@@ -100,13 +100,13 @@ def originality_sheet(
 
 
 def originality_table(found: Originality) -> str:
-    """One line a picture: the reference item nearest to it, how far, and how probable a copy is; and the notes."""
+    """One line for each picture: the nearest reference item, its distance, and the probability of a copy; then the notes."""
     rows = [(str(i), *_first(nearest)) for i, nearest in enumerate(found.rows())]
     return "\n".join([text_table(("picture", "nearest", "distance", "copied"), rows), *found.notes])
 
 
 def originality_brief(found: Originality) -> str:
-    """The pictures that were most probably copied, first the surest; and the notes."""
+    """The pictures that are most probably copies, the most probable first; then the notes."""
     probability = found.copy_probability[:, 0]
     order = [i for i in probability.argsort(descending=True, stable=True).tolist() if probability[i] >= 0.5]
     lines = [f"picture {i}: {probability[i]:.0%} a copy of {int(found.indices[i, 0])}" for i in order[:SHOWN]]

@@ -12,23 +12,24 @@ from ..base.errors import RarityError
 from ..novelty.strength import FoundStrength
 from .figure import ACCENT, DOTS, FAINT, INK, PAGE, SOFT, fit_tiles, new_figure, new_page, render, side, write
 
-LEFT, RIGHT, HEAD = 84, 150, 92  # beside the curves, above everything
-CURVE, BETWEEN, LABELS, FOOT, GAP = 170, 54, 66, 30, 6  # heights in pixels; the room between two pictures
+LEFT, RIGHT, HEAD = 84, 150, 92  # pixels beside the curves, and above everything
+CURVE, BETWEEN, LABELS, FOOT, GAP = 170, 54, 66, 30, 6  # heights in pixels; GAP is the room between two pictures
 LARGEST_TILE = 150
-VALID = "#0072b2"  # blue: told from the accent under every colour blindness
+VALID = "#0072b2"  # blue, which every colour-blind person can tell from the accent colour
 
 
 def strength_curve(
     found: FoundStrength, tiles: Mapping[float, Tensor], variety: float, validity: float, *, width: int = 1200
 ) -> Tensor:
-    """Draw what was measured at each strength, and where on the way the chosen strength lies.
+    """Draw what was measured at each strength, and where the chosen strength lies.
 
-    Strengths stand at equal distances, each above the pictures that were seen there: a row is one seed.
+    The strengths have equal distances. Below each strength are the pictures that were seen at it; a row is one seed.
 
     Parameters
     ----------
-    found : what `find_strength` chose.   tiles : by each look's strength pictures [m, H, W, 3], 0 to 1, of the same seeds.
-    variety, validity : what was asked for.   width : pixels.
+    found : the result of `find_strength`.
+    tiles : strength of a look -> pictures [m, H, W, 3], 0 to 1, of the same seeds.
+    variety, validity : the wanted values.   width : pixels.
 
     Returns
     -------
@@ -52,7 +53,7 @@ def strength_curve(
     curves = 2 if found.guarded else 1
     height = round((HEAD + curves * (CURVE + BETWEEN) + LABELS + FOOT) * unit) + strip
     figure = new_figure(width, height)
-    # Of one strength only, or of several: where the chosen one lies between the columns.
+    # The place of the chosen strength between the columns, for one strength or for several.
     place = float(np.interp(found.strength, strengths, range(count)))
     _head(figure, found, height, unit)
     top = height - HEAD * unit
@@ -65,7 +66,7 @@ def strength_curve(
 
 
 def strength_card(strength: float, *, width: int = 1200) -> Tensor:
-    """What stands in the curve's place where a strength was given and nothing was measured."""
+    """A card in place of the curve, for a strength that the user gave: nothing was measured."""
     figure = new_figure(width, round(width / 8))
     unit = width / 1200
     write(figure, 32 * unit, 90 * unit, f"Strength {strength:g}, as given", 20 * unit, INK, weight="bold")
@@ -74,7 +75,7 @@ def strength_card(strength: float, *, width: int = 1200) -> Tensor:
 
 
 def _what(found: FoundStrength, variety: float, validity: float) -> list[tuple]:
-    """Values at each look, a title, a colour, and what was asked for."""
+    """For each curve its values at each look, its title, its colour, and the wanted value."""
     shown = [(found.curves.variety, "How far apart the pictures of different seeds lie (1: as drawn without variation)", ACCENT,
               variety if variety > 1 else None)]
     if found.guarded:
@@ -135,7 +136,7 @@ def _percent(value: float) -> str:
 
 
 def _lay(figure, columns: list[Tensor], tile: tuple[int, int], across: float, unit: float) -> None:
-    """The pictures below the curves, a column for each strength."""
+    """Lay the pictures below the curves, one column for each strength."""
     width, _ = figure.canvas.get_width_height()
     gap = GAP * unit
     page = new_page(width, math.ceil(len(columns[0]) * (tile[0] + gap)))

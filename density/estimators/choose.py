@@ -1,17 +1,18 @@
-"""One call for every kind of density, and the choice among them by samples that were not learnt from."""
+"""One call for every kind of density; "auto" chooses among them by held-out samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.log import get_logger
-from ..base.progress import steps
+from ..base.progress import Progress, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import plain
 from ..statistics.gather import gather
 from ..statistics.sufficient_statistics import Statistics
+from .contract import Density
 from .cross_fit import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity
@@ -29,22 +30,22 @@ def fit_density(
     *,
     components: int = 0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GaussianDensity:
+    progress: Progress | None = None,
+) -> Density:
     """Learn a density of any kind.
 
     Parameters
     ----------
     embeddings : N samples of one prompt, at once or batch by batch.
-    estimator : "ppca", "ledoit-wolf", "oas", "full", "qis", "mixture" or "neighbours"; "auto" takes, of all but the last, the
-        one with the highest held-out log-likelihood per dimension, and says so in a note. What neighbours give is no
-        normalised density and cannot be compared.
-    components : k of ppca, mixture and neighbours; 0 chooses it.
+    estimator : "ppca", "ledoit-wolf", "oas", "full", "qis", "mixture", "neighbours" or "auto". "auto" takes the estimator
+        with the highest held-out log-likelihood per dimension, and says so in a note. It never takes "neighbours", whose
+        density is not normalised and so cannot be compared.
+    components : k of ppca, of a mixture and of the frame around neighbours; 0 chooses it.
     seed : of the calibration's draws and of a mixture's first guess.   progress : called with (done, total).
 
     Raises
     ------
-    RarityError : an estimator nobody knows, and as `GaussianDensity.fit`.
+    RarityError : an unknown estimator; and as `Density.fit`.
     """
     check_estimator(estimator)
     statistics, space, source = gather(embeddings, progress)
@@ -62,9 +63,9 @@ def learn_density(
     components: int = 0,
     modes: int = 0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GaussianDensity:
-    """As `fit_density`, from statistics gathered before; modes : K of a mixture, 0 chooses it."""
+    progress: Progress | None = None,
+) -> Density:
+    """Learn a density from statistics. Parameters as for `fit_density`; modes : K of a mixture, 0 chooses it."""
     check_estimator(estimator)
     options = {"source": source, "components": components, "seed": seed, "progress": progress}
     if estimator == "mixture":
@@ -76,8 +77,8 @@ def learn_density(
     return GaussianDensity.from_statistics(statistics, space, estimator=estimator, **options)
 
 
-def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> GaussianDensity:
-    """The density with the highest held-out log-likelihood, noting that of all."""
+def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, seed, progress) -> Density:
+    """The density with the highest held-out log-likelihood. A note holds the values of all estimators."""
     statistics, tick = statistics.copy(), steps(progress, STEPS)
     with plain():
         cross = CrossFit(statistics, tick)
@@ -108,6 +109,6 @@ def _best(statistics: Statistics, space: EmbeddingSpace, *, source, components, 
 
 
 def check_estimator(estimator: str) -> None:
-    """Raise RarityError unless `fit_density` knows the estimator."""
+    """Raise a RarityError unless `fit_density` knows the estimator."""
     if estimator not in CHOICES:
         raise RarityError(f"An estimator is one of {', '.join(CHOICES)}; got {estimator!r}.")

@@ -1,4 +1,4 @@
-"""When are there enough samples? When twice as many would say the same."""
+"""Samples are enough when twice as many would give nearly the same density."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..calibration.surprisal import bits_from_one_in, one_in_from_bits
 from ..statistics.sufficient_statistics import Statistics
 from .gaussian import GaussianDensity
 
-PROBE = 200  # rows that no fit sees: log p is compared on them, and the shells below are drawn through them
-RARITIES = (100, 1000)  # "1 in N" whose meaning must have settled
+PROBE = 200  # rows that no fit sees: log p is compared on them, and rays through them lead to the shells below
+RARITIES = (100, 1000)  # the meaning of "1 in N" must have settled for these N
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Doubling:
     """How far the density moved from `count` / 2 samples to `count`.
 
     nats : mean |log p - log p'| / d over the probe rows.
-    bits : mean |bits - bits'| of points that the earlier density calls 1 in 100, and 1 in 1,000; the larger of both.
+    bits : mean |bits - bits'| of points that the earlier density calls 1 in 100, and of points that it calls 1 in 1,000;
+        the larger of the two means.
     """
 
     count: int
@@ -33,28 +34,29 @@ class Doubling:
 
 
 class Convergence:
-    """Watches samples go by, learns from 1,000, 2,000, 4,000, ... of them, and says when that changes nothing.
+    """Learns a density from 1,000, 2,000, 4,000 ... samples, and says when twice as many change hardly anything.
 
-    Enough is when from one learning to the next both moves of `Doubling` stay within their tolerance. Errors shrink
-    like c / sqrt(N), for either half of the samples on its own: the move from N / 2 to N is about the error N leaves.
-    Measured in 64 dimensions (Gaussian, Student-t, six modes): log p moves by 0.8 to 1.2 times its error. The default
-    tolerances stop there at 8,000 or 16,000 samples, with "1 in 1,000" off by 0.3 to 0.8 bits on average.
+    The samples are enough if both numbers of `Doubling` stay within their tolerance from one learning to the next.
+    Errors shrink like c / sqrt(N), and the two halves of N samples err independently. So the move from N / 2 to N
+    samples is about as large as the error that N samples leave. Measured in 64 dimensions (Gaussian, Student-t, six
+    modes), log p moves by 0.8 to 1.2 times its error. There the default tolerances stop at 8,000 or 16,000 samples,
+    with "1 in 1,000" off by 0.3 to 0.8 bits on average.
 
-    Neither tolerance is spare. Of normal samples in 64 dimensions or more the bits are the last to settle. Of the
-    miniature's it is log p: the bits alone stop at 2,000 to 8,000, where a small move is chance, with "1 in 1,000" off
-    by 0.2 to 1.2 bits and what is steered there by 0.5 to 0.9; at 8,000 or 16,000, where both let it end, by 0.2 to 0.4
-    and less than 0.1.
+    Both tolerances are needed. For normal samples in 64 dimensions or more the bits settle last. For samples of the
+    miniature log p settles last: the bits alone would stop at 2,000 to 8,000 samples, where their move is small by
+    chance. There "1 in 1,000" is off by 0.2 to 1.2 bits, and steered results by 0.5 to 0.9 bits. With both tolerances
+    it stops at 8,000 or 16,000 samples, where these errors are 0.2 to 0.4 bits and below 0.1 bits.
 
     Parameters
     ----------
     space : of the samples.
-    estimator : of the density that is meant to be learnt, as in `GaussianDensity.fit`.
+    estimator : of the density that is to be learnt, as in `GaussianDensity.from_statistics`.
     nats, bits : the tolerances.
     first : how many samples before the first learning.
 
     Attributes
     ----------
-    count : samples taken in.   enough : whether they are.   doublings : what was compared so far.
+    count : samples taken in.   enough : whether they are enough.   doublings : the comparisons so far.
     """
 
     def __init__(
@@ -79,9 +81,9 @@ class Convergence:
         self._density: GaussianDensity | None = None
 
     def update(self, batch: Embeddings) -> int:
-        """Take in samples until they are enough; returns how many rows of the batch that were.
+        """Take in samples until they are enough, and return how many rows of the batch were taken.
 
-        Learning happens at the same samples whatever the size of the batches.
+        The density is learnt at the same numbers of samples, however large the batches are.
 
         Raises
         ------
@@ -99,7 +101,7 @@ class Convergence:
         return taken
 
     def report(self) -> str:
-        """Two sentences for whoever draws the samples, and behind them the figures."""
+        """Two sentences for the person who draws the samples, and then the figures."""
         figures = [
             f"From {one.count // 2:,} to {one.count:,} samples 1 in 100 and 1 in 1,000 moved by {one.bits:.2f} bits, "
             f"log p by {one.nats:.3f} a dimension."
@@ -127,14 +129,14 @@ class Convergence:
         return f"{unknown}{moved}. Raise count to {self._next:,} to go on."
 
     def _now(self) -> str:
-        """What 1 in 1,000 is called one doubling later, as far as it moved on average."""
+        """What "1 in 1,000" means one doubling later: it moved by so many bits on average, up or down."""
         moved = self.doublings[-1].bits
         plainer, rarer = (one_in_from_bits(max(0.0, bits_from_one_in(1000) + sign * moved)) for sign in (-1, 1))
         return f"1 in {float(f'{plainer:.2g}'):,.0f} to 1 in {float(f'{rarer:.2g}'):,.0f}"
 
     def _take(self, rows: Tensor, keys: Tensor) -> None:
         self.count += len(rows)
-        missing = PROBE - len(self._probe)  # the first rows of all, however they are cut into batches
+        missing = PROBE - len(self._probe)  # the probe is always the first rows, however the batches are cut
         self._probe = torch.cat([self._probe, rows[:missing]])
         if len(rows) > missing:
             self._statistics.update(rows[missing:], keys[missing:])
@@ -149,20 +151,20 @@ class Convergence:
         self._density = density
 
     def _moved(self, density: GaussianDensity, bits: float) -> float:
-        """Mean |bits' - bits| where rays through the probe meet the earlier density's shell of that rarity."""
+        """Mean |bits' - bits| of the points where rays through the probe rows meet the earlier density's shell."""
         before = self._density
-        w, r = before.whiten(self._probe)
+        w, r = before.frame.whiten(self._probe)
         reach = (before.score_at(bits) / before.score(self._probe)).sqrt()[:, None]  # the score is quadratic
-        return float((density.bits(before.unwhiten(reach * w, reach * r)) - bits).abs().mean())
+        return float((density.bits(before.frame.unwhiten(reach * w, reach * r)) - bits).abs().mean())
 
 
 def until_enough(batches: Iterable[Embeddings], convergence: Convergence) -> Iterator[Embeddings]:
-    """Pass batches on until `convergence` has seen enough; the last one is cut there.
+    """Pass batches on until `convergence` has seen enough. The last batch is cut there, and no further one is drawn.
 
     Parameters
     ----------
-    batches : samples of one space, such as `Prior.sample_batches` draws them; no more are asked for than needed.
-    convergence : watches them, and knows afterwards how many it took.
+    batches : samples of one space, such as `Prior.sample_batches` draws them.
+    convergence : watches the batches. Its `count` afterwards is the number of samples that were passed on.
     """
     for batch in batches:
         taken = convergence.update(batch)

@@ -1,4 +1,4 @@
-"""Learning the Gaussian: each fold scored by a fit of the others, components chosen by held-out likelihood."""
+"""Learning the Gaussian: a fit of the other folds scores each fold, and held-out likelihood chooses the components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base.errors import RarityError
 from ..base.keys import FOLDS
 from ..base.log import get_logger
-from ..base.progress import steps
+from ..base.progress import Progress, steps
 from ..base.tensors import plain
 from ..calibration.held_out import check_samples, extrapolate, independent, leave_one_out, log_likelihoods, too_few
 from ..calibration.surprisal import REFITTED, Calibration
@@ -22,36 +22,36 @@ from ..statistics.moments import CHUNK, Moments
 from ..statistics.quadratic_shrinkage import quadratic_inverse
 from ..statistics.shrinkage import RadialMoments, ledoit_wolf, oas, shrink
 from ..statistics.sufficient_statistics import Statistics, joined
-from .distances import depths
+from .frame import Frame, depths
 from .sample_space import SampleSpace
 
 log = get_logger(__name__)
 
 ESTIMATORS = ("ppca", "ledoit-wolf", "oas", "full", "qis")
-BY_FOLDS = ("ppca", "qis")  # held-out scores need fits without some folds; the others' follow from the fit of all
+BY_FOLDS = ("ppca", "qis")  # their held-out scores need fits without some folds; those of the others follow from one fit
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What the moments of some samples say, float64.
+    """Mean, spectrum and axes of some samples, float64.
 
     count : of the samples.   mean : [d].   spectrum : [d], eigenvalues of the covariance, descending.
-    intensities : how far "ledoit-wolf" and "oas" shrink it.
-    spread : [d], the mean squared projection on each axis of the samples that were left out; None where none were.
+    intensities : how far "ledoit-wolf" and "oas" shrink the spectrum.
+    spread : [d], the mean squared projection of the left-out samples on each axis; None if no samples were left out.
     """
 
     count: int
     mean: Tensor
     spectrum: Tensor
     intensities: dict[str, float]
-    _directions: Tensor  # the axes as they were found, in the space of the samples, if any
+    _directions: Tensor  # the axes; in the sample space, if there is one
     _space: SampleSpace | None
     _seen: Moments
     _left_out: Moments | None
 
     @classmethod
     def of(cls, radial: RadialMoments, left_out: Moments | None = None, space: SampleSpace | None = None) -> Fit:
-        """The fit of these moments, which tells the spread of samples left out; both given in the space, if any."""
+        """The fit of these moments. `left_out` gives the spread; both are moments in the sample space, if there is one."""
         moments = radial.moments
         spectrum, directions = principal_axes(moments)
         mean = moments.mean
@@ -62,7 +62,7 @@ class Fit:
         return cls(moments.count, mean, spectrum, intensities, directions, space, moments, left_out)
 
     def leading(self, k: int) -> Tensor:
-        """The k axes of the largest variances, [d, k]; k = d for all."""
+        """The k axes of the largest variances, [d, k]; all axes for k = d."""
         if self._space is None:
             return self._directions[:, :k]
         return self._space.axes(self._directions, self.count - 1, k)
@@ -71,30 +71,32 @@ class Fit:
     def spread(self) -> Tensor | None:
         if self._left_out is None or not self._left_out.count:
             return None
-        # The diagonal of U'(C + m m')U, of all samples left out: those that were not kept count, too.
+        # The diagonal of U'(C + m m')U of all left-out samples. Samples that are not kept as rows count, too.
         axes, offset = self._directions, self._left_out.mean - self._seen.mean
         spread = ((self._left_out.covariance() @ axes) * axes).sum(dim=0) + (offset @ axes).square()
         return self._space.padded(spread) if self._space else spread
 
     def depths(self, rows: Tensor, variances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """`distances.depths` of rows [N, d] under these axes; variances : [d], as an estimator has them."""
+        """`frame.depths` of rows [N, d] under these axes; variances : [d], as an estimator has them."""
         d = len(self.mean)
         return depths(rows, self.mean, self.leading(k if 2 * k < d else d), variances, k)
 
 
 class CrossFit:
-    """The fit of all samples and, for every fold, the fit of the others: each sample is a held-out sample once.
+    """The fit of all samples, and for each fold the fit of the other folds. So each sample is held out once.
 
     Parameters
     ----------
-    statistics : of the samples.   tick : called after every fit but that of all, and may raise: FOLDS times now, and as
-        often again when `fewer` is first asked for; and with 0 in between.
+    statistics : of the samples.
+    tick : called after each fit except that of all samples: FOLDS times at once, and FOLDS times more when `fewer` is
+        first asked for; and with 0 in between. It may raise.
 
     Attributes
     ----------
-    statistics.   whole : the Fit of all.   others : for each fold the Fit of the rest, with the fold's own spread.
-    fewer : for each fold the Fit of the rest without the next fold, either: what `extrapolate` needs.
-    floor : what is below is no variance but the rounding of float32.   rank : number of directions above it.
+    statistics.   whole : the Fit of all samples.
+    others : for each fold the Fit of all other folds, with the spread of the fold itself.
+    fewer : for each fold the Fit of all folds except this and the next one; `extrapolate` needs it.
+    floor : a smaller variance is only the rounding of float32.   rank : number of directions with a larger variance.
 
     Raises
     ------
@@ -137,20 +139,20 @@ class CrossFit:
         return fits
 
     def fewest(self, left_out: int = 1) -> int:
-        """The samples that the poorest of the fits has seen that leave out so many folds: 1 as `others`, 2 as `fewer`."""
+        """The smallest number of samples behind a fit that leaves out 1 fold (`others`) or 2 folds (`fewer`)."""
         sizes = [part.moments.count for part in self._folds]
         return self.statistics.count - max(sum((sizes + sizes)[f : f + left_out]) for f in range(FOLDS))
 
     def variances(self, fit: Fit, estimator: str) -> Tensor:
-        """The variance along each axis, [d], as the estimator has it; above the floor."""
+        """The estimator's variance along each axis, [d]; at least the floor."""
         if estimator == "qis":
             return quadratic_inverse(fit.spectrum, fit.count, self.floor).clamp_min(self.floor)
         return shrink(fit.spectrum, fit.intensities.get(estimator, 0.0)).clamp_min(self.floor)
 
     def log_likelihoods(self, estimator: str, components: int = 0) -> Tensor:
-        """Held-out log-likelihood per dimension: for ppca of k = 1, 2 ..., for the others of their k = d - 1, [1].
+        """Held-out log-likelihood per dimension: for ppca one value for each k = 1, 2 ...; for the others [1], k = d - 1.
 
-        The k of ppca end with `components`; with 0 at what samples are enough to choose from, a tenth of their number.
+        The last k of ppca is `components`. If that is 0, it is a tenth of the number of samples: they cannot tell more.
         """
         most = components or max(1, min(self.statistics.count // 10, self.rank - 1))
         total = 0.0
@@ -162,7 +164,7 @@ class CrossFit:
         return total
 
     def require(self, estimator: str, components: int) -> None:
-        """Raise RarityError unless the samples are enough for the estimator, and vary enough for k components."""
+        """Raise a RarityError unless the samples are enough for the estimator, and vary enough for k components."""
         d, n = self.statistics.width, self.statistics.count
         if estimator != "ppca" and components:
             raise RarityError(
@@ -174,10 +176,10 @@ class CrossFit:
                 f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}."
             )
         full = estimator == "full"
-        # Fits of three fifths tell ppca how scores change with the number of samples: of less than k directions, nothing.
+        # For ppca, fits of three fifths show how scores change with the number of samples. They need k directions, too.
         needed, left_out = (d + 1, 1) if full else (components + 2, 2)
         if (components or full) and self.fewest(left_out) < needed:
-            # The folds that are left out may be somewhat larger than the others.
+            # The left-out folds may be a little larger than the others.
             share = (FOLDS - left_out) / FOLDS
             enough = max(n + 1, math.ceil(needed / share + 2 * left_out * math.sqrt(needed)))
             what = f"in full, {d} dimensions wide" if full else f"with {components} components"
@@ -195,9 +197,9 @@ class CrossFit:
 
 
 def fit_statistics(
-    statistics: Statistics, estimator: str, components: int, seed: int, progress: Callable[[int, int], None] | None = None
+    statistics: Statistics, estimator: str, components: int, seed: int, progress: Progress | None = None
 ) -> dict:
-    """Everything `GaussianDensity` holds but its space and source, by name; the statistics are copied, the notes logged."""
+    """Everything that a `GaussianDensity` holds except its space and source, by name; the notes are logged."""
     statistics = statistics.copy()
     with plain():
         tick = steps(progress, 2 * FOLDS if estimator in BY_FOLDS else FOLDS)
@@ -208,15 +210,16 @@ def fit_statistics(
 
 
 def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
-    """As `fit_statistics`, of fits at hand, without the statistics.
+    """The fields of `fit_statistics` without the statistics, from fits that exist already.
 
-    Every row that was kept is scored as a fit of all samples that has not seen it would: by those of BY_FOLDS with fits of
-    some of the folds, from which `extrapolate` goes on to all of them, by the others exactly. What a fit of a fold says
-    along single directions is changed as much as the whole score is.
+    Each kept row gets the score that a fit of all other samples would give it. For the estimators in BY_FOLDS, fits of
+    some of the folds give scores, and `extrapolate` goes on from them to a fit of all folds. For the other estimators
+    the score is exact, and the deviation along a single direction, known from a fit of the folds, is scaled as the
+    score is.
 
     Raises
     ------
-    RarityError : an estimator nobody knows, too few samples for it, components that the samples do not have.
+    RarityError : an unknown estimator, too few samples for it, more components than the samples have.
     """
     if estimator not in ESTIMATORS:
         raise RarityError(f"An estimator is one of {', '.join(ESTIMATORS)}; got {estimator!r}.")
@@ -232,7 +235,7 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
         fewer = _by_folds(cross, cross.fewer, estimator, k)
         worth *= independent(fewer[0], scores)
         scores = extrapolate(fewer[0], scores)
-        if k < d - 1:  # the largest of many deviations does not follow the rule that `extrapolate` goes by
+        if k < d - 1:  # otherwise the residual is the largest of many deviations, which `extrapolate` has no rule for
             residuals = extrapolate(fewer[1], residuals)
     else:
         exact = _one_by_one(cross, estimator)
@@ -242,21 +245,22 @@ def learn(cross: CrossFit, estimator: str, components: int, seed: int) -> dict:
     variances = cross.variances(cross.whole, estimator)
     return {
         "estimator": estimator,
-        "count": statistics.count,
-        "mean": cross.whole.mean,
-        "basis": cross.whole.leading(k),
-        "variances": variances[:k],
-        "residual_variance": float(variances[k:].mean()),
-        "spectrum": cross.whole.spectrum,
+        "frame": Frame(
+            mean=cross.whole.mean,
+            basis=cross.whole.leading(k),
+            variances=variances[:k],
+            residual_variance=float(variances[k:].mean()),
+            spectrum=cross.whole.spectrum,
+            residual_calibration=residuals.sort().values,
+        ),
         "calibration": Calibration.fit(scores, seed, worth),
         "norm_range": (float(norms[0]), float(norms[1])),
-        "residual_calibration": residuals.sort().values,
         "notes": _notes(statistics, estimator, k),
     }
 
 
 def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple[Tensor, Tensor]:
-    """D2 of every row kept and what stands beside it (`depths`), [r] each, under its fold's own fit."""
+    """The two results of `depths` for each kept row, [r] each, under the fit of its own fold."""
     rows, fold_of = cross.statistics.rows, cross.statistics.row_folds
     scores = torch.empty(len(rows), dtype=torch.float64)
     residuals = torch.empty_like(scores)
@@ -268,7 +272,7 @@ def _by_folds(cross: CrossFit, fits: list[Fit], estimator: str, k: int) -> tuple
 
 
 def _one_by_one(cross: CrossFit, estimator: str) -> Tensor:
-    """D2 of every row kept, [r], under the covariance of all rows but itself."""
+    """D2 of each kept row, [r], under the covariance of all other rows."""
     fit = cross.whole
     spectrum, intensity = fit.spectrum.clamp_min(cross.floor), fit.intensities.get(estimator, 0.0)
     axes, scores = fit.leading(len(spectrum)), []

@@ -1,52 +1,53 @@
-"""One density of samples that were drawn apart: on several machines, or at several times."""
+"""One density of samples that were drawn on several machines, or at several times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..base.embeddings import common
 from ..base.errors import RarityError
+from ..base.progress import Progress
 from ..base.spaces import EmbeddingSpace
 from ..statistics.sufficient_statistics import Statistics
 from .choose import learn_density
-from .gaussian import GaussianDensity
+from .contract import Density
 
 
 def merge_densities(
-    densities: Iterable[GaussianDensity | tuple[Path, GaussianDensity]],
+    densities: Iterable[Density | tuple[Path, Density]],
     *,
     components: int = 0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GaussianDensity:
-    """The density of all samples together: their statistics are merged, and the same estimator learns again from them.
+    progress: Progress | None = None,
+) -> Density:
+    """The density of all samples together: the statistics are merged, and the same estimator learns from them.
 
-    It is the density that the samples would have given at once, whatever the order. Where the densities are of several
-    estimators, as "auto" may choose for each by itself, "auto" chooses anew from all samples. Mixtures for which
-    one number of modes was asked merge to one of that number.
+    It is the density that one fit of all samples would have given, in any order. If the densities are of several
+    estimators, "auto" chooses again from all samples. If all densities are mixtures for which the same number of modes
+    was asked, the result has that number, too.
 
     Parameters
     ----------
-    densities : one or more of one space, learnt from different draws; each by itself, or with its file, which errors then
-        name. They are taken one after the other: of an iterator no more than one is in memory beside the sum.
-    components, seed : as for the fit: 0 chooses the components anew, from all samples.
+    densities : one or more densities of one space, learnt from different draws. Each stands alone, or in a pair with its
+        file, which errors then name. They are read one after the other, so that of an iterator only one is in memory.
+    components, seed : as for the fit. 0 chooses the components again, from all samples.
     progress : called with (done, total).
 
     Returns
     -------
-    A density; its source holds what all sources have alike.
+    A density. Its source holds what is the same in all sources.
 
     Raises
     ------
-    RarityError : no density, different spaces, samples that two of them share; distances to neighbours beside densities
-        of another estimator.
+    RarityError : no density, different spaces, samples that two densities share; a density of neighbours beside one of
+        another estimator.
     """
     space, statistics, sources, estimators, modes = None, None, [], set(), set()
     for item in densities:
         path, density = item if isinstance(item, tuple) else (None, item)
         estimators.add(density.estimator)
-        modes.add(density.asked_modes if density.estimator == "mixture" else 0)
+        modes.add(density.asked_modes)
         sources.append(density.source)
         try:
             space = space or density.space
@@ -69,8 +70,8 @@ def merge_densities(
     )
 
 
-def _joined(statistics: Statistics | None, density: GaussianDensity, space: EmbeddingSpace, estimators: set[str]) -> Statistics:
-    """The statistics of the densities so far and of one more, whose estimator is among them."""
+def _joined(statistics: Statistics | None, density: Density, space: EmbeddingSpace, estimators: set[str]) -> Statistics:
+    """The statistics of the densities so far and of one more; `estimators` holds the estimators of all of them."""
     space.require_same(density.space, "densities to merge")
     if "neighbours" in estimators and len(estimators) > 1:
         raise RarityError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,37 +10,37 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.log import get_logger
-from ..base.progress import steps
+from ..base.progress import Progress, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, ordinary, plain
 from ..statistics.sufficient_statistics import Statistics
+from .contract import Density
 from .cross_fit import CrossFit
-from .distances import log_volume, split
-from .gaussian import DRAWN, GaussianDensity
+from .frame import split
 from .mixture_choice import MIXED, MOST_MODES, STEPS, learn_mixture
 from .modes import Modes
-from .saved_gaussian import unpack
 
 log = get_logger(__name__)
 
 
-class MixtureDensity(GaussianDensity):
-    """A Gaussian density whose leading whitened scores are a mixture of K Gaussians instead of one.
+class MixtureDensity(Density):
+    """A density whose leading whitened scores are a mixture of K Gaussians instead of one.
 
-    With w = U'(e - mean) / sqrt(lambda), its first m (8 or 32, at most k) entries w_m, and the residual r as in
-    `GaussianDensity`:
+    With w = U'(e - mean) / sqrt(lambda), its first m (8 or 32, at most k) entries w_m, and the residual r as in `Frame`:
 
         log p(e) = log sum_j pi_j N(w_m | mu_j, C_j) + sum_{i>m} log N(w_i | 0, 1)
                    - 1/2 sum_i log lambda_i - 1/2 [(d - k) log(2 pi sigma2) + |r|^2 / sigma2]
 
     The score is -log p in the Gaussian's unit, 2 (bound - log p) with the bound of `Modes.log_peak`: never negative,
-    and for K = 1 it is D2, the Gaussian's own. `t2`, `residual` and `whiten` still speak of the one Gaussian around
-    all samples; contours of equal score are no ellipsoids, so a shell in w is not one of equal rarity here.
+    and for K = 1 it is D2, the frame's own. Contours of equal score are no ellipsoids: a sphere in w is not a shell of
+    equal rarity here.
 
     Attributes
     ----------
-    All of `GaussianDensity`; modes : the mixture; asked_modes : K as it was asked for, 0 where held-out samples chose it.
+    All of `Density`; modes : the mixture.
     """
+
+    estimators = ("mixture",)
 
     def __init__(self, *, modes: Modes, asked_modes: int = 0, **fields):
         super().__init__(**fields)
@@ -58,19 +57,19 @@ class MixtureDensity(GaussianDensity):
         components: int = 0,
         modes: int = 0,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> MixtureDensity:
         """Learn the density from statistics: axes and spreads from all rows seen, modes from the rows kept.
 
         Parameters
         ----------
-        components : k, as for the Gaussian.
-        modes : K; 0 chooses among 1, 2, 4, 8 and 16 by held-out likelihood, as m always is.
-        seed : of the modes' first guess, and of the calibration's draws.   The others : as for the Gaussian.
+        components : k, as for `GaussianDensity`.
+        modes : K. 0 chooses 1, 2, 4, 8 or 16 by held-out likelihood; m is always chosen so.
+        seed : of the modes' first guess, and of the calibration's draws.   The others : as for `GaussianDensity`.
 
         Raises
         ------
-        RarityError : as the Gaussian; too many modes for the samples.
+        RarityError : as `GaussianDensity.from_statistics`; too many modes for the samples.
         """
         statistics = statistics.copy()
         with plain():
@@ -82,9 +81,8 @@ class MixtureDensity(GaussianDensity):
 
     def score(self, x: Tensor) -> Tensor:
         """2 (bound - log p), [N] float64, from 0: how far from everything usual, differentiable."""
-        z, r = split(self._rows(x), self.mean, self.basis)
-        w, m = z / self.variances.sqrt(), self.modes.means.shape[1]
-        rest = w[:, m:].square().sum(dim=1) + r.square().sum(dim=1) / self.residual_variance
+        (w, r), m = self.frame.whiten(x), self.modes.means.shape[1]
+        rest = w[:, m:].square().sum(dim=1) + r.square().sum(dim=1) / self.frame.residual_variance
         return self.modes.depth(w[:, :m]) + rest
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -93,27 +91,24 @@ class MixtureDensity(GaussianDensity):
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
         """Draws from the mixture, not from the model."""
-        g = generator(seed)
-        noise = torch.randn(count, len(self.mean), generator=g, dtype=torch.float64)
-        w, r = split(noise, torch.zeros_like(self.mean), self.basis)
+        g, frame = generator(seed), self.frame
+        noise = torch.randn(count, len(frame.mean), generator=g, dtype=torch.float64)
+        w, r = split(noise, torch.zeros_like(frame.mean), frame.basis)
         m = self.modes.means.shape[1]
         w = torch.cat([self.modes.draw(w[:, :m], g), w[:, m:]], dim=1)
-        vectors = self.unwhiten(w, r * math.sqrt(self.residual_variance))
-        return Embeddings(vectors, self.space, (), {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed))
+        return self._drawn(frame.unwhiten(w, r * math.sqrt(frame.residual_variance)), seed)
 
-    def describe(self, one_in: float | None = None) -> str:
-        """The density in plain words, and what "1 in N" means in it."""
-        lines = super().describe(one_in).split("\n")
+    def _shape_in_words(self) -> tuple[str, ...]:
         shares = ", ".join(f"{share:.0%}" for share in self.modes.weights.sort(descending=True).values.tolist())
         one = len(self.modes.weights) == 1
-        lines.insert(2, "They are one kind." if one else f"They fall into kinds that make up {shares} of them.")
-        return "\n".join(lines)
+        kinds = "They are one kind." if one else f"They fall into kinds that make up {shares} of them."
+        return self.frame.describe(self.estimator), kinds
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
         """JSON values and tensors that `from_state` makes the same density of."""
         fields, tensors = super().state()
         mixture = {f"mode_{name}": getattr(self.modes, name) for name in ("weights", "means", "factors")}
-        return {**fields, "estimator": "mixture", "asked_modes": self.asked_modes}, {**tensors, **mixture}
+        return {**fields, "asked_modes": self.asked_modes}, {**tensors, **mixture}
 
     @classmethod
     def from_state(cls, fields: dict, tensors: dict[str, Tensor]) -> MixtureDensity:
@@ -121,18 +116,17 @@ class MixtureDensity(GaussianDensity):
 
         Raises
         ------
-        RarityError : what the Gaussian refuses; weights that do not sum to 1, factors that are not triangular.
+        RarityError : as `unpack`; weights that do not sum to 1, factors that are not triangular.
         """
-        base = unpack(fields, tensors)
+        base = cls.unpack(fields, tensors)
         weights, means, factors = (tensors[f"mode_{name}"] for name in ("weights", "means", "factors"))
         modes, mixed = weights.numel(), means.shape[-1] if means.dim() else 0
         asked = fields.get("asked_modes", 0)  # older files do not say
         sound = (
-            fields.get("estimator") == "mixture"
-            and 1 <= modes <= MOST_MODES
+            1 <= modes <= MOST_MODES
             and type(asked) is int
             and asked in (0, modes)
-            and 1 <= mixed <= min(len(base["variances"]), MIXED[-1])
+            and 1 <= mixed <= min(base["frame"].components, MIXED[-1])
             and weights.shape == (modes,)
             and means.shape == (modes, mixed)
             and factors.shape == (modes, mixed, mixed)
@@ -149,5 +143,5 @@ class MixtureDensity(GaussianDensity):
         return ""  # there is no one centre to be far from
 
     def _bound(self) -> float:
-        """The log density that no point exceeds: score 0."""
-        return self.modes.log_peak - 0.5 * log_volume(self.variances, self.residual_variance, len(self.mean))
+        """The log density that no point exceeds; its score is 0."""
+        return self.modes.log_peak - 0.5 * self.frame.log_volume

@@ -1,4 +1,4 @@
-"""Learning a mixture: how many modes and in how many directions by held-out likelihood, scores of unseen samples."""
+"""Learning a mixture: held-out likelihood chooses the modes and their directions, and held-out scores calibrate it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from ..base.keys import FOLDS
 from ..calibration.held_out import extrapolate
 from ..calibration.surprisal import Calibration
 from .cross_fit import CrossFit, Fit, learn
-from .distances import log_volume
+from .frame import log_volume
 from .modes import COARSE, ROUNDS, Modes, learn_modes
 
-# A mode's covariance has m^2 / 2 numbers to learn: with few samples several modes can be told apart in the leading 8
-# scores only, with many in 32.
+# A mode's covariance has m^2 / 2 numbers to learn. Few samples can tell several modes apart in the leading 8 scores only,
+# many samples in the leading 32.
 MIXED = (8, 32)
 CHOSEN_FROM = (2, 4, 8, 16)
 MOST_MODES = 64
 CHOICES = len(MIXED) * len(CHOSEN_FROM)
-STEPS = 4 * FOLDS + CHOICES + 1  # calls of `tick`: by the fits of four and of three fifths, and by the modes
-CHOICE_ROWS = 2_000  # held-out rows that K and m are chosen by: the mean gain is known to a few hundredths of a nat
+STEPS = 4 * FOLDS + CHOICES + 1  # calls of `tick`: for the fits of four and of three fifths, and for the modes
+CHOICE_ROWS = 2_000  # held-out rows that choose K and m; they show the mean gain to a few hundredths of a nat
 
 
 def learn_mixture(
     cross: CrossFit, components: int, modes: int, seed: int, tick: Callable[..., None] | None = None
 ) -> tuple[dict, float]:
-    """Everything `MixtureDensity` holds but its space and source, by name; and the held-out log-likelihood.
+    """Everything that a `MixtureDensity` holds except its space and source, by name; and the held-out log-likelihood.
 
-    The Gaussian says where to look: its k, mean and axes. The rows of each fold are scored in the coordinates and by
-    the modes of the others. EM has many ends; those of the folds start from who belongs to which mode of the whole, and
-    learn all else anew from the other rows, so that they end beside it. Left to themselves they do not, and what
-    they call 1 in 32 happened once in 45 times (on average; 2,000 samples of twelve kinds, four modes).
+    A Gaussian fit gives k, the mean and the axes. The rows of each fold are scored in the coordinates and by the modes
+    that the other folds gave. EM can end in many places. Therefore the EM of a fold starts from the shares that rows
+    have in the modes of the whole, and learns everything else from the rows of the other folds; so it ends near the
+    whole. Without this start it ends elsewhere, and what was called 1 in 32 happened once in 45 times (on average;
+    2,000 samples of twelve kinds, four modes).
 
-    Held-out scores are log densities measured from the final fit's bound, one constant for all folds, so that scores
-    of different fits mean the same; those few above the bound count as 0. As the Gaussian's, they are taken by fits of
-    three and of four fifths of the rows, from which `extrapolate` goes on to all.
+    Held-out scores are log densities measured from the bound of the final fit. The bound is the same for all folds, so
+    scores of different fits mean the same. The few scores above the bound count as 0. As for the Gaussian, fits of
+    three and of four fifths of the rows give the scores, and `extrapolate` goes on from them to a fit of all rows.
 
     Returns
     -------
@@ -52,22 +53,23 @@ def learn_mixture(
     rows, fold_of = statistics.rows, statistics.row_folds
     _check_modes(modes, len(rows))
     fields = learn(cross, "ppca", components, seed)
-    k, width = len(fields["variances"]), statistics.width
+    frame, width = fields["frame"], statistics.width
+    k = frame.components
     most = min(MIXED[-1], k)
-    # The rows in the coordinates of every fit, in as many directions as are ever mixed.
+    # The rows in the coordinates of every fit, in as many directions as a mixture may need.
     leading = []
     for fit in cross.others:
         leading.append(_leading(rows, fit.mean, fit.leading(most), cross.variances(fit, "ppca")[:most]))
         tick(0)
     count, mixed = _choose(leading, fold_of, modes, seed, tick)
 
-    w = _leading(rows, fields["mean"], fields["basis"][:, :mixed], fields["variances"][:mixed])
+    w = _leading(rows, frame.mean, cross.whole.leading(k)[:, :mixed], frame.variances[:mixed])
     mixture, settled = learn_modes(w, count, seed, tick=lambda: tick(0))
     shares = mixture.shares(w)
     tick()
 
     def log_densities(fits: list[Fit], left_out: int) -> Tensor:
-        """Log density of every row under its fold's fit, which has not seen that fold and the next `left_out` - 1."""
+        """Log density of each row under the fit that has not seen its fold and the `left_out` - 1 folds after it."""
         log_p = torch.empty(len(rows), dtype=torch.float64)
         for f, fit in enumerate(fits):
             mine, seen = fold_of == f, (fold_of - f) % FOLDS >= left_out
@@ -81,7 +83,7 @@ def learn_mixture(
             tick()
         return log_p
 
-    bound = mixture.log_peak - 0.5 * log_volume(fields["variances"], fields["residual_variance"], width)
+    bound = mixture.log_peak - 0.5 * frame.log_volume
     fewer, others = log_densities(cross.fewer, 2), log_densities(cross.others, 1)
     scores = extrapolate(*(2 * (bound - log_p).clamp_min(0) for log_p in (fewer, others)))
     fields["calibration"] = Calibration.fit(scores, seed)
@@ -99,20 +101,20 @@ def _leading(x: Tensor, mean: Tensor, axes: Tensor, variances: Tensor) -> Tensor
 
 
 def _gain(mixture: Modes, w: Tensor) -> Tensor:
-    """How much more probable the mixture makes the mixed scores [N, m] than one standard normal does, [N] nats."""
+    """Log density of the scores [N, m] under the mixture minus that under one standard normal, [N] nats."""
     return mixture.log_peak + 0.5 * (w.square().sum(dim=1) - mixture.depth(w))
 
 
 def _choose(leading: list[Tensor], fold_of: Tensor, modes: int, seed: int, tick: Callable[..., None]) -> tuple[int, int]:
-    """(K, m) by the gain over one Gaussian on held-out rows; K is given, or 0 for the best.
+    """Choose (K, m) by the gain over one Gaussian on held-out rows. modes : K, or 0 to choose it.
 
-    The smallest mixture is chosen whose mean gain is within one standard error of the highest (of the difference,
-    row by row; Breiman et al., 1984, Classification and Regression Trees). The highest alone would often be
-    a larger mixture that is better by nothing but chance, and another one on another processor.
+    The smallest mixture is chosen whose mean gain is within one standard error of the highest mean gain (the standard
+    error of the difference, row by row; Breiman et al., 1984, Classification and Regression Trees). The mixture with
+    the highest gain would often be a larger one that is better by chance only, and another one on another processor.
 
-    Folds are used until CHOICE_ROWS held-out rows have spoken, and modes are learnt from COARSE rows for them. Doubling
-    K ends after two sizes in a row that did not help. `tick` is called CHOICES times, however many there were to try, and with
-    0 in between.
+    Folds are used until there are CHOICE_ROWS held-out rows. For each of them modes are learnt from COARSE rows.
+    K is doubled until two sizes in a row bring nothing. `tick` is called CHOICES times, however many mixtures are
+    tried, and with 0 in between.
     """
     narrow = min(MIXED[0], leading[0].shape[1])
     tried, left = [], CHOICES
@@ -148,7 +150,7 @@ def _as_good(gains: Tensor, best: Tensor) -> bool:
 def _held_out_gains(
     leading: list[Tensor], fold_of: Tensor, count: int, mixed: int, seed: int, tick: Callable[..., None]
 ) -> Tensor | None:
-    """The gain of every held-out row, or None where modes would hold too few rows."""
+    """The gain of every held-out row; None if a mode would hold too few rows."""
     gains = []
     for f, w in enumerate(leading):
         others = w[fold_of != f, :mixed][:COARSE]

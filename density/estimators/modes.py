@@ -1,4 +1,4 @@
-"""Several Gaussians in whitened coordinates: learnt by scikit-learn, evaluated and differentiated in torch."""
+"""Several Gaussians in whitened coordinates: scikit-learn learns them, torch evaluates and differentiates them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..base.tensors import generator
 
 ROUNDS = 200
 AT_ONCE = 5  # rounds between two calls of `tick`
-# EM ends when a round gains less, in nats a row. At ten times as much it ends on the way, where two modes share one crowd,
-# and the folds, which start where it ended, get further than it did.
+# EM ends when a round gains less than this, in nats for each row. With ten times as much it ends too early, where two modes
+# share one crowd of samples; the folds start from there, and would get further than the whole did.
 TOLERANCE = 0.001
-# First guesses by k-means, of which the one that explains its rows best after AT_ONCE rounds goes on: k-means with two
-# centres halves one crowd instead of parting two for some guesses, and EM does not find its way out of that.
+# Number of first guesses by k-means. The guess that explains its rows best after AT_ONCE rounds goes on. Some guesses with
+# two centres halve one crowd instead of separating two crowds, and EM cannot repair that.
 GUESSES = 5
-COARSE = 4_000  # rows that the first guess is refined on, at a fraction of the cost of a round on all of them
-# Added to every variance of a mode, in units of the samples' own: what is narrower than a hundredth of the spread is
-# not told apart, and no mode shrinks onto a single sample.
+COARSE = 4_000  # rows on which the first guess is refined; a round on them costs a fraction of one on all rows
+# Added to every variance of a mode, in units of the samples' variance. Structure narrower than a hundredth of the spread is
+# not resolved, and no mode shrinks onto a single sample.
 NARROWEST = 1e-4
 
 
@@ -38,14 +38,14 @@ class Modes:
 
     @classmethod
     def standard(cls, mixed: int) -> Modes:
-        """One standard normal mode in `mixed` dimensions: what whitened scores are to a single Gaussian."""
+        """One standard normal mode in `mixed` dimensions, the distribution of whitened scores under a single Gaussian."""
         eye = torch.eye(mixed, dtype=torch.float64)
         return cls(torch.ones(1, dtype=torch.float64), torch.zeros(1, mixed, dtype=torch.float64), eye[None])
 
     @classmethod
     def of_shares(cls, w: Tensor, shares: Tensor) -> Modes:
-        """Modes of rows [N, m] that belong to each to the given shares [N, K]: one round of learning."""
-        shares = shares + 1e-9  # a mode that none of these rows belongs to is spread over all
+        """Modes learnt in one round from rows [N, m], each of which belongs to the modes by its shares [N, K]."""
+        shares = shares + 1e-9  # a mode without rows becomes as wide as all rows
         sizes, eye = shares.sum(dim=0), torch.eye(w.shape[1], dtype=torch.float64)
         means = shares.T @ w / sizes[:, None]
         spreads = [(share[:, None] * (w - mu)).T @ (w - mu) for share, mu in zip(shares.T, means, strict=True)]
@@ -55,7 +55,7 @@ class Modes:
 
     @property
     def log_peak(self) -> float:
-        """log sum_j pi_j max N_j + m/2 log 2 pi: no point is denser than this bound, and for K = 1 the mean is."""
+        """log sum_j pi_j max N_j + m/2 log 2 pi. No point is denser than this bound; for K = 1 the mean reaches it."""
         return float(self.heights().logsumexp(dim=0))
 
     def heights(self) -> Tensor:
@@ -63,7 +63,7 @@ class Modes:
         return self.weights.log() + self.factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
 
     def depth(self, w: Tensor) -> Tensor:
-        """2 (log_peak - log density) at w [N, m], [N], from 0: |w|^2 for one standard normal mode."""
+        """2 (log_peak - log density) at w [N, m], [N], never below 0; for one standard normal mode it is |w|^2."""
         return 2 * (self.log_peak - self._logs(w).logsumexp(dim=0))
 
     def shares(self, w: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Modes:
         return draws
 
     def thin(self, count: int) -> int:
-        """How many modes hold no more of `count` samples than directions: too few to learn a covariance from."""
+        """How many modes are too thin: of `count` samples they get no more than m, too few to learn a covariance from."""
         return int((self.weights * count <= self.means.shape[1]).sum())
 
     def _logs(self, w: Tensor) -> Tensor:
@@ -92,11 +92,12 @@ class Modes:
 def learn_modes(
     w: Tensor, count: int, seed: int, start: Modes | None = None, *, tick: Callable[[], None] | None = None
 ) -> tuple[Modes, bool]:
-    """Learn `count` modes of whitened float64 rows [N, m]; and whether EM settled.
+    """Learn `count` modes of whitened float64 rows [N, m]. Returns them, and whether EM settled.
 
-    Expectation maximisation by scikit-learn's GaussianMixture (Dempster, Laird & Rubin 1977), full covariances; from
-    `start`, or from the best of GUESSES by k-means on COARSE of the rows, settled there first. One mode is the Gaussian
-    that whitened the rows, and needs no learning. `tick` is called every few rounds, and may raise.
+    Expectation maximisation by scikit-learn's GaussianMixture with full covariances (Dempster, Laird & Rubin 1977). It
+    starts from `start`. Without a start the best of GUESSES guesses by k-means is first settled on COARSE of the rows.
+    One mode needs no learning: it is the Gaussian that whitened the rows. `tick` is called every few rounds, and may
+    raise.
     """
     if count == 1:
         return Modes.standard(w.shape[1]), True
@@ -115,11 +116,11 @@ def learn_modes(
 
     settings = {"tol": TOLERANCE, "reg_covar": NARROWEST, "max_iter": AT_ONCE, "warm_start": True}  # fit goes on
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told as a note instead
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a note says it instead
         if start is None:
             guesses = [GaussianMixture(count, random_state=(seed + i) % 2**32, **settings) for i in range(GUESSES)]
             best = max(settle(guess).lower_bound_ for guess in guesses)
-            model = next(guess for guess in guesses if guess.lower_bound_ > best - TOLERANCE)  # of equal ones, the first
+            model = next(guess for guess in guesses if guess.lower_bound_ > best - TOLERANCE)  # the first of equally good ones
         else:
             model = GaussianMixture(
                 count,

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by brute force: a fast search proposes, distances formed directly decide."""
+"""Exact nearest neighbours by brute force: a fast search proposes candidates, and exact distances decide among them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from ..base.errors import RarityError
 
 TILE = 16_384  # reference rows in one product: large enough that threads seldom wait for each other
-WORKING_BYTES = 64 << 20  # of any temporary
+WORKING_BYTES = 64 << 20  # the most bytes of any temporary tensor
 SPARE = 16  # candidates beyond k, so that rounding in the search rarely matters
-SAMPLE = 1024  # reference rows that say where its centre lies, and whether to move it
-OFF = 4.0  # a centre farther from the origin than so many spreads costs the search digits that it needs
+SAMPLE = 1024  # reference rows that show where the centre of the reference lies
+OFF = 4.0  # if the centre is farther from the origin than this many spreads, the rows are shifted: rounding would be too large
 NEAR = 1e-6  # squared distances below this share of |q|^2 + |r|^2 are formed directly
 
 
@@ -23,11 +23,11 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """The k nearest rows of `reference` to every query, exactly.
 
-    Candidates come from |r|^2 / 2 - q'r in float32, both sides shifted by one common centre where that lies far off: a
-    shift writes the whole reference once more and takes as long as the search. That difference of large numbers is
-    worthless between near duplicates, so the distances of the candidates are formed again, directly and in float64:
-    |q - r|. A query whose k-th distance could have been missed within the rounding of the search is searched again
-    without shortcuts. Memory beyond the input is bounded by tiles.
+    The search ranks candidates by |r|^2 / 2 - q'r in float32. If the centre of the reference lies far from the origin,
+    queries and reference are shifted by it first; a shift takes as long as the search, so other references are not
+    shifted. The difference of large numbers says nothing about near duplicates, so the distances |q - r| of the
+    candidates are computed again, directly and in float64. If rounding may have hidden the k-th neighbour of a query,
+    that query is searched again without shortcuts. Tiles bound the memory.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def rows(x: Tensor, what: str) -> Tensor:
         raise RarityError(f"Expected {what} of shape [N, d], got {got}.")
     x = x.detach().to("cpu")
     x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    # A sum is finite unless a value is not, or values are huge: only then does every value need a look.
+    # An infinite sum may come of huge values, so only then is every value looked at.
     bad = sum(int((~torch.isfinite(part).all(dim=1)).sum()) for part in x.split(1 << 16) if not part.sum().isfinite())
     if bad:
         raise RarityError(f"{bad:,} of {len(x):,} {what} hold values that are not finite: drop them (drop_unusable).")
@@ -128,12 +128,12 @@ def rows(x: Tensor, what: str) -> Tensor:
 
 
 def _centre(reference: Tensor) -> Tensor:
-    """A point amid the reference: any point is right, one near the mean keeps the products small."""
+    """A point near the mean of the reference. Any point gives the same distances; this one keeps the products small."""
     return _sample(reference).mean(dim=0).to(reference.dtype)
 
 
 def _sample(reference: Tensor) -> Tensor:
-    """About SAMPLE rows, evenly taken, in float64."""
+    """About SAMPLE rows at even steps, in float64."""
     return reference[:: max(1, len(reference) // SAMPLE)].double()
 
 
@@ -163,7 +163,8 @@ def _search(queries: Tensor, reference: Tensor, k: int, most: int) -> tuple[Tens
     distances, order = distances.sort(dim=1, stable=True)
     distances, indices = distances[:, :k], where.gather(1, order)[:, :k]
     if most < len(reference):
-        # What was left out is at least this far; a sum of d products is good to about sqrt(d) units in the last place.
+        # Rows that are no candidates are at least this far. A sum of d products is exact to about sqrt(d) units in the
+        # last place.
         size = q.double().norm(dim=1)
         slack = 2**-23 * (math.sqrt(q.shape[1]) + 8) * (size + longest).square()
         bound = 2 * best[:, -1].double() + size.square() - slack
@@ -173,6 +174,6 @@ def _search(queries: Tensor, reference: Tensor, k: int, most: int) -> tuple[Tens
 
 
 def _directly(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest rows to one query [d], every distance formed in float64."""
+    """The k nearest rows to one query [d]; every distance is computed in float64."""
     every = torch.cat([(tile.double() - query.double()).norm(dim=1) for tile in reference.split(TILE)])
     return every.topk(k, largest=False)

@@ -1,4 +1,4 @@
-"""What a model usually makes, without a shape assumed for it: how far the nearest samples are."""
+"""A density without an assumed shape: its score is the distance to the nearest samples."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.keys import FOLDS
-from ..base.progress import in_parts, steps
+from ..base.progress import Progress, in_parts, steps
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import generator, plain
 from ..calibration.surprisal import Calibration
 from ..statistics.sufficient_statistics import Statistics
+from .contract import Density
 from .cross_fit import fit_statistics
-from .gaussian import DRAWN, GaussianDensity
 from .nearest import nearest
-from .saved_gaussian import unpack
 
-# k. The volume that holds k neighbours scatters by 1 / sqrt(k), a third for ten; with many more, kinds that make up a
-# small share of the samples would no longer count as usual among themselves.
+# k. The volume that holds k neighbours scatters by 1 / sqrt(k), which is a third for ten. With many more neighbours a rare
+# kind of sample would have too few of its own kind, and would never count as usual.
 NEIGHBOURS = 10
 BLOCK = 1024  # rows scored between two calls of `progress`
 
 
-class NeighbourDensity(GaussianDensity):
-    """The density at a point is read off the ball around it that just holds its k nearest samples.
+class NeighbourDensity(Density):
+    """The density at a point follows from the smallest ball around it that holds its k nearest samples.
 
         score(e) = r_k(e), the distance to the k-th nearest of the n rows kept, in units of the embedding
         log p(e) = log k - log n - log V_d - d log r_k(e),    V_d = pi^(d/2) / Gamma(d/2 + 1)
 
-    Loftsgaarden & Quesenberry (1965). It follows samples that lie on a bent sheet or in many kinds, where every
-    Gaussian is wrong, and knows nothing of what lies between them. It is no normalised density: r_k grows like |e|, so
-    that p falls like |e|^-d and its integral diverges. Compare its values with each other, not with another density's.
+    Loftsgaarden & Quesenberry (1965). This density follows samples that lie on a bent sheet or are of many kinds, where
+    every Gaussian is wrong. It says nothing about the space between the samples. It is not normalised: r_k grows like
+    |e|, so p falls like |e|^-d, and its integral diverges. Its values can be compared with each other, and not with
+    those of another density.
 
-    The calibration scores every row against all the others. That is a held-out score without any fold: what was learnt
-    without a row are the other rows, n - 1 of them, as good as the n that a new picture meets. `t2`, `residual` and
-    `whiten` still speak of the one Gaussian around all samples.
+    The calibration scores each row against all other rows. This is a held-out score without folds: a row is compared
+    with n - 1 samples, and a new picture with n.
 
     Attributes
     ----------
-    All of `GaussianDensity`, with the rows in `statistics.rows`, and neighbours : k.
+    All of `Density`, with the rows in `statistics.rows`, and neighbours : k.
     """
 
-    has_shell = False  # points at one distance from their nearest sample form no surface without edges
+    estimators = ("neighbours",)
+    has_shell = False  # the points at one distance from their nearest sample form a surface with edges
+    has_own_calibration = False  # a sample's distance to itself says nothing
 
     def __init__(self, *, neighbours: int, **fields):
         super().__init__(**fields)
@@ -62,17 +63,17 @@ class NeighbourDensity(GaussianDensity):
         source: dict | None = None,
         components: int = 0,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> NeighbourDensity:
-        """The density of the rows that `statistics` keeps; the Gaussian around them is that of all rows seen.
+        """The density of the rows that `statistics` keeps. Its frame is that of all rows seen.
 
         Parameters
         ----------
-        components : k of the Gaussian around them.   seed : of the calibration's draws.   The others : as for the Gaussian.
+        components : k of the frame.   seed : of the calibration's draws.   The others : as for `GaussianDensity`.
 
         Raises
         ------
-        RarityError : as the Gaussian.
+        RarityError : as `GaussianDensity.from_statistics`.
         """
         first, blocks = 2 * FOLDS, len(statistics.rows.split(BLOCK))
         part = progress and (lambda done, _: progress(done, first + blocks))
@@ -85,47 +86,45 @@ class NeighbourDensity(GaussianDensity):
 
     @cached_property
     def frame_calibration(self) -> Calibration:
-        """Bits of a D2 in the one Gaussian around all samples, among these: the score itself is a distance."""
+        """Bits of the frame's D2, calibrated on the samples. The density's own score is a distance and no D2."""
         with plain():
-            return Calibration.fit(in_parts(super().score, self.statistics.rows))
+            return Calibration.fit(in_parts(self.frame.d2, self.statistics.rows))
 
     def score(self, x: Tensor) -> Tensor:
-        """Distance to the k-th nearest row kept, [N] float64, differentiable: how far from everything seen.
+        """Distance to the k-th nearest row kept, [N] float64, differentiable.
 
-        The gradient is the unit vector away from that row, and 0 upon it. A row that was learnt from finds itself as
-        its nearest, so its own score is lower than that of a new picture at its place.
+        The gradient is the unit vector that points away from that row; at the row itself it is 0. A row that was learnt
+        from is its own nearest neighbour, so its score is lower than that of a new picture at the same place.
         """
-        x = self._rows(x)
+        x = self.frame.rows(x)
         rows = self.statistics.rows
         index = nearest(x, rows, self.neighbours)[1][:, -1]
         return torch.linalg.vector_norm(x - rows[index].double(), dim=1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log density in nats, [N], not normalised: see the class."""
-        return self._log_ball() - len(self.mean) * self.score(x).log()
+        """Log density in nats, [N]. It is not normalised (see the class)."""
+        return self._log_ball() - self.space.width * self.score(x).log()
 
     def sample(self, count: int, seed: int = 0) -> Embeddings:
         """Rows drawn at random, each moved in a random direction.
 
-        A row at distances r_1 .. r_k from its neighbours moves about h = sqrt(r_k^2 - r_(k-1)^2). In many dimensions a
-        random move is at right angles to every neighbour: it ends sqrt(r_j^2 + h^2) from each, so that with the row
-        itself among the neighbours the k-th of them is as far as it was. Further, and draws would all be rare.
+        A row with neighbours at the distances r_1 ... r_k moves by about h = sqrt(r_k^2 - r_(k-1)^2). In many dimensions
+        a random move is at right angles to the direction of every neighbour, so it ends at the distance
+        sqrt(r_j^2 + h^2) from neighbour j. The row itself is now a neighbour, too, so the k-th neighbour is again at the
+        distance r_k. After a longer move all draws would be rare.
         """
         g = generator(seed)
-        rows, width = self.statistics.rows, len(self.mean)
+        rows, width = self.statistics.rows, self.space.width
         start = rows[torch.randint(len(rows), (count,), generator=g)]
         radii = nearest(start, rows, self.neighbours + 1)[0].square()  # the first is the row itself, at 0
         noise = torch.randn(count, width, generator=g, dtype=torch.float64)
         move = ((radii[:, -1] - radii[:, -2]) / width).sqrt()[:, None] * noise
-        source, keys = {**self.source, "kind": DRAWN}, self._drawn_keys(count, seed)
-        return Embeddings(start.double() + move, self.space, (), source, keys)
+        return self._drawn(start.double() + move, seed)
 
-    def describe(self, one_in: float | None = None) -> str:
-        """The density in plain words, and what "1 in N" means in it."""
-        lines = super().describe(one_in).split("\n")
+    def _shape_in_words(self) -> tuple[str, ...]:
         nearest_rows = f"the {self.neighbours} nearest of {len(self.statistics.rows):,} samples"
-        lines.insert(2, f"Rarity is the distance within which {nearest_rows} lie; no shape is assumed.")
-        return "\n".join(lines)
+        rarity = f"Rarity is the distance within which {nearest_rows} lie; no shape is assumed."
+        return self.frame.describe(self.estimator), rarity
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
         """JSON values and tensors that `from_state` makes the same density of."""
@@ -138,13 +137,12 @@ class NeighbourDensity(GaussianDensity):
 
         Raises
         ------
-        RarityError : what the Gaussian refuses; a number of neighbours that the rows do not have.
+        RarityError : as `unpack`; a number of neighbours that the rows do not have.
         """
-        base = unpack(fields, tensors)
+        base = cls.unpack(fields, tensors)
         k = fields.get("neighbours")
         sound = (
-            base["estimator"] == "neighbours"
-            and type(k) is int
+            type(k) is int
             # With one neighbour a row's own density would be infinite.
             and 2 <= k < len(base["statistics"].rows) == len(base["calibration"].scores)
         )
@@ -158,12 +156,12 @@ class NeighbourDensity(GaussianDensity):
 
     def _log_ball(self) -> float:
         """log p at distance 1: log k - log n - log V_d."""
-        d, n = len(self.mean), len(self.statistics.rows)
+        d, n = self.space.width, len(self.statistics.rows)
         return math.log(self.neighbours / n) - 0.5 * d * math.log(math.pi) + math.lgamma(0.5 * d + 1)
 
 
 def _left_out(rows: Tensor, tick: Callable[[], None]) -> Tensor:
-    """The distance of every row to its k-th nearest other, [n]; rows differ, so each is its own nearest, at 0."""
+    """The distance of each row to the k-th nearest other row, [n]. A row's nearest row is itself, at distance 0."""
     radii = []
     for block in rows.split(BLOCK):
         radii.append(nearest(block, rows, NEIGHBOURS + 1)[0][:, -1])

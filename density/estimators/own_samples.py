@@ -1,9 +1,10 @@
-"""Samples that a density has learnt from, and results that began in them: calibrated beside each other, not beside new ones.
+"""Calibrations of a density's own samples. Own samples, and results that started from them, are compared with each other.
 
-A fit follows its samples: towards each of them it has learnt more spread than there is, the more so the fewer they are. Seen
-beside new samples they look usual, and one that was moved until it looks like a new one of 1 in 1,000 is truly far rarer.
-Under a covariance of all directions a few samples lie nearly equally far out, so that there what is as rare among them is
-truly less rare (`doubts`). `benchmarks/starts.py` measures both where the truth is known.
+A fit adapts to its own samples: in the direction of each of them it learns more spread than there is, and the more so the
+fewer samples there are. Compared with new samples, own samples therefore look too usual. An own sample that is moved until
+it looks like a new sample of 1 in 1,000 is really far rarer. For a covariance of all directions it can be the other way
+round: a few samples lie almost equally far out, and what is rare among them is really less rare (`doubts`).
+`benchmarks/starts.py` measures both where the truth is known.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.keys import member
 from ..calibration.surprisal import Calibration
+from .contract import Density
 from .cross_fit import ESTIMATORS
-from .gaussian import GaussianDensity
 
-# Samples a dimension from which on results are about as rare as asked, 8 to 11 bits for 10: begun in own samples, in new ones.
+# With this many samples for each dimension results are about as rare as asked (8 to 11 bits where 10 were asked), if they
+# start from own samples, and if they start from new ones.
 ENOUGH_OWN, ENOUGH_NEW = 4, 16
 
 
 class RowCalibration:
-    """A calibration for every row: that of the density's own samples, or that of new ones.
+    """A calibration for each row: that of own samples if the row is one, otherwise that of new samples.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ class RowCalibration:
     tick : called while the calibration of the own samples is learnt, and may raise.
     """
 
-    def __init__(self, density: GaussianDensity, own: Tensor, tick: Callable[[], None] | None = None):
+    def __init__(self, density: Density, own: Tensor, tick: Callable[[], None] | None = None):
         self.own, self._own, self._new = own, density.learn_own_calibration(tick), density.calibration
 
     def bits(self, score: Tensor) -> Tensor:
@@ -51,9 +53,11 @@ class RowCalibration:
 
 
 def calibration_for(
-    density: GaussianDensity, embeddings: Embeddings, tick: Callable[[], None] | None = None
+    density: Density, embeddings: Embeddings, tick: Callable[[], None] | None = None
 ) -> Calibration | RowCalibration:
-    """What makes scores of these embeddings bits: where all are the density's own, or all new, a plain calibration.
+    """The calibration that turns the scores of these embeddings into bits.
+
+    If all rows are the density's own samples, or if all are new, it is a plain calibration.
 
     tick : called while the calibration of the own samples is learnt, and may raise.
     """
@@ -63,19 +67,22 @@ def calibration_for(
     return density.learn_own_calibration(tick) if own.all() else RowCalibration(density, own, tick)
 
 
-def are_own(density: GaussianDensity, embeddings: Embeddings) -> Tensor:
-    """Which rows the density has learnt from, or were moved from such rows by `optimize`: their keys say it, [N] bool.
+def are_own(density: Density, embeddings: Embeddings) -> Tensor:
+    """Which rows are own samples of the density, or were moved from own samples by `optimize`, [N] bool; keys decide.
 
-    To a density of nearest neighbours all are new: a sample's own distance to itself says nothing.
+    For a density without an own calibration all rows are new.
     """
-    if density.estimator == "neighbours":
+    if not density.has_own_calibration:
         return torch.zeros(len(embeddings), dtype=torch.bool)
     return member(embeddings.keys, density.statistics.keys)
 
 
-def doubts(density: GaussianDensity, own: Tensor) -> tuple[str, ...]:
-    """In words, where the samples are too few for what is moved from rows [N], own ones or not, to be as rare as dialled."""
-    d = len(density.mean)
+def doubts(density: Density, own: Tensor) -> tuple[str, ...]:
+    """Notes for the user if the samples are too few for results to be as rare as dialled.
+
+    own : [N] bool, which of the starts are own samples of the density.
+    """
+    d = density.space.width
     few = f"{density.count:,} samples say little about {d:,} dimensions"
     said = ()
     if own.any() and density.count < ENOUGH_OWN * d:

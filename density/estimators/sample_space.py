@@ -1,4 +1,4 @@
-"""Few samples of many dimensions span as many directions as there are samples: what is learnt from them is learnt there."""
+"""Few samples of many dimensions span only as many directions as there are samples; learning happens in these alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from ..statistics.sufficient_statistics import Statistics
 
 
 class SampleSpace:
-    """Coordinates [n, n - 1] of n samples in the directions that they span, and the way back to all d dimensions.
+    """Coordinates [n, n - 1] of n samples in the directions that the samples span, and the way back to d dimensions.
 
-    With y_i = x_i - mean, which sum to 0, the first n - 1 of them span what all do:  y_1 ... y_(n-1) = Q R,  c_i = Q'y_i.
-    Distances, angles and so every eigenvalue are those of the samples; a matrix has n rows instead of d.
+    The y_i = x_i - mean sum to 0, so the first n - 1 of them span the same directions as all of them:
+
+        y_1 ... y_(n-1) = Q R,    c_i = Q'y_i
+
+    Distances and angles between the samples stay the same, and so do the eigenvalues; matrices have n rows instead of d.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ class SampleSpace:
 
     @classmethod
     def of(cls, statistics: Statistics) -> SampleSpace | None:
-        """The space of samples that are all kept and fewer than their dimensions, else None."""
+        """The sample space, if all samples are kept and are not more than their dimensions; otherwise None."""
         small = 1 < statistics.count == len(statistics.rows) <= statistics.width
         return cls(statistics.rows) if small else None
 
@@ -45,15 +48,16 @@ class SampleSpace:
         return [RadialMoments(self.coordinates.shape[1]).update(self.coordinates[which == f]) for f in range(FOLDS)]
 
     def mean(self, mean: Tensor) -> Tensor:
-        """A mean in all dimensions, [d]."""
+        """A mean [n - 1] of coordinates as a mean in all dimensions, [d]."""
         return self._origin + self._basis @ mean
 
     def axes(self, axes: Tensor, spanned: int, most: int) -> Tensor:
-        """The first `most` axes [n - 1, n - 1] in all dimensions, [d, most]; behind them the directions that no sample spans.
+        """The first `most` axes [n - 1, n - 1] in all dimensions, [d, most]; directions that no sample spans come last.
 
-        Each one's largest entry is positive, as `principal_axes` has them. Those from `spanned` on, which samples do not
-        span that the axes were learnt from, are reflected so that the last is a direction drawn at random among them: what
-        is held out has its share in it, as anything new has, and not nothing, as in the directions that no sample spans.
+        The largest entry of each axis is positive, as in `principal_axes`. Axes from number `spanned` on are not spanned
+        by the samples that the axes were learnt from. These are reflected so that the last of them is a random direction
+        among them. Held-out samples then have their share in it, as any new sample has; in a direction that no sample
+        spans they would have none.
         """
         reflected = most > spanned
         found = self._basis @ (axes if reflected else axes[:, :most])
@@ -72,5 +76,5 @@ class SampleSpace:
         return found[:, :most]
 
     def padded(self, values: Tensor) -> Tensor:
-        """Values [n - 1] along the axes, and 0 along those that no sample spans, [d]."""
+        """Values [n - 1] along the axes, with 0 for each direction that no sample spans, [d]."""
         return torch.cat([values, values.new_zeros(self._rest.shape[1])])

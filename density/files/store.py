@@ -13,6 +13,7 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.spaces import EmbeddingSpace
+from ..estimators.contract import Density
 from ..estimators.gaussian import GaussianDensity
 from ..estimators.mixture import MixtureDensity
 from ..estimators.neighbour_density import NeighbourDensity
@@ -27,19 +28,19 @@ MAX_AT_ONCE = 1 << 28  # most bytes of its labels, or of its keys: these are rea
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 
 
-def save_density(density: GaussianDensity, path: str | os.PathLike) -> None:
+def save_density(density: Density, path: str | os.PathLike) -> None:
     """Write a density to `path`; an existing file is replaced in one step, or left as it was.
 
     Raises
     ------
     RarityError : the file cannot be written, or this is not a density.
     """
-    if not isinstance(density, GaussianDensity):
+    if not isinstance(density, Density):
         raise RarityError(f"Expected a density to save, got {type(density).__name__}. Learn one with fit_density.")
     container.write(Path(path), "density", *density.state())
 
 
-def load_density(path: str | os.PathLike) -> GaussianDensity:
+def load_density(path: str | os.PathLike) -> Density:
     """Read a density that `save_density` wrote.
 
     Raises
@@ -49,7 +50,7 @@ def load_density(path: str | os.PathLike) -> GaussianDensity:
     return _build(*container.read(Path(path), "density"))
 
 
-def load_densities(paths: Iterable[str | os.PathLike]) -> Iterator[tuple[Path, GaussianDensity]]:
+def load_densities(paths: Iterable[str | os.PathLike]) -> Iterator[tuple[Path, Density]]:
     """Each path with its density, loaded one at a time, as `merge_densities` takes them. Raises as `load_density`."""
     return ((Path(path), load_density(path)) for path in paths)
 
@@ -161,7 +162,7 @@ def numbered(path: str | os.PathLike, number: int, count: int) -> Path:
     return path.with_name(f"{path.stem}_{number}{path.suffix}") if count > 1 else path
 
 
-def build_density(fields: dict, tensors: dict[str, Tensor]) -> GaussianDensity:
+def build_density(fields: dict, tensors: dict[str, Tensor]) -> Density:
     """The density of a file's fields and tensors, of the estimator that they name."""
     estimator = fields.get("estimator")
     made = DENSITIES.get(estimator, GaussianDensity) if isinstance(estimator, str) else GaussianDensity

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..base.progress import in_parts
 from ..base.tensors import plain
 from ..calibration.surprisal import Calibration
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from .exposure import ExposureMemory
 
 CAUTION = 3.0  # chance alone hardly ever goes this many standard deviations
@@ -47,10 +47,10 @@ class Belief:
     RarityError : different spaces.
     """
 
-    def __init__(self, density: GaussianDensity, memory: ExposureMemory, tick: Callable[[], None] | None = None):
+    def __init__(self, density: Density, memory: ExposureMemory, tick: Callable[[], None] | None = None):
         density.space.require_same(memory.space, "memory")
         self._density, self._tick = density, tick
-        self.share, self.shift = 0.0, torch.zeros_like(density.mean)
+        self.share, self.shift = 0.0, torch.zeros_like(density.frame.mean)
         if len(memory) > 1:
             with plain():
                 self._learn(memory)
@@ -80,12 +80,12 @@ class Belief:
         own = in_parts(self._squares, memory.vectors, self._tick)
         agreement = (u.sum().square() * length - (u.square() * own).sum()) / pairs
         some = torch.linspace(0, len(memory) - 1, min(PAIRS, len(memory))).round().long()
-        w, r = density.whiten(memory.vectors[some])
-        products = (w @ w.T + r @ r.T / density.residual_variance).fill_diagonal_(0)
+        w, r = density.frame.whiten(memory.vectors[some])
+        products = (w @ w.T + r @ r.T / density.frame.residual_variance).fill_diagonal_(0)
         squares = products.square().sum() / (len(some) * (len(some) - 1))
         chance = (2 * squares * (u.square().sum().square() - u.pow(4).sum())).sqrt() / pairs
         self.share = float(((agreement - CAUTION * chance) / max(length, 1e-300)).clamp(0, 1))
-        self.shift = self.share * (mean - density.mean)
+        self.shift = self.share * (mean - density.frame.mean)
 
     def _calibration(self, frame: Calibration) -> Calibration:
         """Calibrate scores about the belief: each of the density's samples scores what its rank does, plus Delta."""
@@ -99,4 +99,4 @@ class Belief:
 
     def _squares(self, x: Tensor) -> Tensor:
         """D2 in the Gaussian frame, [N], even if the density's own score is another one."""
-        return GaussianDensity.score(self._density, x)
+        return self._density.frame.d2(x)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.progress import waiting
-from ..estimators.gaussian import GaussianDensity
+from ..base.progress import Progress, waiting
+from ..estimators.contract import Density
 from ..estimators.nearest import kth_radii, nearest, squared_distances
 from .exposure import ExposureMemory
 
@@ -25,10 +25,10 @@ SCALE_ROWS = 1000  # samples of the density that show how near its pictures lie 
 
 def information_gain(
     items: Embeddings,
-    density: GaussianDensity,
+    density: Density,
     memory: ExposureMemory,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """How much each picture teaches by itself, [N] bits: the part of it that the pictures seen do not predict.
 
@@ -67,7 +67,7 @@ def information_gain(
     return torch.cat(gains)
 
 
-def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> Tensor:
+def session_gains(items: Embeddings, density: Density, memory: ExposureMemory) -> Tensor:
     """How much each picture teaches after those before it in `items`, [N] bits. The sum does not depend on the order.
 
     The sum is 1/2 log2 det(I + V / l), where V is the covariance of the session's pictures given those seen. Each gain
@@ -95,7 +95,7 @@ def session_gains(items: Embeddings, density: GaussianDensity, memory: ExposureM
     return (pivots / math.sqrt(RESOLUTION)).log2()
 
 
-def scale(density: GaussianDensity, tick: Callable[[], None] | None = None) -> float:
+def scale(density: Density, tick: Callable[[], None] | None = None) -> float:
     """h: the median distance of a sample of the density to the nearest other of SCALE_ROWS samples."""
     return float(kth_radii(density.statistics.rows[:SCALE_ROWS], 1, tick).median())
 
@@ -124,6 +124,6 @@ def _kernel(a: Tensor, b: Tensor, h: float, tick: Callable[[], None] | None = No
     return k
 
 
-def _check(items: Embeddings, density: GaussianDensity, memory: ExposureMemory) -> None:
+def _check(items: Embeddings, density: Density, memory: ExposureMemory) -> None:
     density.space.require_same(items.space, "pictures")
     density.space.require_same(memory.space, "memory")

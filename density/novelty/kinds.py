@@ -168,9 +168,10 @@ def estimate_shares(kinds: Tensor, count: int, confusion: Tensor | None = None, 
 
 def _undo(read: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     """q [K + 1] of f [K + 1] and M [K, K + 1]."""
-    from scipy.optimize import nnls
+    from sklearn.linear_model import LinearRegression
 
     nothing = np.eye(len(read))[-1]
     # A heavy equation keeps the sum at 1 while the least squares are sought; what it leaves is divided away.
-    q = nnls(np.vstack([np.vstack([confusion, nothing]).T, np.full(len(read), 100.0)]), np.append(read, 100.0))[0]
+    equations, values = np.vstack([np.vstack([confusion, nothing]).T, np.full(len(read), 100.0)]), np.append(read, 100.0)
+    q = LinearRegression(fit_intercept=False, positive=True).fit(equations, values).coef_
     return q / q.sum()

@@ -14,7 +14,7 @@ from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.framing import partly_seen
 from ..base.keys import member
-from ..base.progress import waiting
+from ..base.progress import Progress, waiting
 from ..base.tensors import generator
 from ..estimators.nearest import nearest
 from .separation import elsewhere, separation
@@ -53,7 +53,7 @@ def originality(
     k: int = 3,
     *,
     unrelated: Embeddings | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Originality:
     """The nearest reference items of every picture, and how probable it is that each was copied.
 

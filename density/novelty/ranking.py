@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.progress import waiting
+from ..base.progress import Progress, waiting
 from ..base.tensors import here
 from ..calibration.surprisal import one_in_from_bits
 
@@ -57,7 +57,7 @@ def most_novel(
     keep: int,
     floor_bits: float = 0.0,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Tensor, Embeddings, list[float], list[int]]:
     """The pictures, embeddings and scores that `rank` keeps, in its order, and their indices.
 

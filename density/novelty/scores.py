@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +11,10 @@ from torch.nn.functional import normalize
 
 from ..base.embeddings import Embeddings
 from ..base.framing import partly_seen
-from ..base.progress import in_parts, waiting
+from ..base.progress import Progress, in_parts, waiting
 from ..base.tables import text_table
 from ..calibration.surprisal import one_in_from_bits
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from .belief import Belief
 from .exposure import ExposureMemory
@@ -102,12 +101,12 @@ class Novelty:
 
 def score_novelty(
     items: Embeddings,
-    density: GaussianDensity,
+    density: Density,
     memory: ExposureMemory,
     *,
     baseline: Embeddings | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Novelty:
     """Score every picture by the density and the memory. Each is scored by itself, so their order does not matter.
 
@@ -163,10 +162,10 @@ def score_novelty(
     )
 
 
-def conformity(items: Embeddings, density: GaussianDensity) -> Tensor:
+def conformity(items: Embeddings, density: Density) -> Tensor:
     """Cosine of every picture to the density's mean, [N]."""
     density.space.require_same(items.space, "pictures to score")
-    return normalize(items.vectors.double(), dim=1) @ normalize(density.mean, dim=0)
+    return normalize(items.vectors.double(), dim=1) @ normalize(density.frame.mean, dim=0)
 
 
 def _line(i: int, row: dict) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from ..base.errors import RarityError
 from ..base.keys import member
 from ..base.tensors import generator
 from ..calibration.surprisal import MIN_SCORES
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.nearest import nearest
 from .exposure import SAME, ExposureMemory
 
@@ -83,7 +83,7 @@ class Unseen:
 
     def __init__(
         self,
-        density: GaussianDensity,
+        density: Density,
         memory: ExposureMemory,
         *,
         baseline: Embeddings | None = None,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
-from ..base.progress import waiting
+from ..base.progress import Progress, waiting
 from .diversity import density_and_coverage, mean_pairwise_distance, rarity_score, vendi_scores
 
 NEIGHBOURS = 5  # what lies within a reference picture's 5th neighbour counts as like it
@@ -73,7 +72,7 @@ def measure_variety(
     embeddings: Embeddings,
     reference: Embeddings | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Variety:
     """All measures of a set, and of how it lies in a reference if one is given.
 

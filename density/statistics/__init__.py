@@ -1,1 +1,1 @@
-"""What is gathered of samples in one pass, and merges exactly."""
+"""Statistics of samples: gathered in one pass, and merged exactly."""

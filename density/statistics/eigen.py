@@ -10,13 +10,13 @@ from .moments import Moments
 
 log = get_logger(__name__)
 
-WIDE = 512  # dimensions from which on a graphics card is worth the way there
+WIDE = 512  # with so many dimensions or more the graphics card is faster, the copy to it included
 
 
 def principal_axes(moments: Moments) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of the maximum-likelihood covariance.
 
-    They are found in float64: on the graphics card that this process uses, if any, else on the processor.
+    They are computed in float64: on the graphics card, if this process uses one already; otherwise on the processor.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def principal_axes(moments: Moments) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    Eigenvalues [d], descending, >= 0; eigenvectors [d, d] in columns, each one's largest entry positive, so that maps
-    agree, but for those of directions that no sample spans. Both on the processor.
+    Eigenvalues [d], descending, >= 0; eigenvectors [d, d] in columns. Both on the processor. The largest entry of each
+    eigenvector is positive, so that maps look alike on all machines. Eigenvectors that no sample spans may differ.
     """
     values, axes = _eigh(moments.covariance())
     axes = axes.flip(1)
@@ -34,7 +34,7 @@ def principal_axes(moments: Moments) -> tuple[Tensor, Tensor]:
 
 
 def card() -> torch.device | None:
-    """The graphics card that this process uses already, if it has float64; Apple's have none."""
+    """The NVIDIA card that this process uses already, or None. Apple's graphics processors have no float64."""
     in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
     return torch.device("cuda", torch.cuda.current_device()) if in_use else None
 
@@ -45,6 +45,6 @@ def _eigh(covariance: Tensor) -> tuple[Tensor, Tensor]:
         try:
             values, axes = torch.linalg.eigh(covariance.to(device))
             return values.cpu(), axes.cpu()
-        except RuntimeError as error:  # no room beside a model, a solver that gives up
+        except RuntimeError as error:  # too little memory beside a model, or a solver that does not converge
             log.info("The graphics card does not decompose a covariance, the processor does: %s", str(error).splitlines()[0])
     return torch.linalg.eigh(covariance)

@@ -1,19 +1,20 @@
-"""From embeddings, at once or batch by batch, to what a density is learnt from."""
+"""Gather the statistics that a density is learnt from, from embeddings at once or batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..base.embeddings import Embeddings, common
 from ..base.errors import RarityError
+from ..base.progress import Progress
 from ..base.spaces import EmbeddingSpace
 from .sufficient_statistics import Statistics
 
 
 def gather(
-    embeddings: Embeddings | Iterable[Embeddings], progress: Callable[[int, int], None] | None = None
+    embeddings: Embeddings | Iterable[Embeddings], progress: Progress | None = None
 ) -> tuple[Statistics, EmbeddingSpace, dict]:
-    """Statistics, space and source of embeddings, at once or batch by batch: no more than a batch is held at a time.
+    """Statistics, space and source of embeddings. Only one batch is in memory at a time.
 
     Parameters
     ----------
@@ -21,7 +22,7 @@ def gather(
 
     Raises
     ------
-    RarityError : no batch at all, something else than embeddings, batches of different spaces.
+    RarityError : no batch, something that is no embeddings, batches of different spaces.
     """
     statistics, space, source = None, None, {}
     for batch in (embeddings,) if isinstance(embeddings, Embeddings) else embeddings:

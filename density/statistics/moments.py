@@ -1,4 +1,4 @@
-"""Mean and scatter in one streaming pass, mergeable in any order."""
+"""Mean and scatter, computed in one pass over a stream and merged in any order."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch import Tensor
 from ..base.errors import RarityError
 from ..base.tensors import all_finite, plain
 
-# Rows that go into one float32 product: few enough that its rounding stays near 1e-6 of the spread.
+# Rows in one float32 product. With so few, rounding stays near 1e-6 of the spread.
 CHUNK = 4096
-# y'y is symmetric: of this many column blocks only those on and above the diagonal are multiplied, 36 of 64.
+# y'y is symmetric. Its columns are cut into so many blocks, and only blocks on and above the diagonal are computed: 36 of 64.
 BLOCKS = 8
 
 
 class Moments:
-    """Count, mean and scatter of the rows seen so far, exact to float64 accumulation.
+    """Count, mean and scatter of the rows seen so far, summed in float64.
 
         d = m_b - M,   S <- S + S_b + d d' n b / (n + b),   M <- M + d b / (n + b),   n <- n + b
 
     for a batch of b rows with mean m_b and scatter S_b (Chan, Golub & LeVeque 1983). The update is associative, so
-    shards can be computed apart and merged in any order; the state's size does not depend on the number of rows.
+    shards can be computed on several machines and merged in any order. The size of the state does not depend on the
+    number of rows.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Moments:
             self.mean = torch.zeros(width, dtype=torch.float64)
             self._scatter = torch.zeros(width, width, dtype=torch.float64)
         self._step = max(64, -(-width // BLOCKS))
-        self._mirrored = True  # else what is below the diagonal is out of date
+        self._mirrored = True  # whether the blocks below the diagonal are up to date
 
     @property
     def scatter(self) -> Tensor:
@@ -47,7 +48,7 @@ class Moments:
             with plain():
                 for i in range(0, len(self.mean), self._step):
                     self._scatter[i + self._step :, i : i + self._step] = self._above(i)[:, self._step :].T
-                    block = self._above(i)[:, : self._step]  # some processors sum y_i y_j and y_j y_i in two orders
+                    block = self._above(i)[:, : self._step]  # some processors sum y_i y_j and y_j y_i in different orders
                     block.copy_(block.triu() + block.triu(1).T)
             self._mirrored = True
         return self._scatter
@@ -66,14 +67,14 @@ class Moments:
         return self
 
     def merge(self, other: Moments) -> Moments:
-        """The moments of both sets of rows together; neither is changed."""
+        """The moments of both sets of rows together. The two sets stay as they are."""
         if len(other.mean) != len(self.mean):
             raise RarityError(f"Moments of width {len(self.mean)} and {len(other.mean)} cannot be merged.")
         return Moments.joined([self, other])
 
     @classmethod
     def joined(cls, parts: Sequence[Moments]) -> Moments:
-        """The moments of all parts together, of one width: S = sum_i S_i + n_i d_i d_i' with d_i = m_i - m."""
+        """The moments of all parts together: S = sum_i S_i + n_i d_i d_i' with d_i = m_i - m. All have one width."""
         both = cls(len(parts[0].mean))
         both.count = sum(part.count for part in parts)
         if both.count == 0:
@@ -96,14 +97,14 @@ class Moments:
         return self.scatter / self.count
 
     def check(self, batch: Tensor) -> None:
-        """Raise RarityError unless this is a batch [b, d] of finite values."""
+        """Raise a RarityError unless this is a batch [b, d] of finite values."""
         if batch.dim() != 2 or batch.shape[1] != len(self.mean):
             raise RarityError(f"A batch must have the shape [b, {len(self.mean)}], got {tuple(batch.shape)}.")
         if not all_finite(batch):
             raise RarityError("A batch holds values that are not finite: drop those rows first (drop_unusable).")
 
     def take(self, mean: Tensor, centred: Tensor, rest: Tensor) -> None:
-        """Take in rows as `centre` returns them: added in place, half the products, no matrix but S as large as S."""
+        """Take in rows as `centre` returns them. Only half of the products are computed, and S is changed in place."""
         b = len(centred)
         if b == 0:
             return
@@ -117,7 +118,7 @@ class Moments:
         self.count = total
 
     def times(self, vector: Tensor) -> Tensor:
-        """S v of a vector [d], [d]."""
+        """The product S v with a vector v [d], [d]."""
         if self._mirrored:
             return self._scatter @ vector
         product = torch.zeros_like(vector)
@@ -131,20 +132,22 @@ class Moments:
         return self._scatter.diagonal()
 
     def _above(self, i: int) -> Tensor:
-        """The blocks of S from the diagonal on, of the rows that begin at i."""
+        """The blocks of S on and above the diagonal, for the block of rows that begins at i."""
         return self._scatter[i : i + self._step, i:]
 
 
 def chunks(batch: Tensor) -> Sequence[Tensor]:
-    """Rows split into as even parts of about CHUNK as there are: a small rest would cost as much as a whole one."""
+    """Rows split into parts of about CHUNK rows and of nearly one size. A small rest would cost as much as a full part."""
     return batch.tensor_split(max(1, round(len(batch) / CHUNK)))
 
 
 def centre(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean m [d] float64, y = rows - shift [b, d] and r = mean y [d] float64: so that a float32 product is enough.
+    """Mean m [d] float64, y = rows - shift [b, d] and r = mean y [d] float64, for which a float32 product is exact enough.
 
-    S_b = y'y - b r r',  m = shift + r. The shift is the batch's own rounded mean, so r is only its rounding, and
-    nothing large is ever subtracted from something nearly equal.
+        S_b = y'y - b r r',    m = shift + r
+
+    The shift is the rounded mean of the batch, so r is only the rounding error of the mean. Therefore no large number is
+    subtracted from a nearly equal one.
     """
     if rows.dtype != torch.float64:
         rows = rows.float()

@@ -1,13 +1,13 @@
-"""A covariance whose every eigenvalue is shrunk by itself: few samples of many dimensions say much about some directions."""
+"""Quadratic-inverse shrinkage: each eigenvalue of a covariance is shrunk by its own amount."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# Where samples are as many as dimensions the least eigenvalue is nearly 0, and with it delta of that direction or, one sample
-# fewer, of all that no sample spans: D2 of new samples was 2 to 60 times too large. From NEAR d samples to d / NEAR the
-# formula is told of NEAR d, and of as many eigenvalues.
+# If there are about as many samples as dimensions, the smallest eigenvalue is nearly 0. Then delta of its direction, or delta_0
+# of the directions that no sample spans, is nearly 0 too, and D2 of new samples was 2 to 60 times too large. Therefore from
+# NEAR d to d / NEAR samples the formula gets NEAR d as the number of samples, and as many eigenvalues.
 NEAR = 0.88
 
 
@@ -22,20 +22,21 @@ def quadratic_inverse(spectrum: Tensor, count: int, floor: float = 0.0) -> Tenso
         1 / delta_j = l_j [(1 - c)^2 + 2 c (1 - c) theta_j + c^2 (theta_j^2 + H_j^2)]    where d <= n
         1 / delta_j = l_j (theta_j^2 + H_j^2),   1 / delta_0 = (c - 1) mean l            where d > n
 
-    delta_0 is that of the d - n directions that no sample spans. All are then scaled to the sum that the eigenvalues have.
-    theta is the Stein shrinker and H its Hilbert conjugate: eigenvalues draw each other, near ones the most, for samples
-    push apart what is equal. Where samples are many (c -> 0) nothing changes. Ledoit & Wolf (2022), "Quadratic shrinkage for
-    large covariance matrices", Bernoulli 28(3), 1519-1547, section 4.5.
+    delta_0 is the variance in the d - n directions that no sample spans. All delta are then scaled so that their sum is
+    that of the eigenvalues. theta is the Stein shrinker, and H is its Hilbert conjugate. Sampling pushes equal
+    eigenvalues apart; the formula moves each eigenvalue towards the others, and most towards near ones. With very many
+    samples (c -> 0) it changes nothing. Ledoit & Wolf (2022), "Quadratic shrinkage for large covariance matrices",
+    Bernoulli 28(3), 1519-1547, section 4.5.
 
     Parameters
     ----------
-    spectrum : [d], the eigenvalues of scatter / count.   count : of the samples, their mean unknown.
-    floor : what is no higher is 0. Where more eigenvalues are so than `count` explains, samples do not vary there at all:
-        these stay 0, and d counts the others.
+    spectrum : [d], the eigenvalues of scatter / count.   count : number of samples; their mean is unknown.
+    floor : an eigenvalue that is not above it counts as 0. If more eigenvalues are 0 than the small `count` explains, the
+        samples do not vary in those directions: the eigenvalues stay 0 there, and d counts the other directions.
 
     Returns
     -------
-    [d] float64, descending: where the formula would turn two of them round, they are sorted.
+    [d] float64, descending. If the formula changes the order of two values, they are sorted.
     """
     n, spectrum = count - 1, spectrum.double()
     varies = spectrum[spectrum > floor]

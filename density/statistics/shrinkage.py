@@ -1,4 +1,4 @@
-"""How far to shrink a covariance towards a sphere, known from sums that merge: no second look at the samples."""
+"""How far to shrink a covariance towards a sphere. It follows from sums that merge, without a second pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .moments import Moments, centre, chunks
 
 
 class RadialMoments:
-    """Moments, and with them the sum of |x - mean|^4 that the Ledoit-Wolf intensity needs; one pass, any order.
+    """Moments, and the sum of |x - mean|^4 that the Ledoit-Wolf intensity needs; in one pass and in any order.
 
-    With y = x - mean over n rows, S = sum y y', V = sum |y|^2 y and F = sum |y|^4. About a point d away, y + d, and
-    since sum y = 0:
+    With y = x - mean over n rows, S = sum y y', V = sum |y|^2 y and F = sum |y|^4. About a point at the distance d from
+    the mean the rows are y + d. Because sum y = 0:
 
         V' = V + 2 S d + (tr S + n |d|^2) d
         F' = F + 4 d'V + 4 d'S d + 2 |d|^2 tr S + n |d|^4
 
-    (expand |y + d|^2 = |y|^2 + 2 y'd + |d|^2). Two sets are merged by moving both to their common mean and adding.
-    So the fourth moment needs the third, a vector, and nothing else: d + 1 numbers beside `Moments`.
+    (expand |y + d|^2 = |y|^2 + 2 y'd + |d|^2). To merge two sets, both are moved to their common mean and added. So the
+    fourth moment needs only the third, which is a vector: d + 1 numbers beside `Moments`.
 
     Parameters
     ----------
@@ -54,14 +54,14 @@ class RadialMoments:
         return self
 
     def merge(self, other: RadialMoments) -> RadialMoments:
-        """The moments of both sets of rows together; neither is changed."""
+        """The moments of both sets of rows together. The two sets stay as they are."""
         if len(other.third) != len(self.third):
             raise RarityError(f"Moments of width {len(self.third)} and {len(other.third)} cannot be merged.")
         return RadialMoments.joined([self, other])
 
     @classmethod
     def joined(cls, parts: Sequence[RadialMoments]) -> RadialMoments:
-        """The moments of all parts together, of one width."""
+        """The moments of all parts together; all have one width."""
         both = cls(len(parts[0].third))
         both.moments = Moments.joined([part.moments for part in parts])
         for part in parts:
@@ -83,34 +83,35 @@ class RadialMoments:
         self.moments.take(mean, centred, rest)
 
     def _about(self, point: Tensor) -> tuple[Tensor, float]:
-        """V and F about a point instead of the mean."""
+        """V and F about a point [d] instead of the mean."""
         d, moments = self.moments.mean - point, self.moments
         trace = float(moments.diagonal().sum())
         return _moved(self.third, self.fourth, moments.times(d), trace, moments.count, d)
 
 
 def _moved(third: Tensor, fourth: float, pushed: Tensor, trace: float, n: int, d: Tensor) -> tuple[Tensor, float]:
-    """V' and F' of n rows about a point d away from their mean, from V, F, S d and tr S."""
+    """V' and F' of n rows about a point whose offset from their mean is d, from V, F, S d and tr S."""
     far = float(d @ d)
     moved = fourth + 4 * float(d @ third) + 4 * float(d @ pushed) + 2 * far * trace + n * far**2
     return third + 2 * pushed + (trace + n * far) * d, moved
 
 
 def ledoit_wolf(radial: RadialMoments, width: int = 0) -> float:
-    """The Ledoit-Wolf intensity, 0 to 1: the least expected squared error of the shrunk covariance.
+    """The Ledoit-Wolf intensity, 0 to 1, which gives the shrunk covariance the smallest expected squared error.
 
         beta = (F / n - |S|^2) / (d n),   delta = |S - m I|^2 / d,   rho = min(beta, delta) / delta,   m = tr S / d
 
-    S is the covariance here and |.| its Frobenius norm. beta is what chance alone puts into S, delta what S differs
-    from a sphere. Ledoit & Wolf (2004), lemmas 3.2 to 3.4.
+    Here S is the covariance, and |.| is the Frobenius norm. beta is the squared error of S by chance; delta is the squared
+    distance of S from a sphere. Ledoit & Wolf (2004), lemmas 3.2 to 3.4.
 
     Parameters
     ----------
-    radial : of n rows.   width : d, where the rows are given in the fewer directions that they span; 0 is their width.
+    radial : of n rows.
+    width : d, if the rows are given in coordinates of the fewer directions that they span; 0 is the width of the rows.
 
     Returns
     -------
-    rho; 0 where S is a sphere already (one dimension, identical rows), for shrinking changes nothing then.
+    rho. It is 0 if S is a sphere already (one dimension, identical rows): shrinking then changes nothing.
 
     Raises
     ------
@@ -124,16 +125,16 @@ def ledoit_wolf(radial: RadialMoments, width: int = 0) -> float:
 
 
 def oas(moments: Moments, width: int = 0) -> float:
-    """The oracle approximating shrinkage intensity, 0 to 1: for Gaussian samples, better than Ledoit-Wolf when few.
+    """The intensity of oracle approximating shrinkage, 0 to 1. For few Gaussian samples it is better than Ledoit-Wolf.
 
         rho = min(1, (a + m^2) / ((n + 1) (a - m^2 / d))),   a = |S|^2 / d^2,   m = tr S / d
 
-    Chen, Wiesel, Eldar & Hero (2010), equation 23 without its terms in 2 / d, as scikit-learn has it. Parameters as
+    Chen, Wiesel, Eldar & Hero (2010), equation 23 without its terms in 2 / d, as in scikit-learn. Parameters as for
     `ledoit_wolf`.
 
     Returns
     -------
-    rho; 1 where S is a sphere already, for the formula's limit is 1 (0 in one dimension: there is nothing to shrink).
+    rho. It is 1, the limit of the formula, if S is a sphere already; and 0 in one dimension, where nothing can shrink.
 
     Raises
     ------
@@ -164,8 +165,10 @@ def shrink(spectrum: Tensor, intensity: float) -> Tensor:
 
 
 def _from_sphere(covariance: Tensor, d: int) -> float:
-    """|S - m I|^2 in d dimensions, of which S may be given in some: as a sum of squares, for |S|^2 - d m^2 would cancel
-    where S is nearly a sphere."""
+    """|S - m I|^2 in d dimensions; S may be given in fewer, and is 0 in the others.
+
+    It is a sum of squares. The shorter |S|^2 - d m^2 would lose its digits if S is nearly a sphere.
+    """
     m = covariance.trace() / d
     off = covariance.clone()
     off.diagonal().sub_(m)

@@ -1,4 +1,4 @@
-"""All that a density is learnt from, gathered in one pass: shards drawn apart merge to the statistics of the whole."""
+"""The statistics that a density is learnt from: gathered in one pass, and merged from shards to those of the whole."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..base.tensors import all_finite, plain
 from .moments import CHUNK
 from .shrinkage import RadialMoments
 
-MAX_ROWS = 20_000  # rows kept one by one: with more of them, "1 in 1,000" would hardly be known better
+MAX_ROWS = 20_000  # rows that are kept one by one; more rows would hardly make "1 in 1,000" more precise
 
 
 class Statistics:
-    """Moments by fold of every row seen, and a uniform sample of the rows themselves.
+    """The moments of all rows seen, fold by fold, and a uniform sample of the rows.
 
-    A row is known by its key, which says where it came from (`Embeddings`). The key decides everything about it: whether
-    it is a repeat, its fold, and whether it is kept, for the MAX_ROWS rows with the smallest keys are (a bottom-k sketch;
-    Cohen & Kaplan 2007). So nothing depends on the order the rows came in, nor on how a processor rounds them, and
-    statistics of shards merge, in any order, to those of the whole. While all rows are kept, the moments are computed from
-    them in the order of their keys, and shards and whole agree in every bit; beyond that to the rounding of float32
-    products.
+    A row is identified by its key, which says where the row came from (`Embeddings`). The key decides whether the row is a
+    repeat, which fold it is in, and whether it is kept: the MAX_ROWS rows with the smallest keys are kept (a bottom-k
+    sketch; Cohen & Kaplan 2007). So the order of the rows does not matter, and neither does the rounding of a processor.
+    Statistics of shards merge in any order to those of the whole. As long as all rows are kept, moments are computed from
+    the rows in the order of their keys, so that shards and the whole agree in every bit. With more rows they agree up to
+    the rounding of float32 products.
 
-    Two rows with one key are a repeat, also where they differ: the sample drawn again, or a row and what it was moved to.
-    Among a million rows the chance that two strangers share a key is less than one in a million.
+    Two rows with the same key are a repeat even if their values differ: a sample that was drawn again, or a row that was
+    moved. Among a million rows the chance that two different rows share a key is less than one in a million.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ class Statistics:
         self.dropped = self.repeats = 0
         with plain():
             self.keys = self._row_keys = torch.empty(0, dtype=torch.int64)
-            self._store = torch.empty(0, width)  # the rows of _row_keys in that order, with room for more
-        self._handed_out = False  # rows that others may hold are not written to
-        self._folds: list[RadialMoments] | None = None  # None: the rows kept say it all
+            self._store = torch.empty(0, width)  # the rows of _row_keys in their order, with room for more
+        self._handed_out = False  # whether others may hold the rows; then the rows are copied before a change
+        self._folds: list[RadialMoments] | None = None  # None while they can be computed from the kept rows
         self._waiting: list[list[Tensor]] = [[] for _ in range(FOLDS)]
 
     @property
@@ -68,7 +68,7 @@ class Statistics:
         if not torch.equal(self._row_keys, self.keys[: len(kept)]):
             with plain():
                 self._row_keys, order = self._row_keys.sort()
-                for columns in kept.split(128, dim=1):  # not all at once: the rows are the largest thing here
+                for columns in kept.split(128, dim=1):  # in parts, because the rows are the largest tensor here
                     columns.copy_(columns[order])
         return kept
 
@@ -89,13 +89,13 @@ class Statistics:
             return self._folds
 
     def update(self, batch: Tensor, keys: Tensor | None = None) -> Statistics:
-        """Take in a batch [b, d] and return self; rows that are not finite and repeats are dropped and counted.
+        """Take in a batch [b, d] and return self. Rows that are not finite and repeats are dropped and counted.
 
-        Half precision is widened, double precision rounded: rows are float32.
+        Rows are kept as float32: half precision is widened, double precision is rounded.
 
         Parameters
         ----------
-        keys : [b] int64, who the rows are; None where nothing is known but their bytes.
+        keys : [b] int64, who the rows are; None makes keys of the bytes of the rows.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Statistics:
         return self
 
     def merge(self, other: Statistics) -> Statistics:
-        """The statistics of both sets of rows together; neither is changed.
+        """The statistics of both sets of rows together. The two sets stay as they are.
 
         Raises
         ------
@@ -141,9 +141,9 @@ class Statistics:
         return both
 
     def copy(self) -> Statistics:
-        """The same statistics: updating one of the two leaves the other as it is."""
+        """A copy. An update of one of the two does not change the other."""
         twin = copy.copy(self)
-        _ = self.rows  # in order, and from now on written to by neither
+        _ = self.rows  # sorts the rows, and marks them so that neither of the two writes to them
         twin._row_keys, twin._handed_out = self._row_keys, True
         if self._folds is not None:
             with plain():
@@ -152,9 +152,9 @@ class Statistics:
         return twin
 
     def state(self) -> tuple[dict, dict[str, Tensor]]:
-        """JSON values and tensors that `from_state` makes the same statistics of, bit for bit.
+        """JSON values and tensors from which `from_state` makes the same statistics, bit for bit.
 
-        Moments are kept only where the rows do not say it all, and of each scatter the upper triangle.
+        Moments are stored only if they cannot be computed from the rows. Of each scatter the upper triangle is stored.
         """
         folds = self.folds if self.count > MAX_ROWS else []
         upper = torch.triu_indices(self.width, self.width)
@@ -173,7 +173,7 @@ class Statistics:
 
     @classmethod
     def from_state(cls, width: int, fields, tensors: dict[str, Tensor]) -> Statistics:
-        """The inverse of `state`, checked: a file may hold anything. Without "row_keys" the keys are those of the bytes.
+        """The inverse of `state`, checked: a file may hold anything. Without "row_keys" the keys are made of the bytes.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Statistics:
         if len(keys) == 0:
             return
         if self.count + len(keys) > MAX_ROWS:
-            _ = self.folds  # while the rows still say it all
+            _ = self.folds  # computed now, while all rows are still kept
             self._wait(rows, keys, places)
         else:
             self._folds = None
@@ -229,7 +229,7 @@ class Statistics:
         self._keep(rows[places[kept]], keys[kept])
 
     def _wait(self, rows: Tensor, keys: Tensor, places: Tensor) -> None:
-        """Few large products instead of many small ones: the rows of a fold wait until they fill a chunk."""
+        """Let the rows of a fold wait until they fill a chunk: one large product is faster than many small ones."""
         which = fold_of(keys)
         for f, (radial, waiting) in enumerate(zip(self._folds, self._waiting, strict=True)):
             waiting.append(rows[places[which == f]])
@@ -237,7 +237,7 @@ class Statistics:
                 _settle(radial, waiting)
 
     def _keep(self, rows: Tensor, keys: Tensor) -> None:
-        """Store rows whose keys are among the smallest: where rows were that no longer are, then behind the others."""
+        """Store rows whose keys are among the smallest: first in place of rows that no longer are, then at the end."""
         if self._handed_out:
             self._store, self._handed_out = self._store[: len(self._row_keys)].clone(), False
         free = (self._row_keys > self.keys[:MAX_ROWS][-1]).nonzero().flatten()[: len(keys)]
@@ -253,7 +253,7 @@ class Statistics:
 
 
 def joined(folds: Sequence[RadialMoments], without: Sequence[int] = ()) -> RadialMoments:
-    """The moments of all folds, or of all but some."""
+    """The moments of all folds together, or of all folds except some."""
     with plain():
         return RadialMoments.joined([part for f, part in enumerate(folds) if f not in without])
 
@@ -279,7 +279,8 @@ def _unpack(width: int, fold: int, count: int, tensors: dict[str, Tensor]) -> Ra
     variances = moments.scatter.diagonal()
     sound = (
         bool((variances >= 0).all())
-        # Cauchy and Schwarz: no covariance exceeds the geometric mean of its two variances, no mean square a fourth moment.
+        # The inequality of Cauchy and Schwarz: a covariance is at most the geometric mean of its two variances, and the
+        # square of a mean square is at most the mean fourth power.
         and bool((moments.scatter.abs() <= (1 + 1e-6) * variances.sqrt()[:, None] * variances.sqrt() + 1e-300).all())
         and radial.fourth * count >= (1 - 1e-6) * float(variances.sum()) ** 2
     )

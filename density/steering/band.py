@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from ..base.errors import RarityError
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 
 # Share of the band that costs nothing: results come to rest inside the band, not at its edge.
 QUIET = 0.5
@@ -35,7 +35,7 @@ class BandLoss:
     RarityError : bits that are negative or not finite; a half width that is not above 0 and finite.
     """
 
-    def __init__(self, density: GaussianDensity, bits: float, half_width: float = 1.0):
+    def __init__(self, density: Density, bits: float, half_width: float = 1.0):
         if not 0 < half_width < math.inf:
             raise RarityError(f"A band's half width must be above 0 bits and finite, got {half_width}.")
         self.density = density
@@ -53,12 +53,12 @@ class BandLoss:
         return self.of_score(self.density.score(x))
 
 
-def log_gaussian(density: GaussianDensity, x: Tensor) -> Tensor:
+def log_gaussian(density: Density, x: Tensor) -> Tensor:
     """The published objective: log G of the k leading scores, in nats, [N]. It has no lowest value.
 
         log G = -1/2 (k log 2 pi + sum_i log lambda_i + T2)
 
     It ignores everything outside of the k directions. Song & Elgammal (2026), section 3.
     """
-    k = density.components
-    return -0.5 * (k * math.log(2 * math.pi) + float(density.variances.log().sum()) + density.t2(x))
+    frame = density.frame
+    return -0.5 * (frame.components * math.log(2 * math.pi) + float(frame.variances.log().sum()) + frame.t2(x))

@@ -14,7 +14,7 @@ from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import here, ordinary
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from .repel import distance
 
 MOST_STRENGTH = 100.0
@@ -49,7 +49,7 @@ class Direction:
     strength: float
     space: EmbeddingSpace
     vector: Tensor | None = None
-    target: GaussianDensity | Embeddings | None = field(default=None, repr=False)
+    target: Density | Embeddings | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -94,27 +94,28 @@ class Direction:
         return cls(name, strength, space, apart if apart.norm() > 1e-6 else torch.zeros_like(apart))
 
     @classmethod
-    def component(cls, density: GaussianDensity, number: int, strength: float = 1.0) -> Direction:
+    def component(cls, density: Density, number: int, strength: float = 1.0) -> Direction:
         """The direction of one principal component of a density, counted from 1 in the order of variance.
 
         The sign of an eigenvector is arbitrary; here its entry of the largest size is positive.
         """
-        if not 1 <= number <= density.components:
-            raise RarityError(f"Choose a component from 1 to {density.components}, got {number}.")
-        vector = density.basis[:, number - 1]
+        frame = density.frame
+        if not 1 <= number <= frame.components:
+            raise RarityError(f"Choose a component from 1 to {frame.components}, got {number}.")
+        vector = frame.basis[:, number - 1]
         sign = vector[vector.abs().argmax()].sign()
         return cls(f"component {number}", strength, density.space, sign * vector)
 
     @classmethod
     def towards(
-        cls, target: GaussianDensity | Embeddings, strength: float = 1.0, name: str = "towards"
+        cls, target: Density | Embeddings, strength: float = 1.0, name: str = "towards"
     ) -> Direction:
         """A wish to be nearer to what a density calls usual, or to the nearest of some examples."""
         return cls(name, strength, target.space, target=target)
 
     @classmethod
     def away_from(
-        cls, target: GaussianDensity | Embeddings, strength: float = 1.0, name: str = "away from"
+        cls, target: Density | Embeddings, strength: float = 1.0, name: str = "away from"
     ) -> Direction:
         """A wish to be further from what a density calls usual, or from the nearest of some examples."""
         return cls(name, -strength, target.space, target=target)
@@ -123,7 +124,7 @@ class Direction:
         """Where rows [N, d] stand, [N] float64, differentiable, in the unit of the embedding or of the distance."""
         return here(x) @ self.vector if self.target is None else -distance(x, self.target)
 
-    def usual(self, density: GaussianDensity) -> tuple[float, float]:
+    def usual(self, density: Density) -> tuple[float, float]:
         """Mean and standard deviation of `place` among usual samples.
 
         Along a vector:  v'mean  and  sqrt(v' Sigma v),  with  Sigma = U lambda U' + sigma2 (1 - U U').  For a target
@@ -132,10 +133,11 @@ class Direction:
         if self.target is not None:
             places = self.place(density.sample(DRAWS).vectors)
             return float(places.mean()), max(float(places.std()), 1e-9)
-        inside = density.basis.T @ self.vector
+        frame = density.frame
+        inside = frame.basis.T @ self.vector
         outside = max(0.0, 1 - float(inside.square().sum()))
-        variance = float((density.variances * inside.square()).sum()) + density.residual_variance * outside
-        return float(density.mean @ self.vector), math.sqrt(variance)
+        variance = float((frame.variances * inside.square()).sum()) + frame.residual_variance * outside
+        return float(frame.mean @ self.vector), math.sqrt(variance)
 
 
 class Wishes:
@@ -146,7 +148,7 @@ class Wishes:
     density : the spread of its samples is the unit of every reading.   directions : M of them.
     """
 
-    def __init__(self, density: GaussianDensity, directions: tuple[Direction, ...]):
+    def __init__(self, density: Density, directions: tuple[Direction, ...]):
         self.directions = directions
         self.usual = [direction.usual(density) for direction in directions]
         self.strengths = torch.tensor([direction.strength for direction in directions], dtype=torch.float64)

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError, quoted
+from ..base.progress import Progress
 from ..base.tensors import ordinary
 
 ON_NO = ("step back", "stop", "go on")
 MOST_BACK = 3  # refusals in a row after which no other way is tried
-
-Progress = Callable[[int, int], None]
 
 
 class Gate:

@@ -17,7 +17,7 @@ from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.spaces import EmbeddingSpace
 from ..base.tensors import here, ordinary
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 
 # Storing an embedding as float32 may move a reading this far, in units of a guardrail's spread.
 TOLERANCE = 1e-4
@@ -114,16 +114,16 @@ class ResidualGuardrail(Watch):
     def allowed(self) -> tuple[float, float]:
         return 0.0, self.limit * (1 + TOLERANCE)
 
-    def __init__(self, density: GaussianDensity, max_percentile: float = 99.0):
+    def __init__(self, density: Density, max_percentile: float = 99.0):
         if not 0 < max_percentile <= 100:
             raise RarityError(
                 f"A residual guardrail's percentile must be above 0 and at most 100, got {max_percentile}."
             )
         self.density, self.space = density, density.space
-        self.limit = density.residual_limit(max_percentile)
+        self.limit = density.frame.residual_limit(max_percentile)
 
     def reading(self, x: Tensor) -> Tensor:
-        return self.density.residual(x)
+        return self.density.frame.residual(x)
 
     def penalty(self, x: Tensor) -> Tensor:
         return (self.reading(x) / self.limit - 1).clamp_min(0)
@@ -145,7 +145,7 @@ class NormGuardrail(Watch):
     def _spread(self) -> float:
         return max(self.high - self.low, 1e-6 * self.high)
 
-    def __init__(self, density: GaussianDensity):
+    def __init__(self, density: Density):
         self.low, self.high = density.norm_range
         self.density, self.space = density, density.space
 
@@ -157,7 +157,7 @@ class NormGuardrail(Watch):
         return ((self.low - norm).clamp_min(0) + (norm - self.high).clamp_min(0)) / self._spread
 
 
-def watches(rail: Guardrail, kind: type, density: GaussianDensity) -> bool:
+def watches(rail: Guardrail, kind: type, density: Density) -> bool:
     """Whether a guardrail is of this `kind` (residual or norm) and of this very density, not of another one."""
     return isinstance(rail, kind) and rail.density is density
 

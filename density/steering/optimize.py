@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.log import get_logger
+from ..base.progress import Progress
 from ..base.tensors import ordinary
 from ..calibration.surprisal import bits_from_one_in
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.own_samples import are_own, calibration_for, doubts
 from .directions import Direction, Wishes
 from .gates import Gate
@@ -27,7 +27,7 @@ logger = get_logger(__name__)
 
 
 def optimize(
-    density: GaussianDensity,
+    density: Density,
     starts: Embeddings,
     one_in: float,
     guardrails: tuple[Guardrail, ...] = (),
@@ -38,7 +38,7 @@ def optimize(
     keep_every: int = 10,
     seed: int = 0,
     gate: Gate | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Trajectory:
     """Move every start to a place exactly as rare as asked, without leaving the guardrails.
 
@@ -100,7 +100,7 @@ def optimize(
 
 
 def check_spaces(
-    density: GaussianDensity,
+    density: Density,
     starts: Embeddings,
     guardrails: tuple[Guardrail, ...],
     directions: tuple[Direction, ...],
@@ -114,7 +114,7 @@ def check_spaces(
         density.space.require_same(direction.space, f"direction {direction.name!r}")
 
 
-def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+def with_defaults(density: Density, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
     """The chain, with the norm and the residual of this density watched in any case."""
     chain = tuple(guardrails)
     for default in (NormGuardrail(density), ResidualGuardrail(density)):
@@ -124,7 +124,7 @@ def with_defaults(density: GaussianDensity, guardrails: tuple[Guardrail, ...]) -
 
 
 def _steer(
-    density: GaussianDensity,
+    density: Density,
     starts: Embeddings,
     bits: float,
     chain: tuple[Guardrail, ...],
@@ -133,11 +133,11 @@ def _steer(
     step_size: float,
     keep_every: int,
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     gate: Gate | None,
 ) -> Trajectory:
     # The shell itself shortens residuals to this density's limit, so these guardrails need no gradient.
-    held = [density.has_rest and watches(rail, ResidualGuardrail, density) for rail in chain]
+    held = [density.frame.has_rest and watches(rail, ResidualGuardrail, density) for rail in chain]
     tightest = min((rail.limit for rail, by_shell in zip(chain, held, strict=True) if by_shell), default=math.inf)
     moving = tuple(rail for rail, by_shell in zip(chain, held, strict=True) if not by_shell)
     calibration = calibration_for(density, starts, progress and (lambda: progress(0, steps)))
@@ -146,7 +146,7 @@ def _steer(
     shell = shell_of(density, ordinary(starts.vectors), tightest, target, seed)
     wishes = Wishes(density, directions) if directions else None
     walk = Walk(shell, moving, wishes, steps, step_size)
-    answers = Answers(gate, shell.start, seed, density.basis) if gate and gate.on_no != "go on" else None
+    answers = Answers(gate, shell.start, seed, density.frame.basis) if gate and gate.on_no != "go on" else None
     every = gate.every if gate else keep_every
     kept_steps, kept, readings = [], [], []
 

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from ..base.embeddings import Embeddings
 from ..calibration.surprisal import Calibration
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from ..estimators.own_samples import RowCalibration
 from .directions import Direction, Wishes
 from .gates import Gate
@@ -21,7 +21,7 @@ from .trajectory import Trajectory, stack
 
 
 def read_all(
-    density: GaussianDensity,
+    density: Density,
     chain: tuple[Guardrail, ...],
     wishes: Wishes | None,
     x: Tensor,
@@ -29,11 +29,11 @@ def read_all(
 ) -> dict[str, Tensor]:
     """Every reading of embeddings x, name -> [N]. Without a calibration the bits are those of new samples."""
     x = x.double()
-    anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.mean]
+    anchors = [rail.anchor for rail in chain if isinstance(rail, AnchorGuardrail)] or [density.frame.mean]
     readings = {
         "bits": (calibration or density.calibration).bits(density.score(x).detach()),
-        "t2": density.t2(x),
-        "residual": density.residual(x),
+        "t2": density.frame.t2(x),
+        "residual": density.frame.residual(x),
         "norm": x.norm(dim=1),
         "anchor_cosine": normalize(x, dim=1) @ normalize(anchors[0], dim=0),
         "inside": torch.stack([rail.accepts(x) for rail in chain]).all(dim=0).double(),
@@ -45,7 +45,7 @@ def read_all(
     return readings
 
 
-def names_of(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> list[str]:
+def names_of(density: Density, chain: tuple[Guardrail, ...]) -> list[str]:
     """The name of every guardrail's reading. All norms share one name, and so do all residuals of this density."""
     names: list[str] = []
     for rail in chain:
@@ -54,7 +54,7 @@ def names_of(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> list[str
     return names
 
 
-def allowed_by(density: GaussianDensity, chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
+def allowed_by(density: Density, chain: tuple[Guardrail, ...]) -> dict[str, tuple[float, float]]:
     """The lowest and the highest accepted value of every guardrail's reading, by its name."""
     allowed = {}
     for rail, name in zip(chain, names_of(density, chain), strict=True):
@@ -69,7 +69,7 @@ def what_they_say(*parts: Guardrail | Direction | Gate | None) -> tuple[str, ...
 
 
 def trajectory_of(
-    density: GaussianDensity,
+    density: Density,
     chain: tuple[Guardrail, ...],
     gate: Gate | None,
     bits: float,

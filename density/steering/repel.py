@@ -10,14 +10,14 @@ from torch import Tensor
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.tensors import generator, here, ordinary
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from .guardrails import TOLERANCE, Watch, check_quantile
 
 # Added to a density's score under the root. It keeps the slope finite at the very centre and changes nothing elsewhere.
 TINY = 1e-12
 
 
-def distance(x: Tensor, target: GaussianDensity | Embeddings) -> Tensor:
+def distance(x: Tensor, target: Density | Embeddings) -> Tensor:
     """How far rows [N, d] are from a density or from the nearest of some examples, [N] float64, differentiable.
 
     The distance from a density is sqrt(score); for a Gaussian this is Mahalanobis' distance. The distance from examples
@@ -52,7 +52,7 @@ class RepelGuardrail(Watch):
     def allowed(self) -> tuple[float, float]:
         return self.limit - TOLERANCE * self.scale, math.inf
 
-    def __init__(self, target: GaussianDensity | Embeddings, limit: float, *, scale: float):
+    def __init__(self, target: Density | Embeddings, limit: float, *, scale: float):
         if not 0 < limit < float("inf") or not 0 < scale < float("inf"):
             raise RarityError(
                 f"A repel guardrail's least distance and its scale must be positive numbers, got {limit} and {scale}."
@@ -61,7 +61,7 @@ class RepelGuardrail(Watch):
         self.limit, self.scale = float(limit), float(scale)
 
     @classmethod
-    def from_density(cls, density: GaussianDensity, bits: float = 10.0) -> RepelGuardrail:
+    def from_density(cls, density: Density, bits: float = 10.0) -> RepelGuardrail:
         """Stay where only one in 2 ** bits of this density's own samples lies.
 
         The limit is the distance of that rarity. The scale is the spread of the distances of held-out samples.

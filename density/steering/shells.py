@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..base.tensors import normal_rows
-from ..estimators.gaussian import GaussianDensity
-from ..estimators.mixture import MixtureDensity
+from ..estimators.contract import Density
+from ..estimators.frame import Frame
 
 # A radius is searched in at most MOST_ROUNDS rounds, each a step of Newton's or a halving of the bracket; usually a few
 # are enough. The search ends when the score misses the target by the share CLOSE, which no calibration can show.
@@ -16,7 +16,7 @@ MOST_ROUNDS, CLOSE = 60, 1e-11
 
 
 def shell(
-    density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int
+    density: Density, x: Tensor, limit: float, target: float | Tensor, seed: int
 ) -> GaussianShell | MixtureShell:
     """The shell on which rows are moved. Its `start` [N, k] holds the rows' unit directions.
 
@@ -39,21 +39,21 @@ class GaussianShell:
     the row rarer.
     """
 
-    def __init__(self, density: GaussianDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
-        self.density = density
-        w, r = density.whiten(x)
-        self.r = _scaled(r, density.score(x)[:, None], target, density, limit)
+    def __init__(self, density: Density, x: Tensor, limit: float, target: float | Tensor, seed: int):
+        self.frame = density.frame
+        w, r = self.frame.whiten(x)
+        self.r = _scaled(r, density.score(x)[:, None], target, self.frame, limit)
         # The residual takes part of the target's D2; the radius takes the rest.
-        self.radius = (target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance).sqrt()
-        self.start = _directions(w, density, seed)
+        self.radius = (target - self.r.square().sum(dim=1, keepdim=True) / self.frame.residual_variance).sqrt()
+        self.start = _directions(w, self.frame, seed)
 
     def place(self, u: Tensor) -> Tensor:
         """The points in directions u [N, k], [N, d] float64."""
-        return self.density.unwhiten(self.radius * u, self.r)
+        return self.frame.unwhiten(self.radius * u, self.r)
 
     def pull_back(self, gradient: Tensor, u: Tensor) -> Tensor:
         """Turn gradients in x [N, d] into gradients in u [N, k], by the chain rule of `place`."""
-        return self.radius * self.density.variances.sqrt() * (gradient @ self.density.basis)
+        return self.radius * self.frame.variances.sqrt() * (gradient @ self.frame.basis)
 
 
 class MixtureShell:
@@ -73,12 +73,12 @@ class MixtureShell:
     their score shows that they are not at the target.
     """
 
-    def __init__(self, density: MixtureDensity, x: Tensor, limit: float, target: float | Tensor, seed: int):
-        self.density = density
+    def __init__(self, density: Density, x: Tensor, limit: float, target: float | Tensor, seed: int):
+        self.frame = density.frame
         means, self.factors = density.modes.means, density.modes.factors
         self.mixed = m = means.shape[1]
         self.alone = 2 * (density.modes.log_peak - density.modes.heights())  # score of each centre by its own mode, [K]
-        w, r = density.whiten(x)
+        w, r = self.frame.whiten(x)
         own = torch.einsum("nkm,kml->nkl", w[:, None, :m] - means, self.factors)
         mode = (self.alone + own.square().sum(dim=2)).argmin(dim=1)
         self.mean, self.spread = means[mode], torch.linalg.inv(self.factors)[mode]
@@ -86,18 +86,18 @@ class MixtureShell:
         self.depth = self.alone + self.apart.square().sum(dim=2)
         centre = -2 * (-self.depth / 2).logsumexp(dim=1, keepdim=True)
         v = torch.cat([own[torch.arange(len(w)), mode], w[:, m:]], dim=1)
-        out = v.square().sum(dim=1, keepdim=True) + r.square().sum(dim=1, keepdim=True) / density.residual_variance
-        self.r = _scaled(r, out, (target - centre).clamp_min(0), density, limit)
-        self.room = target - self.r.square().sum(dim=1, keepdim=True) / density.residual_variance
+        out = v.square().sum(dim=1, keepdim=True) + r.square().sum(dim=1, keepdim=True) / self.frame.residual_variance
+        self.r = _scaled(r, out, (target - centre).clamp_min(0), self.frame, limit)
+        self.room = target - self.r.square().sum(dim=1, keepdim=True) / self.frame.residual_variance
         self.inner = (self.room - self.alone[mode, None]).clamp_min(0).sqrt()
         self.shellless, self.distance = centre >= self.room, v.norm(dim=1, keepdim=True)
-        self.start = _directions(v, density, seed)
+        self.start = _directions(v, self.frame, seed)
 
     def place(self, u: Tensor) -> Tensor:
         """The points in directions u [N, k], [N, d] float64."""
         v = self._radius(u, self._turned(u)) * u
         leading = self.mean + (v[:, None, : self.mixed] @ self.spread)[:, 0]
-        return self.density.unwhiten(torch.cat([leading, v[:, self.mixed :]], dim=1), self.r)
+        return self.frame.unwhiten(torch.cat([leading, v[:, self.mixed :]], dim=1), self.r)
 
     def pull_back(self, gradient: Tensor, u: Tensor) -> Tensor:
         """Turn gradients in x [N, d] into gradients in u [N, k], by the chain rule of `place`.
@@ -109,7 +109,7 @@ class MixtureShell:
         steps = self.apart + radius[:, :, None] * turned
         slope = torch.einsum("nk,nkl,kml->nm", self._shares(radius, turned), steps, self.factors)
         uphill = torch.cat([self._own(slope), radius * u[:, self.mixed :]], dim=1)
-        pulled = self.density.variances.sqrt() * (gradient @ self.density.basis)
+        pulled = self.frame.variances.sqrt() * (gradient @ self.frame.basis)
         pulled = torch.cat([self._own(pulled[:, : self.mixed]), pulled[:, self.mixed :]], dim=1)
         along = (uphill * u).sum(dim=1, keepdim=True)
         turn = (pulled * u).sum(dim=1, keepdim=True) / along.clamp_min(1e-9) * uphill
@@ -157,22 +157,22 @@ class MixtureShell:
         return torch.where(self.shellless, self.distance, rho)
 
 
-def _scaled(r: Tensor, score: Tensor, room: float | Tensor, density: GaussianDensity, limit: float) -> Tensor:
+def _scaled(r: Tensor, score: Tensor, room: float | Tensor, frame: Frame, limit: float) -> Tensor:
     """Scale residuals r [N, d] so that their share of `room` is their share of the rows' present score [N, 1].
 
         r sqrt(min(room / score, limit / Q, sigma2 room (d - k) / d / Q)),    Q = |r|^2
     """
-    d, k = density.basis.shape
+    d, k = frame.basis.shape
     room = torch.as_tensor(room, dtype=torch.float64)
     q = r.square().sum(dim=1, keepdim=True)
-    most = (density.residual_variance * room * (d - k) / d).clamp_max(limit)
+    most = (frame.residual_variance * room * (d - k) / d).clamp_max(limit)
     return r * torch.minimum(room / score.clamp_min(1e-300), most / q.clamp_min(1e-300)).sqrt()
 
 
-def _directions(w: Tensor, density: GaussianDensity, seed: int) -> Tensor:
+def _directions(w: Tensor, frame: Frame, seed: int) -> Tensor:
     """Unit directions of w, [N, k]. A row at the very centre gets a seeded one, which is drawn in the space.
 
     A draw in the axes would differ between processors, because axes of nearly equal variance do.
     """
-    any_way = normal_rows(len(w), len(density.mean), seed) @ density.basis
+    any_way = normal_rows(len(w), len(frame.mean), seed) @ frame.basis
     return normalize(torch.where(w.norm(dim=1, keepdim=True) > 1e-4, w, any_way), dim=1)

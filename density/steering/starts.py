@@ -1,20 +1,21 @@
-"""Choose the starts of `optimize` from a baseline: any samples, or those that are rare already."""
+"""From a baseline to rare embeddings: choose the samples to start from, or vary a picture, and move them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
 from ..base.embeddings import Embeddings
 from ..base.errors import RarityError
 from ..base.keys import shuffled
-from ..base.progress import in_parts, waiting
-from ..estimators.gaussian import GaussianDensity
+from ..base.progress import Progress, in_parts, waiting
+from ..estimators.contract import Density
 from ..estimators.own_samples import calibration_for
 from .guardrails import Guardrail
-from .optimize import check_spaces
+from .optimize import check_spaces, optimize
+from .trajectory import Trajectory
+from .variation import variations
 
 
 def check_starts(count: int, embeddings: int) -> None:
@@ -28,13 +29,13 @@ def check_starts(count: int, embeddings: int) -> None:
 
 def choose_starts(
     baseline: Embeddings,
-    density: GaussianDensity,
+    density: Density,
     count: int,
     kind: str = "usual",
     seed: int = 0,
     guardrails: tuple[Guardrail, ...] = (),
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Embeddings:
     """Pick different rows of the baseline as starts, at random.
 
@@ -74,3 +75,43 @@ def choose_starts(
             inside = max(count, int((penalty <= 0).sum()))
             pool = pool[penalty.argsort(stable=True)[:inside]]
     return baseline.select(pool[shuffled(baseline.keys[pool], seed)[:count]])
+
+
+def make_rare(
+    density: Density,
+    baseline: Embeddings,
+    one_in: float,
+    count: int,
+    guardrails: tuple[Guardrail, ...] = (),
+    *,
+    start_from: str = "rarer",
+    picture: Embeddings | None = None,
+    how_far: float = 0.4,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **settings,
+) -> tuple[Trajectory, Embeddings]:
+    """Rare embeddings, and as many usual samples to set beside them.
+
+    Parameters
+    ----------
+    density, one_in, guardrails, progress : as for `optimize`.   settings : its other settings.
+    baseline : the samples to start from, and to take usual ones from.   count : of rare embeddings, and of usual ones.
+    start_from : "usual" or "rarer" samples, as in `choose_starts`.
+    picture : embeddings to vary instead of samples, as in `variations`; `start_from` then does not matter.
+    how_far : from the picture.   seed : of the choice of samples and of the steps.
+
+    Returns
+    -------
+    The trajectory; `count` usual samples.
+
+    Raises
+    ------
+    RarityError : as `choose_starts`, `variations` and `optimize`.
+    """
+    usual = choose_starts(baseline, density, count, "usual", seed)
+    settings |= {"seed": seed, "progress": progress}
+    if picture is not None:
+        return variations(density, picture, count, how_far, one_in, guardrails, **settings), usual
+    starts = choose_starts(baseline, density, count, start_from, seed, guardrails, progress=progress)
+    return optimize(density, starts, one_in, guardrails, **settings), usual

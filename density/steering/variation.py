@@ -13,13 +13,13 @@ from ..base.embeddings import Embeddings, common
 from ..base.errors import RarityError
 from ..base.identity import sample_keys
 from ..base.tensors import normal_rows, plain
-from ..estimators.gaussian import GaussianDensity
+from ..estimators.contract import Density
 from .guardrails import Guardrail
 from .optimize import optimize
 from .trajectory import Trajectory
 
 
-def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count: int) -> Embeddings:
+def slerp_on_shell(density: Density, a: Embeddings, b: Embeddings, count: int) -> Embeddings:
     """Embeddings between each row of `a` and the same row of `b`. Their rarity lies between those of the two ends.
 
     Shoemake's (1985) spherical interpolation in whitened coordinates: with D2 = |w|^2 + |r|^2 / sigma2 and t from 0 to 1,
@@ -54,14 +54,14 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
         )
     with torch.inference_mode(False), torch.no_grad():
         t = torch.linspace(0, 1, count, dtype=torch.float64)[:, None, None]
-        (w_a, r_a), (w_b, r_b) = density.whiten(a.vectors), density.whiten(b.vectors)
+        (w_a, r_a), (w_b, r_b) = density.frame.whiten(a.vectors), density.frame.whiten(b.vectors)
         d2_a, d2_b = (density.score(x.vectors)[:, None] for x in (a, b))
         share = (1 - t) * d2_a + t * d2_b
         sizes = (1 - t) * r_a.norm(dim=1, keepdim=True) + t * r_b.norm(dim=1, keepdim=True)
-        r = sizes * _great_circle(normalize(r_a, dim=1), normalize(r_b, dim=1), t, density.basis)
-        radius = (share - r.square().sum(dim=2, keepdim=True) / density.residual_variance).clamp_min(0).sqrt()
+        r = sizes * _great_circle(normalize(r_a, dim=1), normalize(r_b, dim=1), t, density.frame.basis)
+        radius = (share - r.square().sum(dim=2, keepdim=True) / density.frame.residual_variance).clamp_min(0).sqrt()
         w = radius * normalize(_great_circle(normalize(w_a, dim=1), normalize(w_b, dim=1), t), dim=2)
-        x = torch.stack([density.unwhiten(*pair) for pair in zip(w, r, strict=True)]).float()
+        x = torch.stack([density.frame.unwhiten(*pair) for pair in zip(w, r, strict=True)]).float()
         x[0], x[-1] = a.vectors, b.vectors
         vectors = x.transpose(0, 1).flatten(0, 1)
         keys = torch.where(t[:, :, 0] <= 0.5, a.keys, b.keys).T.flatten()
@@ -69,7 +69,7 @@ def slerp_on_shell(density: GaussianDensity, a: Embeddings, b: Embeddings, count
 
 
 def variations(
-    density: GaussianDensity,
+    density: Density,
     pictures: Embeddings,
     count: int,
     how_far: float,
@@ -120,17 +120,17 @@ def variations(
         )
     with plain():
         varied = pictures.select([i % len(pictures) for i in range(count)])
-        w, r = density.whiten(varied.vectors)
+        w, r = density.frame.whiten(varied.vectors)
         # Drawn in the space and not in the axes: axes of nearly equal variance differ between processors.
         across_w, across_r = normal_rows(count, 2 * r.shape[1], seed).chunk(2, dim=1)
-        across_w = across_w @ density.basis
-        turned = density.unwhiten(_turn(w, how_far, across_w), _turn(r, how_far, across_r, density.basis))
+        across_w = across_w @ density.frame.basis
+        turned = density.frame.unwhiten(_turn(w, how_far, across_w), _turn(r, how_far, across_r, density.frame.basis))
     source = {**pictures.source, "kind": "variations", "how_far": float(how_far)}
     keys = sample_keys({"kind": "variations", "seed": seed}, range(count), varied.keys)
     starts = Embeddings(turned, density.space, (), source, keys)
     made = optimize(density, starts, one_in, guardrails, seed=seed, **settings)
     own = normalize(w, dim=1)
-    cosines = [(own * normalize(density.whiten(step.vectors)[0], dim=1)).sum(dim=1) for step in made.embeddings]
+    cosines = [(own * normalize(density.frame.whiten(step.vectors)[0], dim=1)).sum(dim=1) for step in made.embeddings]
     far = torch.stack(cosines).clamp(-1, 1).arccos() / (math.pi / 2)
     return dataclasses.replace(made, readings={**made.readings, "how far": far})
 
@@ -148,7 +148,7 @@ def _turn(rows: Tensor, how_far: float, way: Tensor, outside: Tensor | None = No
     return rows.norm(dim=1, keepdim=True) * (math.cos(angle) * own + math.sin(angle) * across)
 
 
-def _check_shell(density: GaussianDensity) -> None:
+def _check_shell(density: Density) -> None:
     if density.modes is not None or not density.has_shell:
         raise RarityError(
             f"The shell that variations move along is that of a single Gaussian, got the estimator {density.estimator}. "

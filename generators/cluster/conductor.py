@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ...density.base.errors import RarityError
+from ...density.base.progress import Progress
 from ...density.base.progress import steps as counted
 from ...density.estimators.choose import check_estimator
 from ..kandinsky.load import MINIATURE
@@ -19,8 +20,6 @@ from .tree import MergeTree
 SHARD = 4096  # samples of a shard: a graphics card's work of some seconds, and 21 MB at 1,280 dimensions
 PICTURES = 1024  # about as many picture files are in a shard; they take longer than samples
 RETRIES = 3  # Dask tries a failed shard again so often: a disk may have been away for a moment
-
-Progress = Callable[[int, int], None]
 
 
 def draw_baseline(

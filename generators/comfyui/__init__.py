@@ -1,1 +1,1 @@
-"""ComfyUI's own models as eyes, as sources of baselines, and as what is steered."""
+"""ComfyUI's own models, as eyes, as sources of baselines, and as models that are steered."""

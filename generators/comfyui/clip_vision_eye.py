@@ -1,4 +1,4 @@
-"""ComfyUI's own models: pictures through the image encoder of a CLIP_VISION socket."""
+"""The image encoder of a CLIP_VISION socket as an eye."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.framing import MIDDLE
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
-from ..eyes.encoding import Looks, Progress, encode_pictures, the_one
+from ..eyes.encoding import Looks, encode_pictures, the_one
 from ..eyes.fingerprint import clip_name, fingerprint, pattern
 from ..runtime.memory import Placement
 
-_SPACES: WeakKeyDictionary = WeakKeyDictionary()  # of the encoders that ComfyUI holds
+_SPACES: WeakKeyDictionary = WeakKeyDictionary()  # encoder that ComfyUI holds -> its space
 OTHER_ENCODER = "SigLIP encoders do that; load a CLIP one, such as clip_vision_h or clip_vision_g."
 
 
 class ClipVisionEncoder(Looks):
     """An encoder that ComfyUI loaded. `space` is the space of every picture it encodes.
 
-    The space is named as a Kandinsky's is, by what the encoder makes of one fixed picture: the same encoder is the same
-    space whoever loaded it, and two encoders of one width never are.
+    As for a Kandinsky, the encoder's embedding of one fixed picture names the space. The same encoder gives the same space,
+    whoever loaded it, and two different encoders give two spaces, even if they have one width.
 
     Parameters
     ----------
-    clip_vision : what ComfyUI's Load CLIP Vision gives.
+    clip_vision : the output of ComfyUI's Load CLIP Vision.
     placement : is asked to make room when memory is short; ComfyUI itself moves the encoder.
 
     Raises
     ------
-    RarityError : an encoder that gives no one vector a picture.
+    RarityError : an encoder that does not give one vector for each picture.
     """
 
     def __init__(self, clip_vision, placement: Placement | None = None):
@@ -46,7 +47,7 @@ class ClipVisionEncoder(Looks):
     def encode_images(
         self, images: Tensor, *, batch_size: int = 16, progress: Progress | None = None, keys: Tensor | None = None
     ) -> Embeddings:
-        """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""
+        """Embeddings of pictures [N, H, W, 3], 0 to 1. Parameters and errors as for `Prior.encode_images`."""
 
         def encode(batch: Tensor) -> Tensor:
             return _one_vector_each(self.clip_vision.encode_image(batch).image_embeds)
@@ -55,30 +56,31 @@ class ClipVisionEncoder(Looks):
 
 
 def eye(node: str, placement: Placement, framing: str = MIDDLE, **sockets):
-    """The one eye that is connected to a node: something with a `space`, and `encode_images` that makes its embeddings.
+    """The one eye that is connected to a node. It has a `space`, and `encode_images` makes embeddings of this space.
 
-    framing : how much of pictures that are not square it is shown; see `framed`.
-    sockets : prior, clip_vision and encoder, as many of them as the node has; None where nothing is connected.
+    framing : how much of a picture that is not square the eye is shown; see `framed`.
+    sockets : prior, clip_vision and encoder, or those that the node has; None for a socket without connection.
 
     Raises
     ------
-    RarityError : none or several; an encoder that gives no one vector a picture.
+    RarityError : no eye or several; an encoder that does not give one vector for each picture.
     """
     given = the_one(node, **sockets)
-    # A copy: what is connected is shared with other nodes.
+    # A copy, because other nodes use the connected object, too.
     found = ClipVisionEncoder(given, placement) if given is sockets.get("clip_vision") else copy(given)
     found.framing = framing
     return found
 
 
 def clip_vision_space(clip_vision) -> EmbeddingSpace:
-    """The space of what this encoder makes.
+    """The space of an encoder's embeddings.
 
-    It takes one look, seconds for a ViT-H on a processor: each loaded encoder has one, however many nodes ask.
+    The encoder has to encode one picture for it, which takes a ViT-H seconds on a processor. The space of a loaded encoder
+    is therefore kept, so that this happens once.
 
     Raises
     ------
-    RarityError : an encoder that gives no one vector a picture.
+    RarityError : an encoder that does not give one vector for each picture.
     """
     if clip_vision not in _SPACES:
         _SPACES[clip_vision] = _space_of(clip_vision)

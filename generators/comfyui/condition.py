@@ -1,4 +1,4 @@
-"""ComfyUI's CONDITIONING as one vector that can be moved: its tokens, and the pooled vector where it has one."""
+"""ComfyUI's CONDITIONING as one vector that can be moved: its tokens, and its pooled vector if it has one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ POOLED = "pooled_output"
 
 
 class Condition:
-    """One entry of a CONDITIONING. The list it came from, and all else in it (masks, hints, areas), stays as it is.
+    """One entry of a CONDITIONING. The given list and everything else in it (masks, hints, areas) stay as they are.
 
     Parameters
     ----------
-    conditioning : [[tokens [1, T, D], options]], one entry.   what : what it is called in errors.
+    conditioning : [[tokens [1, T, D], options]], one entry.   what : its name in errors.
 
     Raises
     ------
@@ -46,9 +46,9 @@ class Condition:
 
     @property
     def spread(self) -> Tensor:
-        """The unit of an offset, one number for the tokens and one for the pooled vector, spread out, [k].
+        """The unit of an offset, [k]: one number for all entries of the tokens, and one for those of the pooled vector.
 
-        The standard deviation of the tokens around the average token; that of the pooled vector's own numbers.
+        They are the standard deviation of the tokens around the average token, and that of the pooled vector's numbers.
         """
         size = self._tokens.numel()
         tokens = self.vector[:size].view(self._tokens.shape[1:])
@@ -58,7 +58,7 @@ class Condition:
         return torch.cat(units).clamp_min(1e-6)
 
     def moved(self, change: Tensor) -> list:
-        """A new CONDITIONING with a change [k] of the vector; differentiable in it. It shares all else with the old one."""
+        """A new CONDITIONING whose vector is changed by [k]; differentiable. It shares all else with the old one."""
         vector = self.vector + change
         size = self._tokens.numel()
         options = dict(self._options)
@@ -67,17 +67,17 @@ class Condition:
         return [[vector[:size].view(self._tokens.shape).to(self._tokens.dtype), options]]
 
     def subspace(self, variations, most: int) -> Tensor:
-        """Directions that the text itself varies in, as columns [k, m], m <= most, each as long as it varies along it.
+        """Directions in which the text varies, as columns [k, m], m <= most. The length of each is the spread along it.
 
         Parameters
         ----------
-        variations : a CONDITIONING with an entry for each other wording of the text; or None. Then these are the principal
-            directions of its own tokens, each added to all of them alike.
-        most : their greatest number.
+        variations : a CONDITIONING with one entry for each other wording of the text. None takes the principal directions
+            of the text's own tokens, each added to all tokens alike.
+        most : the largest number of directions.
 
         Raises
         ------
-        RarityError : variations of another length or width; none that differs from the text.
+        RarityError : variations of another length or width; no variation that differs from the text.
         """
         if variations:
             others = [Condition([entry], "variations") for entry in variations]
@@ -87,19 +87,17 @@ class Condition:
                     f"The variations must be encoded as the positive CONDITIONING is, {tuple(self._tokens.shape)}, got "
                     f"{sorted(map(tuple, lengths)) or 'another pooled vector'}. Encode them with the same CLIP, in as many tokens."
                 )
-            rows = torch.stack([other.vector - self.vector for other in others])
+            changes = torch.stack([other.vector - self.vector for other in others])
         else:
-            size = self._tokens.numel()
-            tokens = self.vector[:size].view(self._tokens.shape[1:])
-            centred = tokens - tokens.mean(dim=0)
-            rows = torch.zeros(len(tokens), len(self.vector))
-            _, strength, directions = torch.linalg.svd(centred, full_matrices=False)
-            along = directions * strength[:, None] / len(tokens) ** 0.5
-            rows[: len(along), :size] = along.repeat(1, len(tokens))
-            rows = rows[: len(along)]
-        _, strength, directions = torch.linalg.svd(rows, full_matrices=False)
+            tokens = self.vector[: self._tokens.numel()].view(self._tokens.shape[1:])
+            changes = tokens - tokens.mean(dim=0)
+        _, strength, directions = torch.linalg.svd(changes, full_matrices=False)
         used = strength > 1e-4 * max(float(strength.max()), 1e-6)
         if not used.any():
             raise RarityError("The variations do not differ from the positive CONDITIONING. Give other wordings of the prompt.")
-        scale = 1.0 if not variations else len(rows) ** -0.5
-        return (directions[used] * strength[used, None] * scale)[:most].T.contiguous()
+        columns = (directions[used] * strength[used, None])[:most].T / len(changes) ** 0.5
+        if variations:
+            return columns.contiguous()
+        basis = torch.zeros(len(self.vector), columns.shape[1])
+        basis[: self._tokens.numel()] = columns.repeat(len(changes), 1)  # the same for every token; columns stay orthogonal
+        return basis

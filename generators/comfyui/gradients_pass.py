@@ -1,4 +1,4 @@
-"""ComfyUI while gradients pass its models: its layers lend their weights, and it takes operations that have a way back."""
+"""Changes to ComfyUI while gradients pass its models: layers lend their weights, and operations are differentiable."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from .saved_tensors import Saved
 
 @contextmanager
 def gradients_pass(saved: Saved) -> Iterator[None]:
-    """For what is computed inside, a gradient can be taken later, whatever ComfyUI does with the weights until then.
+    """A context. Gradients of what is computed inside can be taken later, whatever ComfyUI does with the weights until then.
 
-    Layers whose weights lie elsewhere or are of another type cast them before each use, into memory that the next layer may be
-    given (buffers, and the pages of dynamic VRAM). Here the casting runs in inference mode, as when a picture is drawn, so that
-    ComfyUI finds its buffers as it keeps them; and what comes of it is lent: the way back casts anew, a layer at a time, so
-    that a gradient needs little more room for weights than drawing does. Newer servers have fused operations that know no way
-    back, and take others while `in_training` is set; weights are not fetched ahead, nor layers recorded as CUDA graphs.
+    A layer whose weights lie on another device or have another type casts them before each use. The cast weights lie in
+    memory that the next layer may get (buffers, and the pages of dynamic VRAM). Inside this context the cast runs in
+    inference mode, as when a picture is drawn, so that ComfyUI finds its buffers as it left them. The cast weights are only
+    lent: the backward pass casts them again, one layer at a time, so that a gradient needs little more memory for weights
+    than drawing. Newer versions of ComfyUI have fused operations that are not differentiable, and use others while
+    `in_training` is set. Weights are not fetched ahead, and layers are not recorded as CUDA graphs.
 
-    saved : what the way back needs.
+    saved : the tensors that the backward pass needs.
     """
     cast = comfy.ops.cast_bias_weight
 
@@ -54,7 +55,7 @@ def _goes_away(weight: Tensor | None, layer) -> bool:
 
 @contextmanager
 def _once_more(cast, place: int, layer, given, told) -> Iterator[Tensor]:
-    """The weight (place 0) or the bias (1) that a layer casts."""
+    """The weight (place 0) or the bias (place 1) of a layer, cast again."""
     with torch.inference_mode():
         made = cast(layer, *given, **told)
     try:
@@ -65,13 +66,13 @@ def _once_more(cast, place: int, layer, given, told) -> Iterator[Tensor]:
 
 
 def _blank(given):
-    """What was given to a cast, of which only the type and the device count, without its memory."""
+    """The argument of a cast without its memory; only its type and device count."""
     return torch.empty(0, dtype=given.dtype, device=given.device) if isinstance(given, Tensor) else given
 
 
 @contextmanager
 def _instead(module, name: str, value) -> Iterator[None]:
-    """A module's value, where it has such a one, for as long as the context lasts."""
+    """A context in which an attribute of a module has another value, if the module has the attribute."""
     if not hasattr(module, name):
         yield
         return

@@ -1,4 +1,4 @@
-"""What a MODEL could not read of a CONDITIONING, said in the artist's terms: sampling itself ends in a shape of torch."""
+"""Why a MODEL cannot read a CONDITIONING, in an artist's words. Sampling itself would end in an error about shapes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from .condition import POOLED
 
 MADE_FOR = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the refiner of Stable Diffusion XL",
             2048: "Stable Diffusion XL", 4096: "Stable Diffusion 3 and Flux"}
-POOLED_WIDTH = 1280  # of Stable Diffusion XL and its refiner
+POOLED_WIDTH = 1280  # the pooled vector of Stable Diffusion XL and its refiner
 ADVICE = "Encode the prompt with the CLIP of the checkpoint that the model comes from, or connect the model that it was encoded for."
 
 
 @contextmanager
 def explained(model, **conditionings: list) -> Iterator[None]:
-    """Sampling inside fails as ever, but for a CONDITIONING of another model with an error that says so.
+    """A context for sampling. If sampling fails because a CONDITIONING is of another model, the error says so.
 
-    Asked only after it failed: packs teach models to read other conditionings than they are built for.
+    The conditionings are checked only after a failure, because other packs make models read conditionings that they were
+    not built for.
 
     Parameters
     ----------
-    model : a MODEL.   conditionings : by what they are called, such as positive.
+    model : a MODEL.   conditionings : name, such as positive -> CONDITIONING.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def explained(model, **conditionings: list) -> Iterator[None]:
 
 
 def _misfit(model, tokens, pooled) -> str:
-    """Why a model does not read these tokens and this pooled vector, or nothing."""
+    """Why a model cannot read these tokens and this pooled vector, in words; "" if it can."""
     from comfy.model_base import SDXL, SDXLRefiner
 
     needed, kind = token_width(model), type(model.model.model_config).__name__
@@ -61,7 +62,7 @@ def _misfit(model, tokens, pooled) -> str:
 
 
 def token_width(model) -> int | None:
-    """How wide the tokens are that a MODEL reads; None where ComfyUI has no one name for it."""
+    """The width of the tokens that a MODEL reads; None if its configuration does not say it in a known way."""
     config = model.model.model_config.unet_config
     embedder = config.get("context_embedder_config") or {}  # Stable Diffusion 3
     return config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features")

@@ -1,4 +1,4 @@
-"""What a MODEL usually makes for a CONDITIONING: pictures by ComfyUI's own samplers, seen by an encoder."""
+"""A baseline of any MODEL: pictures for a CONDITIONING by ComfyUI's own samplers, encoded by an eye."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.framing import partly_seen
 from ...density.base.identity import sample_keys
-from ..eyes.encoding import Progress
+from ...density.base.progress import Progress
 from ..runtime.kept_baselines import Drawn, check_range, gather
 from ..runtime.memory import Placement, in_pieces
 from .misfit import explained
 from .names import conditioning_name, model_name
 
-SHARD = 64  # pictures a file: what a crash of the machine can cost
+SHARD = 64  # pictures in a file; a crash of the machine can cost so many
 SHOWN = 8  # pictures that are kept to look at
-SAME = 0.5  # a picture drawn again lies nearer to itself than this share of the spread of all; another one hardly does
-ROUNDING = 0.01  # of an embedding's length, where no spread is known yet
-ONE_BY_ONE = ("dpm_adaptive",)  # samplers that choose their steps for a whole batch
+SAME = 0.5  # a picture that is drawn again moves by less than this share of the spread of all pictures; another is farther away
+ROUNDING = 0.01  # the same as a share of an embedding's length, if no spread is known yet
+ONE_BY_ONE = ("dpm_adaptive",)  # samplers that choose their steps for a whole batch, so that pictures are drawn one by one
 
 Preview = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
 class ModelPictures:
-    """Picture i is the one that ComfyUI's KSampler makes in a batch of one with the seed `seed` + i, whatever its batch.
+    """Pictures by ComfyUI's samplers. Picture i is what KSampler draws with the seed `seed` + i in a batch of one.
 
-    Up to float rounding, and up to the noise that unCLIP adds to its condition: that is of the first seed for all.
+    This holds in a batch of any size, up to float rounding. The noise that unCLIP adds to its condition is an exception:
+    it is that of the first seed for all pictures.
 
     Parameters
     ----------
-    model, positive, negative, vae : as KSampler and VAE Decode take them; none is changed. Masks, areas and ControlNet
+    model, positive, negative, vae : as for KSampler and VAE Decode; they are not changed. Masks, areas and ControlNet
         hints of the conditionings reach the sampler as they are.
     seed : of picture 0; 64 bits.
-    steps, cfg, sampler_name, scheduler : as KSampler's.
+    steps, cfg, sampler_name, scheduler : as for KSampler.
     width, height : of a picture, in pixels; rounded down to whole latents.
 
     Raises
@@ -78,7 +79,7 @@ class ModelPictures:
             )
         known = {"sampler": comfy.samplers.SAMPLER_NAMES, "scheduler": comfy.samplers.SCHEDULER_NAMES}
         for what, name in (("sampler", self.sampler_name), ("scheduler", self.scheduler)):
-            if name not in known[what]:  # ComfyUI takes another scheduler for one it does not know, and says nothing
+            if name not in known[what]:  # ComfyUI would silently use another scheduler in place of an unknown one
                 raise RarityError(
                     f"There is no {what} {name!r} here. Choose one of the menu, or install the pack that it comes from."
                 )
@@ -96,28 +97,28 @@ class ModelPictures:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one picture: [C, h, w]; of a video's one frame [C, 1, h, w]."""
+        """The shape of the latent of one picture: [C, h, w]; for one frame of a video model [C, 1, h, w]."""
         latents, pixels = self.model.get_model_object("latent_format"), self.vae.spacial_compression_encode()
         one_frame = (1,) * (latents.latent_dimensions - 2)
         return (latents.latent_channels, *one_frame, self.height // pixels, self.width // pixels)
 
     @property
     def source(self) -> dict:
-        """All that decides about a picture, but for its index and what the sockets carry."""
+        """All settings that decide what a picture is, except its index and the contents of the sockets."""
         return {"kind": "model", "model": self.name, "seed": self.seed, "steps": self.steps, "cfg": float(self.cfg),
                 "sampler": self.sampler_name, "scheduler": self.scheduler, "width": self.width, "height": self.height}
 
     @cached_property
     def origin(self) -> dict:
-        """All that decides about a picture, but for its own seed, in JSON values that are the same on every device."""
+        """All that decides what a picture is, except its seed, as JSON values that are the same on every device."""
         settings = {name: value for name, value in self.source.items() if name != "seed"}
         conditions = conditioning_name([self.positive, self.negative])
-        # The noise that unCLIP adds is drawn from the seed of picture 0.
+        # The noise that unCLIP adds comes from the seed of picture 0.
         first = self.seed if any("unclip_conditioning" in more for _, more in [*self.positive, *self.negative]) else None
         return {**settings, "weights": model_name(self.model), "conditioning": conditions, "first seed": first}
 
     def draw(self, rows: range, tick: Callable[[int], None] | None = None) -> Tensor:
-        """The pictures of these indices, [n, H, W, 3] on the CPU; `tick` is called with the steps done."""
+        """The pictures with these indices, [n, H, W, 3] on the CPU. `tick` is called with the number of steps done."""
         seeds = [(self.seed + i) % 2**64 for i in rows]
         noise = torch.cat([torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
         plan = comfy.samplers.KSampler(
@@ -155,16 +156,16 @@ def draw_model_baseline(
 
     Parameters
     ----------
-    pictures : how they are drawn.
-    eye : encodes them: something with `space` and `encode_images` that `Looks`, such as `native.eye` finds.
+    pictures : how pictures are drawn.
+    eye : encodes pictures, such as `clip_vision_eye.eye` finds; it has a `space` and `encode_images`.
     count : how many.
-    first : the number of the first one, so that several machines can each draw a part of one baseline.
-    batch_size : drawn at a time; halved where they do not fit in memory.
+    first : the number of the first picture, so that several machines can each draw a part of one baseline.
+    batch_size : pictures at a time; halved if they do not fit in memory.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
-    folder : where to keep the embeddings, as `baseline.keep` does. Going on behind kept ones begins with drawing the first
-        picture again: what the sockets carry has no name, but it shows.
+    folder : where to keep the embeddings, as `kept_baselines.keep` does. If the folder holds some already, the first picture
+        is drawn again and compared: the contents of the sockets have no name, but they show in it.
     placement : is asked to make room when memory is short.
-    progress : called after each step with (steps done, steps in all), summed over the pictures.
+    progress : called after each step with (steps done, all steps), summed over the pictures.
     preview : called with each batch of pictures.
 
     Returns
@@ -203,13 +204,13 @@ def draw_model_baseline(
             done = (rows.start - number) * pictures.steps
             found = look(rows, progress and (lambda step: progress(done + step * len(rows), total)))
             if progress:
-                progress(done + pictures.steps * len(rows), total)  # the preview goes out with it
+                progress(done + pictures.steps * len(rows), total)  # this call also sends the preview
             return found
 
         return (found for _, found in in_pieces(range(number, end), size, work, room))
 
     def check(kept: Embeddings) -> None:
-        tick = progress and (lambda step: progress(0, count * pictures.steps))  # the bar waits, cancel works
+        tick = progress and (lambda step: progress(0, count * pictures.steps))  # the bar stays where it is, and cancel works
         (_, again), = in_pieces(range(first, first + 1), 1, lambda rows: look(rows, tick), room)
         moved = float((again.vectors[0] - kept.vectors[0]).norm())
         spread = float((kept.vectors - kept.vectors.mean(dim=0)).norm(dim=1).median())
@@ -227,9 +228,9 @@ def draw_model_baseline(
 
 
 def _noise_of_each(sampler_name: str, x: Tensor, sigmas: Tensor, seeds: list[int]):
-    """What a sampler that adds noise on its way asks for it: for each row what it would be given in a batch of its own."""
+    """A noise function for samplers that add noise in their steps: each row gets the noise of a batch of its own."""
     samplers = comfy.samplers.k_diffusion_sampling
-    if "_sde" in sampler_name and sampler_name != "er_sde":  # these ask twice for overlapping times: Brownian motion
+    if "_sde" in sampler_name and sampler_name != "er_sde":  # these ask for overlapping times of one Brownian motion
         low, high = sigmas[sigmas > 0].min(), sigmas.max()
         on_cpu = not sampler_name.endswith("_gpu")
         rows = [samplers.BrownianTreeNoiseSampler(row[None], low, high, seed=s, cpu=on_cpu) for row, s in zip(x, seeds, strict=True)]

@@ -1,4 +1,4 @@
-"""ComfyUI's own models as something to steer: ordinary pictures, and gradients through sampling, VAE and vision encoder."""
+"""ComfyUI's own models to be steered: ordinary pictures, and gradients through sampling, VAE and vision encoder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import comfy.model_management
 import comfy.samplers
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ...density.base.errors import RarityError
 from ...density.base.tensors import ordinary
+from ..eyes.preprocessing import preprocess
 from ..runtime.memory import Placement, in_pieces
 from .clip_vision_eye import ClipVisionEncoder
 from .gradients_pass import gradients_pass
@@ -22,17 +22,18 @@ from .recomputed import frozen, own, recomputed
 
 
 class NativePictures:
-    """What a MODEL draws for a condition that an offset is added to, as an encoder sees it.
+    """The embeddings of what a MODEL draws for a condition plus an offset.
 
-    Picture i is the KSampler's of batch size 1 with the seed `drawing.seed` + i. Without gradients it is drawn, decoded and
-    encoded as ever. With gradients each step, the decoding and the encoding run once more on the way back, one at a time, so
-    that memory holds the inside of one of them only. Nothing of the models is changed.
+    Picture i is what KSampler draws in a batch of one with the seed `drawing.seed` + i. Without gradients a picture is drawn,
+    decoded and encoded as usual. With gradients each step, the decoding and the encoding are computed again in the backward
+    pass, one at a time, so that memory holds the inner tensors of only one of them. The models are not changed.
 
     Parameters
     ----------
-    drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
-    condition : what is moved, a `Condition` or a `Word`: `moved(change [k])` gives the CONDITIONING, differentiable.
-    basis : [k, m], what an offset's numbers mean, or [k], their units.
+    drawing : how pictures are drawn, with the unchanged CONDITIONING.
+    eye : encodes pictures, such as `clip_vision_eye.eye` finds.
+    condition : what is moved, a `Condition` or a `Word`. Its `moved(change [k])` gives the CONDITIONING, differentiable.
+    basis : [k, m], the direction of each of an offset's m numbers; or [k], their units.
     placement : is asked to make room when memory is short.
     """
 
@@ -52,7 +53,7 @@ class NativePictures:
         told = {key for _, options in (*self.drawing.positive, *self.drawing.negative) for key in options}
         if "control" in told:
             raise RarityError("Gradients cannot pass a ControlNet. Choose the engine evolution, or add the hints behind this node.")
-        if "hooks" in told:  # their weights are gone again when the way back asks for them
+        if "hooks" in told:  # the backward pass would not find their weights any more
             raise RarityError(
                 "Gradients cannot pass hooks, such as a LoRA for some of the steps. Choose the engine evolution, or set the hooks "
                 "behind this node."
@@ -61,13 +62,13 @@ class NativePictures:
             raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 
     def load(self) -> None:
-        """Bring every model that gradients pass to where it runs, as far as there is room."""
+        """Bring every model that gradients pass to its device, as far as there is room."""
         patchers = [self.drawing.model, self.drawing.vae.patcher, self.eye.clip_vision.patcher]
         with torch.inference_mode():
             comfy.model_management.load_models_gpu(patchers)
 
     def change(self, offset: Tensor) -> Tensor:
-        """What an offset adds to the condition, [k]."""
+        """The change [k] of the condition by an offset."""
         return self.basis * offset if self.basis.dim() == 1 else self.basis @ offset
 
     def moved(self, offset: Tensor) -> list:
@@ -85,18 +86,18 @@ class NativePictures:
                 )
             return seen
         shown = self.pictures(offset, rows)
-        nobody = torch.zeros(len(shown), dtype=torch.int64)  # asks who these are
+        nobody = torch.zeros(len(shown), dtype=torch.int64)  # these embeddings are never identified by their keys
         return self.eye.encode_images(shown, batch_size=len(shown), keys=nobody).vectors
 
     def pictures(self, offset: Tensor, rows: range) -> Tensor:
-        """The pictures themselves, [n, H, W, 3], 0 to 1, on the CPU."""
+        """The pictures `rows`, [n, H, W, 3], 0 to 1, on the CPU."""
         with torch.inference_mode():
             drawing = replace(self.drawing, positive=self.moved(offset))
             pieces = in_pieces(rows, len(rows), lambda piece: drawing.draw(piece, _cancel), self.placement)
             return torch.cat([shown for _, shown in pieces])
 
     def _sample(self, offset: Tensor, rows: range) -> Tensor:
-        """Latents of the pictures, by ComfyUI's guider, so that masks, areas and hints mean what they always do."""
+        """Latents of the pictures by ComfyUI's own guider, so that masks, areas and hints work as usual."""
         drawing, model = self.drawing, self.drawing.model.clone()
         shape, seeds = drawing.latent_shape, [(drawing.seed + row) % 2**64 for row in rows]
         noise = torch.cat([torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
@@ -124,20 +125,24 @@ class NativePictures:
         return shown.movedim(1, -1)
 
     def _see(self, shown: Tensor) -> Tensor:
-        """Embeddings as `ClipVisionModel.encode_image` makes them, but for its rounding of pixels; differentiable."""
+        """Embeddings as `ClipVisionModel.encode_image` makes them, without its rounding of pixels; differentiable."""
         eye = self.eye.clip_vision
         encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
-        pixels = smooth_preprocess(self.eye.frame(shown).to(eye.load_device), eye.image_size, eye.image_mean, eye.image_std)
+        size = {"size": eye.image_size, "crop_size": eye.image_size, "round_size": True}
+        pixels = preprocess(self.eye.frame(shown).to(eye.load_device), {**size, "image_mean": eye.image_mean, "image_std": eye.image_std})
         return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
 
 
 def loading(patcher, memory: float = 0) -> Callable[[], None]:
-    """Loads a model as ComfyUI does, with room for so many bytes besides its weights."""
+    """A function that loads a model as ComfyUI does, with `memory` bytes of room beside its weights."""
     return lambda: comfy.model_management.load_models_gpu([patcher], memory_required=memory)
 
 
 def _instead_of(apply: Callable, other: Callable | None) -> Callable:
-    """What ComfyUI calls in place of the model's `apply`, with the same numbers; `other` has taken that place before."""
+    """A wrapper that ComfyUI calls in place of the model's `apply`, with the same results.
+
+    other : a wrapper that was in this place before; it is called in turn.
+    """
 
     def call(_, given: dict) -> Tensor:
         told = own(given["c"])
@@ -153,7 +158,7 @@ def _instead_of(apply: Callable, other: Callable | None) -> Callable:
 
 
 class Euler(comfy.samplers.Sampler):
-    """ComfyUI's euler, as plain arithmetic that gradients pass:  x <- x + (x - denoised) / sigma (next sigma - sigma)."""
+    """ComfyUI's euler as differentiable arithmetic:  x <- x + (x - denoised) / sigma (next sigma - sigma)."""
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
         scaling = model_wrap.inner_model.model_sampling
@@ -163,18 +168,6 @@ class Euler(comfy.samplers.Sampler):
             denoised = model_wrap(x, sigma * x.new_ones(len(x)), **extra_args)
             x = x + (x - denoised) / sigma * (following - sigma)
         return scaling.inverse_noise_scaling(sigmas[-1], x)
-
-
-def smooth_preprocess(shown: Tensor, size: int, mean, std) -> Tensor:
-    """Pictures [n, H, W, 3] as ComfyUI's clip_preprocess makes them ready, [n, 3, size, size], but for rounding to 8 bits."""
-    x = shown.movedim(-1, 1).float()
-    if tuple(x.shape[2:]) != (size, size):
-        scale = size / min(x.shape[2:])
-        x = interpolate(x, size=[round(scale * side) for side in x.shape[2:]], mode="bicubic", antialias=True)
-        top, left = ((side - size) // 2 for side in x.shape[2:])
-        x = x[:, :, top:top + size, left:left + size]
-    mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (mean, std))
-    return (x.clamp(0, 1) - mean) / std
 
 
 def _cancel(*_) -> None:

@@ -1,4 +1,4 @@
-"""Names of a MODEL and of its conditionings for what they make: the same on another device, in another precision, on another machine."""
+"""Names of a MODEL and of conditionings, which are the same on every device and machine and in every precision."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch import Tensor
 from ...density.base.keys import stir
 from ..eyes.fingerprint import weights_name
 
-WEIGHTS = 64  # of a model that are looked at
+WEIGHTS = 64  # weights of a model that its name is made of
 BUCKETS = 64
-DEEP = 3  # objects inside objects whose values are looked at
+DEEP = 3  # levels of objects inside objects whose values go into a name
 
 
 def conditioning_name(conditioning) -> str:
-    """A short digest of a conditioning: its tensors coarsely (`coarse`), its numbers and texts exactly."""
+    """A short digest of a conditioning: of coarse numbers of its tensors (`coarse`), and of its exact numbers and texts."""
     return _digest(_told(conditioning, coarse))
 
 
 def model_name(model) -> str:
-    """A short digest of a MODEL: some of its weights as they were loaded, and all that is patched on top of them.
+    """A short digest of a MODEL: of some weights as they were loaded, and of all patches.
 
-    What a patched function holds inside is not seen, only which function it is.
+    Of a patched function only its name counts, and not what it holds inside.
     """
     entries = model.get_key_patches()
     names = sorted(name for name, ((weight, *_), *_) in entries.items() if _plain(weight))
@@ -38,12 +38,13 @@ def model_name(model) -> str:
 
 
 def coarse(x: Tensor) -> list[int]:
-    """What stays of a tensor when it is computed elsewhere: its size, its length in steps of an eighth of an octave, and 64 sums.
+    """Coarse numbers of a tensor that do not depend on the machine: its size, its length in eighths of an octave, and 64 sums.
 
         round(2 sqrt(64) c_j / |x|),    c_j = sum over i = j mod 64 of s_i x_i,    s_i fixed signs
 
-    A count sketch (Charikar, Chen & Farach-Colton 2002): c_j sqrt(64) / |x| is about 1 in size. A change of 5 % of the length
-    alters one of the digits in 99 cases of 100, another machine's rounding (1e-6) in one of 8,000.
+    The sums are a count sketch (Charikar, Chen & Farach-Colton 2002); c_j sqrt(64) / |x| is about 1 in size. If a tensor
+    changes by 5 % of its length, a number changes in 99 of 100 cases; the rounding of another machine (1e-6) changes one in
+    one of 8,000 cases.
     """
     values = x.detach().to("cpu", torch.float32).double().flatten()
     size = float(values.norm())
@@ -56,7 +57,7 @@ def coarse(x: Tensor) -> list[int]:
 
 
 def _told(value, of_tensor: Callable[[Tensor], object], deep: int = DEEP):
-    """JSON values that say what anything holds: its type, and the values and tensors in it."""
+    """JSON values for any object: its type, and the values and tensors in it."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, Tensor):
@@ -74,7 +75,7 @@ def _told(value, of_tensor: Callable[[Tensor], object], deep: int = DEEP):
 
 
 def _plain(value) -> bool:
-    """Whether a tensor holds ordinary numbers; quantised weights, and those that are not there yet, are known by name alone."""
+    """Whether a tensor holds ordinary numbers. Of quantised weights, and of weights not loaded yet, only the name counts."""
     return isinstance(value, Tensor) and type(value) in (Tensor, torch.nn.Parameter) and value.is_floating_point() and not value.is_meta
 
 

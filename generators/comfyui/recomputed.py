@@ -1,4 +1,4 @@
-"""Gradients through networks that were not made for it: weights of inference mode, and layers that change tensors in place."""
+"""Gradients through networks whose weights are of inference mode, and whose layers change tensors in place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .saved_tensors import PLAIN, Saved, passable
 
 
 def recomputed(function: Callable[..., Tensor], *tensors: Tensor, within: Callable[[Saved], AbstractContextManager] = nullcontext):
-    """function(*tensors), of whose inside nothing is kept: on the way back it is called once more.
+    """function(*tensors), without keeping its inner tensors: the backward pass calls the function again.
 
-    Chen et al. (2016), arXiv 1604.06174. The function may change tensors in place. It must be the same when called again. The
-    first call is one of inference mode, as if no gradient was wanted.
+    Chen et al. (2016), arXiv 1604.06174. The function may change tensors in place. Its second call must give the same
+    result. The first call runs in inference mode, as if no gradient were wanted.
 
-    within : a context that the second call runs in, made of what is saved for the way back.
+    within : makes the context of the second call; its argument is a `Saved`.
     """
     return _Recomputed.apply(function, within, *tensors)
 
@@ -37,26 +37,27 @@ class _Recomputed(torch.autograd.Function):
         with torch.enable_grad(), Saved() as saved:
             leaves = [x.detach().clone().requires_grad_(need) for x, need in zip(ctx.saved_tensors, needed, strict=True)]
             with ctx.within(saved):
-                made = ctx.function(*(leaf.clone() for leaf in leaves))  # a leaf may not be changed in place, a copy may
+                made = ctx.function(*(leaf.clone() for leaf in leaves))  # a function may change a copy in place, but not a leaf
             moving = [leaf for leaf in leaves if leaf.requires_grad]
-            size = slope.abs().max().clamp_min(1e-30)  # half precision knows nothing below 6e-8
+            size = slope.abs().max().clamp_min(1e-30)  # half precision has no numbers below 6e-8
             slopes = torch.autograd.grad(made, moving, slope / size, materialize_grads=True)
         slopes = (one * size.to(one.device) for one in slopes)
         return None, None, *(next(slopes) if need else None for need in needed)
 
 
 def frozen(module: torch.nn.Module, function: Callable, load: Callable[[], object]) -> Callable:
-    """A function of a module, such as one of its methods, that gradients may pass, with the weights of the moment it is called.
+    """A function of a module, such as one of its methods, made differentiable. It uses the weights at the time of the call.
 
-    Weights of layers that cast them (ComfyUI's, while `comfy_cast_weights` is set) and are no plain tensors stay in their places:
-    what such a layer makes of its weights is what gradients pass.
+    Layers of ComfyUI with `comfy_cast_weights` cast their weights themselves. If such weights are no plain tensors they stay
+    in their places, and the cast results are differentiable.
 
-    load : brings the module to where it runs, before every call: on the way back another one may have taken its place.
+    load : brings the module to its device. It is called before every call, because another model may have taken its place
+        before the backward pass.
     """
     places = []
 
     def run(*given, **told):
-        with torch.inference_mode():  # as a host does that keeps its weights so
+        with torch.inference_mode():  # as in a host that keeps its weights in inference mode
             load()
         if not torch.is_grad_enabled():
             return function(*given, **told)
@@ -68,7 +69,7 @@ def frozen(module: torch.nn.Module, function: Callable, load: Callable[[], objec
 
 
 def _places(module: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, Tensor | None], str]]:
-    """Where a module's weights and buffers are: the layer, the dictionary that it finds them in, and their name there."""
+    """The places of a module's weights and buffers: the layer, its dictionary of them, and the name in the dictionary."""
     return [
         (layer, held, name) for layer in module.modules() for held in (layer._parameters, layer._buffers) for name in held
     ]
@@ -76,9 +77,9 @@ def _places(module: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, Te
 
 @contextmanager
 def _passable_weights(places: list) -> Iterator[None]:
-    """Inside, tensors that gradients may pass lie where a module's weights are.
+    """A context in which differentiable tensors lie in the places of a module's weights.
 
-    `torch.func.functional_call` does the same, by names: for a U-Net of 2,000 weights that takes 30 ms a step, a tenth of it.
+    `torch.func.functional_call` does the same by names. For a U-Net of 2,000 weights that takes 30 ms, a tenth of a step.
     """
     replaced = []
     try:
@@ -94,7 +95,7 @@ def _passable_weights(places: list) -> Iterator[None]:
 
 
 def own(told):
-    """The same, with every tensor made under inference mode copied; lists and dictionaries in it are new ones."""
+    """A copy of nested lists and dictionaries in which tensors of inference mode are copied as ordinary tensors."""
     if isinstance(told, Tensor):
         return told.clone() if told.is_inference() else told
     if isinstance(told, dict):

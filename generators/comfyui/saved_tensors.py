@@ -1,4 +1,4 @@
-"""What the way back of a gradient needs, kept right while layers change tensors in place and a host takes weights away again."""
+"""The tensors that a backward pass needs, kept correct although layers change tensors in place and a host removes weights."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-PLAIN = (Tensor, torch.nn.Parameter)  # torch sees the memory of these; others may be made of several tensors
+PLAIN = (Tensor, torch.nn.Parameter)  # torch sees the memory of these types; other types may consist of several tensors
 
 
 class Saved:
-    """A context for a function and its gradient: inside, what is saved for the way back is as it was when it was saved.
+    """A context for a function and its gradient. Tensors saved for the backward pass keep the values they had when saved.
 
-    It does what `torch.autograd.graph.allow_mutation_on_saved_tensors` does, and three things that this one does not: it also
-    sees what is written through a view that begins further on (where torch's gives a wrong gradient, without a word); tensors of
-    inference mode may be changed in place inside (torch's reads their version counter, which they have none of); and weights
-    may be lent, see `lend`. Both the function and its gradient run inside the same context.
+    It does what `torch.autograd.graph.allow_mutation_on_saved_tensors` does, and three things more. It notices a change
+    through a view that begins further on in the memory, for which torch silently gives a wrong gradient. Tensors of
+    inference mode may be changed in place; torch reads their version counter, which they do not have. Weights can be lent
+    (`lend`). The function and its gradient both run inside the same context.
     """
 
     def __init__(self):
-        self._kept: dict[int, weakref.WeakSet[_Kept]] = {}  # by the memory they lie in
+        self._kept: dict[int, weakref.WeakSet[_Kept]] = {}  # address of the memory -> what is kept of it
         self._lent: list[_Lent] = []
 
     def __enter__(self) -> Saved:
@@ -38,13 +38,13 @@ class Saved:
         self._exit.close()
 
     def lend(self, weight: Tensor, again: Callable[[], AbstractContextManager[Tensor]]) -> Tensor:
-        """A weight that gradients may pass, for use by the next operation: its memory may be taken for something else later.
+        """The weight as a differentiable tensor for the next operation. Its memory may be used for something else later.
 
         Parameters
         ----------
         weight : may be a tensor of inference mode.
-        again : a context that gives the same weight once more. Where the way back needs the weight, it is fetched with this,
-            copied, and given back at once, so that only one weight at a time takes memory of its own.
+        again : a context that gives the same weight again. If the backward pass needs the weight, it is fetched with this
+            context, copied, and given back at once, so that only one weight at a time takes memory of its own.
         """
         lent = passable(weight) if type(weight) in PLAIN else weight.detach().clone()
         self._lent.append(_Lent(lent, again))
@@ -65,8 +65,10 @@ class Saved:
 
 
 def passable(tensor: Tensor) -> Tensor:
-    """The same memory as a tensor that gradients may pass, with what the host has written on it; a copy where torch cannot see
-    the memory."""
+    """A differentiable tensor of the same memory, with the attributes that the host gave it.
+
+    It is a copy if torch cannot see the memory.
+    """
     if type(tensor) not in PLAIN:
         tensor = tensor.detach()
         return tensor.clone() if tensor.is_inference() else tensor
@@ -80,7 +82,7 @@ def passable(tensor: Tensor) -> Tensor:
 
 
 class _Kept:
-    """A tensor that is needed on the way back; a copy of it from when something is written where it lies."""
+    """A tensor that the backward pass needs. It is copied before something is written to its memory."""
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
@@ -94,7 +96,7 @@ class _Lent:
         self.start, self._kind = weight.data_ptr(), (type(weight), weight.dtype)
 
     def in_use(self) -> bool:
-        """Afterwards something else may lie there."""
+        """Whether the operation still uses it. Afterwards something else may lie in its memory."""
         return self._weight() is not None
 
     def holds(self, tensor: Tensor) -> bool:
@@ -102,7 +104,7 @@ class _Lent:
         weight = self._weight()
         if (type(tensor), tensor.dtype) != self._kind:
             return False
-        if type(tensor) is not Tensor:  # such as a quantised one, whose memory is not as large as it says; its parts are copies
+        if type(tensor) is not Tensor:  # such as a quantised tensor, whose memory is smaller than it says; its parts are copies
             return (tensor.data_ptr(), tensor.shape, tensor.stride()) == (self.start, weight.shape, weight.stride())
         return 0 <= tensor.data_ptr() - self.start < weight.numel() * weight.element_size()
 
@@ -112,7 +114,7 @@ class _Lent:
 
 
 class _Part:
-    """What is needed of a lent weight, such as its transpose: fetched when it is asked for."""
+    """A part of a lent weight that the backward pass needs, such as its transpose. It is fetched when it is needed."""
 
     def __init__(self, lent: _Lent, tensor: Tensor):
         self._lent, self._place = lent, (tensor.shape, tensor.stride(), (tensor.data_ptr() - lent.start) // tensor.element_size())
@@ -124,7 +126,7 @@ class _Part:
 
 
 class _BeforeWriting(TorchDispatchMode):
-    """Tells of every ordinary tensor that is about to be changed in place."""
+    """Reports every ordinary tensor that is about to be changed in place."""
 
     def __init__(self, tell: Callable[[Tensor], None]):
         super().__init__()
@@ -142,5 +144,5 @@ class _BeforeWriting(TorchDispatchMode):
 
 
 def _memory(tensor: Tensor) -> int:
-    """Where the memory begins that a tensor and all views of it lie in."""
+    """The address of the memory that a tensor shares with all its views."""
     return tensor.data_ptr() - tensor.storage_offset() * tensor.element_size()

@@ -1,4 +1,4 @@
-"""Embeddings to and from ComfyUI's own sockets for them: one row an object, and the encoder it belongs to is never lost."""
+"""Embeddings to and from ComfyUI's own sockets: each object holds one row, and knows the encoder of the row."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ READERS = {768: "SD 2.1 unCLIP-l and Stable Cascade (CLIP ViT-L/14)", 1024: "SD 
 
 
 class NoTokenStates(RarityError, AttributeError):
-    """A node asked an embedding for what only a picture that went through the encoder has."""
+    """Raised if a node asks an embedding for token states, which exist only for a picture that went through the encoder."""
 
 
 class EmbeddingOutput(comfy.clip_vision.Output):
-    """A CLIP_VISION_OUTPUT made from an embedding: `image_embeds` [1, d], the space they live in, and who it is, [1]."""
+    """A CLIP_VISION_OUTPUT made of an embedding: `image_embeds` [1, d], their space, and their key [1]."""
 
     def __init__(self, row: Tensor, space: EmbeddingSpace, key: Tensor):
         self.image_embeds = row
         self.space, self.key = space, key
 
-    def __getattr__(self, name):  # called for what is not there
+    def __getattr__(self, name):  # called for attributes that do not exist
         if name in TOKEN_STATES:
             raise NoTokenStates(
                 f"This CLIP_VISION_OUTPUT was made from an embedding and has no {name}: Apply Style Model, IP-Adapter plus, Wan, "
@@ -45,8 +45,8 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
 
     Parameters
     ----------
-    output : what CLIP Vision Encode gives; image_embeds [N, d].   space : of the encoder that is said to have made it.
-    clip_vision : that encoder, where ComfyUI loaded it: its last layers are run again on the token states to make sure.
+    output : the result of CLIP Vision Encode; image_embeds [N, d].   space : of the encoder that should have made it.
+    clip_vision : that encoder, if ComfyUI loaded it. Its last layers run again on the token states as a check.
 
     Returns
     -------
@@ -54,14 +54,14 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
 
     Raises
     ------
-    RarityError : no single vector a picture, another width, or another encoder made it.
+    RarityError : not one vector for each picture, another width, or another encoder made it.
     """
     embeddings = from_rows(getattr(output, "image_embeds", None), space, "CLIP_VISION_OUTPUT")
     if isinstance(output, EmbeddingOutput):
         space.require_same(output.space, "CLIP_VISION_OUTPUT")
         return replace(embeddings, keys=output.key)
     if clip_vision is not None and (expected := _projected_again(output, clip_vision)) is not None:
-        # Half precision is good to 1e-3; what another encoder makes of these tokens has nothing to do with it.
+        # Half precision is exact to 1e-3. The results of another encoder are not alike at all.
         if not torch.allclose(expected, embeddings.vectors, rtol=0, atol=0.05 * embeddings.vectors.abs().max().item()):
             raise RarityError(
                 f"This CLIP_VISION_OUTPUT is {space.width} wide, as what {space} makes, but another encoder made it. "
@@ -71,7 +71,7 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
 
 
 def _projected_again(output, clip_vision):
-    """What the encoder's last two layers make of the token states, [N, d]; None where there are none, or another build."""
+    """The token states after the encoder's last two layers, [N, d]; None without token states or for an unknown build."""
     model, tokens = clip_vision.model, getattr(output, "last_hidden_state", None)
     norm = getattr(getattr(model, "vision_model", None), "post_layernorm", None)
     if tokens is None or norm is None or tokens.shape[-1] != norm.weight.shape[0]:
@@ -86,7 +86,7 @@ def from_rows(rows, space: EmbeddingSpace, socket: str) -> Embeddings:
 
     Parameters
     ----------
-    rows : [N, d].   space : of the encoder that is said to have made them.   socket : what carries them, for errors.
+    rows : [N, d].   space : of the encoder that should have made them.   socket : the name of the socket, for errors.
 
     Raises
     ------
@@ -107,13 +107,13 @@ def from_rows(rows, space: EmbeddingSpace, socket: str) -> Embeddings:
 
 
 def to_clip_vision_outputs(embeddings: Embeddings, *, clip_vision=None, model=None) -> list[EmbeddingOutput]:
-    """One CLIP_VISION_OUTPUT an embedding: models sum the rows of one, so that a batch would become a single picture.
+    """One CLIP_VISION_OUTPUT for each embedding. Models add up the rows of one, so that a batch would become one picture.
 
     Parameters
     ----------
     embeddings : N rows in a `raw` space, as the encoder projects them.
-    clip_vision : the encoder that the model was trained with; checked to be the embeddings' own, by fingerprint.
-    model : the MODEL that is to draw them; checked to read image embeddings, of this width.
+    clip_vision : the encoder that the model was trained with. Its fingerprint must be that of the embeddings.
+    model : the MODEL that is to draw them. It must read image embeddings of this width.
 
     Returns
     -------
@@ -136,10 +136,10 @@ def to_clip_vision_outputs(embeddings: Embeddings, *, clip_vision=None, model=No
 
 
 def to_rows(embeddings: Embeddings, *, prior=None, clip_vision=None) -> tuple[list[Tensor], list[Tensor]]:
-    """Each embedding as a bare tensor [1, d]: as comfyui-kandinsky22 keeps it, and as the IP-Adapter nodes do.
+    """Each embedding as a bare tensor [1, d], once for comfyui-kandinsky22, and once for the IP-Adapter nodes.
 
-    The Kandinsky nodes join it with a tensor that they left on the device they compute on, the others with one on the device
-    that nodes return to.
+    The Kandinsky nodes join it with a tensor on the device that computes. The IP-Adapter nodes join it with a tensor on the
+    device where nodes return their results.
 
     Raises
     ------
@@ -165,11 +165,11 @@ def _check_space(embeddings, *, prior=None, clip_vision=None):
 
 
 def image_embedding_width(model) -> int:
-    """How wide the image embeddings are that a MODEL reads from unCLIP Conditioning.
+    """The width of the image embeddings that a MODEL reads from unCLIP Conditioning.
 
     Raises
     ------
-    RarityError : it reads none; ComfyUI itself would ignore them without a word.
+    RarityError : the model reads none. ComfyUI itself would silently ignore them.
     """
     augmentor = getattr(model.model, "noise_augmentor", None)  # SD 2.1 unCLIP, SDXL
     width = getattr(getattr(augmentor, "time_embed", None), "dim", None)
@@ -187,7 +187,7 @@ def _kind(model) -> str:
 
 
 def describe_outputs(embeddings: Embeddings, *, clip_vision=None, model=None) -> str:
-    """What leaves the bridge and what was not checked, for the artist to read."""
+    """A text for the artist: what leaves the bridge, and what was not checked."""
     unchecked = [
         f"Not checked: {what}." for given, what in (
             (clip_vision, "whether the model was trained with this encoder (connect clip_vision)"),

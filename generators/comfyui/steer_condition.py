@@ -1,4 +1,4 @@
-"""A condition steered to rarity with ComfyUI's own models: the engine's subspace, the memory it may take, and the report."""
+"""Steer a condition to rarity with ComfyUI's own models: the subspace of the engine, the limit of memory, and the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.tensors import plain
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.memory import Placement, in_pieces
@@ -29,7 +29,7 @@ GIB = 2**30
 def optimize_conditioning(
     drawing: ModelPictures,
     eye,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
@@ -43,12 +43,13 @@ def optimize_conditioning(
 
     Parameters
     ----------
-    drawing : how pictures are drawn, with the CONDITIONING as it is.   eye : encodes them, such as `native.eye` finds.
-    density : what these make together.   one_in, guardrails, engine : see `steer`.
-    variations : other wordings of the prompt, a CONDITIONING of several entries: what evolution searches among, see
-        `Condition.subspace`.   dimensions : their most.
-    step_size : 0 is the engine's own, see STEP_SIZES.
-    settings : as `steer_condition` takes them.
+    drawing : how pictures are drawn, with the unchanged CONDITIONING.
+    eye : encodes pictures, such as `clip_vision_eye.eye` finds.   density : what is usual for this drawing and this eye.
+    one_in, guardrails, engine : see `steer`.
+    variations : other wordings of the prompt, a CONDITIONING of several entries. They span the subspace in which evolution
+        searches; see `Condition.subspace`.   dimensions : the largest number of its dimensions.
+    step_size : 0 is the engine's own step size; see STEP_SIZES.
+    settings : those of `steer_condition`.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def steer_condition(
     basis: Tensor,
     drawing: ModelPictures,
     eye,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
@@ -84,15 +85,15 @@ def steer_condition(
     preview: Callable[[Tensor], None] | None = None,
     **settings,
 ) -> tuple[Tensor, Trajectory, str, Tensor]:
-    """Steer what a condition is made of, within the memory it may take.
+    """Steer a condition within a limit of memory.
 
     Parameters
     ----------
-    condition, basis, drawing, eye, placement : see `NativePictures`.   density : what these make together.
+    condition, basis, drawing, eye, placement : see `NativePictures`.   density : what is usual for this drawing and eye.
     one_in, guardrails, engine, pictures : see `steer`.
-    memory_gib : what gradients may take; 0 is what ComfyUI says is free.
-    preview : shown the first picture at every checkpoint.
-    settings : directions, iterations, step_size, keep_every, gate and progress, see `steer`.
+    memory_gib : the most memory that gradients may take; 0 is all that ComfyUI says is free.
+    preview : called with the first picture at every checkpoint.
+    settings : directions, iterations, step_size, keep_every, gate and progress; see `steer`.
 
     Returns
     -------
@@ -110,11 +111,11 @@ def steer_condition(
             preview(generator.pictures(steering.offsets[-1], range(1)))
 
     device = drawing.model.load_device
+    at_once = pictures
+    if engine == "gradient":
+        generator.require_gradients()
+        at_once = _at_once(generator, pictures, memory_gib, device)
     with PeakMemory(device) as peak:
-        at_once = pictures
-        if engine == "gradient":
-            generator.require_gradients()
-            at_once = _at_once(generator, pictures, memory_gib, device)
         steering = steer(
             generator, density, one_in, guardrails, engine=engine, pictures=pictures, at_once=at_once, seed=drawing.seed,
             watch=watch, **settings,
@@ -130,7 +131,7 @@ def steer_condition(
 
 
 def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device: torch.device) -> int:
-    """How many pictures' gradients fit into the memory they may take: that of one is taken, and measured."""
+    """For how many pictures gradients fit into the memory at a time. The gradient of one is computed and measured."""
 
     def try_one(rows: range) -> None:
         with torch.inference_mode(False), torch.enable_grad():
@@ -139,7 +140,7 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
 
     if not 0 <= memory_gib < math.inf:
         raise RarityError(f"Gradients may take 0 GiB or more, got {memory_gib}. 0 takes what ComfyUI says is free.")
-    generator.load()  # so that the weights are not taken for a part of the gradient
+    generator.load()  # so that the weights do not count as memory of the gradient
     before = in_use(device)
     with PeakMemory(device) as peak:
         for _ in in_pieces(range(1), 1, try_one, generator.placement, ADVICE):
@@ -153,21 +154,27 @@ def _at_once(generator: NativePictures, pictures: int, memory_gib: float, device
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes in use on the device where that counts its own, else by this process."""
+    """Bytes in use: on an NVIDIA card those of torch, elsewhere those of this process."""
     import psutil  # ComfyUI needs it, too
 
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 class PeakMemory:
-    """The most bytes in use while inside, looked at fifty times a second. Looks, unlike a device's own counter, can be nested."""
+    """A context that measures the most bytes in use: exactly on an NVIDIA card, elsewhere by fifty looks a second.
+
+    A context must not lie inside another one, because torch counts for one at a time.
+    """
 
     def __init__(self, device: torch.device):
         self._device, self._done, self.bytes = device, threading.Event(), in_use(device)
 
     def __enter__(self):
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self._sampler.start()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._sampler = threading.Thread(target=self._sample, daemon=True)
+            self._sampler.start()
         return self
 
     def _sample(self):
@@ -175,8 +182,11 @@ class PeakMemory:
             self.bytes = max(self.bytes, in_use(self._device))
 
     def __exit__(self, *_):
-        self._done.set()
-        self._sampler.join()
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self._device)
+        else:
+            self._done.set()
+            self._sampler.join()
 
     @property
     def gib(self) -> float:

@@ -1,4 +1,4 @@
-"""A new word for ComfyUI's own text encoders, steered to rarity, and kept as the `embedding:` file that they load by name."""
+"""A new word for ComfyUI's own text encoders: steered to rarity, and saved as a file that `embedding:NAME` loads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.tensors import ordinary, plain
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.exported import check_ours, put_ours
@@ -25,10 +25,10 @@ from .model_baseline import ModelPictures
 from .recomputed import frozen, own, recomputed
 from .steer_condition import steer_condition
 
-ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}  # ComfyUI's key of tokens: its key in an embedding file
+ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}  # ComfyUI's key of tokens -> its key in an embedding file
 STEP_SIZES = {"gradient": 0.05, "evolution": 0.5}
-NEIGHBOURS = 64  # words around the start that say which directions words vary in
-MARK = 12345.0  # no table of embeddings holds it
+NEIGHBOURS = 64  # words nearest to the start word; they show the directions in which words vary
+MARK = 12345.0  # a value that no table of embeddings holds
 PLACE = object()
 
 
@@ -36,7 +36,7 @@ def optimize_token(
     word: Word,
     drawing: ModelPictures,
     eye,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
@@ -51,11 +51,13 @@ def optimize_token(
 
     Parameters
     ----------
-    word : the prompt and where the word starts.   drawing : how pictures are drawn, with `word.positive`.
-    eye : encodes pictures.   density : what these make together.   one_in, guardrails, engine : see `steer`.
-    path : of the file; only one of ours is replaced, and only when all has gone well.   name : by which a prompt loads it.
-    dimensions : directions that evolution may use.   step_size : 0 is the engine's own, see STEP_SIZES.
-    settings : as `steer_condition` takes them.
+    word : the prompt, and the vector that the word starts from.   drawing : how pictures are drawn, with `word.positive`.
+    eye : encodes pictures.   density : what is usual for this drawing and this eye.
+    one_in, guardrails, engine : see `steer`.
+    path : of the file. An existing file is replaced only if this pack wrote it, and only after success.
+    name : the name by which a prompt loads the file.
+    dimensions : the number of directions that evolution may use.   step_size : 0 is the engine's own; see STEP_SIZES.
+    settings : those of `steer_condition`.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def optimize_token(
 
     Raises
     ------
-    RarityError : as `steer_condition`; a name that prompts cannot hold or that finds another file.
+    RarityError : as `steer_condition`; a name that a prompt cannot hold, or that finds another file.
     """
     word.check_name(name, path)
     basis = word.spread if engine == "gradient" else word.subspace(dimensions)
@@ -78,18 +80,18 @@ def optimize_token(
 
 
 class Word:
-    """A prompt in which one word is a vector of each text encoder, read exactly as ComfyUI reads `embedding:NAME`.
+    """A prompt in which one word is a vector for each text encoder. It is read exactly as ComfyUI reads `embedding:NAME`.
 
     Parameters
     ----------
-    clip : a CLIP socket. Its text encoders are CLIP's: Stable Diffusion 1.5, 2, XL, Stable Cascade. It is not changed.
+    clip : a CLIP socket with text encoders of CLIP: Stable Diffusion 1.5, 2, XL, Stable Cascade. It is not changed.
     prompt : holds the placeholder, with a space before it.   placeholder : a word or sign that stands for the new word.
-    start_word : the new word begins as the mean of its tokens, of all of them if there are several; `embedding:NAME` goes on
-        from a file.
+    start_word : the new word starts from the mean of the tokens of this word. `embedding:NAME` starts from a file.
 
     Attributes
     ----------
-    vector : [k], where it begins; those of several text encoders one after another.   positive : the CONDITIONING there.
+    vector : [k], the start; the vectors of several text encoders one after another.
+    positive : the CONDITIONING of the prompt at the start.
 
     Raises
     ------
@@ -117,15 +119,16 @@ class Word:
 
     @property
     def spread(self) -> Tensor:
-        """The unit of an offset, one number for each text encoder, spread out, [k]: how far words lie from their average."""
+        """The unit of an offset, [k]: for each text encoder one number, the spread of all its words around their average."""
         with plain():
             tables = self._tables.values()
             return torch.cat([(x - x.mean(dim=0)).square().mean().sqrt().expand(x.shape[1]) for x in tables])
 
     def subspace(self, most: int) -> Tensor:
-        """Directions that words like the start vary in, as columns [k, m], m <= most, each as long as they vary along it.
+        """Directions in which words like the start word vary, as columns [k, m], m <= most. Each is as long as the spread.
 
-        The principal directions of the words nearest to it, by cosine in the unit of `spread`, as seen from it.
+        They are the principal directions of the offsets from the start to the nearest words, by cosine in the unit of
+        `spread`.
         """
         with plain():
             unit = self.spread
@@ -136,7 +139,7 @@ class Word:
             return (directions * strength[:, None] * len(nearest) ** -0.5 * unit)[:most].T.contiguous()
 
     def moved(self, change: Tensor) -> list:
-        """The CONDITIONING of the prompt with a change [k] of the word's vector; differentiable in it."""
+        """The CONDITIONING of the prompt if the word's vector is changed by [k]; differentiable."""
         vector = self.vector + change
         if vector.requires_grad:
             return self._differentiable(vector)
@@ -145,11 +148,11 @@ class Word:
         return own(made)
 
     def file(self, change: Tensor) -> dict[str, Tensor]:
-        """What ComfyUI loads as an embedding: one vector [1, d] for each text encoder, by its name."""
+        """The tensors of an embedding file for ComfyUI: name of a text encoder -> vector [1, d]."""
         return {ENCODERS[key]: row[None] for key, row in self._rows(self.vector + change).items()}
 
     def check_name(self, name: str, path: Path) -> None:
-        """Raise a RarityError unless `embedding:NAME` in a prompt will load the file at this path, and no other."""
+        """Raise a RarityError unless `embedding:NAME` in a prompt loads the file at this path, and no other file."""
         if name.split() != [name] or set(name) & set("()[]{}<>,"):
             raise RarityError(f"The name is written in prompts: one word without brackets and commas, such as rare-chair; got {name!r}.")
         check_ours(path)
@@ -178,13 +181,13 @@ class Word:
         return dict(zip(self._tables, vector.split(widths), strict=True))
 
     def _tokens(self, vector: Tensor) -> dict:
-        """The prompt's tokens, with the word in its places."""
+        """The prompt's tokens, with the word's vectors in its places."""
         rows = self._rows(vector)
         return {key: [[(rows[key] if one is PLACE else one, weight) for one, weight in part] for part in parts]
                 for key, parts in self._template.items()}
 
     def _table(self, key: str) -> Tensor:
-        """All words of a text encoder, [n, d] float32."""
+        """The vectors of all words of a text encoder, [n, d] float32."""
         return ordinary(getattr(self.clip.cond_stage_model, ENCODERS[key]).transformer.get_input_embeddings().weight, torch.float32)
 
     def _mean(self, key: str, parts: list) -> Tensor:
@@ -203,7 +206,7 @@ class Word:
         return embedding.float().cpu()
 
     def _read(self, prompt: str) -> dict:
-        """The prompt's tokens as ComfyUI reads them where an embedding stands for the placeholder, with PLACE for its vectors."""
+        """The prompt's tokens as ComfyUI reads them with an embedding for the placeholder; PLACE stands for its vectors."""
         name = f"rarity-{uuid.uuid4().hex}"
         bounded = rf"(?<!\w){re.escape(self.placeholder)}(?!\w)"
         text, places = re.subn(bounded, f"embedding:{name}", prompt) if self.placeholder else (prompt, 0)
@@ -233,7 +236,7 @@ class Word:
         return PLACE if bool((vector == MARK).all()) else vector
 
     def _reader(self, folder: str):
-        """The CLIP, with one more folder of embeddings."""
+        """A clone of the CLIP that also looks for embeddings in this folder."""
         reader = self.clip.clone()
         reader.tokenizer = copy.copy(self.clip.tokenizer)
         for key in self._tables:

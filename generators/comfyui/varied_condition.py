@@ -1,4 +1,4 @@
-"""A CONDITIONING that differs from seed to seed: noise of each token's own size, in the first part of the steps."""
+"""A CONDITIONING that differs from seed to seed: noise is added to each token in the first part of the steps."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from ...density.base.tensors import ordinary, plain
 from ..runtime.noise import streams
 from .condition import POOLED
 
-# What an entry holds beside its tokens that is made of the same text: the pooled vector, and what further encoders read.
+# The values of an entry that are made of the same text as its tokens: the pooled vector, and those of further encoders.
 TOLD_WITH = (POOLED, "conditioning_llama3", "conditioning_byt5small", "conditioning_mt5xl")
 START, END, MASK = "start_percent", "end_percent", "attention_mask"  # ComfyUI's names
 
 
 @plain()
 def varied(conditioning: list, seeds: Sequence[int], strength: float, until: float = 0.5) -> list:
-    """A CONDITIONING whose row i is the prompt as the seed i varies it, for a batch of as many pictures as there are seeds.
+    """A CONDITIONING whose row i is the prompt varied by seed i, for a batch with one picture for each seed.
 
-    Every entry becomes two: the varied one up to `until`, the entry as it was from there on, as ComfyUI's own Conditioning Set
-    Timestep Range would set them. With t a token, D its width, s the strength and e standard normal numbers of the seed,
+    Each entry becomes two entries: a varied one up to `until`, and the unchanged one from there on. Their ranges are set as
+    by ComfyUI's Conditioning Set Timestep Range. For a token t of width D, the strength s and standard normal numbers e of
+    the seed:
 
-        t'  =  |t| u / |u|,    u = t + s |t| / sqrt(D) e,
+        t'  =  |t| u / |u|,    u = t + s |t| / sqrt(D) e
 
-    so that a token keeps its length and turns by the angle arctan(s), nearly: in a wide space e is orthogonal to t. Padding
-    (tokens that the attention mask leaves out, and tokens of zeros) stays as it is. So does all else in an entry.
+    A token keeps its length and turns by about arctan(s), because in a wide space e is nearly orthogonal to t. Padding
+    (tokens that the attention mask leaves out, and tokens of zeros) stays as it is, and so does everything else.
 
     Parameters
     ----------
-    conditioning : entries [tokens [1, ..., D], options], of any model and of any lengths; none is changed.
-    seeds : of the n rows; each has numbers of its own, which no picture's noise shares.
-    strength : s, at least 0; at 0 the entries come back as they are.
-    until : the share of the noise schedule that is varied, above 0, at most 1. The first steps lay out a picture, and from
-        there on the prompt itself is followed.
+    conditioning : entries [tokens [1, ..., D], options], of any model and of any lengths; they are not changed.
+    seeds : of the n rows. Each seed has its own numbers, which differ from the noise of its picture.
+    strength : s, at least 0; at 0 the entries stay as they are.
+    until : the share of the noise schedule that is varied, above 0 and at most 1. The first steps lay out a picture; the
+        later steps follow the prompt itself.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def varied(conditioning: list, seeds: Sequence[int], strength: float, until: flo
 
     Raises
     ------
-    RarityError : no seed, a number out of range; no entry, an entry that holds no tokens or those of several texts.
+    RarityError : no seed, a number out of range; no entry, an entry without tokens or with the tokens of several texts.
     """
     if not seeds or not strength >= 0 or strength == float("inf") or not 0 < until <= 1:
         raise RarityError(

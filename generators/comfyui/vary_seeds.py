@@ -1,4 +1,4 @@
-"""Seeds that draw different pictures: how strongly to vary a CONDITIONING is measured on small pictures, then each seed has its own."""
+"""Seeds that draw different pictures: small pictures show how strongly to vary a CONDITIONING, and each seed gets its own."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch.nn.functional import interpolate
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.framing import partly_seen
+from ...density.base.progress import Progress
 from ...density.base.progress import steps as counted
 from ...density.drawing.strength_curve import strength_card, strength_curve
 from ...density.novelty.diversity import most_varied
 from ...density.novelty.strength import LOOKS, PARTS, FoundStrength, Look, find_part
 from ...density.steering.guardrails import Guardrail
-from ..eyes.encoding import Progress
 from ..runtime.memory import Placement, in_pieces
 from .model_baseline import ONE_BY_ONE, ModelPictures, Preview
 from .varied_condition import varied
 
 MOST = 64  # pictures at each strength
-SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows, and the longer side they are kept at, in pixels
-SURE = 1e-15  # a gate's answer is taken to be at least so far from no and from yes: nearer, float64 has no digits
-REMEMBERED = 8  # measurements
+SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows; pixels of the longer side at which they are kept
+SURE = 1e-15  # the least distance of a gate's answer from 0 and from 1; for smaller ones float64 has no digits
+REMEMBERED = 8  # most measurements that are remembered
 
-_MEASURED: dict[tuple, tuple[FoundStrength, float, dict[float, Tensor]]] = {}  # of this process, the oldest first
+_MEASURED: dict[tuple, tuple[FoundStrength, float, dict[float, Tensor]]] = {}  # the oldest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,12 @@ class VaryingPictures:
 
     Parameters
     ----------
-    drawing : how a picture is drawn, with the CONDITIONING as it is.   eye : encodes them, such as `clip_vision_eye.eye` finds.
-    guardrails, gate : say whether a picture still is the subject; each can be missing.
-    batch_size : drawn at a time; halved where they do not fit in memory.
-    tick : called with the number of model steps done since the last call, and what it raises cancels.   preview : shown each batch.
+    drawing : how pictures are drawn, with the unchanged CONDITIONING.
+    eye : encodes pictures, such as `clip_vision_eye.eye` finds.
+    guardrails, gate : say whether a picture still is the subject. Both are optional.
+    batch_size : pictures at a time; halved if they do not fit in memory.
+    tick : called with the number of model steps since the last call. An exception that it raises cancels the work.
+    preview : called with each batch.
     """
 
     drawing: ModelPictures
@@ -54,9 +56,11 @@ class VaryingPictures:
     preview: Preview | None = None
 
     def look(self, strength: float, until: float, seed: int, count: int) -> tuple[Look, Tensor, Embeddings]:
-        """The pictures of `count` seeds from `seed` on: what a search wants of them, themselves [n, H, W, 3], their embeddings.
+        """Draw the pictures of `count` seeds from `seed` on. strength, until : see `varied`.
 
-        strength, until : see `varied`.
+        Returns
+        -------
+        The look that `find_strength` takes; the pictures [n, H, W, 3]; their embeddings.
         """
         pictures, rows = [], []
         size = 1 if self.drawing.sampler_name in ONE_BY_ONE else self.batch_size
@@ -86,7 +90,7 @@ class VaryingPictures:
         return drawn, self.eye.encode_images(drawn, batch_size=len(drawn))
 
     def _slack(self, x: Tensor, drawn: Tensor) -> Tensor:
-        """How far inside each guard's limits pictures are, [n, g]: in its own reading's unit, of a gate in logits."""
+        """How far inside the limits of each guard pictures are, [n, g], in the unit of its reading; of a gate in logits."""
         columns = []
         for rail in self.guardrails:
             low, high = rail.allowed
@@ -116,25 +120,27 @@ def vary_seeds(
     progress: Progress | None = None,
     preview: Preview | None = None,
 ) -> tuple[list[list], list[int], float, float, str, Tensor]:
-    """A CONDITIONING for each of several seeds, so strongly varied that their pictures are as varied as asked.
+    """A CONDITIONING for each of several seeds, varied so strongly that the pictures are as varied as asked.
 
-    The strength is measured on the seeds 0, 1, 2, ..., whatever seeds are drawn with: it belongs to the model, the prompt and the
-    settings. It is remembered while the process lives, so that further seeds cost nothing.
+    The strength is measured on the seeds 0, 1, 2, ..., whatever seeds are varied: it depends only on the model, the prompt and
+    the settings. It is remembered as long as the process runs, so that more seeds need no second measurement.
 
     Parameters
     ----------
-    drawing : how the small pictures are drawn; its seed is the first one of those that are varied.
+    drawing : how the small pictures are drawn. Its seed is the first of the seeds that are varied.
     eye, guardrails, gate, batch_size : see `VaryingPictures`.
-    variety, validity : see `find_strength`.   until : see `varied`; 0 is measured, too, by `find_part`.
-    count : seeds to vary.   keep : more than 0 draws all of them, and keeps so many that together are most varied (`most_varied`)
-        among those inside what every guard allows.
-    strength : more than 0 is taken as it is, with `until`, and nothing is measured.
-    pictures : how many are drawn at each of 1 + LOOKS strengths.
-    placement : is asked to make room when memory is short.   progress : called with (model steps done, in all).
+    variety, validity : see `find_strength`.   until : see `varied`; 0 lets `find_part` choose it.
+    count : number of seeds to vary.
+    keep : above 0, all seeds are drawn, and so many are kept: those that are most varied together (`most_varied`) among the
+        seeds whose pictures every guard allows.
+    strength : above 0, it is used as given, with `until`, and nothing is measured.
+    pictures : number of pictures at each of 1 + LOOKS strengths.
+    placement : is asked to make room when memory is short.   progress : called with (model steps done, all model steps).
 
     Returns
     -------
-    n CONDITIONINGs; their n seeds; the strength; until; a report in words; a picture [1, H, W, 3] of variety and validity over strength.
+    n CONDITIONINGs; their n seeds; the strength; until; a report in words; a picture [1, H, W, 3] of variety and validity
+    over the strength.
 
     Raises
     ------
@@ -158,7 +164,7 @@ def vary_seeds(
 
 
 def _measured(varying: VaryingPictures, seen_as: dict, variety: float, validity: float, until: float, pictures: int):
-    """The strength that was found, the part it is for, and some small pictures of each look; measured once for all that decides about it."""
+    """The strength that was found, its `until`, and some small pictures of each look. The same input is measured once."""
     drawing = replace(varying.drawing, seed=0)
     settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": until, "variety": variety,
                 "validity": validity, "pictures": pictures}
@@ -183,7 +189,7 @@ def _measured(varying: VaryingPictures, seen_as: dict, variety: float, validity:
 
 
 def _kept(varying: VaryingPictures, strength: float, until: float, count: int, keep: int) -> tuple[list[int], str]:
-    """The seeds of a varied set among those whose pictures are still the subject, in their order; and a sentence."""
+    """The kept seeds, in their order, among those whose pictures still are the subject; and a sentence about them."""
     first = varying.drawing.seed
     look, _, seen = varying.look(strength, until, first, count)
     inside = (look.slack >= 0).all(dim=1).nonzero()[:, 0]
@@ -200,7 +206,7 @@ def _kept(varying: VaryingPictures, strength: float, until: float, count: int, k
 
 
 def told(found: FoundStrength, variety: float, validity: float, until: float) -> str:
-    """What was found, in words, and a line for each strength that was looked at."""
+    """The result in words, and a line for each strength that was looked at."""
     n, unguarded = len(found.looks[0].x), "Nothing was asked whether pictures still are the subject: connect a gate or a guardrail for that."
     part = "in all steps" if until == 1 else f"in the first {until:.0%} of the steps"
     said = [f"At strength {found.strength:g}, {part}, the pictures of different seeds lie {found.variety:.2f} times as far apart as they are drawn "

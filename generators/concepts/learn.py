@@ -12,14 +12,15 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.calibration.surprisal import bits_from_one_in
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.directions import Direction, Wishes
 from ...density.steering.gates import Gate, Pullback
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.optimize import check_spaces, with_defaults
 from ..eyes.prompt_tokens import unread
-from ..kandinsky.prior import Prior, Progress
+from ..kandinsky.prior import Prior
 from ..runtime.captured import forget
 from ..runtime.threads import threads_worth
 from .concept import KINDS, Concept
@@ -37,7 +38,7 @@ logger = get_logger(__name__)
 
 def learn_concept(
     prior: Prior,
-    density: GaussianDensity,
+    density: Density,
     prompt: str,
     word: str = "",
     one_in: float = 1000,
@@ -113,7 +114,7 @@ def learn_concept(
     counts = {"iterations": iterations, "batch": batch, "keep_every": keep_every, "probes": probes}
     _check(prior, kind, objective, counts, learning_rate, steps, guidance)
     prior.space.require_same(density.space, "density")
-    check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
+    check_spaces(density, Embeddings(density.frame.mean[None], density.space), guardrails, directions)
     check_length(prior, prompt)
     bits = bits_from_one_in(one_in)
     found = find_word(prior, prompt, word) if "token" in kind else None

@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from ...density.base.embeddings import Embeddings
 from ...density.calibration.surprisal import bits_from_one_in
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.band import BandLoss, log_gaussian
 from ...density.steering.directions import Direction
 from ...density.steering.guardrails import Guardrail
@@ -54,7 +54,7 @@ class Objective:
     def __init__(
         self,
         kind: str | Loss,
-        density: GaussianDensity,
+        density: Density,
         one_in: float,
         guardrails: tuple[Guardrail, ...],
         directions: tuple[Direction, ...],
@@ -74,9 +74,10 @@ class Objective:
 
     def places(self, before: Tensor) -> Tensor:
         """The places on the shell, [n, d] float64, of samples [n, d] that the model made before learning."""
-        w, r = self._density.whiten(before)
-        seen = (self._density.variances / self._density.variances[0]) ** (TILT / 2)
-        starts = Embeddings(self._density.unwhiten(w * seen, r).float(), self._density.space)
+        frame = self._density.frame
+        w, r = frame.whiten(before)
+        seen = (frame.variances / frame.variances[0]) ** (TILT / 2)
+        starts = Embeddings(frame.unwhiten(w * seen, r).float(), self._density.space)
         rows = optimize(self._density, starts, self._one_in, self._guardrails, directions=self._directions).final
         return rows.vectors.double()
 
@@ -85,7 +86,7 @@ class Objective:
         loss = (self._rarity(x) + sum(rail.penalty(x) for rail in self._guardrails)).mean()
         if not self.has_places:
             return loss
-        return (x - places).square().sum() / (places - self._density.mean).square().sum() + BAND * loss
+        return (x - places).square().sum() / (places - self._density.frame.mean).square().sum() + BAND * loss
 
 
 class Places:

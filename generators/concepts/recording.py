@@ -8,7 +8,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.log import get_logger
 from ...density.base.tensors import ordinary
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.directions import Wishes
 from ...density.steering.gates import Gate
 from ...density.steering.guardrails import Guardrail
@@ -31,7 +31,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        density: GaussianDensity,
+        density: Density,
         chain: tuple[Guardrail, ...],
         wishes: Wishes | None,
         bits: float,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
-from ..kandinsky.prior import Prior, Progress
+from ...density.base.progress import Progress
+from ..kandinsky.prior import Prior
 from ..kandinsky.prior_chain import PriorChain
 from ..runtime.captured import Captured
 from ..runtime.memory import in_pieces

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ...density.base.errors import RarityError
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.base.progress import Progress
+from ...density.estimators.contract import Density
 from ...density.files.store import numbered
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..kandinsky.decoder import Decoder
-from ..kandinsky.prior import Prior, Progress
+from ..kandinsky.prior import Prior
 from .concept import Concept
 from .concept_files import save_concept
 from .learn import learn_concept
@@ -25,7 +26,7 @@ STEPS = 20  # most steps of a preview's decoding
 
 def learn_concepts(
     prior: Prior,
-    density: GaussianDensity,
+    density: Density,
     prompt: str,
     word: str = "",
     one_in: float = 1000,

@@ -1,4 +1,4 @@
-"""Contrast guardrails from words or pictures: the subject, and what it must not turn into."""
+"""Contrast guardrails from words or pictures, which name the subject and what it must not turn into."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def contrast_guardrail(
     ----------
     reader : reads the words: a Prior, or an encoder of OpenCLIP.
     baseline : usual samples; they show which margin is usual.
-    subject : what the pictures must stay, such as "a letter R". Nothing means the prompt that the baseline was made for.
-    alternatives : texts; see `subject_first`. Where the subject is the prompt, those that it contains are left out: "a letter R"
-        is no alternative to "a bold letter R".
+    subject : what the pictures must stay, such as "a letter R". An empty text means the prompt of the baseline.
+    alternatives : texts; see `subject_first`. If the subject is the prompt, alternatives that the prompt contains are left
+        out: "a letter R" is no alternative to "a bold letter R".
     quantile : the threshold is this quantile of the baseline's margins.
-    centred : centre texts and pictures first; see `ContrastGuardrail.from_baseline`.
+    centred : whether texts and pictures are centred first; see `ContrastGuardrail.from_baseline`.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def contrast_guardrail(
 
 
 def check_words(subject: str, alternatives: Iterable[str]) -> None:
-    """Raise RarityError unless the words of a contrast guardrail can be read; what can be told of them without a model."""
+    """Raise a RarityError if the words of a contrast guardrail cannot be used. It checks what needs no model."""
     texts = [text.strip() for text in alternatives if text.strip()]
     if not {*texts} - {subject.strip()}:
         raise RarityError(
@@ -66,12 +66,12 @@ def check_words(subject: str, alternatives: Iterable[str]) -> None:
 
 
 def check_subject(subject: str) -> None:
-    """Raise RarityError unless the subject is some text that can be read."""
+    """Raise a RarityError unless the subject is a text that can be read."""
     check_text(subject, "subject")
 
 
 def _prompt_of(baseline: Embeddings) -> str:
-    """The prompt that a baseline was made for; "" of pictures, and where it is not known."""
+    """The prompt that a baseline was made for; "" if it was made of pictures, or if the prompt is not known."""
     prompt = baseline.source.get("prompt", "")
     return prompt if isinstance(prompt, str) else ""
 
@@ -86,7 +86,7 @@ def _prompt_as_subject(prompt: str) -> str:
 
 
 def _elsewhere(subject: str, prompt: str) -> tuple[str, ...]:
-    """In a sentence: a subject that the prompt does not speak of."""
+    """A sentence for the user if the prompt does not mention the subject; otherwise nothing."""
     if not prompt.strip() or _contains(prompt, subject):
         return ()
     return (
@@ -97,7 +97,7 @@ def _elsewhere(subject: str, prompt: str) -> tuple[str, ...]:
 
 
 def _not_contained(alternatives: Iterable[str], subject: str) -> tuple[list[str], tuple[str, ...]]:
-    """The alternatives that say something which the subject does not say; and in a sentence which do not."""
+    """The alternatives that the subject does not contain, and a sentence that names the others."""
     texts = [text.strip() for text in alternatives if text.strip()]
     kept = [text for text in texts if not _contains(subject, text)]
     told = [text for text in texts if _contains(subject, text) and not _contains(text, subject)]
@@ -109,17 +109,17 @@ def _not_contained(alternatives: Iterable[str], subject: str) -> tuple[list[str]
 
 
 def _contains(text: str, part: str) -> bool:
-    """Whether a text holds all words of another, whatever their order; the article that a text begins with is none of them."""
+    """Whether a text has all words of `part`, in any order. An article at the start of a text does not count."""
     words, those = (Counter(re.findall(r"\w+", _ARTICLE.sub("", one.strip().casefold()))) for one in (text, part))
     return those <= words
 
 
 def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The subject, then the alternatives that the reader can tell from it and from each other.
+    """The subject, then the alternatives that differ from it and from each other for the reader.
 
-    Whether two texts are the same is the encoder's to say: most know no capital letters, take any space for one space, and
-    read no further than their length. An alternative that reads as the subject does would be as near to every picture as
-    the subject is: no picture could be refused. So it is left out, as a line that equals the subject is.
+    The encoder decides whether two texts are the same: most encoders ignore capital letters, take any space for one
+    space, and read only a limited number of tokens. An alternative that the encoder reads as the subject would be as near
+    to every picture as the subject is, and no picture could be refused. Therefore it is left out.
 
     Parameters
     ----------
@@ -127,7 +127,8 @@ def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> 
 
     Returns
     -------
-    The texts, the subject first; and in sentences what was left out though it is written otherwise, and what is not read.
+    The texts, the subject first; and sentences that name alternatives which were left out although they are written
+    differently, and words which are not read.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> 
     same = [one.text for one in others if one.tokens == first.tokens]
     kept: dict[tuple[int, ...], str] = {}
     for one in readings:
-        kept.setdefault(one.tokens, one.text)  # of texts that read alike, the one written first
+        kept.setdefault(one.tokens, one.text)  # of texts with the same tokens the first one is kept
     if len(kept) < 2:
         raise RarityError(
             f"The alternative {quoted(same[0])} reads as the subject {quoted(subject)} does: this encoder sees the same "
@@ -163,11 +164,11 @@ def contrast_guardrails(
     quantile: float = 0.5,
     centred: bool = False,
 ) -> tuple[ContrastGuardrail, ...]:
-    """Guard by words where something reads them, by pictures where there are some, or by both.
+    """Guardrails from words if there is a reader, from pictures if there are pictures, or from both.
 
     Parameters
     ----------
-    reader, subject, alternatives, centred : see `contrast_guardrail`; without a reader the words are not read.
+    reader, subject, alternatives, centred : see `contrast_guardrail`. Without a reader the words are ignored.
     alternative_pictures : embeddings of what the subject must not turn into; see `ContrastGuardrail.from_pictures`.
 
     Raises

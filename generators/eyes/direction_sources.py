@@ -1,4 +1,4 @@
-"""Directions from words, from pictures or from a density, whichever is given."""
+"""Directions from words, from pictures or from a density."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from dataclasses import replace
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.directions import Direction
 from .encoding import Reader
 from .prompt_tokens import unread
 
 
 def text_direction(reader: Reader, towards: str, away_from: str, strength: float = 1.0) -> Direction:
-    """From one text to another, by an encoder that reads words: both lie on the text side, the gap to pictures cancels.
+    """The direction from one text to another, by an encoder that reads words.
+
+    Texts and pictures lie apart in the space. Both ends are texts here, so this gap cancels in their difference.
 
     Parameters
     ----------
     reader : reads the words: a Prior, or an encoder of OpenCLIP.
-    towards, away_from : one phrase a line, averaged; such as "a bold letter R" and "a light letter R". Phrases that
-        differ in one word only make the clearest direction.
+    towards, away_from : one phrase in each line, such as "a bold letter R" and "a light letter R"; phrases of one end are
+        averaged. Ends that differ in only one word make the clearest direction.
     strength : in standard deviations of usual samples.
 
     Raises
     ------
-    RarityError : a side without words, two sides that say the same.
+    RarityError : an end without words, two ends that say the same.
     """
     check_ends(towards, away_from)
     sides = [_lines(text) for text in (away_from, towards)]
@@ -34,7 +36,7 @@ def text_direction(reader: Reader, towards: str, away_from: str, strength: float
 
 
 def check_ends(towards: str, away_from: str) -> None:
-    """Raise RarityError unless there are words at both ends of a direction."""
+    """Raise a RarityError unless both ends of a direction have words."""
     if not _lines(towards) or not _lines(away_from):
         raise RarityError(
             "A direction from words needs both ends, such as towards 'a bold letter R', away from 'a light letter R'; "
@@ -55,22 +57,22 @@ def direction(
     away_from: str = "",
     embeddings_towards: Embeddings | None = None,
     embeddings_away: Embeddings | None = None,
-    density: GaussianDensity | None = None,
+    density: Density | None = None,
     component: int = 0,
 ) -> Direction:
-    """The one direction that is described: in words (a prior or an encoder), by pictures, or by a density.
+    """A direction from exactly one source: words (with a prior or an encoder), pictures, or a density.
 
     Parameters
     ----------
-    strength : in standard deviations of usual samples; below 0 the other way.
-    prior, encoder, towards, away_from : as `text_direction`; either reads the words.
-    embeddings_towards, embeddings_away : both are two ends, from the mean of one to that of the other; one alone is
-        examples to come near, or to stay clear of.
-    density, component : a principal component from 1, or with 0 nearer to what this density calls usual.
+    strength : in standard deviations of usual samples; a negative strength goes the other way.
+    prior, encoder : one of them reads the words.   towards, away_from : as in `text_direction`.
+    embeddings_towards, embeddings_away : with both, the direction goes from the mean of one set to that of the other. One
+        alone holds examples to come near to, or to stay away from.
+    density, component : component 1 is the first principal component of the density. 0 goes towards what it calls usual.
 
     Raises
     ------
-    RarityError : none of these, or more than one.
+    RarityError : no source, or more than one.
     """
     pictures = [rows for rows in (embeddings_away, embeddings_towards) if rows is not None]
     sources = {"prior": prior, "encoder": encoder, "embeddings": pictures or None, "density": density}

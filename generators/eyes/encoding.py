@@ -1,4 +1,4 @@
-"""What every encoder of pictures and text does alike: check what it is given, and take some pictures at a time."""
+"""What all encoders of pictures and text share: they check their input, and take some pictures at a time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ...density.base.errors import RarityError, quoted
 from ...density.base.framing import MIDDLE, WHOLE, framed, view
 from ...density.base.identity import picture_keys
 from ...density.base.picture_checks import as_pictures
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ..runtime.memory import Placement, in_pieces
 from .prompt_tokens import Reading
 
-Progress = Callable[[int, int], None]
-PIXELS = 1 << 24  # looked at in one go, at most: resizing so many takes a quarter of a second
+PIXELS = 1 << 24  # most pixels that are encoded at a time; to resize so many takes a quarter of a second
 ONE_EYE = "Connect one, and the same one throughout the graph: embeddings of two encoders cannot be compared."
 
 
 class Looks:
-    """What every eye knows of how it looks at pictures.
+    """How an eye looks at pictures.
 
-    framing : how much of a picture that is not square it is shown; see `framed`.
-    crops : whether it takes the middle square of what it is shown; some eyes squash it.
-    mean : the colour that it takes for no signal.
+    framing : how much of a picture that is not square the eye is shown; see `framed`.
+    crops : whether the eye takes the middle square of what it is shown; other eyes squash it to a square.
+    mean : the colour that gives the network zeros.
     """
 
     framing: str = MIDDLE
@@ -35,16 +35,16 @@ class Looks:
     mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073)  # the original CLIP's
 
     def frame(self, images: Tensor) -> Tensor:
-        """Pictures [n, H, W, 3] as it is shown them; see `framed`."""
+        """Pictures [n, H, W, 3] in the frame in which the eye is shown them; see `framed`."""
         return framed(images, self.framing, self.mean)
 
     def view(self, height: int, width: int) -> dict:
-        """What a source says of how much of pictures of this size it sees; see `view`."""
+        """An entry for the source of embeddings: how much of pictures of this size the eye sees; see `view`."""
         return view(height, width, self.framing, self.crops)
 
 
 class Reader(Protocol):
-    """Whatever reads words into the space of its pictures: a Prior, or an encoder of OpenCLIP."""
+    """Reads words into the space of its pictures: a Prior, or an encoder of OpenCLIP."""
 
     space: EmbeddingSpace
 
@@ -54,16 +54,16 @@ class Reader(Protocol):
 
 
 def the_one(node: str, /, *, needed: bool = True, advice: str = ONE_EYE, **sockets):
-    """What is connected to the one socket, of several, that something is connected to.
+    """The one thing that is connected to a group of sockets, of which only one may be used.
 
     Parameters
     ----------
-    node : whose sockets they are.   needed : whether nothing at all is an error.   advice : what to do, the error's last words.
-    sockets : None where nothing is.
+    node : the name of the node.   needed : whether it is an error if no socket is connected.
+    advice : the last words of the error, which say what to do.   sockets : name -> what is connected, or None.
 
     Raises
     ------
-    RarityError : several are connected; or none, and one is needed.
+    RarityError : several sockets are connected; or none is, and one is needed.
     """
     given = {name: value for name, value in sockets.items() if value is not None}
     if len(given) > 1 or (needed and not given):
@@ -90,22 +90,21 @@ def encode_pictures(
     Parameters
     ----------
     images : [N, H, W, 3], values 0 to 1.
-    encode : pictures [n, H, W, 3] -> [n, d] on any device.
-    space : of what it makes.
-    batch_size : pictures at a time, fewer of large ones (PIXELS); halved where they do not fit in memory.
-    placement : is asked to make room then.
+    encode : a function from pictures [n, H, W, 3] to [n, d], on any device.
+    space : the space of its results.
+    batch_size : pictures at a time; fewer if they are large (PIXELS), and half as many if they do not fit in memory.
+    placement : is asked to make room if they do not fit.
     progress : called with (pictures done, N).
-    looks : the eye whose `encode` it is; None looks at the middle square.
-    keys : [N], who the pictures are, where somebody knows; None asks all of their pixels.
+    looks : the eye that `encode` belongs to; None looks at the middle square.
+    keys : [N], who the pictures are; None makes keys of all their pixels, as the eye sees them.
 
     Returns
     -------
-    N embeddings, whose keys are these, else those of the pictures as they were seen, and whose source tells where not all of them was
-    seen as it is (`view`).
+    N embeddings with these keys. Their source says if the eye did not see the whole pictures as they are (`view`).
 
     Raises
     ------
-    RarityError : another shape or range of pictures; not even one fits in memory.
+    RarityError : pictures of another shape or range; not even one fits in memory.
     """
     images = as_pictures(images)
     looks, (height, width) = looks or Looks(), images.shape[1:3]
@@ -126,16 +125,16 @@ def encode_pictures(
 
 
 def check_text(text: str, name: str = "prompt") -> None:
-    """Raise RarityError unless this is some text that can be read; `name` is what it is called."""
+    """Raise a RarityError unless this is a text that can be read. name : what the error calls it."""
     check_texts([text], name)
 
 
 def check_texts(texts: list[str], name: str = "prompt") -> None:
-    """Raise RarityError unless there is at least one text, and each is one that can be read; `name` is what they are called."""
+    """Raise a RarityError unless there is at least one text, and all can be read. name : what the error calls them."""
     if not texts:
         raise RarityError(f"There is no text to encode: give at least one {name}.")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise RarityError(f"The {name} must be some text, got {quoted(text)}. Write what to draw, such as 'a letter R'.")
-        if any("\ud800" <= letter <= "\udfff" for letter in text):  # an emoji that was cut in two, as a browser does
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # half of an emoji; browsers can cut one in two
             raise RarityError(f"The {name} {quoted(text)} holds half a character. Type it again.")

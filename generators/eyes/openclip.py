@@ -13,16 +13,17 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ..runtime.memory import Placement
 from ..runtime.threads import threads_worth
-from .encoding import Looks, Progress, check_texts, encode_pictures
+from .encoding import Looks, check_texts, encode_pictures
 from .fingerprint import clip_name, fingerprint, pattern
 from .preprocessing import crops_middle, preprocess
 from .prompt_tokens import Reading, unread
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # the original CLIP's
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # those of the original CLIP
 COMMON = "ViT-L-14-quickgelu, ViT-H-14, ViT-bigG-14"
 _FILTERS = {"bilinear": 2, "bicubic": 3}  # PIL's numbers
 _NEEDS_DOWNLOAD = ("hf_tokenizer_name", "hf_model_name")
@@ -31,7 +32,7 @@ logger = get_logger(__name__)
 
 
 class OpenClipEncoder(Looks):
-    """A loaded OpenCLIP model. `space` is the space of every picture it encodes; texts lie in the same joint space."""
+    """A loaded OpenCLIP model. `space` is the space of its pictures; its texts lie in the same joint space."""
 
     def __init__(self, *, space, model, tokenizer, processor, placement=None):
         self.space: EmbeddingSpace = space
@@ -57,15 +58,15 @@ class OpenClipEncoder(Looks):
             return ordinary(self.model.encode_text(tokens.to(self.placement.bring(self.model))), torch.float32)
 
     def reads(self, texts: list[str]) -> list[Reading]:
-        """What the text encoder sees of texts, without encoding them; see `Reading`."""
+        """What the text encoder reads of texts, without encoding them; see `Reading`."""
         rows = self.tokenizer(texts).tolist()
-        lengths = [len(self.tokenizer.encode(text)) + 2 for text in texts]  # a start and an end stand around every text
+        lengths = [len(self.tokenizer.encode(text)) + 2 for text in texts]  # every text gets a start token and an end token
         return [Reading(text, tuple(row), length) for text, row, length in zip(texts, rows, lengths, strict=True)]
 
     def encode_images(
         self, images: Tensor, *, batch_size: int = 64, progress: Progress | None = None, keys: Tensor | None = None
     ) -> Embeddings:
-        """Embeddings of pictures [N, H, W, 3], 0 to 1; parameters and errors as those of `Prior.encode_images`."""
+        """Embeddings of pictures [N, H, W, 3], 0 to 1. Parameters and errors as for `Prior.encode_images`."""
 
         def encode(batch: Tensor) -> Tensor:
             device = self.placement.bring(self.model)
@@ -77,9 +78,10 @@ class OpenClipEncoder(Looks):
 
 
 def architectures() -> list[str]:
-    """The Vision Transformers among OpenCLIP's own architectures whose tokenizer it brings along.
+    """The Vision Transformers among OpenCLIP's architectures whose tokenizer is in the package.
 
-    Read from the package's files: importing it takes seconds, and a menu is made at every start of ComfyUI.
+    They are read from the package's files. An import of the package would take seconds at every start of ComfyUI, which
+    makes a menu of them.
     """
     package = importlib.util.find_spec("open_clip")
     if package is None:
@@ -100,35 +102,35 @@ def load_open_clip(
     dtype: torch.dtype | None = None,
     placement: Placement | None = None,
 ) -> OpenClipEncoder:
-    """Load a checkpoint of OpenCLIP. Reads this one safetensors file: nothing is downloaded, no pickle is opened.
+    """Load a checkpoint of OpenCLIP from one safetensors file. Nothing is downloaded, and no pickle is opened.
 
     Parameters
     ----------
-    architecture : a name of `open_clip.list_models()`, such as "ViT-H-14"; the weights of OpenAI need one that ends in
-        "-quickgelu", which no file tells.
-    path : the checkpoint, with OpenCLIP's own names, such as open_clip_model.safetensors.
+    architecture : a name of `open_clip.list_models()`, such as "ViT-H-14". The weights of OpenAI need a name that ends in
+        "-quickgelu"; their file does not say so.
+    path : the checkpoint, in which tensors have OpenCLIP's own names, such as open_clip_model.safetensors.
     device, dtype, placement : as in `load_kandinsky`.
 
     Returns
     -------
-    OpenClipEncoder, whose space is named as a Kandinsky's is: the same weights are the same space, whether ComfyUI,
-    transformers or OpenCLIP loaded them.
+    OpenClipEncoder. Its space is named as the space of a Kandinsky: the same weights give the same space, whether
+    ComfyUI, transformers or OpenCLIP loaded them.
 
     Raises
     ------
     RarityError : no such architecture, or one whose tokenizer would have to be downloaded; no such file, one that is
         not safetensors, or weights of another architecture (the first difference is named).
 
-    Pictures are resized with antialiasing and cropped in the middle, where ComfyUI does it: beside Load CLIP Vision with
-    the same weights the rounding of its pixels to eight bits is left, 0.1 to 0.6 % of an embedding. OpenCLIP's own code
-    and transformers place the middle of a picture that is not square up to a pixel aside, which is 2 to 13 %.
+    Pictures are resized with antialiasing and cropped in the middle, at the same place as in ComfyUI. Load CLIP Vision
+    with the same weights gives embeddings that differ by 0.1 to 0.6 %, because it rounds pixels to 8 bits. OpenCLIP's own
+    code and transformers crop a picture that is not square up to one pixel beside that place; this makes 2 to 13 %.
     """
     import open_clip
 
     config = _config(open_clip, architecture)
     path = Path(path)
     shapes = _shapes(path)
-    # Weights made under ComfyUI's inference mode could never be learned from later; random ones are nobody's business.
+    # Weights made in ComfyUI's inference mode could not carry gradients later. The random state of others is left alone.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         custom_text = config.pop("custom_text", False)
         model = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
@@ -136,7 +138,7 @@ def load_open_clip(
         _fill(model, path)
         model = model.float().eval().requires_grad_(False)
         size = _square(model.visual.image_size)
-        with torch.no_grad():  # in float32 on the CPU: the device has no say in what the space is called
+        with torch.no_grad():  # in float32 on the CPU, so that the name of the space does not depend on the device
             embedding = model.encode_image(pattern(size))[0]
         space = EmbeddingSpace(_name(architecture, model.visual), fingerprint(embedding), len(embedding))
         model = model.to(torch.device(device), dtype or torch.float32)
@@ -169,7 +171,7 @@ def _config(open_clip, architecture: str) -> dict:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a safetensors file, by its header alone."""
+    """The shape of every tensor in a safetensors file, read from its header."""
     import safetensors
 
     if path.suffix != ".safetensors":
@@ -219,7 +221,7 @@ def _fill(model, path: Path) -> None:
 
 
 def _processor(open_clip, architecture: str, size: int) -> dict:
-    """How pictures are made ready: as every known checkpoint of the architecture has it, else as the original CLIP."""
+    """How pictures are prepared: as all known checkpoints of the architecture do, otherwise as the original CLIP does."""
     tags = [
         open_clip.get_pretrained_cfg(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)
     ]
@@ -240,7 +242,7 @@ def _processor(open_clip, architecture: str, size: int) -> dict:
 
 
 def _name(architecture: str, visual) -> str:
-    """As other loaders name it where it is a plain Vision Transformer, else by its architecture."""
+    """The name for people: that of `clip_name` for a plain Vision Transformer, otherwise the architecture."""
     if not hasattr(visual, "class_embedding"):
         return f"CLIP {architecture}"
     width, _, patch, _ = visual.conv1.weight.shape

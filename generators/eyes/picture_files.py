@@ -1,4 +1,4 @@
-"""Picture files on disk, read as ComfyUI reads them: a picture scores the same in a graph and on the command line."""
+"""Picture files on disk, read as in ComfyUI, so that a picture gets the same score in a graph and on the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
-from .encoding import Looks, Progress
+from ...density.base.progress import Progress
+from .encoding import Looks
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-NAMED = 10  # unreadable files that an error names
+NAMED = 10  # most unreadable files that an error names
 
 
 def read_picture(path: str | os.PathLike) -> Tensor:
-    """A picture file as [1, H, W, 3] float32, values 0 to 1: turned as its camera noted, without transparency.
+    """A picture file as [1, H, W, 3] float32, values 0 to 1. It is turned as the camera noted, and loses its transparency.
 
     Raises
     ------
@@ -30,12 +31,12 @@ def read_picture(path: str | os.PathLike) -> Tensor:
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):  # 16 bits of grey, which a plain conversion would cut off at 255
+            if picture.mode.startswith("I"):  # 16 bits of grey; a plain conversion would cut them at 255
                 grey = np.asarray(picture, dtype=np.float32) / 65535
                 array = np.repeat(grey.clip(0, 1)[..., None], 3, axis=2)
             else:
                 array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    except Exception as error:  # whatever a damaged file makes of the library, the user sees one clear error
+    except Exception as error:  # a damaged file may make the library raise anything; the user sees one clear error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" '")[0]
         raise RarityError(
             f"{path} cannot be read as a picture: {reason}. Expected a PNG, JPEG, WebP or another common format."
@@ -44,7 +45,9 @@ def read_picture(path: str | os.PathLike) -> Tensor:
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The picture files in a folder and its folders, by their names' endings, in the order of their names; a file is itself.
+    """The picture files in a folder and in its folders, sorted by name; for a file, the file itself.
+
+    The ending of a name says whether it is a picture.
 
     Raises
     ------
@@ -61,11 +64,11 @@ def picture_files(path: Path) -> list[Path]:
 def encode_picture_files(
     prior: Looks, paths: Sequence[str | os.PathLike], *, progress: Progress | None = None
 ) -> Embeddings:
-    """Embeddings of picture files of any sizes, labelled with their names; one picture is held at a time.
+    """Embeddings of picture files of any sizes, labelled with their names. One picture is in memory at a time.
 
     Parameters
     ----------
-    prior : whose image encoder is used.   paths : N files.   progress : called with (steps done, 2 N).
+    prior : its image encoder is used.   paths : N files.   progress : called with (steps done, 2 N).
 
     Returns
     -------
@@ -73,7 +76,7 @@ def encode_picture_files(
 
     Raises
     ------
-    RarityError : files that cannot be read, all of them named, before anything is encoded.
+    RarityError : files that cannot be read; the error comes before anything is encoded, and names the files.
     """
     problems = []
     for done, path in enumerate(paths, start=1):

@@ -1,9 +1,8 @@
-"""Pictures as an image encoder wants them: what CLIPImageProcessor does, in torch and in batches."""
+"""Prepare pictures for an image encoder as CLIPImageProcessor does, in torch and in batches."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.picture_checks import as_pictures
-from ...density.base.progress import waiting
+from ...density.base.progress import Progress, waiting
 
-_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which the files use
+_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # the keys are PIL's numbers, which the files use
 
 
 def preprocess(images: Tensor, config: dict, device: torch.device | None = None) -> Tensor:
@@ -22,9 +21,10 @@ def preprocess(images: Tensor, config: dict, device: torch.device | None = None)
     Parameters
     ----------
     images : [N, H, W, 3], values 0 to 1.
-    config : the fields of a preprocessor_config.json of CLIPImageProcessor; and `round_size`, where the longer side is
-        to have the nearest whole number of pixels, as ComfyUI has it, and not the one below.
-    device : where the result goes. NVIDIA's cards resize, others cannot do all of it; None is where the pictures are.
+    config : the fields of a preprocessor_config.json of CLIPImageProcessor; and `round_size`: whether the longer side is
+        rounded to the nearest whole number of pixels, as in ComfyUI, or down.
+    device : where the result goes; None leaves it where the pictures are. NVIDIA cards do the resizing themselves; other
+        devices cannot do all of it.
 
     Returns
     -------
@@ -32,11 +32,12 @@ def preprocess(images: Tensor, config: dict, device: torch.device | None = None)
 
     Unlike PIL this does not round to 8 bits after resizing; the difference is at most half a grey level.
     """
-    if device is not None and device.type == "cuda":  # before the resizing, which takes a processor longer than the way there
+    if device is not None and device.type == "cuda":  # before the resizing, which takes the processor longer than the copy to the card
         images = images.to(device)
     x = images.to(torch.float32).permute(0, 3, 1, 2)
     if config.get("do_resize", True):
         x = _resize(x, config.get("size", 224), config.get("resample", 3), config.get("round_size", False))
+    x = x.clamp(0, 1)  # bicubic overshoots at edges
     if config.get("do_center_crop", True):
         x = _crop(x, config.get("crop_size", 224))
     if config.get("do_normalize", True):
@@ -47,7 +48,7 @@ def preprocess(images: Tensor, config: dict, device: torch.device | None = None)
 
 
 def crops_middle(config: dict) -> bool:
-    """Whether `preprocess` leaves out what is beside the middle square of a picture; else it squashes the picture."""
+    """Whether `preprocess` takes the middle square of a picture; otherwise it squashes the picture to a square."""
     size = config.get("size", 224)
     return config.get("do_center_crop", True) and not (isinstance(size, dict) and "height" in size)
 
@@ -59,7 +60,7 @@ def _resize(x: Tensor, size, resample: int, round_size: bool) -> Tensor:
     else:
         short = size["shortest_edge"] if isinstance(size, dict) else size
         least, most = min(height, width), max(height, width)
-        # Whole numbers, where they are rounded down: 18 / 33 * 55 is a hair less than 30.
+        # Rounding down needs whole numbers: as floats 18 / 33 * 55 is slightly less than 30.
         longer = round(short / least * most) if round_size else short * most // least
         target = (short, longer) if height <= width else (longer, short)
     if target == (height, width):
@@ -67,8 +68,7 @@ def _resize(x: Tensor, size, resample: int, round_size: bool) -> Tensor:
     if resample not in _MODES:
         raise RarityError(f"The image processor resizes with PIL filter {resample}; known are {sorted(_MODES)}.")
     mode = _MODES[resample]
-    x = F.interpolate(x, size=target, mode=mode, antialias=mode != "nearest-exact")
-    return x.clamp(0, 1)  # bicubic overshoots at edges
+    return F.interpolate(x, size=target, mode=mode, antialias=mode != "nearest-exact")
 
 
 def _crop(x: Tensor, size) -> Tensor:
@@ -79,14 +79,15 @@ def _crop(x: Tensor, size) -> Tensor:
     return x[..., top:top + height, left:left + width]
 
 
-def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] | None = None) -> Tensor:
-    """Batches of pictures as one, [N, H, W, 3], in their order and in the greatest of their precisions; a single batch is that itself.
+def join_pictures(parts: list[Tensor], *, progress: Progress | None = None) -> Tensor:
+    """Join batches of pictures to one, [N, H, W, 3], in their order and in the highest of their precisions.
 
-    progress : called with (0, 1) after every batch; what it raises ends the joining.
+    A single batch is returned itself. progress : called with (0, 1) after every batch. An exception that it raises ends
+    the joining.
 
     Raises
     ------
-    RarityError : no batch at all; batches of different sizes.
+    RarityError : no batch; batches of different sizes.
     """
     if not parts:
         raise RarityError(
@@ -94,7 +95,7 @@ def join_pictures(parts: list[Tensor], *, progress: Callable[[int, int], None] |
             "pictures themselves, from Decode Kandinsky or Load Image."
         )
     sizes = {tuple(part.shape[1:]) for part in parts}
-    if len({size[-1] for size in sizes}) > 1:  # one of them is not red, green and blue, and is refused with its cure
+    if len({size[-1] for size in sizes}) > 1:  # a batch is not red, green and blue; `as_pictures` refuses it and says what to do
         parts = [as_pictures(part) for part in parts]
     if len(sizes) != 1:
         raise RarityError(

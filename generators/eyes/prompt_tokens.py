@@ -1,4 +1,4 @@
-"""What an encoder reads of a text: its tokens. And what a text holds that it does not read."""
+"""What an encoder reads of a text (its tokens), and what it does not read."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import NamedTuple
 from ...density.base.errors import RarityError, quoted
 from ..runtime.model_folder import read_json
 
-# ComfyUI's own prompt boxes know these; an encoder takes every sign of them for a word.
+# ComfyUI's own prompt boxes understand these forms. An encoder takes each sign in them as a word.
 SYNTAX = {
     "a weight": re.compile(r"\([^()]*:\s*[-+]?\d*\.?\d+\s*\)|\(\([^()]+\)\)"),  # (rare:1.3), ((rare))
     "a choice": re.compile(r"\{[^{}]*\|[^{}]*\}"),  # {red|blue}
     "an embedding file": re.compile(r"\bembedding:\S+"),
 }
-SEARCHED = 10_000  # characters of a text that are looked through: far more than any encoder reads
+SEARCHED = 10_000  # most characters of a text that are searched; no encoder reads nearly as many
 
 
 class Reading(NamedTuple):
     """A text as an encoder reads it.
 
-    text : as it was written.
-    tokens : what the encoder sees of it: after lower-casing and the like, padded, and cut to the encoder's length.
-    length : how many tokens the whole text has.
-    known : the words that the model was trained on, in their order; none where it does not say.
+    text : the text as it was written.
+    tokens : the tokens that the encoder sees: in lower case where it ignores capitals, padded, and cut to its length.
+    length : the number of tokens of the whole text.
+    known : the words that the model was trained on, in their order; empty if the model does not say.
     """
 
     text: str
@@ -35,12 +35,12 @@ class Reading(NamedTuple):
 
     @property
     def cut(self) -> bool:
-        """Whether the text goes on behind the last token that is read."""
+        """Whether the text is longer than what the encoder reads."""
         return self.length > len(self.tokens)
 
     @property
     def strange(self) -> tuple[str, ...]:
-        """Words that the model was not trained on, where it says which it knows."""
+        """The words that the model was not trained on; none if the model does not say which words it knows."""
         if not self.known:
             return ()
         known = set(self.known)
@@ -53,12 +53,14 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def unread(readings: list[Reading]) -> tuple[str, ...]:
-    """In sentences: which words a model does not know, which texts are cut, and where a text speaks ComfyUI's own language
-    for prompts, which is not read here.
+    """Sentences for the user about what is not read in some texts.
+
+    They name words that the model does not know, texts that are cut, and forms of ComfyUI's prompt language, which
+    encoders do not understand.
 
     Parameters
     ----------
-    readings : of any texts, as `Reader.reads` gives them.
+    readings : of any texts, from `Reader.reads`.
     """
     notes = []
     for one in readings:
@@ -82,11 +84,11 @@ def unread(readings: list[Reading]) -> tuple[str, ...]:
 
 
 def read_words(folder: Path) -> tuple[str, ...]:
-    """The words that a model was trained on, as its folder's rarity.json says ({"words": ["a", "letter"]}); else none.
+    """The words that a model was trained on, as rarity.json in its folder says ({"words": ["a", "letter"]}); else none.
 
     Raises
     ------
-    RarityError : the file says something that is no list of words.
+    RarityError : the file does not hold a list of words.
     """
     path = folder / "rarity.json"
     words = read_json(path).get("words", []) if path.is_file() else []
@@ -96,7 +98,7 @@ def read_words(folder: Path) -> tuple[str, ...]:
 
 
 def _listed(words: tuple[str, ...], quote: bool = True, most: int = 5) -> str:
-    """Words in a sentence: 'house', 'red' and 3 more; the letters of the alphabet as "A to Z"."""
+    """Words for a sentence, such as: 'house', 'red' and 3 more. All letters of the alphabet are written "A to Z"."""
     alphabet = tuple(ascii_lowercase)
     if not quote and set(alphabet) <= set(words):
         words = (*(word for word in words if word not in alphabet[1:]), "A to Z")  # "a" is a word, too

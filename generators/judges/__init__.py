@@ -1,1 +1,1 @@
-"""Who says whether a picture still is the subject."""
+"""Judges, which say whether a picture still is the subject."""

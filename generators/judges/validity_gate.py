@@ -1,4 +1,4 @@
-"""The validity gate: draws embeddings on their way, and lets a judge look at the pictures."""
+"""The validity gate: it draws embeddings while they are steered, and a judge looks at the pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
-from ...density.steering.gates import Gate, Progress
+from ...density.base.progress import Progress
+from ...density.steering.gates import Gate
 from ..runtime.memory import Placement
 from .vlm import VlmJudge
 from .zero_shot import ContrastJudge, Eye, Judge
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 
 class ValidityGate(Gate):
-    """Is this still the subject? A judge's answer, for the loops of `optimize`, `learn_concept` and their like.
+    """A gate for loops such as `optimize` and `learn_concept`: a judge says whether a picture still is the subject.
 
     Parameters
     ----------
-    judge : looks at pictures; what its `notes` say, where it has any, is passed on.   decoder : draws embeddings, always with the same noise; not needed where there are pictures.
+    judge : looks at pictures. If it has `notes`, they are passed on.
+    decoder : draws embeddings, always with the same noise; None if the loop has pictures itself.
     every, threshold, on_no : as `Gate`.
 
     Raises
@@ -66,7 +68,7 @@ def choose_judge(
     dtype: torch.dtype | None = None,
     placement: Placement | None = None,
 ) -> Judge:
-    """The vision-language model in a folder, where there is one; else an eye that tells the subject from alternatives.
+    """A judge: the vision-language model in `folder`; without a folder, an eye that tells the subject from alternatives.
 
     Parameters
     ----------

@@ -1,9 +1,8 @@
-"""A vision-language model as judge: it is asked, and the probability of its next word is the answer."""
+"""A vision-language model as judge: it gets a question, and the probabilities of its next word are the answer."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ...density.base.errors import RarityError
 from ...density.base.picture_checks import as_pictures
+from ...density.base.progress import Progress
 from ..runtime.loading import load_model
 from ..runtime.memory import Placement, in_pieces
 from ..runtime.model_folder import missing_files, read_json
@@ -18,12 +18,10 @@ from ..runtime.threads import threads_worth
 
 QUESTION = "Is this still {subject}? Yes or No."
 ARTICLES = ("a", "an", "the", "some")
-# How tokenizers write that a word stands at the start of a text or behind a space.
+# The marks with which tokenizers write a word at the start of a text or after a space.
 STARTS = ("", "▁", "Ġ", " ")
-# Below this share of all that it could say, yes and no are no answer.
+# If yes and no together have less than this probability, the model gives neither answer.
 LEAST = 0.05
-
-Progress = Callable[[int, int], None]
 
 
 class VlmJudge:
@@ -31,16 +29,16 @@ class VlmJudge:
 
         P(yes) = sum of p(token) over the ways to write yes / the same over yes and no,
 
-    p being the model's probability of the next token after the question. Nothing is generated, and no text is parsed.
-    Source: the question is that of Song & Elgammal 2026 (arXiv 2601.22125), section 3.
+    where p is the model's probability of the next token after the question. The model writes no text, so none is parsed.
+    Source of the question: Song & Elgammal 2026 (arXiv 2601.22125), section 3.
 
     Parameters
     ----------
-    folder : config.json, safetensors, tokenizer and processor, as `hf download` leaves them.
-    subject : such as "a letter R".   question : with {subject} in it.
-    dtype : of the weights; None is float32.   device : where the model goes.
-    batch_size : pictures at a time; halved where they do not fit in memory.
-    placement : moves the model to where it runs, each time before it does; None leaves it where it is.
+    folder : holds config.json, safetensors, tokenizer and processor, as `hf download` saves them.
+    subject : such as "a letter R".   question : a text that contains {subject}.
+    dtype : of the weights; None is float32.   device : where the model is loaded.
+    batch_size : pictures at a time; halved if they do not fit in memory.
+    placement : brings the model to its device before each use; None leaves it where it was loaded.
 
     Raises
     ------
@@ -91,12 +89,12 @@ class VlmJudge:
         return yes / (yes + no).clamp_min(1e-300)
 
     def _next_word(self, pictures: Tensor) -> Tensor:
-        """Probabilities of every token as the first of an answer, [n, words] float64."""
+        """The probability of every token as the first token of the answer, [n, tokens] float64."""
         from PIL import Image
 
         pixels = pictures.mul(255).round().byte().cpu().numpy()
-        # One at a time: processors do not agree on how several are given. All are of one size, so what they make of each
-        # has one size, too, and needs no padding.
+        # One picture at a time, because processors differ in how they take several. All pictures have one size, so the
+        # results have one size, too, and need no padding.
         read = [
             self._processor(text=[self._prompt], images=[Image.fromarray(picture)], return_tensors="pt") for picture in pixels
         ]
@@ -125,7 +123,7 @@ class VlmJudge:
 
 
 def _load(folder: Path, dtype: torch.dtype):
-    """The processor and the model of a folder, from its own files only."""
+    """The processor and the model of a folder. Only files of this folder are read."""
     import transformers
 
     problems = missing_files(folder, "config.json", has_weights=True)
@@ -152,18 +150,18 @@ def _load(folder: Path, dtype: torch.dtype):
         processor = transformers.AutoProcessor.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # whatever a damaged file makes of the library, the user sees one clear error
+    except Exception as error:  # a damaged file may make the library raise anything; the user sees one clear error
         raise RarityError(
             f"The processor in {folder} cannot be read: {error} Download this model again, with its tokenizer."
         ) from error
-    # From version 5 on a model is loaded in the type of its files; before, it would take the memory of float32.
+    # transformers loads a model in the type of its files from version 5 on; before, it would take the memory of float32.
     wanted = None if int(transformers.__version__.split(".")[0]) >= 5 else dtype
     model = load_model(transformers.AutoModelForImageTextToText, folder, wanted, trust_remote_code=False)
     return processor, model.to(dtype)
 
 
 def _prompt(processor, tokenizer, question: str) -> str:
-    """The question about one picture, as the model's own chat template puts it; without one, behind the picture."""
+    """The question about one picture, in the model's own chat template. Without a template it follows the picture's token."""
     picture = getattr(processor, "image_token", None)
     written = f"{picture if isinstance(picture, str) else ''}{question}"
     if getattr(processor, "chat_template", None):
@@ -174,7 +172,7 @@ def _prompt(processor, tokenizer, question: str) -> str:
         prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
     else:
         return written
-    # Some templates begin with what the tokenizer puts in front anyway.
+    # Some templates begin with the token that the tokenizer adds at the front anyway.
     twice = [tokenizer.bos_token_id] * 2
     if tokenizer.bos_token and tokenizer(prompt).input_ids[:2] == twice:
         prompt = prompt.removeprefix(tokenizer.bos_token)
@@ -182,13 +180,13 @@ def _prompt(processor, tokenizer, question: str) -> str:
 
 
 def _takes(model, name: str) -> bool:
-    """Whether a model has a use for what its processor calls so: a tokenizer may make more than it."""
+    """Whether the model takes an input of this name. A tokenizer may make more inputs than the model takes."""
     parameters = inspect.signature(model.forward).parameters
     return name in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 
 
 def _ways_to_write(tokenizer, word: str, name: str) -> list[int]:
-    """The tokens that are this word, in any case, with and without a space in front."""
+    """The tokens that are this word, in upper or lower case, with and without a space in front."""
     words = tokenizer.get_vocab()
     found = {words.get(start + way) for start in STARTS for way in (word, word.capitalize(), word.upper())} - {None}
     if not found:
@@ -199,6 +197,6 @@ def _ways_to_write(tokenizer, word: str, name: str) -> list[int]:
 
 
 def _with_article(subject: str) -> str:
-    """"a vehicle" of "vehicle"; what has an article keeps it."""
+    """"a vehicle" for "vehicle". A subject that has an article stays as it is."""
     first = subject.split()[0].lower()
     return subject if first in ARTICLES else f"{'an' if first[0] in 'aeiou' else 'a'} {subject}"

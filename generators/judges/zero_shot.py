@@ -1,8 +1,8 @@
-"""Judges: is this still the subject? One interface for whoever answers."""
+"""The interface of all judges, and the judge that is an encoder of pictures and words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -10,43 +10,43 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...density.base.embeddings import Embeddings
+from ...density.base.progress import Progress
 from ...density.base.tensors import ordinary
 from ..eyes.contrast_sources import subject_first
 from ..eyes.encoding import Reader
 
-Progress = Callable[[int, int], None]
-SCALE = 100.0  # CLIP's own: where the weight of its cosines ends in training
+SCALE = 100.0  # the factor of the cosines in CLIP, as its training leaves it
 
 
 class Judge(Protocol):
-    """Whoever says of pictures whether they are still the subject."""
+    """Says how probably a picture still is the subject."""
 
     subject: str
     def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:
-        """P(yes) of pictures [N, H, W, 3], [N] float64. What `progress` raises cancels."""
+        """P(yes) of pictures [N, H, W, 3], [N] float64. An exception that `progress` raises cancels the work."""
         ...
 
 
 class Eye(Reader, Protocol):
-    """Whatever sees pictures and reads words in one space: a Prior, or an encoder of OpenCLIP."""
+    """Sees pictures and reads words in one space: a Prior, or an encoder of OpenCLIP."""
 
     def encode_images(self, images: Tensor, *, progress: Progress | None = None) -> Embeddings: ...
 
 
 class ContrastJudge:
-    """Zero-shot: of the subject and its alternatives, does an encoder see the subject?
+    """A zero-shot judge: does an encoder see the subject in a picture, or one of its alternatives?
 
-        P(yes) = softmax over all texts of (SCALE cos(picture, text)), that of the subject
+        P(yes) = the subject's entry of softmax(SCALE cos(picture, text)) over all texts
 
-    It looks at the finished picture. A guardrail looks at the embedding that the picture is drawn from, and a decoder may
-    make something else of it.
+    It looks at the finished picture. A guardrail looks at the embedding that the picture is drawn from, and the decoder
+    may draw something else.
     Source: Radford et al. 2021 (arXiv 2103.00020), section 3.1.
 
     Parameters
     ----------
-    encoder : sees and reads. It reads here and now: what it learns about the subject's words later is not believed.
-    subject : such as "a letter R".   alternatives : what it might be instead; see `subject_first`, whose sentences `notes`
-        keeps.
+    encoder : sees pictures and reads words. It reads the words once, now, so that later learning cannot change them.
+    subject : such as "a letter R".   alternatives : what a picture might show instead. `subject_first` checks both, and
+        `notes` keeps its sentences.
 
     Raises
     ------

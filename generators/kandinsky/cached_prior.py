@@ -1,12 +1,12 @@
-"""Kandinsky's prior with a memory: what does not change from sample to sample is computed once.
+"""Kandinsky's prior with a memory: everything that is the same for all samples is computed once.
 
 diffusers' PriorTransformer reads, in this order: the tokens of a text, the text's embedding, the time, the noisy embedding,
-and a readout, which becomes the prediction. Attention is causal: nothing looks ahead. Therefore
+and a readout, which becomes the prediction. Attention is causal: no token sees a later one. Therefore
 
-* the text's tokens and embedding are the same for every step and every sample: their keys and values are kept, and padded
-  tokens, which nobody sees, are left out;
-* the time looks back at those only: all times of a chain are read with the text, one row each;
-* which leaves two tokens a sample instead of 81, and the same prediction up to rounding.
+* the text's tokens and embedding are the same for every step and every sample. Their keys and values are kept. Padded
+  tokens, which no other token sees, are left out;
+* the time sees only the text. All times of a chain are read together with the text, one row for each;
+* two tokens are left for each sample instead of 81. The prediction is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from ...density.base.errors import RarityError
 from .prior_attention import attention_of
 
-# What a PriorTransformer's configuration must say for the order of tokens above to hold.
+# The configuration that a PriorTransformer must have, so that its tokens are in the order above.
 _UNDERSTOOD = {
     "added_emb_type": ("prd",),  # the readout token
     "encoder_hid_proj_type": ("linear",),
@@ -34,23 +34,23 @@ _PROCESSORS = ("AttnProcessor", "AttnProcessor2_0")
 
 
 class Prefix:
-    """What is read once of n texts and T times, as rows of one sequence: all tokens, the texts' ends, then all times.
+    """The layout of what is read once of n texts and T times. Its rows are all tokens, the ends of the texts, and all times.
 
-    Who sees whom is a matter of `sees`, so that texts of any length need no padding, and nothing here hangs on a value on
-    the device: a graphics card can replay what is computed with it.
+    `sees` says which row sees which, so that texts of any length need no padding. Nothing here depends on a value on the
+    device, so that a graphics card can replay computations with it.
 
     Parameters
     ----------
     mask : [n, t] on the CPU, False where a token is padding.
-    times : of the steps, latest first.
-    device : where its tensors are put.
+    times : of the steps, the latest first.
+    device : where the tensors are put.
 
     Attributes
     ----------
-    tokens : rows of the tokens' states [n t, d] that are read.   places : their positions.
-    sees : [rows, rows], whether a row looks at another: at those of its text up to itself, but at no time except its own.
+    tokens : the rows of the tokens' states [n t, d] that are read.   places : their positions.
+    sees : [rows, rows], whether a row sees another. A row sees the rows of its text up to itself; a time sees no other time.
     memory : [n s], for each text the rows of its tokens and its end; short texts are filled up with any row.
-    padding : [n, s + 1, 1], -inf where `memory` was filled up, else 0; the last is the time.
+    padding : [n, s + 1, 1], -inf where `memory` was filled up, otherwise 0; the last entry is the time.
     times : [T].
     """
 
@@ -74,20 +74,21 @@ class Prefix:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What a reading needs to know of the texts and the times."""
+        """The tensors that `_read` needs."""
         return self.tokens, self.places, self.sees, self.memory, self.times
 
 
 class CachedPrior:
-    """The predictions of a PriorTransformer for n texts (two when guided), which are read once, here.
+    """The predictions of a PriorTransformer for n texts (two with guidance). The texts are read once, when it is made.
 
     Parameters
     ----------
-    transformer : diffusers.PriorTransformer. Its weights are used where they are, never copied.
+    transformer : diffusers.PriorTransformer. Its weights are used in place and never copied.
     embedding : [n, d], the texts' embeddings.
-    hidden : [n, t, d], their tokens' states.
-    prefix : which of those are no padding, and the times of the steps.
-    call : called with a function, its tensors, and what else it depends on; what it returns is kept. None just calls.
+    hidden : [n, t, d], the states of their tokens.
+    prefix : which tokens are no padding, and the times of the steps.
+    call : called with a function, its tensors, and what else the function depends on; its result is kept. None just calls
+        the function.
 
     Raises
     ------
@@ -105,11 +106,11 @@ class CachedPrior:
         self._padding = prefix.padding.to(self._memory.dtype).repeat_interleave(heads, dim=0)
 
     def predict(self, x: Tensor, step: int) -> Tensor:
-        """The clean embeddings [n, b, d] that the transformer sees behind noisy ones [b, d] at the time of a step."""
+        """The clean embeddings [n, b, d] that the transformer predicts from noisy ones [b, d] at the time of a step."""
         return predict(self._transformer, x, *self.at(step))
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What `predict` needs to know at a step: the memory of the texts, that of the time, and the padding."""
+        """What `predict` needs at a step: the memory of the texts, the memory of the time, and the padding."""
         return self._memory, self._times[step], self._padding
 
 
@@ -118,7 +119,7 @@ def _read(
 ) -> tuple[Tensor, Tensor]:
     """Keys and values of all layers: [2, layers, n heads, s, e] of n texts, [T, 2, layers, n heads, 1, e] of the times.
 
-    A function of tensors of fixed sizes; those from `rows` on are `Prefix.tensors`.
+    It is a function of tensors of fixed sizes. The arguments from `rows` on are `Prefix.tensors`.
     """
     n, places = len(embedding), model.positional_embedding[0]
     states = hidden.flatten(0, 1).index_select(0, rows)
@@ -134,7 +135,7 @@ def _read(
     for block in model.transformer_blocks:
         q, k, v = (part.transpose(0, 1)[None] for part in _heads(block, tokens))
         kept.append(torch.cat([k, v]))
-        if block is not model.transformer_blocks[-1]:  # nobody looks at what comes out of the last
+        if block is not model.transformer_blocks[-1]:  # nothing reads the output of the last layer
             seen = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
             tokens = _leave(block, tokens, seen[0].transpose(0, 1).flatten(-2))
     kept = torch.stack(kept, dim=1)  # [2, layers, heads, rows, e]
@@ -144,18 +145,18 @@ def _read(
 
 
 def predict(model, x: Tensor, memory: Tensor, time: Tensor, padding: Tensor) -> Tensor:
-    """The clean embeddings that a PriorTransformer sees behind noisy ones; a function of tensors of fixed sizes.
+    """The clean embeddings that a PriorTransformer predicts from noisy ones; a function of tensors of fixed sizes.
 
     Parameters
     ----------
     x : [b, d], noisy embeddings.
-    memory, time, padding : of n texts at a time, as `CachedPrior.at` has them.
+    memory, time, padding : of n texts at one time, from `CachedPrior.at`.
 
     Returns
     -------
-    [n, b, d] in x's type: one prediction for each text.
+    [n, b, d] in the type of x: one prediction for each text.
 
-    What the two tokens of a sample see: `prior_attention`.
+    `prior_attention` explains what the two tokens of a sample see.
     """
     b, dtype = len(x), model.positional_embedding.dtype
     noisy, readout = model.positional_embedding[0, -2:].split(1)
@@ -165,14 +166,14 @@ def predict(model, x: Tensor, memory: Tensor, time: Tensor, padding: Tensor) -> 
     tokens = _enter(model, way.lay(noisy, readout))
     for block, layer in zip(model.transformer_blocks, way.layers, strict=True):
         seen = way.attend(*_heads(block, tokens), layer)
-        if block is model.transformer_blocks[-1]:  # only the readout is looked at from here on
+        if block is model.transformer_blocks[-1]:  # only the readout is needed from here on
             tokens, seen = way.readouts(tokens), way.readouts(seen)
         tokens = _leave(block, tokens, seen)
     return way.by_text(model.proj_to_clip_embeddings(model.norm_out(tokens)).to(x.dtype))
 
 
 def check_configuration(transformer) -> None:
-    """Raise a RarityError unless the transformer is a PriorTransformer that CachedPrior computes as diffusers would."""
+    """Raise a RarityError unless the transformer is one for which CachedPrior gives the results of diffusers."""
     for name, understood in _UNDERSTOOD.items():
         got = getattr(transformer.config, name, "nothing")
         if got not in understood:
@@ -200,7 +201,7 @@ def _heads(block, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _leave(block, tokens: Tensor, seen: Tensor) -> Tensor:
-    """The rest of a layer: tokens [..., inner] with what their attention has seen."""
+    """The rest of a layer: from tokens [..., inner] and the result of their attention to new tokens."""
     for part in block.attn1.to_out:
         seen = part(seen)
     tokens = tokens + seen

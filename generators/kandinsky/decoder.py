@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ..runtime.captured import Captured, forget_large
@@ -22,8 +22,6 @@ from ..runtime.threads import threads_worth
 from .decoder_text import DecoderText
 from .layout import read_json
 from .picture_steps import picture_steps, step_back
-
-Progress = Callable[[int, int], None]
 
 HELD = 32_768  # a captured U-Net holds about so many bytes for each latent pixel, of a picture and of its guidance
 

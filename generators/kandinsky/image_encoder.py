@@ -1,4 +1,4 @@
-"""A Kandinsky's image encoder: what its space is called, and what it makes of no picture."""
+"""The image encoder of a Kandinsky: the name of its space, and its embedding of no picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def encoder_name(config) -> str:
 
 
 def encoder_fingerprint(image_encoder) -> str:
-    """A short digest of what a CLIPVisionModelWithProjection does; it must be in float32 on the CPU."""
+    """A short digest of the results of a CLIPVisionModelWithProjection, which must be in float32 on the CPU."""
     with torch.no_grad():
         return fingerprint(image_encoder(pattern(image_encoder.config.image_size)).image_embeds[0])
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ...density.base.errors import RarityError
-from ..runtime.model_folder import missing_files, read_json
+from ..runtime.model_folder import missing_files, pipeline_of, read_json
 
 # part -> (file that describes it, does it have weights?)
 _PRIOR_PARTS = {
@@ -27,6 +27,23 @@ _DECODER_TEXT = {
     "decoder_text_encoder": ("config.json", True),
     "decoder_tokenizer": ("tokenizer_config.json", False),
 }
+
+
+_WITH_PRIOR = (
+    "KandinskyV22PriorPipeline",
+    "KandinskyV22CombinedPipeline",
+    "KandinskyPriorPipeline",
+    "KandinskyCombinedPipeline",
+)
+
+
+def kandinsky_folders(root: str | Path) -> list[Path]:
+    """The folders in `root` that hold a Kandinsky 2.1 or 2.2 prior, themselves or in their `prior/`, by name.
+
+    The decoder may lie beside or inside such a folder: `find_parts` finds it, and names what is missing.
+    """
+    folders = sorted(Path(root).iterdir()) if Path(root).is_dir() else []
+    return [folder for folder in folders if {pipeline_of(folder), pipeline_of(folder / "prior")} & set(_WITH_PRIOR)]
 
 
 def find_parts(folder: str | Path, decoder: str | Path | None = None) -> dict[str, Path]:

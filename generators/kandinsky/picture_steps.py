@@ -1,6 +1,6 @@
-"""One step from noise to a picture, as diffusers' DDPMScheduler takes it: a function of tensors of fixed sizes.
+"""One step of diffusers' DDPMScheduler from noise to a picture, as a function of tensors of fixed sizes.
 
-The scheduler's own step draws its noise on the processor and waits for the graphics card each time.
+The scheduler's own step draws its noise on the processor, and waits for the graphics card each time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 class PictureSteps:
     """The steps of a DDPMScheduler whose U-Net predicts the noise and a share of its variance.
 
-    times : [T], latest first.   limit : of the clean picture's values.
-    factors : [T, 6], of each step for `step_back`.
+    times : [T], the latest first.   limit : of the clean picture's values.
+    factors : [T, 6], the factors of each step for `step_back`.
     """
 
     times: Tensor
@@ -26,7 +26,7 @@ class PictureSteps:
 
 
 def picture_steps(scheduler) -> PictureSteps | None:
-    """The steps of a diffusers scheduler whose times are set, or None of one that steps in another way.
+    """The steps of a diffusers scheduler whose times are set; None if the scheduler steps in another way.
 
     With a = prod(alpha) at t, a' at the next earlier time (1 at the end), b = 1 - a / a', in each row of factors
         sqrt(1 - a), sqrt(a), sqrt(a') b / (1 - a), sqrt(a / a') (1 - a') / (1 - a), log(b (1 - a') / (1 - a)), log(b).
@@ -54,9 +54,9 @@ def step_back(x: Tensor, predicted: Tensor, share: Tensor, noise: Tensor, factor
 
     Parameters
     ----------
-    predicted : noise in x.   share : of the log of the variance, -1 the least and 1 the most.
+    predicted : the noise in x.   share : where the log of the variance lies, from -1 (the least) to 1 (the most).
     noise : standard normal; zero in the step to time 0.
-    factors, limit : as `PictureSteps` has them, of one step.
+    factors, limit : those of `PictureSteps` for one step.
     """
     noise_part, picture_part, clean, noisy, least, most = factors
     picture = ((x - noise_part * predicted) / picture_part).clamp(-limit, limit)

@@ -15,9 +15,10 @@ from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.identity import sample_keys
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
-from ..eyes.encoding import Looks, Progress, check_texts, encode_pictures
+from ..eyes.encoding import Looks, check_texts, encode_pictures
 from ..eyes.fingerprint import weights_name
 from ..eyes.preprocessing import crops_middle, preprocess
 from ..eyes.prompt_tokens import Reading, unread
@@ -30,11 +31,11 @@ from .prior_chain import PriorChain
 
 logger = get_logger(__name__)
 
-LEARNING_RATE = 1e-4  # of concepts: Song & Elgammal's for the models of full size
+LEARNING_RATE = 1e-4  # of concepts, for models of full size; by Song & Elgammal (2026)
 
 
 class Prior(Looks):
-    """A loaded Kandinsky prior. `space` is the space of everything it samples and encodes."""
+    """A loaded Kandinsky prior. `space` is the space of all its samples and of all pictures it encodes."""
 
     def __init__(
         self,
@@ -61,14 +62,14 @@ class Prior(Looks):
         self.scheduler = scheduler
         self._zero = zero
         self.placement = placement or Placement()
-        self.learning_rate: float = learning_rate  # of concepts, unless someone says otherwise
-        self.words: tuple[str, ...] = tuple(words)  # that it was trained on; none where it does not say
+        self.learning_rate: float = learning_rate  # of concepts, if a caller gives none
+        self.words: tuple[str, ...] = tuple(words)  # words that it was trained on; none if its folder does not say
         self.producer = weights_name([*transformer.parameters(), *text_encoder.parameters()])  # who makes its samples
 
     def zero_embedding(self) -> Tensor:
-        """What the image encoder makes of no picture at all (all pixels zero), [1, d]: the decoder's null condition.
+        """The embedding of no picture (all pixels zero), [1, d], which is the decoder's null condition.
 
-        For scripts that decode with diffusers' own pipelines; our `Decoder` has it already.
+        It is for scripts that decode with diffusers' own pipelines; `Decoder` has it already.
         """
         return self._zero.clone()
 
@@ -99,9 +100,9 @@ class Prior(Looks):
         Parameters
         ----------
         images : [N, H, W, 3], values 0 to 1.
-        batch_size : pictures at a time; halved where they do not fit in memory.
+        batch_size : pictures at a time; halved if they do not fit in memory.
         progress : called with (pictures done, N).
-        keys : [N], who the pictures are, where somebody knows; None asks their pixels.
+        keys : [N], who the pictures are; None makes keys of their pixels.
 
         Returns
         -------
@@ -132,20 +133,20 @@ class Prior(Looks):
         batch_size: int = 0,
         progress: Progress | None = None,
     ) -> Embeddings:
-        """Embeddings of the pictures this model would make for a prompt.
+        """Embeddings of the pictures that this model would make for a prompt.
 
         Parameters
         ----------
         prompt : what to draw.
-        count : how many samples N.
+        count : number of samples N.
         seed : sample i of a seed is the same for every count and batch size, up to float rounding.
         steps : denoising steps, at least 2.
         guidance : weight g of classifier-free guidance; 1 or less switches it off.
-        negative_prompt : what the other branch of the guidance reads.
-        batch_size : samples at a time; only memory and speed depend on it. Halved where they do not fit in memory. 0 is 256
-            on the processor, and on a graphics card as many as fit well, at most 2,500.
-        progress : called after each step with (steps done, steps in all), summed over the samples; what it raises ends
-            the sampling.
+        negative_prompt : the prompt of the other branch of the guidance.
+        batch_size : samples at a time; only memory and speed depend on it. It is halved if they do not fit in memory. 0 is
+            256 on the processor, and on a graphics card as many as fit well, at most 2,500.
+        progress : called after each step with (steps done, all steps), summed over the samples. An exception that it raises
+            ends the sampling.
 
         Returns
         -------
@@ -182,17 +183,17 @@ class Prior(Looks):
         batch_size: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[Embeddings]:
-        """The samples first ... count - 1 of a seed, batch by batch: a density can learn from more than fit in memory.
+        """The samples first ... count - 1 of a seed, batch by batch, for densities that learn from more than fits in memory.
 
         Parameters
         ----------
-        first : the index of the first one, so that sampling can go on where it stopped.
+        first : the index of the first sample, so that sampling can go on where it stopped.
         prompt, count, seed, steps, guidance, negative_prompt, batch_size, progress : as in `sample`. Everything is
-            checked, and the prompt read, before the first batch is asked for.
+            checked, and the prompt is read, before the first batch is drawn.
 
         Returns
         -------
-        Batches of at most `batch_size`, if it is not 0; their source holds the index of their own first sample as `first`.
+        Batches of at most `batch_size`, if it is not 0. The source of a batch holds the index of its first sample as `first`.
 
         Raises
         ------
@@ -231,19 +232,19 @@ class Prior(Looks):
         return batches()
 
     def tokenize(self, prompts: list[str]):
-        """Tokens of prompts as the text encoder takes them, padded and cut to its length: input_ids, attention_mask."""
+        """The tokens of prompts for the text encoder, padded and cut to its length: input_ids, attention_mask."""
         return self.tokenizer(
             prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
 
     def reads(self, texts: list[str]) -> list[Reading]:
-        """What the text encoder sees of texts, without encoding them; see `Reading`."""
+        """What the text encoder reads of texts, without encoding them; see `Reading`."""
         rows = self.tokenize(texts).input_ids.tolist()
         lengths = [len(ids) for ids in self.tokenizer(texts).input_ids]
         return [Reading(text, tuple(row), length, self.words) for text, row, length in zip(texts, rows, lengths, strict=True)]
 
     def read(self, prompts: list[str]) -> Texts:
-        """Both things the prior wants to know of texts: every token's state, and the text's embedding."""
+        """The two things that the prior needs of texts: the state of every token, and the embedding of the text."""
         device = self.placement.bring(self.text_encoder)
         tokens = self.tokenize(prompts)
         for note in unread(self.reads(prompts)):
@@ -263,21 +264,21 @@ class Texts(NamedTuple):
 def sampling_source(
     prompt: str, *, seed: int = 0, steps: int = 25, guidance: float = 4.0, negative_prompt: str = ""
 ) -> dict:
-    """What the source of sampled embeddings says of them: all that decides about a sample, but for its index."""
+    """The source of sampled embeddings: everything that decides what a sample is, except its index."""
     return {"kind": "prior", "prompt": prompt, "negative_prompt": negative_prompt,
             "seed": seed, "steps": steps, "guidance": float(guidance)}
 
 
 def read_learning_rate(folder: Path) -> float:
-    """How fast concepts are learnt on a prior: as its folder's rarity.json says ({"learning_rate": 0.001}), else as published.
+    """The learning rate of concepts: that in rarity.json of the prior's folder ({"learning_rate": 0.001}), else the published one.
 
     Parameters
     ----------
-    folder : the prior's folder, the one that holds prior/ or prior_prior/.
+    folder : the folder that holds prior/ or prior_prior/.
 
     Raises
     ------
-    RarityError : the file says something that is no learning rate.
+    RarityError : the value in the file is no learning rate.
     """
     path = folder / "rarity.json"
     rate = read_json(path).get("learning_rate", LEARNING_RATE) if path.is_file() else LEARNING_RATE

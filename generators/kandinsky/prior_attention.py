@@ -1,16 +1,17 @@
-"""The attention of the prior's own two tokens a sample, in two ways: for a processor, and for a graphics card.
+"""The attention of the two tokens of each sample of the prior, in two ways: for a processor, and for a graphics card.
 
-Of n texts and b samples there are a noisy token and a readout each. With K, V the keys and values of the text and of the time,
-and k, v the tokens' own, in every layer
+For each of n texts and b samples there are two tokens, a noisy one and a readout. K and V are the keys and values of the text
+and of the time; k and v are those of the tokens themselves. In every layer
     noisy    sees  K, its k_noisy
     readout  sees  K, its k_noisy, its k_readout.
-On a processor the multiplications count, on a graphics card how many kernels there are, and how full each is.
+On a processor the number of multiplications decides about the speed. On a graphics card it is the number of kernels, and how
+full each of them is.
 
 Both ways have
-    lay(noisy, readout)  the tokens, as the layers pass them on, from [b, inner] each.
+    lay(noisy, readout)  the tokens in the layout of the layers, from [b, inner] each.
     layers               what `attend` needs of each layer.
-    attend(q, k, v, layer)  what tokens have seen [..., inner], from their queries, keys and values [..., heads, e].
-    readouts(tokens)     those of the readouts alone.
+    attend(q, k, v, layer)  the results [..., inner] for the queries, keys and values [..., heads, e] of tokens.
+    readouts(tokens)     the tokens of the readouts only.
     by_text(readouts)    [n, b, d] from [..., d].
 """
 
@@ -24,23 +25,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-GROUP = 32  # samples; their 64 tokens fill one tile of a graphics card's attention
-# Of torch's attentions with a mask: the one that is ready for any size at once, and what runs everywhere.
+GROUP = 32  # samples in a group; their 64 tokens fill one tile of a graphics card's attention
+# Two of torch's attentions with a mask: one that needs no preparation for a new size, and one that runs on every device.
 _KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def attention_of(b: int, heads: int, memory: Tensor, time: Tensor, padding: Tensor) -> RowByRow | InGroups:
-    """The way that is faster on the device of the memory, for b samples; `memory`, `time`, `padding` as `CachedPrior.at`."""
+    """The faster way on the device of `memory`, for b samples. `memory`, `time` and `padding` are from `CachedPrior.at`."""
     way = InGroups if memory.is_cuda else RowByRow
     return way(b, heads, memory, time, padding)
 
 
 class RowByRow:
-    """softmax(q [K, k]' / sqrt(e)) [V, v] with no more multiplications than it takes; rows: b noisy, then b readouts.
+    """softmax(q [K, k]' / sqrt(e)) [V, v] with as few multiplications as possible. Rows: b noisy tokens, then b readouts.
 
-    The keys that all rows of a text see, [n heads, s, e], go through one matrix product for each head; only a sample's own
-    two are taken row by row. Keys come before rows in `weights`: few keys, many rows, and a softmax over a last, short
-    dimension is slow. Heads come last in the rows' own products, as the projections leave them: nothing is copied.
+    The keys that all rows of a text see, [n heads, s, e], go through one matrix product for each head. Only the two keys of
+    a sample itself are multiplied row by row. In `weights` keys come before rows, because there are few keys and many rows,
+    and a softmax over a short last dimension is slow. In the products of the rows themselves heads come last, as the
+    projections leave them, so that nothing is copied.
     """
 
     def __init__(self, b: int, heads: int, memory: Tensor, time: Tensor, padding: Tensor):
@@ -48,7 +50,7 @@ class RowByRow:
         self.layers: Iterator = zip(*torch.cat([memory, time], dim=-2), strict=True)
 
     def lay(self, noisy: Tensor, readout: Tensor) -> Tensor:
-        # The texts differ in their memories only: up to the first attention one set of tokens serves all of them.
+        # Texts differ only in their memories, so up to the first attention one set of tokens is enough for all texts.
         return torch.cat([noisy, readout])[:, None]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: tuple[Tensor, Tensor]) -> Tensor:
@@ -56,7 +58,7 @@ class RowByRow:
         heads, e = q.shape[-2:]
         n, b, scale = len(keys) // heads, self._b, 1 / math.sqrt(e)
         q, k, v = (part.expand(-1, n, -1, -1).reshape(2, b, n * heads, e) for part in (q, k, v))
-        own = ((q * k[0]).sum(-1), (q[1] * k[1]).sum(-1))  # with its noisy one: of both rows; with its readout: of the readout
+        own = ((q * k[0]).sum(-1), (q[1] * k[1]).sum(-1))  # both rows with the noisy key; the readout with the readout's key
         to_noisy = scale * own[0].permute(2, 0, 1).flatten(1)
         to_readout = F.pad(scale * own[1].mT, (b, 0), value=-math.inf)
         shared = torch.baddbmm(self._padding, keys, q.flatten(0, 1).permute(1, 2, 0), alpha=scale)
@@ -75,11 +77,11 @@ class RowByRow:
 
 
 class InGroups:
-    """The same as one call of scaled_dot_product_attention a layer, over groups of c samples; rows of a group: c noisy, c readouts.
+    """The same with one scaled_dot_product_attention in each layer, over groups of c samples: c noisy tokens, c readouts.
 
-    A group's sequence of keys is [K, c k_noisy, c k_readout], and a mask, one for all groups and layers, says which of them a
-    row sees. Most of a group's products are for nothing, but they cost a graphics card less than the kernels that would spare
-    them. A last group is filled up with samples nobody asked for.
+    The keys of a group are [K, c k_noisy, c k_readout]. One mask for all groups and layers says which keys a row sees. Most
+    products of a group are not needed, but they cost a graphics card less than the kernels that would avoid them. The last
+    group is filled up with samples that are thrown away.
     """
 
     def __init__(self, b: int, heads: int, memory: Tensor, time: Tensor, padding: Tensor):
@@ -113,11 +115,11 @@ class InGroups:
         return readouts.flatten(1, 2)[:, : self._b]
 
     def _sees(self, padding: Tensor, s: int) -> Tensor:
-        """[n groups, 1, rows, keys]: 0 where a row sees a key, else -inf."""
+        """[n groups, 1, rows, keys]: 0 where a row sees a key, otherwise -inf."""
         c, keys = self._c, s + 2 * self._c
-        # Kernels want lines that begin at multiples of 8 numbers; they copy a mask that has others, every time.
+        # Kernels need lines that begin at multiples of 8 numbers. They would copy another mask at every call.
         mask = padding.new_full((self._n, 2 * c, -(-keys // 8) * 8), -math.inf)
         mask[:, :, :s] = padding[:, None]
         mask[:, :, s:].diagonal(dim1=1, dim2=2).zero_()  # each row sees itself
-        mask[:, c:, s : s + c].diagonal(dim1=1, dim2=2).zero_()  # and a readout its noisy one
+        mask[:, c:, s : s + c].diagonal(dim1=1, dim2=2).zero_()  # and a readout sees its noisy token
         return mask[:, None].expand(-1, self._groups, -1, -1).flatten(0, 1)[:, None, :, :keys]

@@ -1,4 +1,4 @@
-"""The baseline of a prompt: samples of Kandinsky's prior, as many as it takes, kept on disk while they are drawn."""
+"""The baseline of a prompt: samples of Kandinsky's prior, as many as are needed, kept on disk while they are drawn."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import quoted
+from ...density.base.progress import Progress
 from ..eyes.prompt_tokens import unread
 from ..runtime.kept_baselines import Drawn, check_range, gather, keep
-from .prior import Prior, Progress, sampling_source
+from .prior import Prior, sampling_source
 
 
 def draw_baseline(
@@ -32,11 +33,12 @@ def draw_baseline(
     first : the number of the first sample, so that several machines can each draw a part of one baseline. Sample i of a
         seed is the same wherever it is drawn.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
-    folder : where to keep them, as `keep` does; None keeps nothing.
+    folder : where to keep the samples, as `keep` does; None keeps nothing.
 
     Returns
     -------
-    At most `count` embeddings, the samples first ... first + count - 1; how many they are, whether they are known to be enough, and what of the prompts was not read.
+    At most `count` embeddings, from sample `first` on; a report of how many there are, whether they are known to be enough,
+    and what of the prompts was not read.
 
     Raises
     ------
@@ -57,9 +59,9 @@ def keep_samples(
     progress: Progress | None = None,
     **settings,
 ) -> Iterator[Embeddings]:
-    """The samples 0 ... count - 1 of a prompt batch by batch, as `keep` does it; parameters as in `draw_baseline`.
+    """The samples 0 ... count - 1 of a prompt, batch by batch, kept by `keep`. Parameters as for `draw_baseline`.
 
-    For scripts: `fit_density` learns from it, and no more than a shard of the samples is ever in memory.
+    It is for scripts in which `fit_density` learns from the batches: at most one shard of the samples is in memory.
     """
     return keep(_by_prior(prior, prompt, count, 0, progress=progress, **settings), folder, count)
 

@@ -1,4 +1,4 @@
-"""Samples of a prior for texts that were read, some at a time, on the device that the model is brought to."""
+"""Samples of a prior for texts that are read already, some at a time, on the device of the model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .prior_chain import PriorChain
 
 
 class PriorBatches:
-    """Draws any consecutive samples of a seed; sample i is the same whatever is drawn beside it.
+    """Draws any consecutive samples of a seed. Sample i is the same whatever else is drawn with it.
 
     Parameters
     ----------
-    chain : the steps, for the texts.   read : the `Texts`: one, or with guidance two.
-    placement : brings the transformer.   seed : of the samples' noise.   width : d of the embeddings.
+    chain : the steps for the texts.   read : the `Texts`, one or, with guidance, two.
+    placement : brings the transformer to its device.   seed : of the samples' noise.   width : d of the embeddings.
     """
 
     def __init__(self, chain: PriorChain, read, placement: Placement, seed: int, width: int):
@@ -29,16 +29,16 @@ class PriorBatches:
         self._cached, self._largest = None, 0
 
     def draw(self, piece: range, tick: Callable[[int], None] | None = None) -> Tensor:
-        """Raw embeddings of the samples of these indices, [n, d] float32 on the CPU; `tick` is called with the steps done."""
+        """Raw embeddings of the samples with these indices, [n, d] float32 on the CPU. `tick` is called with the steps done."""
         chain, texts, transformer = self._chain, self._texts, self._chain.transformer
         device = self._placement.bring(transformer)
-        # Nothing that a caller sees may stay switched off or slowed down between two batches.
+        # These contexts end before the batch is returned: gradients and threads are then as the caller set them.
         with torch.no_grad(), threads_worth(transformer):
             captured = Captured(transformer, "Sampling the prior")
             if self._cached is None:
                 call = captured.later if captured.replays else None
                 self._cached = chain.to(device).read(texts.embedding.to(device), texts.hidden.to(device), call)
-            # A last, smaller piece goes through the graph of the others, beside samples that nobody asked for.
+            # A last, smaller piece uses the graph of the others; it is filled up with samples that are thrown away.
             rows = max(len(piece), self._largest) if captured.replays else len(piece)
             own = streams(self._seed, piece.start, rows, "prior")
             noise = normals_beside(own, self._width, chain.steps + 1) if captured.replays else normals(own, self._width)
@@ -48,9 +48,9 @@ class PriorBatches:
             return x
 
     def fitting(self, count: int) -> int:
-        """How many of `count` samples to draw at a time, where nobody says."""
+        """How many of `count` samples to draw at a time, if the caller does not say."""
         transformer = self._chain.transformer
         device, config = self._placement.bring(transformer), transformer.config
         width = config.num_attention_heads * config.attention_head_dim
-        # Two tokens for each text, and what a layer has in memory of each, its wide middle above all: about 40 widths.
+        # Each text has two tokens, and a layer needs about 40 widths of memory for a token, most of it in its wide middle.
         return automatic_batch(count, 2 * len(self._texts.mask) * 40 * width * transformer.dtype.itemsize, device)

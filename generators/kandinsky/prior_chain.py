@@ -1,4 +1,4 @@
-"""Kandinsky's prior from noise to embeddings: the steps back in time, each a function of tensors of fixed sizes."""
+"""The steps of Kandinsky's prior from noise to embeddings. Each is a function of tensors of fixed sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PriorChain:
     ----------
     transformer : diffusers.PriorTransformer.   scheduler : its diffusers.UnCLIPScheduler.
     mask : [n, t] on the CPU, False where a text's token is padding.
-    steps, guidance : as `Prior.sample`.
+    steps, guidance : as for `Prior.sample`.
     """
 
     def __init__(self, transformer, scheduler, mask: Tensor, steps: int, guidance: float):
@@ -30,13 +30,13 @@ class PriorChain:
         self._prefix: Prefix | None = None
 
     def to(self, device: torch.device) -> PriorChain:
-        """Have everything on this device, so that nothing has to come from elsewhere while it runs."""
+        """Bring all tensors to this device, so that nothing has to be copied there during the steps."""
         if self._prefix is None or self._factors.device != device:
             self._factors, self._prefix = self._factors.to(device), Prefix(self._mask, self._times, device)
         return self
 
     def read(self, embedding: Tensor, hidden: Tensor, call: Callable | None = None) -> CachedPrior:
-        """What the transformer makes of the texts' embeddings [n, d] and their tokens' states [n, t, d]; `call` as in `draw`."""
+        """Read the texts' embeddings [n, d] and the states of their tokens [n, t, d]; `call` as for `draw`."""
         return CachedPrior(self.transformer, embedding, hidden, self._prefix, call)
 
     def draw(
@@ -46,13 +46,14 @@ class PriorChain:
         tick: Callable[[int], None] | None = None,
         call: Callable[..., Tensor] | None = None,
     ) -> Tensor:
-        """One batch from noise to raw embeddings, [b, d] on the device; in between the state x stays in float32.
+        """One batch from noise to raw embeddings, [b, d] on the device. The state x stays in float32 between steps.
 
         Parameters
         ----------
-        noise : steps + 1 times [b, d].
-        tick : called with the number of steps done after each, and again when gradients pass it; what it raises cancels.
-        call : called with a step's function, its tensors, and what else it depends on; None just calls the function.
+        noise : steps + 1 tensors [b, d].
+        tick : called after each step with the number of steps done, and again when gradients pass the step. An exception
+            that it raises cancels the work.
+        call : called with a step's function, its tensors, and what else it depends on. None just calls the function.
         """
         device = self._factors.device
         step = partial(_step, self.transformer, self.limit)
@@ -62,7 +63,7 @@ class PriorChain:
             x = step(*given) if call is None else call(step, *given, depends=self.limit)
             if tick:
                 tick(done + 1)
-                if x.requires_grad:  # the way back takes longer than the way here
+                if x.requires_grad:  # the backward pass takes longer than the forward pass
                     x.register_hook(lambda _, done=done: tick(done + 1))
         return self.transformer.post_process_latents(x)
 
@@ -70,7 +71,7 @@ class PriorChain:
 def _step(
     transformer, limit: float, x: Tensor, noise: Tensor, factors: Tensor, memory: Tensor, time: Tensor, padding: Tensor
 ) -> Tensor:
-    """x_s from x_t [b, d], with x_hat = u + g (c - u) where there are two texts."""
+    """x_s from x_t [b, d]; with two texts x_hat = u + g (c - u)."""
     predicted, *unconditional = predict(transformer, x, memory, time, padding)
     for other in unconditional:
         predicted = other + factors[3] * (predicted - other)

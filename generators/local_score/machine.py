@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...density.base.errors import RarityError
+from ...density.base.progress import Progress
 from ..runtime.noise import streams
 from . import score_machines
 from .noise_levels import ddim_step, signal_share, times
@@ -18,8 +19,6 @@ from .patch_schedules import check_patch
 
 KINDS = ("boundary-broken", "equivariant", "local", "ideal")
 TOLERANCE = 0.3  # of the exponents: it halves the products; estimates of photographs (-1 to 1) are off by at most 0.002
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

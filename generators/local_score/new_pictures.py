@@ -11,9 +11,10 @@ from torch import Tensor
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
 from ...density.base.picture_checks import as_pictures
+from ...density.base.progress import Progress
 from ...density.base.tensors import ordinary
 from .cost import seconds, spoken
-from .machine import LocalScore, Progress
+from .machine import LocalScore
 from .patch_schedules import PUBLISHED, from_list, from_pictures, scaled
 
 LOG = get_logger(__name__)
@@ -107,6 +108,35 @@ def new_latents(
     deviation = latents.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
     drawn = _make((latents - mean) / deviation, count, recipe or Recipe(), seed, progress, None)
     return ordinary(drawn * deviation + mean, torch.float32)
+
+
+def new_from_either(
+    images: Tensor | None,
+    latents: Tensor | None,
+    decode: Callable[[Tensor], Tensor] | None,
+    count: int,
+    recipe: Recipe | None = None,
+    *,
+    device: torch.device,
+    preview: Callable[[Tensor], None] | None = None,
+    **settings,
+) -> Tensor:
+    """`new_pictures` of pictures, or what `decode` makes of `new_latents`: whichever is given, computed on the device.
+
+    Parameters
+    ----------
+    images : [N, H, W, 3], 0 to 1; or None.   latents, decode : [N, C, h, w] and their VAE's decoder; or None for both.
+    count, recipe, preview : as for `new_pictures`; latents have no preview.   settings : its seed and progress.
+
+    Raises
+    ------
+    RarityError : both or neither are given, or only one of latents and decode; and as `new_pictures`.
+    """
+    if (images is None) == (latents is None) or (latents is None) != (decode is None):
+        raise RarityError("Local Score needs either images, or latent and vae together. Connect one or the other.")
+    if images is not None:
+        return new_pictures(images.to(device), count, recipe, preview=preview, **settings)
+    return decode(new_latents(latents.to(device), count, recipe, **settings))
 
 
 def as_sources(images: Tensor | list[Tensor]) -> Tensor:

@@ -1,1 +1,1 @@
-"""What every model runs on: memory, threads, noise, captured graphs, and baselines kept while they are drawn."""
+"""The base of all models: memory, threads, noise, captured graphs, and baselines that are kept while they are drawn."""

@@ -1,8 +1,9 @@
 """Functions of tensors of fixed sizes, captured once on a graphics card and replayed: the card no longer waits for Python.
 
-A captured graph is a list of kernels with the addresses of all they read and write. It therefore belongs to the sizes of
-its inputs and to the places of the model's weights, and it holds the memory of everything in between. Few are kept, none
-that holds much, and none that a model has moved away from. Where a graph cannot be had, the function runs as it is.
+A captured graph is a list of kernels with the addresses that they read and write. It therefore fits only one size of its
+inputs and one place of the model's weights, and it holds the memory of all tensors in between. Only a few graphs are
+kept. A graph that holds much memory is not kept, and neither is one whose model has moved. If a function cannot be
+captured, it runs as usual.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .cuda_recorder import CudaRecorder, NotCaptured
 
-FEW = 3  # graphs that are kept of one model
-LITTLE = 256 * 2**20  # bytes; a graph that holds more goes with the work it was made for
+FEW = 3  # most graphs that are kept for one model
+LITTLE = 256 * 2**20  # bytes; a graph that holds more is dropped when its work is done
 
 logger = logging.getLogger(__name__)
 
@@ -31,34 +32,35 @@ _refused: set[str] = set()  # kinds of work whose capture has failed
 
 
 class Graph:
-    """Functions that are called in this order, captured together: inputs and outputs are always the same tensors.
+    """Functions that are called in this order and captured together. Inputs and outputs are always the same tensors.
 
     Parameters
     ----------
-    recorder : captures.
-    state : what it depends on besides its inputs.
-    functions : of `inputs`; each gives a tensor, or several. The second may use what the first left behind, as gradients do.
-    inputs : what the functions read; their values now are what warms up.
+    recorder : captures the functions.
+    state : what the graph depends on besides its inputs.
+    functions : functions of `inputs`. Each returns one tensor or several. The second may use what the first left behind,
+        as gradients do.
+    inputs : the tensors that the functions read. The calls before the capture use their present values.
     """
 
     def __init__(self, recorder, state: tuple, functions: list[Callable], inputs: list[Tensor]):
         self.state = state
-        # Tensors of inference mode could not be written to outside of it. Leaving it switches gradients on.
+        # A tensor made in inference mode cannot be changed outside of it. Leaving inference mode switches gradients on.
         with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled()):
             self._inputs = [torch.empty_like(given, requires_grad=given.requires_grad) for given in inputs]
             self._fill(self._inputs, inputs)
             self._replays, self._outputs, self.held = recorder.record(functions, self._inputs)
-        self.turn = 0  # how often the first was replayed
+        self.turn = 0  # how often the first function was replayed
 
     def replay(self, inputs: tuple[Tensor, ...]):
-        """The outputs of the first function for its inputs; they are good until the next replay."""
+        """The outputs of the first function for these inputs. The next replay overwrites them."""
         self._fill(self._inputs[: len(inputs)], inputs)
         self.turn += 1
         self._replays[0]()
         return self._outputs[0]
 
     def replay_second(self, inputs: tuple[Tensor, ...]):
-        """The outputs of the second function, for the inputs that the first had, and these as the last ones."""
+        """The outputs of the second function: its first inputs are those of the first function, its last inputs are these."""
         self._fill(self._inputs[-len(inputs) :], inputs)
         self._replays[1]()
         return self._outputs[1]
@@ -71,12 +73,12 @@ class Graph:
 
 
 class Captured:
-    """Calls the functions of a model, captured where the device can. Made anew for each piece of work, on the model's device.
+    """Calls the functions of a model, captured if the device can capture. Each piece of work makes a new one.
 
     Parameters
     ----------
-    model : whose weights the functions read. It is not kept alive.
-    kind : of work, for the log.
+    model : the model whose weights the functions read; its device counts. The model is not kept alive.
+    kind : the kind of work, for the log.
     """
 
     def __init__(self, model: torch.nn.Module, kind: str):
@@ -86,11 +88,11 @@ class Captured:
         self._marks: deque = deque()
         _drop(model, lambda graph: graph.state != self._state)  # the model has moved, or has other weights
         for graph in _kept.get(model, {}).values():
-            graph.state = self._state  # the same values; one tuple is soon compared with itself, and it has thousands
+            graph.state = self._state  # equal; the same tuple of thousands of values is compared with itself in no time
 
     @property
     def replays(self) -> bool:
-        """Whether functions are captured here, as far as one knows before one was."""
+        """Whether functions will be captured here. The first capture may still fail."""
         return self._recorder is not None and self._kind not in _refused
 
     def __call__(self, function: Callable, *inputs: Tensor, depends: Hashable = ()):
@@ -98,12 +100,12 @@ class Captured:
 
         Parameters
         ----------
-        function : of tensors alone. What else it depends on is in `depends`, or never changes.
-        inputs : tensors on the device, whose sizes and types are part of what is captured.
+        function : a function of tensors only. All else that it depends on is in `depends`, or never changes.
+        inputs : tensors on the device. A graph fits their sizes and types only.
 
         Returns
         -------
-        What the function returns; where it was replayed, good until the next call.
+        What the function returns. If it was replayed, the next call overwrites the result.
         """
         graph = self._graph([function], inputs, depends)
         if graph is None:
@@ -113,9 +115,9 @@ class Captured:
         return outputs
 
     def later(self, function: Callable, *inputs: Tensor, depends: Hashable = ()) -> tuple[Tensor, ...]:
-        """function(*inputs), several tensors, captured when it is asked for again: a capture costs as much as three calls.
+        """function(*inputs), several tensors. The function is captured when it is called for the second time.
 
-        The tensors are the caller's own.
+        A capture costs as much as three calls. The returned tensors belong to the caller and are not overwritten.
         """
         key, asked = self._key(inputs, depends), _asked.setdefault(self._model, deque(maxlen=FEW))
         if key not in asked:
@@ -124,16 +126,18 @@ class Captured:
         return tuple(one.clone() for one in self(function, *inputs, depends=depends))
 
     def with_gradients(self, function: Callable, learnt: list[Tensor], inputs: tuple[Tensor, ...], like: Tensor) -> Tensor:
-        """function(*inputs), a tensor with gradients to `learnt` and to the inputs that want some: one graph there, one back.
+        """function(*inputs), a tensor with gradients to `learnt` and to those inputs that require them.
+
+        One graph runs forward, and one runs backward.
 
         Parameters
         ----------
-        function : of tensors alone, which reads `learnt`, too.
-        like : a tensor of the type and the sizes of what it returns.
+        function : a function of tensors only, which also reads `learnt`.
+        like : a tensor of the type and size of the result.
 
         Returns
         -------
-        A tensor whose gradients can be asked for until the next call.
+        A tensor. Its gradients can be computed until the next call.
         """
         live = []
 
@@ -168,14 +172,14 @@ class Captured:
         return (self._kind, depends, *((one.shape, one.dtype) for one in inputs))
 
     def _pace(self) -> None:
-        """Wait for the call before this one: whoever cancels between two calls is heard, and the card always has one to do."""
+        """Wait for the call before this one. So a cancel is noticed between two calls, and the card always has work."""
         self._marks.append(self._recorder.mark())
         if len(self._marks) > 2:
             self._marks.popleft().synchronize()
 
 
 class _Replay(torch.autograd.Function):
-    """A graph's first function on the way there, its second, which gives the gradients, on the way back."""
+    """An autograd function: forward replays a graph's first function, backward replays the second, which gives gradients."""
 
     @staticmethod
     def forward(ctx, graph: Graph, learnt: int, *tensors: Tensor) -> Tensor:
@@ -189,14 +193,17 @@ class _Replay(torch.autograd.Function):
         if ctx.turn != ctx.graph.turn:
             raise RuntimeError("What these gradients need has been overwritten by a later call.")
         found = iter(ctx.graph.replay_second((slope,)))
-        # Copies: the next replay overwrites what it gives, while somebody may be summing gradients of several.
+        # Copies, because the next replay overwrites these tensors, and autograd may still be summing gradients.
         slopes = [next(found) if wanted else None for wanted in ctx.wanted]
         return None, None, *(None if one is None else one.clone() for one in slopes)
 
 
 @contextmanager
 def refusing(kind: str):
-    """Inside, a capture may fail: it is said once, and not tried again for this kind of work. Other errors pass."""
+    """A context in which a capture may fail. The failure is logged once, and this kind of work is not captured again.
+
+    Other errors pass.
+    """
     try:
         yield
     except NotCaptured as error:
@@ -206,20 +213,20 @@ def refusing(kind: str):
 
 
 def forget(model: torch.nn.Module | None = None) -> None:
-    """Let go of all graphs of a model, or of all models, and of the memory that they held."""
+    """Drop all graphs of a model, or of all models, with the memory that they hold."""
     for one in [model] if model is not None else list(_kept):
         _drop(one, lambda graph: True)
 
 
 def forget_large(model: torch.nn.Module) -> None:
-    """Let go of the graphs of a model that hold much: its work is done, and others may need the room."""
+    """Drop the graphs of a model that hold much memory. Its work is done, and others may need the memory."""
     _drop(model, lambda graph: graph.held > LITTLE)
 
 
 def state(model: torch.nn.Module) -> tuple:
-    """What a captured graph of a model depends on: where its weights and buffers are, and which adapters are switched on.
+    """What a captured graph of a model depends on: the places of its weights and buffers, and which adapters are on.
 
-    Values may change where they are: a replay reads them anew.
+    The values in these places may change, because a replay reads them again.
     """
     tensors = [*model.parameters(), *model.buffers()]
     switches = [module.disable_adapters for module in model.modules() if hasattr(module, "disable_adapters")]
@@ -227,7 +234,7 @@ def state(model: torch.nn.Module) -> tuple:
 
 
 def recorder_of(device: torch.device):
-    """What captures on a device, or None."""
+    """The recorder of a device; None if nothing can be captured there."""
     return CudaRecorder(device) if device.type == "cuda" else None
 
 
@@ -241,10 +248,10 @@ def _drop(model: torch.nn.Module, which: Callable[[Graph], bool]) -> None:
 
 
 def _fits(model: torch.nn.Module) -> bool:
-    """Hooks are Python, which a replay would pass by."""
+    """Whether a model has no hooks. Hooks are Python code, which a replay would leave out."""
     return not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def _watched() -> bool:
-    """Whether something looks at every operation, and would see none in a replay: a profiler, a dispatch mode, autocast."""
+    """Whether a profiler, a dispatch mode or autocast is active. These look at each operation, and a replay shows none."""
     return torch.autograd._profiler_enabled() or _get_current_dispatch_mode() is not None or torch.is_autocast_enabled()

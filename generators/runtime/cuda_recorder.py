@@ -1,4 +1,4 @@
-"""Recording of functions on a graphics card of NVIDIA's (or of AMD's, which torch calls the same)."""
+"""Recording of functions on a graphics card of NVIDIA (or of AMD, which torch also calls "cuda")."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-WARM = 2  # calls before a capture: libraries choose their kernels, and allocate, at their first ones
+WARM = 2  # calls before a capture; in their first calls libraries choose kernels and allocate memory
 
 
 class NotCaptured(Exception):
-    """A function ran, but could not be captured."""
+    """Raised for a function that runs, but cannot be captured."""
 
 
 class CudaRecorder:
@@ -22,15 +22,15 @@ class CudaRecorder:
         self._device = device
 
     def record(self, functions: list[Callable], inputs: list[Tensor]) -> tuple[list[Callable], list, int]:
-        """Warm up and capture functions of these inputs, in this order.
+        """Call the functions a few times on these inputs, in this order, and then capture them.
 
         Returns
         -------
-        What replays each; the outputs of each; the bytes that the graphs hold.
+        For each function what replays it; for each function its outputs; the bytes that the graphs hold.
 
         Raises
         ------
-        NotCaptured : the functions run, but cannot be captured. What they raise themselves passes.
+        NotCaptured : the functions run, but cannot be captured. Errors of the functions themselves pass.
         """
         here, side = torch.cuda.current_stream(self._device), _side_stream(self._device)
         side.wait_stream(here)
@@ -39,7 +39,7 @@ class CudaRecorder:
                 for function in functions:
                     function(*inputs)
             side.synchronize()
-            torch.cuda.empty_cache()  # what warming up allocated belongs to this stream, and would lie idle
+            torch.cuda.empty_cache()  # memory of the first calls belongs to this stream, and nobody else could use it
             before = torch.cuda.memory_reserved(self._device)
             pool = torch.cuda.graph_pool_handle()
             recorded = [self._capture(function, inputs, pool) for function in functions]
@@ -48,7 +48,7 @@ class CudaRecorder:
         return [one.replay for one in graphs], list(outputs), torch.cuda.memory_reserved(self._device) - before
 
     def mark(self):
-        """An event behind what the device was given so far."""
+        """An event that happens when the device has done all work that it was given so far."""
         event = torch.cuda.Event()
         event.record(torch.cuda.current_stream(self._device))
         return event
@@ -56,7 +56,7 @@ class CudaRecorder:
     def _capture(self, function: Callable, inputs: list[Tensor], pool):
         graph = torch.cuda.CUDAGraph()
         try:
-            # Of this thread alone: others may allocate meanwhile, such as those that draw noise.
+            # "thread_local", because other threads, such as those that draw noise, may allocate memory meanwhile.
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 outputs = function(*inputs)
@@ -71,4 +71,4 @@ class CudaRecorder:
 
 @lru_cache
 def _side_stream(device: torch.device):
-    return torch.cuda.Stream(device)  # one for all: libraries keep workspaces for each stream
+    return torch.cuda.Stream(device)  # one stream for all captures, because libraries keep a workspace for each stream

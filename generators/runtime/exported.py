@@ -1,4 +1,4 @@
-"""Files for other programs, marked as ours: in folders that hold other people's work, only our own are replaced."""
+"""Files for other programs, with a mark of this pack. In folders with other people's work only marked files are replaced."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _HEAD = {"format": "pt", "rarity": "exported concept"}
 
 
 def put_ours(path: Path, tensors: dict[str, Tensor], told: dict[str, str] | None = None) -> None:
-    """Write tensors for other programs, marked as ours: `check_ours` lets it be replaced.
+    """Write tensors for other programs, with the mark that allows `check_ours` to replace the file later.
 
-    told : what else the file says of itself, for programs that show it.
+    told : more metadata of the file, for programs that show it.
     """
     head = (told or {}) | _HEAD
     put(path, safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, head))
 
 
 def check_ours(path: Path) -> None:
-    """Raise a RarityError where somebody else's file is: these folders hold other people's work."""
+    """Raise a RarityError if a file without the mark is there. These folders hold other people's work."""
     if not path.exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""A baseline as long as it has to be: kept on disk while it is drawn, and ended when more would change nothing."""
+"""A baseline that is kept on disk while it is drawn, and that ends when more samples would change hardly anything."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from ...density.base.spaces import EmbeddingSpace
 from ...density.estimators.convergence import Convergence, until_enough
 from ...density.files.store import load_embeddings, save_embeddings
 
-SHARD = 4096  # samples a file
+SHARD = 4096  # samples in a file
 
 
 class Drawn(NamedTuple):
-    """Embeddings that can be drawn in order, and again from anywhere.
+    """Embeddings that can be drawn in order, and again from any number on.
 
-    space : of all of them.
-    source : all that decides about an embedding, but for its number.
-    after : called with a number, gives batches from there to the end, each with its own first number as `first` in its source.
-    check : called with the first kept ones before more are drawn behind them; raises where this is not how they were drawn.
-    shard : embeddings a file.
-    first : the number of the first one.
+    space : of all embeddings.
+    source : everything that decides what an embedding is, except its number.
+    after : a function of a number. It gives batches from this number to the end; the source of each batch holds the number
+        of its first row as `first`.
+    check : called with the first kept embeddings before more are drawn. It raises if these were drawn in another way.
+    shard : embeddings in a file.
+    first : the number of the first embedding.
     """
 
     space: EmbeddingSpace
@@ -38,37 +39,37 @@ class Drawn(NamedTuple):
 def gather(
     drawn: Drawn, count: int, what: str, *, stop_when_enough: bool = False, folder: str | Path | None = None
 ) -> tuple[Embeddings, str]:
-    """All of them in memory, and a report in words: how many of `what`, and whether they are known to be enough.
+    """All embeddings in memory, and a report in words: how many there are, and whether they are known to be enough.
 
     Parameters
     ----------
-    drawn, count : what there is to draw, and how many.   what : their name in the report.
+    drawn : what to draw.   count : how many.   what : the name of the embeddings in the report.
     stop_when_enough : end before `count` when `Convergence` has seen enough.
     folder : where to keep them, as `keep` does; None keeps nothing.
 
     Raises
     ------
-    RarityError : as `keep`, and what drawing raises.
+    RarityError : as `keep`; and what the drawing raises.
     """
     batches = drawn.after(drawn.first) if folder is None else keep(drawn, folder, count)
     convergence = Convergence(drawn.space)
     parts = list(until_enough(batches, convergence) if stop_when_enough else batches)
-    batches.close()  # which keeps what was drawn beyond the end
+    batches.close()  # this saves rows that were drawn beyond the end
     whole = replace(Embeddings.cat(parts), source=drawn.source)
     report = [f"{len(whole):,} {what}."] + [convergence.report()] * stop_when_enough
     return whole, "\n".join(report)
 
 
 def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
-    """The first `count` embeddings batch by batch: read where the folder has them, else drawn and kept there.
+    """The first `count` embeddings, batch by batch. They are read from the folder; missing ones are drawn and kept there.
 
-    Whatever ends the drawing, what was drawn is kept: the next call with the same settings goes on behind it. No more
-    than a shard and a batch are in memory at a time.
+    Whatever ends the drawing, drawn embeddings are kept, and the next call with the same settings goes on after them. At
+    most one shard and one batch are in memory at a time.
 
     Parameters
     ----------
-    drawn : what there is to draw.
-    folder : of this baseline alone; made when it is missing. Its files are ordinary embeddings files.
+    drawn : what to draw.
+    folder : a folder for this baseline only; it is made if it is missing. Its files are ordinary embeddings files.
     count : how many.
 
     Returns
@@ -77,8 +78,8 @@ def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
 
     Raises
     ------
-    RarityError : the folder holds embeddings of another model, prompt or setting (named), or some are missing or damaged;
-        and what drawing raises.
+    RarityError : the folder holds embeddings of another model, prompt or setting (the error names it), or files in it are
+        missing or damaged; and what the drawing raises.
     """
     number, end = drawn.first, drawn.first + count
     for path in sorted(Path(folder).glob("*.safetensors")):
@@ -103,7 +104,7 @@ def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
 
 
 def check_range(count: int, first: int, what: str) -> None:
-    """Raise RarityError unless count is at least 1 and first, the number of the first one, is not negative."""
+    """Raise a RarityError unless count is at least 1 and first, the number of the first sample, is at least 0."""
     if count < 1:
         raise RarityError(f"The count must be at least 1, got {count}.")
     if first < 0:

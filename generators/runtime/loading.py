@@ -1,4 +1,4 @@
-"""Models of diffusers and transformers from local safetensors: no pickle, no code of theirs, one readable error."""
+"""Models of diffusers and transformers from local safetensors: no pickle, no code from the model, one readable error."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from ...density.base.errors import RarityError
 from .model_folder import weights_variant
 
-DTYPE_SINCE = {"diffusers": (0, 40), "transformers": (4, 56)}  # releases from which on it is no longer called torch_dtype
+DTYPE_SINCE = {"diffusers": (0, 40), "transformers": (4, 56)}  # from these releases on the option is called dtype, before them torch_dtype
 
 
 def load_model(model_class, folder: Path, dtype: torch.dtype | None = None, **options):
-    """A model of diffusers or transformers on the CPU, with every weight found in the file.
+    """A model of diffusers or transformers on the CPU. All its weights must be in the file.
 
-    dtype : of the weights; None leaves it to the library.   options : of the library's from_pretrained.
+    dtype : of the weights; None leaves the choice to the library.   options : of the library's from_pretrained.
     """
     from transformers.utils import logging as bars
 
@@ -33,7 +33,7 @@ def load_model(model_class, folder: Path, dtype: torch.dtype | None = None, **op
             **({} if dtype is None else dtype_option(model_class, dtype)),
             **options,
         )
-    except Exception as error:  # whatever a damaged file makes of the two libraries, the user sees one clear error
+    except Exception as error:  # a damaged file may make the two libraries raise anything; the user sees one clear error
         raise RarityError(
             f"{folder} cannot be read as {model_class.__name__}: {error} Copy this model's folder again."
         ) from error
@@ -50,7 +50,7 @@ def load_model(model_class, folder: Path, dtype: torch.dtype | None = None, **op
 
 
 def dtype_option(loaded_class, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The type of the weights under the name that from_pretrained has for it in the installed release."""
+    """The type of the weights as an option of from_pretrained, under the name that the installed release uses."""
     library = loaded_class.__module__.partition(".")[0]
     release = tuple(map(int, re.findall(r"\d+", importlib.import_module(library).__version__)[:2]))
     return {"dtype" if release >= DTYPE_SINCE[library] else "torch_dtype": dtype}

@@ -1,4 +1,4 @@
-"""Where a model runs, and what to do when there is not enough memory for it."""
+"""Where a model runs, and what happens if there is not enough memory for it."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ Result = TypeVar("Result")
 
 logger = get_logger(__name__)
 
-# What torch says where it has no OutOfMemoryError: on the processor, and on Apple's GPUs.
+# Words in torch's error on devices that have no OutOfMemoryError: the processor, and Apple's GPUs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class Placement:
-    """Brings models to the device they run on. This one leaves each where it was loaded.
+    """Brings models to the device on which they run. This class leaves each model where it was loaded.
 
     A host that shares its GPU among many models gives the Prior and the Decoder a placement of its own.
     """
 
     def bring(self, model: torch.nn.Module) -> torch.device:
-        """Make sure that the whole model is where it runs, and return that device. Called before each use."""
+        """Bring the whole model to the device on which it runs, and return that device. Called before each use."""
         return next(model.parameters()).device
 
     def make_room(self) -> None:
-        """Free what can be freed. Called after something did not fit, before it is tried again."""
+        """Free as much memory as possible. Called after something did not fit, before it is tried again."""
         forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-ON_PROCESSOR = 256  # samples at a time: more are hardly faster there
-MOST = 2500  # on a graphics card: more are hardly faster, and whoever cancels waits longer
+ON_PROCESSOR = 256  # samples at a time on the processor; more are hardly faster
+MOST = 2500  # samples at a time on a graphics card; more are hardly faster, and a cancel would take longer
 
 
 def automatic_batch(count: int, each: int, device: torch.device) -> int:
-    """How many samples to draw at a time, in pieces of one size.
+    """How many samples to draw at a time, so that all pieces are of about one size.
 
     Parameters
     ----------
-    count : samples in all.   each : bytes that one needs on the device.   device : where they are drawn.
+    count : number of all samples.   each : bytes that one sample needs on the device.   device : where they are drawn.
 
     Returns
     -------
-    256 on the processor; on a graphics card as many as half of its free memory holds, at most 2,500.
+    256 on the processor. On a graphics card as many as half of its free memory holds, at most 2,500.
     """
     if device.type != "cuda":
         return ON_PROCESSOR
@@ -59,7 +59,7 @@ def automatic_batch(count: int, each: int, device: torch.device) -> int:
 
 
 def room(device: torch.device) -> float:
-    """The bytes that are free on a graphics card, those that torch holds idle among them; without end elsewhere."""
+    """The bytes that are free on a graphics card, with those that torch holds unused; infinity on other devices."""
     if device.type != "cuda":
         return math.inf
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -71,19 +71,19 @@ ADVICE = "Close other programs, load the model in half precision, or ask for sma
 def in_pieces(
     rows: range, size: int, work: Callable[[range], Result], placement: Placement, advice: str = ADVICE
 ) -> Iterator[tuple[range, Result]]:
-    """Work through rows, `size` at a time; what does not fit in memory is tried again with half as many.
+    """Work through rows, `size` at a time. A piece that does not fit in memory is tried again with half as many rows.
 
     Parameters
     ----------
     rows : consecutive indices.
-    size : how many of them at a time; once halved it stays so.
-    work : makes something of a piece of the rows. It must not matter to it what lies beside a row.
+    size : how many rows at a time. If it is halved, it stays halved.
+    work : a function of a piece of the rows. Its result for a row must not depend on the other rows of the piece.
     placement : is asked to make room before the next try.
-    advice : what to do where not even one row fits.
+    advice : what the error tells the user to do if not even one row fits.
 
     Returns
     -------
-    Pairs (piece, what `work` made of it), in order, which together cover the rows.
+    Pairs (piece, result of `work`), in order. The pieces together are all rows.
 
     Raises
     ------
@@ -107,21 +107,21 @@ def in_pieces(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory, on whatever device."""
+    """Whether this error of torch means too little memory, on any device."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def too_little_memory(complaint: str, advice: str = ADVICE) -> RarityError:
-    """The error for when not even one at a time fits; `complaint` is what torch said."""
+    """The error if not even one at a time fits. complaint : what torch said."""
     return RarityError(f"There is not enough memory for even one at a time: {complaint} {advice}")
 
 
 def attempt(work: Callable[..., Result], *given) -> tuple[Result | None, str | None]:
-    """(what `work` makes, None), or (None, what torch said) where it ran out of memory.
+    """(the result of `work`, None); or (None, what torch said) if it ran out of memory.
 
-    The error is let go here: it holds on to every tensor so far.
+    The error object is not kept, because it would keep all tensors of the failed work alive.
     """
     try:
         return work(*given), None

@@ -1,4 +1,4 @@
-"""What the folder of a model in the diffusers or transformers layout holds, and what it lacks."""
+"""Folders of models in the layout of diffusers or transformers: what they hold, and what is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def weights_variant(folder: Path) -> str | None:
-    """None for the usual weights of a part; "fp16" where only files such as model.fp16.safetensors are there."""
+    """None for the usual weights of a part; "fp16" if there are only files such as model.fp16.safetensors."""
     names = [file.name for file in folder.glob("*.safetensors")]
     return "fp16" if names and all(".fp16" in name for name in names) else None
 
@@ -27,8 +27,22 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def pipeline_of(folder: Path) -> str:
+    """The pipeline that a diffusers folder was made for; "" if no readable file says so."""
+    try:
+        return str(read_json(folder / "model_index.json").get("_class_name", ""))
+    except RarityError:
+        return ""
+
+
+def model_folders(root: Path) -> list[Path]:
+    """The folders with a config.json and .safetensors in `root`, or one level further down, by name."""
+    configs = sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")])
+    return [config.parent for config in configs if any(config.parent.glob("*.safetensors"))]
+
+
 def missing_files(folder: Path, description: str, has_weights: bool) -> list[str]:
-    """What a model's part lacks, in words: itself, the file that describes it, or weights that are safetensors."""
+    """What is missing of a model's part, in words: the folder, the file that describes it, or weights as safetensors."""
     name = f"{folder.parent.name}/{folder.name}"
     if not folder.is_dir():
         return [f"{name}/"]

@@ -1,4 +1,4 @@
-"""Noise that belongs to a sample, not to a batch: it is the same whatever is drawn beside it."""
+"""Noise that belongs to a sample and not to a batch: it is the same whatever else is drawn in the batch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-# Two uses of one seed must not share numbers: row 3's embedding noise would otherwise be row 3's picture noise.
+# Two uses of one seed must not share numbers. Otherwise the noise of embedding 3 would also be the noise of picture 3.
 _PURPOSES = {"prior": 0x5052, "decoder": 0x4445, "local score": 0x4C53, "concept": 0x434F, "variation": 0x5641}
 _AHEAD = 4  # rounds of a row's noise that are drawn at once
-_THREADS = 4  # that draw beside a graphics card; more wait for Python
+_THREADS = 4  # threads that draw while a graphics card works; more threads only wait for Python
 _MASK32, _MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 
@@ -39,11 +39,11 @@ def streams(seed: int, start: int, count: int, purpose: str) -> list[torch.Gener
 
 
 def picture_streams(keys: Tensor, seed: int) -> list[torch.Generator]:
-    """One CPU random generator for the picture of each row by who it is, wherever it stands in a set.
+    """One CPU random generator for the picture of each row. It depends on the row's key and not on its place in a set.
 
     Parameters
     ----------
-    keys : [N] int64, those of `Embeddings`; rows that share one share their noise.
+    keys : [N] int64, those of `Embeddings`; rows with the same key get the same noise.
     seed : any integer; its low 64 bits count.
 
     Returns
@@ -55,19 +55,19 @@ def picture_streams(keys: Tensor, seed: int) -> list[torch.Generator]:
 
 
 def normals(streams: list[torch.Generator], width: int) -> Iterator[Tensor]:
-    """Standard normal rows [n, width] without end, row i from stream i, as `torch.randn(1, width)` draws them each time.
+    """Endless standard normal rows [n, width]: in each round row i is what `torch.randn(1, width)` draws from stream i.
 
-    Drawn a few rounds ahead, which spares calls. torch makes normal numbers in groups of 16: only for whole groups are many
-    rows at once the same numbers as row by row.
+    A few rounds are drawn at once, which saves calls. torch makes normal numbers in groups of 16, so several rows at once
+    are the same numbers as row by row only if the width is a multiple of 16.
     """
     while True:
         yield from _rounds(streams, width, _AHEAD)
 
 
 def normals_beside(streams: list[torch.Generator], width: int, count: int) -> Iterator[Tensor]:
-    """The first `count` rounds of `normals`, drawn in threads while a graphics card works, in memory that it reads at once.
+    """The first `count` rounds of `normals`, drawn in threads while a graphics card works.
 
-    Closing the iterator ends the threads.
+    They lie in pinned memory, which the card reads directly. Closing the iterator ends the threads.
     """
     share = -(-len(streams) // min(_THREADS, os.cpu_count() or 1))
     parts = [streams[start : start + share] for start in range(0, len(streams), share)]

@@ -1,4 +1,4 @@
-"""How many of the processor's threads a model is worth."""
+"""How many threads of the processor a model should use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SMALL = 50_000_000  # parameters
 
 @contextmanager
 def threads_worth(model: torch.nn.Module) -> Iterator[None]:
-    """Run a small model on one thread of the processor; a large one, or one on a GPU, keeps them all.
+    """Run a small model on one thread of the processor. A large model, or a model on a GPU, uses all threads.
 
-    A step of a small model is done in microseconds. Its threads then mostly wait for each other, which they do by
-    spinning, and as soon as another program wants one of the cores they wait for that program, too: beside one busy
-    program on two cores the miniature was 24 times slower on two threads than on one. Alone it is about as fast on one.
+    A step of a small model takes microseconds, and its threads mostly wait for each other in a busy loop. If another
+    program uses one of the cores, they wait for that program, too: on two cores, beside one busy program, the miniature
+    was 24 times slower on two threads than on one. Without other programs it is about as fast on one thread.
 
     Parameters
     ----------

@@ -13,10 +13,11 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
+from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
 from ...density.base.tensors import ordinary
 from ...density.calibration.surprisal import bits_from_one_in
-from ...density.estimators.gaussian import GaussianDensity
+from ...density.estimators.contract import Density
 from ...density.steering.band import QUIET, BandLoss
 from ...density.steering.directions import Direction, Wishes
 from ...density.steering.gates import Pullback
@@ -27,8 +28,6 @@ from ...density.steering.trajectory import Trajectory
 from ..judges.validity_gate import ValidityGate
 from ..runtime.memory import Placement
 from .engines import ENGINES, Tried
-
-Progress = Callable[[int, int], None]
 
 # In bits around the wanted rarity: how near pictures are led to it, and how near each has arrived. Both aim at the
 # middle of the band and not at its near edge, because other noise and another density move the bits by some tenths.
@@ -84,7 +83,7 @@ class Steering:
 
 def steer(
     generator: Steerable,
-    density: GaussianDensity,
+    density: Density,
     one_in: float = 1000,
     guardrails: tuple[Guardrail, ...] = (),
     *,
@@ -139,7 +138,7 @@ def steer(
     counts = {"pictures": pictures, "at_once": at_once, "iterations": iterations, "keep_every": keep_every, "dimensions": generator.size}
     _check(engine, counts, step_size)
     generator.space.require_same(density.space, "density")
-    check_spaces(density, Embeddings(density.mean[None], density.space), guardrails, directions)
+    check_spaces(density, Embeddings(density.frame.mean[None], density.space), guardrails, directions)
     bits = bits_from_one_in(one_in)
     chain = with_defaults(density, guardrails)
     with torch.inference_mode(False), torch.no_grad():

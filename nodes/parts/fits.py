@@ -1,9 +1,10 @@
-"""Checks of what widgets hold, before anything runs.
+"""Checks of the values of widgets, before anything runs.
 
-ComfyUI asks every node before it runs any. A newer page shows the sentence of an error that is raised then in its message; of one
-that is returned it says only that the node refused a value, and of one that is raised while the node runs only that the node
-failed. An older page shows what is raised while a node runs, and nothing at all of a node that is refused before, if another
-part of the graph can run: there nothing is checked before.
+ComfyUI asks every node to check its values before it runs any node. A newer page shows the sentence of an error that is
+raised in this check. Of an error that is returned it says only that the node refused a value, and of an error that is raised
+while a node runs it says only that the node failed. An older page shows the sentence of an error that is raised while a node
+runs. It shows nothing of a node that refused a value, if another part of the graph can run. With an older page nothing is
+checked before the run.
 """
 
 from . import frontend
@@ -12,19 +13,19 @@ SAYS_WHY = (1, 49)
 
 
 def fits(check, *values):
-    """Let a check look at what widgets hold; of a widget with a link in its place nothing is known yet.
+    """Check the values of widgets. A widget that has a link has no value yet; then nothing is checked.
 
     Parameters
     ----------
     check : Callable
-        Raises RarityError unless the values can be used.
+        Raises a RarityError unless the values can be used.
     values
-        What it takes; None of a widget that has a link, or that a script's graph leaves out.
+        The arguments of `check`. None stands for a widget with a link, or for a value that a script's graph leaves out.
 
     Returns
     -------
     bool
-        True: what `validate_inputs` of a node returns.
+        True, for `validate_inputs` of a node to return.
     """
     if frontend.version() >= SAYS_WHY and not any(value is None for value in values):
         check(*values)

@@ -1,7 +1,6 @@
 """Where models and saved files lie in ComfyUI's `models` folder. Nothing is created before something is saved."""
 
 import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -12,19 +11,15 @@ import folder_paths
 from ...density.base.errors import RarityError
 from ...density.files.store import safe_path
 from ...generators.kandinsky.hub import download_kandinsky
+from ...generators.kandinsky.layout import kandinsky_folders
 from ...generators.kandinsky.load import MINIATURE
+from ...generators.runtime.model_folder import model_folders
 
 DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
     "rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts"
 )
 TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own, for what other programs read
 _WRITTEN, _LOST = set(), Counter()  # files, and how often each was found gone
-WITH_PRIOR = (
-    "KandinskyV22PriorPipeline",
-    "KandinskyV22CombinedPipeline",
-    "KandinskyPriorPipeline",
-    "KandinskyCombinedPipeline",
-)
 
 VLMS = "LLM"  # where the packs that ask language models keep theirs
 ZERO_SHOT = "zero-shot (prior or encoder)"
@@ -37,10 +32,7 @@ folder_paths.add_model_folder_path(VLMS, str(Path(folder_paths.models_dir) / VLM
 
 
 def kandinsky_models():
-    """List what RarityLoadKandinsky can load: the miniature, then what lies in ComfyUI's `diffusers` folders.
-
-    Offered is every folder that holds a Kandinsky 2.1 or 2.2 prior, itself or in its `prior/`; the loader finds the decoder
-    beside or inside it, and names what is missing.
+    """List what RarityLoadKandinsky can load: the miniature, then the `kandinsky_folders` in ComfyUI's `diffusers` folders.
 
     Returns
     -------
@@ -48,10 +40,9 @@ def kandinsky_models():
         Name in the menu -> what `load_kandinsky` takes.
     """
     found = {MINIATURE: MINIATURE}
-    for root in map(Path, folder_paths.get_folder_paths("diffusers")):
-        for folder in sorted(root.iterdir()) if root.is_dir() else ():
-            if _pipeline(folder) in WITH_PRIOR or _pipeline(folder / "prior") in WITH_PRIOR:
-                found.setdefault(folder.name, folder)
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for folder in kandinsky_folders(root):
+            found.setdefault(folder.name, folder)
     return found
 
 
@@ -86,14 +77,6 @@ def kandinsky_model(name, repository=""):
     return models[name], None
 
 
-def _pipeline(folder):
-    """The pipeline a diffusers folder was made for, or "" where nothing readable says so."""
-    try:
-        return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
-
-
 def clip_checkpoints():
     """List the .safetensors files in ComfyUI's `clip_vision` folders, for RarityLoadOpenCLIP."""
     return [name for name in folder_paths.get_filename_list("clip_vision") if name.endswith(".safetensors")]
@@ -117,9 +100,7 @@ def clip_checkpoint(name):
 
 
 def judges():
-    """List who can judge for RarityValidityGate: ZERO_SHOT, then the vision-language models in ComfyUI's `LLM` folders.
-
-    Offered is every folder with a config.json and .safetensors, there or one level further down.
+    """List who can judge for RarityValidityGate: ZERO_SHOT, then the `model_folders` in ComfyUI's `LLM` folders.
 
     Returns
     -------
@@ -128,9 +109,8 @@ def judges():
     """
     found = {ZERO_SHOT: None}
     for root in map(Path, folder_paths.get_folder_paths(VLMS)):
-        for config in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):
-            if any(config.parent.glob("*.safetensors")):
-                found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+        for folder in model_folders(root):
+            found.setdefault(folder.relative_to(root).as_posix(), folder)
     return found
 
 

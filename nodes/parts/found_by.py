@@ -1,4 +1,4 @@
-"""Words that find a node in ComfyUI's search, beside its name; ComfyUI before 0.11 knows no such words."""
+"""Words that find a node in ComfyUI's search, beside its name. ComfyUI before 0.11 does not support such words."""
 
 import dataclasses
 
@@ -13,6 +13,6 @@ def found_by(*words):
     Parameters
     ----------
     words : str
-        What an artist would type who does not know the node's name.
+        What an artist would type without knowing the node's name.
     """
     return {"search_aliases": list(words)} if KNOWN else {}

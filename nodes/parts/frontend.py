@@ -1,4 +1,4 @@
-"""Which version of ComfyUI's page is installed: what it shows of a node's words differs from version to version."""
+"""The installed version of ComfyUI's page. Versions differ in what they show of a node's texts."""
 
 import functools
 import itertools
@@ -12,7 +12,7 @@ def version():
     Returns
     -------
     tuple[int, ...]
-        Such as (1, 49, 6); empty where it does not come as a package, which is before every version.
+        Such as (1, 49, 6). It is empty, which is before every version, if the page is not installed as a package.
     """
     try:
         written = metadata.version("comfyui-frontend-package")

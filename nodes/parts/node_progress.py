@@ -1,4 +1,4 @@
-"""ComfyUI's progress bar and its cancel button, as the plain `progress(done, total)` the library calls."""
+"""ComfyUI's progress bar and cancel button, as the `progress(done, total)` that the library calls."""
 
 import comfy.model_management
 import comfy.utils
@@ -8,12 +8,12 @@ from PIL import Image
 def node_progress():
     """Make a `progress(done, total)` for one run of one node.
 
-    Each call moves the bar of the node that is running. When the user has pressed cancel it raises ComfyUI's
-    InterruptProcessingException, which the library lets through: a run stops at the next step.
+    Each call moves the bar of the node that is running. If the user has pressed cancel, the call raises ComfyUI's
+    InterruptProcessingException. The library lets it pass, so that a run stops at the next step.
 
     Returns
     -------
-    Callable[[int, int], None]
+    Progress
     """
     bar = comfy.utils.ProgressBar(1)
 
@@ -25,11 +25,11 @@ def node_progress():
 
 
 def node_preview():
-    """Make a `progress` as `node_progress` does, and a `preview(pictures)` that goes out with the next progress.
+    """Make a `progress` as `node_progress` does, and a `preview(pictures)` that is sent with the next progress.
 
     Returns
     -------
-    tuple[Callable[[int, int], None], Callable[[torch.Tensor], None]]
+    tuple[Progress, Callable[[torch.Tensor], None]]
         The preview takes pictures [N, H, W, 3], 0 to 1, and shows the first.
     """
     bar = comfy.utils.ProgressBar(1)

@@ -1,4 +1,4 @@
-"""A connected socket that brings nothing: loaders give None for what their file does not hold, and only a node can tell it from no link."""
+"""A connected socket that brings None, as loaders give it for what their file lacks; a node must not take it for no link."""
 
 import functools
 
@@ -14,7 +14,7 @@ ELSE = "Look at what that node says, or connect another one."
 
 
 def refuse_nothing(node):
-    """Make a node refuse None where something is connected; what is not connected ComfyUI does not hand to it at all.
+    """Make a node refuse None from a connected socket. ComfyUI passes no value at all for a socket without connection.
 
     Parameters
     ----------
@@ -40,6 +40,6 @@ def refuse_nothing(node):
 
 
 def _is_nothing(value):
-    """None, also as an entry of a list; and the empty VAE that a checkpoint loader makes where there are no weights."""
+    """Whether a value is None, a list with None in it, or the empty VAE of a checkpoint loader that found no weights."""
     values = value if isinstance(value, list) else [value]
     return any(one is None or getattr(one, "first_stage_model", one) is None for one in values)

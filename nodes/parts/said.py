@@ -1,8 +1,8 @@
-"""What a node has to say, on the node itself: its report, or the sentence of its error.
+"""Show a node's report, or the sentence of its error, on the node itself.
 
-ComfyUI's page shows a text on a node that the server sends while the node runs, without a line of JavaScript. It stays until the
-page is loaded anew, and no file holds it. Pages before 1.39.19 did save it, as one more value behind those of the widgets:
-a widget that is added to the node later would read it as its own. They are sent none.
+The server can send a text while a node runs, and ComfyUI's page shows it on the node; this needs no JavaScript. The text
+stays until the page is loaded again, and is saved in no file. Pages before 1.39.19 did save it, as one more value after those
+of the widgets. A widget that is added to the node later would then read it as its own value, so these pages get no text.
 """
 
 import functools
@@ -13,22 +13,22 @@ from ...density.base.errors import RarityError
 from . import frontend
 
 SAVES_NO_TEXT = (1, 39, 19)
-_failed = set()  # of the nodes whose error is on them
+_failed = set()  # the nodes that show an error
 
 
 class Rarity(RarityError):
-    """A RarityError as it leaves a node; ComfyUI writes the class before the sentence, and its path unless it is Python's own."""
+    """A RarityError that leaves a node. ComfyUI writes the class's name before the sentence; "builtins" keeps it short."""
 
     __module__ = "builtins"
 
 
 def say(text):
-    """Show a text on the node that is running, where ComfyUI's page can.
+    """Show a text on the node that is running, if ComfyUI's page can do so.
 
     Parameters
     ----------
     text : str
-        Lines; nothing in them is taken for HTML.
+        Lines. Nothing in them is read as HTML.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def say(text):
     context, server = get_executing_context(), _server()
     if context and server:
         _failed.discard(context.node_id)
-        # What looks like a tag would be taken for one.
+        # The page would read text in angle brackets as a tag.
         server.send_progress_text(text.replace("<", "‹").replace(">", "›"), context.node_id, server.client_id)
     return text
 
@@ -66,7 +66,7 @@ def speak_up(node):
             report = result.args[place]
             say(report if isinstance(report, str) else "\n".join(report))
         if _running() in _failed:
-            say("Done.")  # the sentence that stands there is not true any more
+            say("Done.")  # the error on the node is not true any more
         return result
 
     node.execute = classmethod(execute)
@@ -78,7 +78,7 @@ def _running():
 
 
 def _server():
-    """The server, where a page that saves no text listens to it."""
+    """The server, if a page is connected that does not save the text; otherwise None."""
     if frontend.version() < SAVES_NO_TEXT:
         return None
     from server import PromptServer

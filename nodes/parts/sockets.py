@@ -1,10 +1,10 @@
-"""The sockets this pack adds to ComfyUI, one constant each, and the inputs that several nodes share."""
+"""The sockets that this pack adds to ComfyUI, and the inputs that several nodes share."""
 
 from comfy_api.latest import io
 
 from ...density.base.framing import FRAMINGS, MIDDLE
 
-AT_MOST = 256  # pictures that nobody need be asked about
+AT_MOST = 256  # pictures that a node draws without a question
 
 Prior = io.Custom("RARITY_PRIOR")
 Decoder = io.Custom("RARITY_DECODER")
@@ -16,25 +16,25 @@ Trajectory = io.Custom("RARITY_TRAJECTORY")
 Exposure = io.Custom("RARITY_EXPOSURE")
 Concept = io.Custom("RARITY_CONCEPT")
 Gate = io.Custom("RARITY_GATE")
-Encoder = io.Custom("RARITY_ENCODER")  # reads pictures and text, and imagines nothing
+Encoder = io.Custom("RARITY_ENCODER")  # encodes pictures and text, and draws nothing
 PriorLatent = io.Custom("PRIOR_LATENT")  # of comfyui-kandinsky22: a bare tensor [1, 1280]
 IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tensor [N, d], of its standard models
 
 
 def advanced(input):
-    """Make a newer ComfyUI fold an input away until it is asked for; ComfyUI before 0.10 shows it as any other.
+    """Hide an input among the advanced ones of a node. ComfyUI before 0.10 shows it like any other.
 
     Parameters
     ----------
     input : io.Input
-        Is changed, and returned.
+        It is changed and returned.
     """
     input.extra_dict["advanced"] = True
     return input
 
 
 def seed_input(tooltip):
-    """Make the `seed` input: any 64-bit number, with ComfyUI's "control after generate" widget behind it.
+    """Make the `seed` input: any 64-bit number, with ComfyUI's "control after generate" widget after it.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def first_input(what):
     Parameters
     ----------
     what : str
-        What the samples are called, as "pictures".
+        The name of the samples, such as "pictures".
     """
     return io.Int.Input(
         "first",
@@ -80,7 +80,7 @@ def framing_input():
 
 
 def at_most_input():
-    """Make the `at_most` input of a node behind which every embedding becomes a picture."""
+    """Make the `at_most` input of a node that turns every embedding into a picture."""
     return advanced(
         io.Int.Input(
             "at_most",

@@ -1,44 +1,44 @@
-"""What widgets further up the graph say, before anything runs: how many embeddings a socket will bring.
+"""How many embeddings a socket will bring, read from the widgets of earlier nodes before anything runs.
 
-ComfyUI tells a node nothing of the nodes before it until they have run; by then a baseline may have taken hours.
+ComfyUI tells a node nothing about earlier nodes until they have run. By then a baseline may have taken hours.
 """
 
 import sys
 
 from comfy_execution.utils import get_executing_context
 
-MAKERS = ("RaritySamplePrior", "RarityBaselineFromModel", "RarityMakeRare", "RaritySampleConcept")  # of as many as their `count`
+MAKERS = ("RaritySamplePrior", "RarityBaselineFromModel", "RarityMakeRare", "RaritySampleConcept")  # nodes that make `count` embeddings
 _graph = {}
 
 
 def watch():
-    """Take note of each graph that ComfyUI is asked to run; where there is no server, of none."""
+    """Remember each graph that ComfyUI is asked to run. Without a server nothing happens."""
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     if server is not None and note not in server.on_prompt_handlers:
         server.add_on_prompt_handler(note)
 
 
 def note(request):
-    """Take note of the graph of a request, which is handed on as it came."""
+    """Remember the graph of a request, and return the request unchanged."""
     _graph.clear()
     _graph.update(request.get("prompt") or {})
     return request
 
 
 def number_before(socket, least=0):
-    """How many embeddings will come in at a socket of the node that ComfyUI asks now.
+    """How many embeddings a socket will bring to the node that ComfyUI is asking now.
 
     Parameters
     ----------
     socket : str
-        Its id.
+        The id of the socket.
     least : int
-        Of fewer another node says what is wrong: ComfyUI's message has room for one sentence.
+        For fewer embeddings the answer is None: another node refuses them, and ComfyUI's message has room for one sentence.
 
     Returns
     -------
     int | None
-        None where no widget says so: the node before it takes some out, joins several, or reads a file.
+        None if no widget says it: the node before selects or joins embeddings, or reads a file.
     """
     context = get_executing_context()
     inputs = _graph.get(context.node_id, {}).get("inputs", {}) if context else {}
@@ -48,4 +48,4 @@ def number_before(socket, least=0):
     if before.get("class_type") not in MAKERS or widgets.get("stop_when_enough"):
         return None
     count = widgets.get("count")
-    return count if isinstance(count, int) and count >= least else None  # no number: a link
+    return count if isinstance(count, int) and count >= least else None  # a link is no number

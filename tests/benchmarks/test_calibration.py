@@ -108,7 +108,7 @@ def test_a_density_that_lies_is_missed(calibration, truths):
     true = truth.nats(drawn(truth, 20_000)).numpy()
     ranks = stats.rankdata(true)
     honest = -np.log2(1 - (ranks - 0.5) / len(ranks))
-    learnt = SimpleNamespace(estimator="ppca", components=1, calibration=SimpleNamespace(scores=torch.zeros(5000)))
+    learnt = SimpleNamespace(estimator="ppca", frame=SimpleNamespace(components=1), calibration=SimpleNamespace(scores=torch.zeros(5000)))
     noise = np.random.default_rng(0).permutation(honest)
     for bits, missed in ((honest, 0), (2 * honest, 3), (noise, 1), (honest / 2, 3)):
         row = calibration.summary(truth, "ppca", 5000, [learnt, learnt], [bits, bits], true)

@@ -40,12 +40,12 @@ def same(there, here):
 @pytest.mark.parametrize("estimator", ["ppca", "mixture", "neighbours"])
 def test_densities_and_their_gradients(estimator, baseline, mixture, device):
     density, x = fit_density(baseline, estimator, components=5), mixture(6, 30).vectors
-    for read in (density.score, density.bits, density.log_prob, density.t2, density.residual, BandLoss(density, 6)):
+    for read in (density.score, density.bits, density.log_prob, density.frame.t2, density.frame.residual, BandLoss(density, 6)):
         same(read(x.to(device)), read(x))
-    for there, here in zip(density.whiten(x.to(device)), density.whiten(x), strict=True):
+    for there, here in zip(density.frame.whiten(x.to(device)), density.frame.whiten(x), strict=True):
         same(there, here)
-    parts = [part.float() for part in density.whiten(x)]
-    same(density.unwhiten(*(part.to(device) for part in parts)), density.unwhiten(*parts))
+    parts = [part.float() for part in density.frame.whiten(x)]
+    same(density.frame.unwhiten(*(part.to(device) for part in parts)), density.frame.unwhiten(*parts))
     same(log_gaussian(density, x.to(device)), log_gaussian(density, x))
     leaf = x.to(device).requires_grad_(True)
     (slope,) = torch.autograd.grad(density.score(leaf).sum(), leaf)

@@ -17,7 +17,7 @@ def test_the_menu_is_the_library_s_and_the_first_kind_is_the_default(run, baseli
     menu = nodes.RarityFitDensity.define_schema().inputs[-1]
     assert tuple(menu.options) == CHOICES and menu.default == "ppca" and menu.optional
     default = run(nodes.RarityFitDensity, embeddings=baseline, components=4)[0]
-    assert default.estimator == "ppca" and default.components == 4
+    assert default.estimator == "ppca" and default.frame.components == 4
 
 
 @pytest.mark.parametrize("estimator", ["ledoit-wolf", "oas", "mixture", "neighbours"])

@@ -96,7 +96,7 @@ def _digest(*tensors):
 
 
 def test_inputs_are_never_changed(run, model, baseline, density, rare):
-    held = (baseline.vectors, density.mean, density.basis, density.variances, rare[0].vectors)
+    held = (baseline.vectors, density.frame.mean, density.frame.basis, density.frame.variances, rare[0].vectors)
     before = _digest(*held)
     chain = run(nodes.RarityAnchorGuardrail, embeddings=baseline)[0]
     longer = run(nodes.RarityResidualGuardrail, density=density, guardrail=chain)[0]

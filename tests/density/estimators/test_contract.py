@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 from rarity.density import (
+    Density,
     Embeddings,
     EmbeddingSpace,
+    GaussianDensity,
     RarityError,
     fit_density,
     load_density,
@@ -18,7 +20,7 @@ from rarity.density.statistics.sufficient_statistics import Statistics
 
 KINDS = ("ppca", "ledoit-wolf", "oas", "full", "qis", "mixture", "neighbours")
 SHRUNK = ("ledoit-wolf", "oas", "full", "qis")  # they have a variance for every direction, so that no components are chosen
-METHODS = ("score", "log_prob", "bits", "t2", "residual")
+METHODS = ("score", "log_prob", "bits")
 
 
 def fit(kind, embeddings, components=9, **more):
@@ -80,6 +82,17 @@ def test_what_the_score_is_to_log_prob(kind, fitted, mixture):
     assert torch.allclose(fitted.log_prob(x).diff(), nats.diff(), atol=1e-8)
 
 
+def test_only_a_gaussian_answers_for_the_one_gaussian_around_all_samples(kind, fitted, mixture):
+    """What speaks of that Gaussian is asked of the frame by name; a mixture and neighbours have a score of their own."""
+    x = mixture(300, 6).vectors
+    one_gaussian = kind not in ("mixture", "neighbours")
+    assert isinstance(fitted, Density) and isinstance(fitted, GaussianDensity) == one_gaussian
+    assert torch.equal(fitted.score(x), fitted.frame.d2(x)) == one_gaussian
+    assert {"d2", "t2", "residual", "residual_limit", "whiten", "mean", "basis", "variances", "spectrum"} <= set(dir(fitted.frame))
+    answered = {name for name in dir(fitted) if not name.startswith("_")} & set(dir(fitted.frame))
+    assert answered == {"describe", "state", "from_state"}
+
+
 def test_half_precision_and_double_agree(fitted, mixture):
     x = mixture(40, 6).vectors.half()
     assert torch.equal(fitted.score(x), fitted.score(x.double()))
@@ -99,7 +112,7 @@ def test_the_gradient_equals_finite_differences(fitted, mixture):
 
 
 def test_far_away_is_finite_and_rarer(fitted, baseline):
-    x = (fitted.mean + 1e4 * (baseline.vectors[:3].double() - fitted.mean)).requires_grad_(True)
+    x = (fitted.frame.mean + 1e4 * (baseline.vectors[:3].double() - fitted.frame.mean)).requires_grad_(True)
     score = fitted.score(x)
     score.sum().backward()
     assert torch.isfinite(score).all() and torch.isfinite(x.grad).all() and (x.grad.abs().sum(1) > 0).all()
@@ -139,7 +152,7 @@ def test_score_at_inverts_the_calibration_and_the_interval_holds_it(fitted, mixt
 
 
 def test_whitening_round_trips(fitted, baseline):
-    assert torch.allclose(fitted.unwhiten(*fitted.whiten(baseline.vectors)), baseline.vectors.double(), atol=1e-12)
+    assert torch.allclose(fitted.frame.unwhiten(*fitted.frame.whiten(baseline.vectors)), baseline.vectors.double(), atol=1e-12)
 
 
 def test_draws_repeat_with_the_seed_and_look_usual(fitted, space):
@@ -203,6 +216,7 @@ def test_a_file_makes_the_same_density_again(fitted, mixture, tmp_path):
     x = mixture(50, 9).vectors
     for method in METHODS:
         assert torch.equal(getattr(again, method)(x), getattr(fitted, method)(x)), method
+    assert torch.equal(again.frame.residual(x), fitted.frame.residual(x))
     assert torch.equal(again.sample(4, 1).vectors, fitted.sample(4, 1).vectors)
     assert again.describe(1000) == fitted.describe(1000) and same(again, fitted)
 

@@ -39,10 +39,10 @@ def test_enough_samples_know_what_one_in_a_thousand_means(seed):
     assert density.count == convergence.count, "the density learns from every sample, the probe's included"
     assert math.log2(convergence.count / 1000) in range(1, 7)
     for one_in, most in ((100, 0.5), (1000, 1.2)):
-        w, r = density.whiten(next(batches(100 + seed)).vectors)
+        w, r = density.frame.whiten(next(batches(100 + seed)).vectors)
         bits = math.log2(one_in)
-        reach = (density.score_at(bits) / (w.square().sum(dim=1) + r.square().sum(dim=1) / density.residual_variance)).sqrt()
-        error = true_bits(density.unwhiten(reach[:, None] * w, reach[:, None] * r)) - bits
+        reach = (density.score_at(bits) / (w.square().sum(dim=1) + r.square().sum(dim=1) / density.frame.residual_variance)).sqrt()
+        error = true_bits(density.frame.unwhiten(reach[:, None] * w, reach[:, None] * r)) - bits
         # Twice the tolerance for 1 in 1,000: the move is one draw of an error of that size.
         assert error.abs().mean() <= most
 
@@ -61,9 +61,9 @@ def test_a_doubling_is_what_two_densities_differ_by():
             low, high = 0.0, 100.0  # how far along its ray from the mean the row is as rare as that
             for _ in range(60):
                 middle = (low + high) / 2
-                there = before.mean + middle * (row.double() - before.mean)
+                there = before.frame.mean + middle * (row.double() - before.frame.mean)
                 low, high = (middle, high) if before.score(there[None]) < before.score_at(math.log2(one_in)) else (low, middle)
-            total += abs(float(after.bits((before.mean + high * (row.double() - before.mean))[None])) - math.log2(one_in))
+            total += abs(float(after.bits((before.frame.mean + high * (row.double() - before.frame.mean))[None])) - math.log2(one_in))
         moved.append(total / PROBE)
     [doubling] = convergence.doublings
     assert doubling.count == 2000

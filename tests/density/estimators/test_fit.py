@@ -34,8 +34,8 @@ def test_log_prob_equals_that_of_scikit_learns_covariance(estimator):
     normal = MultivariateNormal(torch.from_numpy(theirs.location_), torch.from_numpy(theirs.covariance_))
     # Moments are float32 products: 1e-6 of the spread.
     assert torch.allclose(density.log_prob(fresh), normal.log_prob(fresh), rtol=1e-4)
-    assert density.components == 11 and density.residual_variance > 0 and density.estimator == estimator
-    assert (density.residual(fresh) > 0).all() and "All 12 directions" in density.describe()
+    assert density.frame.components == 11 and density.frame.residual_variance > 0 and density.estimator == estimator
+    assert (density.frame.residual(fresh) > 0).all() and "All 12 directions" in density.describe()
 
 
 @pytest.mark.parametrize("estimator", ["ppca", *THEIRS])
@@ -61,7 +61,7 @@ def test_shrinkage_works_where_samples_are_fewer_than_dimensions_and_full_says_h
     few = draw(60, width=100)
     for estimator in ("ledoit-wolf", "oas"):
         density = GaussianDensity.fit(few, estimator=estimator)
-        assert density.components == 99 and torch.isfinite(density.log_prob(few.vectors)).all()
+        assert density.frame.components == 99 and torch.isfinite(density.log_prob(few.vectors)).all()
     with pytest.raises(RarityError, match="in full, 100 dimensions wide: at least 147 .* got 60.*use ledoit-wolf"):
         GaussianDensity.fit(few, estimator="full")
     assert GaussianDensity.fit(draw(147, width=100), estimator="full").count == 147
@@ -75,7 +75,7 @@ def test_a_constant_column_is_refused_in_full_and_shrunk_otherwise():
         GaussianDensity.fit(flat, estimator="full")
     for estimator in ("ledoit-wolf", "oas", "ppca"):
         density = GaussianDensity.fit(flat, estimator=estimator)
-        assert density.residual_variance > 0 and torch.isfinite(density.bits(draw(9).vectors)).all()
+        assert density.frame.residual_variance > 0 and torch.isfinite(density.bits(draw(9).vectors)).all()
     assert "full" not in fit_density(flat, "auto").notes[-1].split(":")[1]
 
 
@@ -88,7 +88,7 @@ def test_auto_takes_the_highest_and_says_so():
     }
     assert len(figures) >= 3 and max(figures, key=figures.get) == note[8:].split(";")[0]
     same = fit_density(
-        draw(80, width=60), density.estimator, components=density.components * (density.estimator == "ppca")
+        draw(80, width=60), density.estimator, components=density.frame.components * (density.estimator == "ppca")
     )
     x = draw(20, width=60, seed=3).vectors
     assert torch.equal(same.log_prob(x), density.log_prob(x)) and torch.equal(same.bits(x), density.bits(x))

@@ -12,13 +12,13 @@ from sklearn.decomposition import PCA
 
 def literal_log_prob(density, x):
     """log N(x | mean, C) with the full covariance C = U diag(lambda) U' + sigma2 (1 - U U'), one row at a time."""
-    d = len(density.mean)
-    inside = density.basis @ density.basis.T
-    cov = density.basis @ density.variances.diag() @ density.basis.T
-    cov = cov + density.residual_variance * (torch.eye(d, dtype=torch.float64) - inside)
+    d = len(density.frame.mean)
+    inside = density.frame.basis @ density.frame.basis.T
+    cov = density.frame.basis @ density.frame.variances.diag() @ density.frame.basis.T
+    cov = cov + density.frame.residual_variance * (torch.eye(d, dtype=torch.float64) - inside)
     values = []
     for row in x.double():
-        y = row - density.mean
+        y = row - density.frame.mean
         d2 = y @ torch.linalg.inv(cov) @ y
         values.append(-0.5 * (d * math.log(2 * math.pi) + torch.logdet(cov) + d2))
     return torch.stack(values)
@@ -42,33 +42,33 @@ def test_log_prob_equals_scikit_learn(density, baseline, mixture):
 
 def test_the_parts_of_the_score_add_up(density, mixture):
     x = mixture(40, 9).vectors.double()
-    y = x - density.mean
-    z = y @ density.basis
-    t2 = torch.stack([sum(z[i, j] ** 2 / density.variances[j] for j in range(9)) for i in range(len(x))])
-    q = torch.stack([(y[i] - density.basis @ z[i]).square().sum() for i in range(len(x))])
-    assert torch.allclose(density.t2(x), t2) and torch.allclose(density.residual(x), q)
-    assert torch.allclose(density.score(x), t2 + q / density.residual_variance)
+    y = x - density.frame.mean
+    z = y @ density.frame.basis
+    t2 = torch.stack([sum(z[i, j] ** 2 / density.frame.variances[j] for j in range(9)) for i in range(len(x))])
+    q = torch.stack([(y[i] - density.frame.basis @ z[i]).square().sum() for i in range(len(x))])
+    assert torch.allclose(density.frame.t2(x), t2) and torch.allclose(density.frame.residual(x), q)
+    assert torch.allclose(density.score(x), t2 + q / density.frame.residual_variance)
 
 
 def test_moving_off_the_subspace_is_seen(density, mixture):
     x = mixture(20, 9).vectors.double()
-    _, r = density.whiten(x)
+    _, r = density.frame.whiten(x)
     away = x + 10 * r
-    assert torch.allclose(density.t2(away), density.t2(x)) and (density.score(away) > density.score(x)).all()
+    assert torch.allclose(density.frame.t2(away), density.frame.t2(x)) and (density.score(away) > density.score(x)).all()
 
 
 def test_whitening_round_trips_and_whitens(density, baseline):
-    w, r = density.whiten(baseline.vectors)
-    assert torch.allclose(density.unwhiten(w, r), baseline.vectors.double(), atol=1e-12)
-    assert (r @ density.basis).abs().max() < 1e-10
+    w, r = density.frame.whiten(baseline.vectors)
+    assert torch.allclose(density.frame.unwhiten(w, r), baseline.vectors.double(), atol=1e-12)
+    assert (r @ density.frame.basis).abs().max() < 1e-10
     assert torch.allclose(torch.cov(w.T, correction=0), torch.eye(9, dtype=torch.float64), atol=1e-4)
 
 
 def test_the_gradient_is_the_textbook_one(density, mixture):
     x = mixture(5, 4).vectors.double().requires_grad_(True)
     (-density.log_prob(x)).sum().backward()
-    z, r = (x.detach() - density.mean) @ density.basis, density.whiten(x.detach())[1]
-    assert torch.allclose(x.grad, (z / density.variances) @ density.basis.T + r / density.residual_variance)
+    z, r = (x.detach() - density.frame.mean) @ density.frame.basis, density.frame.whiten(x.detach())[1]
+    assert torch.allclose(x.grad, (z / density.frame.variances) @ density.frame.basis.T + r / density.frame.residual_variance)
 
 
 def test_components_are_those_of_the_best_held_out_likelihood():
@@ -76,8 +76,8 @@ def test_components_are_those_of_the_best_held_out_likelihood():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(4000, 20, generator=g) * torch.tensor([5.0, 4, 4, 3, 3, 2, 2] + [0.5] * 13)
     density = GaussianDensity.fit(Embeddings(x, EmbeddingSpace("e", "f", 20)), seed=1)
-    assert density.components == 7
-    assert density.residual_variance == pytest.approx(0.25, rel=0.02)
+    assert density.frame.components == 7
+    assert density.frame.residual_variance == pytest.approx(0.25, rel=0.02)
 
 
 def test_every_number_of_components_is_scored_as_its_own_fit_would(baseline):
@@ -132,19 +132,19 @@ def test_fitting_under_inference_mode_gives_ordinary_tensors(baseline):
 def test_samples_of_the_density_have_its_covariance(density):
     draws = density.sample(20_000, seed=1)
     assert torch.equal(draws.vectors, density.sample(20_000, seed=1).vectors)
-    w, r = density.whiten(draws.vectors)
+    w, r = density.frame.whiten(draws.vectors)
     assert torch.allclose(torch.cov(w.T), torch.eye(9, dtype=torch.float64), atol=0.06)
-    assert float(r.square().sum(1).mean()) == pytest.approx(7 * density.residual_variance, rel=0.05)
+    assert float(r.square().sum(1).mean()) == pytest.approx(7 * density.frame.residual_variance, rel=0.05)
 
 
 def test_the_limits_of_two_dimensions_and_of_all_but_one_component():
     g = torch.Generator().manual_seed(0)
     flat = GaussianDensity.fit(Embeddings(torch.randn(200, 2, generator=g), EmbeddingSpace("e", "f", 2)))
-    assert flat.components == 1
+    assert flat.frame.components == 1
     x = torch.randn(400, 6, generator=g, dtype=torch.float64)
     full = GaussianDensity.fit(Embeddings(x, EmbeddingSpace("e", "f", 6)), components=5)
     cov = torch.cov(x.float().double().T, correction=0)
-    y = x.float().double() - full.mean
+    y = x.float().double() - full.frame.mean
     assert torch.allclose(full.score(x.float()), (y @ torch.linalg.inv(cov) * y).sum(1), rtol=1e-4)
 
 
@@ -198,7 +198,7 @@ def test_the_description_is_in_plain_words(density):
     assert "20,000 samples are kept one by one, so that beyond 1 in 20,000 every figure is." in density.describe(100_000)
     for wrong in (0, -1, 100.5, math.nan):
         with pytest.raises(RarityError, match="above 0 and at most 100"):
-            density.residual_limit(wrong)
+            density.frame.residual_limit(wrong)
     with pytest.raises(RarityError):
         density.describe(100_000_000)
 

@@ -32,7 +32,7 @@ def test_shards_merge_to_the_density_of_the_whole_in_any_order(estimator, shards
     x = mixture(50, 9).vectors
     for order in permutations(parts):
         merged = merge_densities(order)
-        assert type(merged) is type(whole) and merged.components == whole.components
+        assert type(merged) is type(whole) and merged.frame.components == whole.frame.components
         assert torch.equal(merged.log_prob(x), whole.log_prob(x)) and torch.equal(merged.bits(x), whole.bits(x))
         assert merged.estimator == estimator and merged.source == {"prompt": "a test"} == whole.source
 

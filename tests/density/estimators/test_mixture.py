@@ -40,15 +40,15 @@ def several(baseline):
 
 def literal_log_prob(density, x):
     """log sum_j pi_j N(x | m_j, S_j) with whole d x d covariances."""
-    root = density.basis * density.variances.sqrt()
-    d, m = len(density.mean), density.modes.means.shape[1]
-    off = density.residual_variance * (torch.eye(d, dtype=torch.float64) - density.basis @ density.basis.T)
+    root = density.frame.basis * density.frame.variances.sqrt()
+    d, m = len(density.frame.mean), density.modes.means.shape[1]
+    off = density.frame.residual_variance * (torch.eye(d, dtype=torch.float64) - density.frame.basis @ density.frame.basis.T)
     values = []
     for weight, mu, factor in zip(density.modes.weights, density.modes.means, density.modes.factors, strict=True):
-        inside = torch.eye(density.components, dtype=torch.float64)
+        inside = torch.eye(density.frame.components, dtype=torch.float64)
         inside[:m, :m] = torch.linalg.inv(factor @ factor.T)
         cov = root @ inside @ root.T + off
-        mean = density.mean + root[:, :m] @ mu
+        mean = density.frame.mean + root[:, :m] @ mu
         values.append(weight.log() + MultivariateNormal(mean, (cov + cov.T) / 2).log_prob(x.double()))
     return torch.stack(values).logsumexp(dim=0)
 
@@ -60,18 +60,18 @@ def test_log_prob_equals_the_full_covariance_formula(several, mixture):
 
 def test_log_prob_equals_scikit_learn_plus_the_log_volume(several, mixture):
     """Learnt on the rows as they are kept, scores of other rows: scikit-learn's own best, and what is not mixed."""
-    w, _ = several.whiten(several.statistics.rows)
+    w, _ = several.frame.whiten(several.statistics.rows)
     m = several.modes.means.shape[1]
     settings = {"tol": TOLERANCE, "reg_covar": NARROWEST}
     found = [GaussianMixture(4, random_state=3 + i, **settings).fit(w[:, :m].numpy()) for i in range(GUESSES)]
     theirs = max(found, key=lambda model: model.lower_bound_)
     x = mixture(200, 8).vectors
-    w, r = several.whiten(x)
-    sigma2 = several.residual_variance
+    w, r = several.frame.whiten(x)
+    sigma2 = several.frame.residual_variance
     residual = -0.5 * (7 * math.log(2 * math.pi * sigma2) + r.square().sum(1) / sigma2)
     residual = residual - 0.5 * ((9 - m) * math.log(2 * math.pi) + w[:, m:].square().sum(1))
     mixed = torch.from_numpy(theirs.score_samples(w[:, :m].numpy()))
-    expected = mixed - 0.5 * several.variances.log().sum() + residual
+    expected = mixed - 0.5 * several.frame.variances.log().sum() + residual
     assert (several.log_prob(x) - expected).abs().max() < 1e-9
 
 
@@ -140,7 +140,7 @@ def test_two_kinds_are_found(found):
     order = found.modes.weights.argsort(descending=True)
     assert found.modes.weights[order].tolist() == pytest.approx([0.7, 0.3], abs=0.03)
     w = torch.zeros(2, 3, dtype=torch.float64) + found.modes.means[order]
-    centres = found.unwhiten(w, torch.zeros(2, 6))
+    centres = found.frame.unwhiten(w, torch.zeros(2, 6))
     assert centres[:, 0].tolist() == pytest.approx([0.8, 4.8], abs=0.1)
     assert (centres[:, 1:] - 2).abs().max() < 0.15
 

@@ -97,7 +97,7 @@ def test_rounding_changes_neither_who_is_own_nor_how_far_1_in_1000_is(small, few
 
 def test_the_same_samples_drawn_elsewhere_give_the_same_density(small, few):
     other = fit_density(as_elsewhere(few(FEW, 1)), small.estimator)
-    assert torch.equal(other.statistics.keys, small.statistics.keys) and other.components == small.components
+    assert torch.equal(other.statistics.keys, small.statistics.keys) and other.frame.components == small.frame.components
     x = few(50, 6).vectors
     assert torch.allclose(other.score(x), small.score(x), rtol=1e-3)  # 1e-7 of every number, through the smallest variances
 

@@ -61,7 +61,7 @@ def test_as_many_samples_as_dimensions_or_more_stay_where_they_are():
 def test_what_is_held_out_has_its_share_of_the_last_direction_as_new_samples_have(estimator):
     """A direction that no sample spans at all would say that nothing ever lies in it."""
     density = GaussianDensity.fit(Embeddings(draw(80), EmbeddingSpace("test", "0" * 12, D)), estimator=estimator)
-    beyond = (density.residual(draw(4000, seed=1)) > density.residual_limit(50)).double().mean()
+    beyond = (density.frame.residual(draw(4000, seed=1)) > density.frame.residual_limit(50)).double().mean()
     assert 0.25 < float(beyond) < 0.75  # the median of 80 in one direction of those it is drawn from
 
 

@@ -74,7 +74,7 @@ def test_a_file_can_be_inspected(saved, density):
 
 
 def test_other_readers_can_open_it(saved, density):
-    assert torch.equal(safetensors.torch.load_file(saved)["mean"], density.mean)
+    assert torch.equal(safetensors.torch.load_file(saved)["mean"], density.frame.mean)
 
 
 @unhurried

@@ -46,10 +46,10 @@ def remembering(count, kind=None):
 
 def literal_share(density, memory):
     """c, with full matrices and a pair at a time."""
-    inside = density.basis @ density.variances.diag() @ density.basis.T
-    outside = density.residual_variance * (torch.eye(WIDTH, dtype=torch.float64) - density.basis @ density.basis.T)
+    inside = density.frame.basis @ density.frame.variances.diag() @ density.frame.basis.T
+    outside = density.frame.residual_variance * (torch.eye(WIDTH, dtype=torch.float64) - density.frame.basis @ density.frame.basis.T)
     root = torch.linalg.cholesky(torch.linalg.inv(inside + outside))
-    w, u, n = (memory.vectors.double() - density.mean) @ root, memory.weights, len(memory)
+    w, u, n = (memory.vectors.double() - density.frame.mean) @ root, memory.weights, len(memory)
     pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
     weight = sum(float(u[i] * u[j]) for i, j in pairs)
     a = sum(float(u[i] * u[j] * (w[i] @ w[j])) for i, j in pairs) / weight
@@ -65,7 +65,7 @@ def test_the_share_is_the_literal_formula(density):
         belief = Belief(density, memory)
         assert belief.share == pytest.approx(literal_share(density, memory), abs=1e-9)
         mean = (memory.weights @ memory.vectors.double()) / memory.n_eff
-        assert torch.allclose(belief.shift, belief.share * (mean - density.mean), atol=1e-12)
+        assert torch.allclose(belief.shift, belief.share * (mean - density.frame.mean), atol=1e-12)
     assert belief.share > 0.1
 
 

@@ -107,7 +107,7 @@ def test_order_of_the_pictures_does_not_matter(density, memory, items):
 
 
 def test_conformity_is_a_cosine_to_the_mean(density, items):
-    expected = [float(x @ density.mean / (x.norm() * density.mean.norm())) for x in items.vectors.double()]
+    expected = [float(x @ density.frame.mean / (x.norm() * density.frame.mean.norm())) for x in items.vectors.double()]
     assert conformity(items, density).tolist() == pytest.approx(expected)
 
 
@@ -156,8 +156,8 @@ def test_copies_at_many_distances_are_told_from_new_pictures(density, empty, mix
 
 def test_what_is_far_from_everything_is_not_taken_for_a_copy(density, empty, mixture):
     """All distances are alike from far away, so that a ratio alone would be as near 1 as that of a copy."""
-    way = torch.nn.functional.normalize(mixture(20, 61).vectors.double() - density.mean, dim=1)
-    far = Embeddings(density.mean + 6 * density.spectrum.sum().sqrt() * way, density.space)
+    way = torch.nn.functional.normalize(mixture(20, 61).vectors.double() - density.frame.mean, dim=1)
+    far = Embeddings(density.frame.mean + 6 * density.frame.spectrum.sum().sqrt() * way, density.space)
     reading = score_novelty(far, density, empty.update(mixture(100, 51)))
     assert (reading.clearness == 1).all() and (reading.novelty > 5).all()
 

@@ -46,8 +46,8 @@ def test_a_density_learnt_on_another_device_is_the_same(monkeypatch, count, esti
         monkeypatch.setattr(eigen, "card", lambda: used.append(device) or device)
         monkeypatch.setattr(eigen, "WIDE", 2)
         there = fit_density(x, estimator)
-    assert len(used) >= 6 and not isinstance(there.basis, Elsewhere)
-    assert there.components == here.components
+    assert len(used) >= 6 and not isinstance(there.frame.basis, Elsewhere)
+    assert there.frame.components == here.frame.components
     torch.testing.assert_close(there.log_prob(fresh), here.log_prob(fresh), rtol=1e-9, atol=0)
     torch.testing.assert_close(there.bits(fresh), here.bits(fresh), rtol=1e-9, atol=1e-9)
 

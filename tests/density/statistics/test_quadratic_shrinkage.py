@@ -92,7 +92,7 @@ def test_shards_merge_and_choices_are_checked():
     both = embeddings(200, 12)
     parts = [fit_density(both.select(range(*ends)), "qis") for ends in ((0, 90), (90, 200))]
     merged, whole = merge_densities(parts), fit_density(both, "qis")
-    assert merged.estimator == "qis" and torch.equal(merged.variances, whole.variances)
+    assert merged.estimator == "qis" and torch.equal(merged.frame.variances, whole.frame.variances)
     assert torch.equal(merged.calibration.scores, whole.calibration.scores)
     assert "quadratic-inverse" in whole.describe(100)
     with pytest.raises(RarityError, match="Components are chosen for ppca only"):

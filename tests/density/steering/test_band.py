@@ -58,15 +58,15 @@ def test_the_slope_leads_back_from_both_sides(density):
 
 
 def test_a_score_of_zero_has_a_finite_slope(density):
-    x = density.mean[None].clone().requires_grad_(True)
+    x = density.frame.mean[None].clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(BandLoss(density, BITS)(x).sum(), x)
     assert torch.isfinite(slope).all()
 
 
 def test_descent_ends_in_the_band_from_inside_and_from_far_out(density):
     loss = BandLoss(density, BITS)
-    x = density.mean + torch.randn(40, 12, generator=torch.Generator().manual_seed(1)) * 2
-    x[20:] = density.mean + 5 * (x[20:] - density.mean)
+    x = density.frame.mean + torch.randn(40, 12, generator=torch.Generator().manual_seed(1)) * 2
+    x[20:] = density.frame.mean + 5 * (x[20:] - density.frame.mean)
     x.requires_grad_(True)
     optimiser = torch.optim.Adam([x], 0.1)
     for _ in range(800):
@@ -78,12 +78,12 @@ def test_descent_ends_in_the_band_from_inside_and_from_far_out(density):
 
 def test_the_published_objective_is_the_gaussian_of_the_leading_scores_and_has_no_end(density):
     x = density.sample(20, seed=3).vectors.double()
-    scores = (x - density.mean) @ density.basis
-    expected = MultivariateNormal(torch.zeros(5, dtype=torch.float64), density.variances.diag()).log_prob(scores)
+    scores = (x - density.frame.mean) @ density.frame.basis
+    expected = MultivariateNormal(torch.zeros(5, dtype=torch.float64), density.frame.variances.diag()).log_prob(scores)
     torch.testing.assert_close(log_gaussian(density, x), expected, rtol=1e-9, atol=1e-9)
-    outside = torch.linalg.qr(torch.cat([density.basis, torch.eye(12, dtype=torch.float64)], dim=1)).Q[:, 5]
+    outside = torch.linalg.qr(torch.cat([density.frame.basis, torch.eye(12, dtype=torch.float64)], dim=1)).Q[:, 5]
     torch.testing.assert_close(log_gaussian(density, x + 1e3 * outside), expected, rtol=1e-6, atol=1e-6)
-    assert (log_gaussian(density, density.mean + 1e6 * (x - density.mean)) < -1e9).all()
+    assert (log_gaussian(density, density.frame.mean + 1e6 * (x - density.frame.mean)) < -1e9).all()
 
 
 @pytest.mark.parametrize("bits", [math.nan, math.inf])

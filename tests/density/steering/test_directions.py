@@ -77,7 +77,7 @@ def test_the_unit_is_the_spread_of_usual_samples(density, baseline):
     assert wish.vector.norm() == pytest.approx(1) and mean == pytest.approx(float(places.mean()), abs=1e-9)
     assert spread == pytest.approx(float(places.std()), rel=0.03)  # ppca replaces the small variances by their mean
     axis = Direction.component(density, 2)
-    assert axis.usual(density)[1] == pytest.approx(float(density.variances[1].sqrt()), rel=1e-9)
+    assert axis.usual(density)[1] == pytest.approx(float(density.frame.variances[1].sqrt()), rel=1e-9)
     assert axis.vector[axis.vector.abs().argmax()] > 0
 
 

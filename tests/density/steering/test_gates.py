@@ -17,7 +17,7 @@ def likes(density):
     """P(yes) of a judge who likes what has not gone far along the first component, in standard deviations."""
 
     def ask(embeddings, progress=None):
-        w, _ = density.whiten(embeddings.vectors)
+        w, _ = density.frame.whiten(embeddings.vectors)
         return torch.sigmoid(4 * (0.5 - w[:, 0]))
 
     return ask
@@ -38,7 +38,7 @@ def test_a_gate_that_always_says_yes_changes_nothing(density, starts, contrast):
 
 def test_samples_that_are_refused_find_another_way(density, starts, contrast):
     def ask(embeddings, progress):
-        return torch.sigmoid(4 * (0.5 - density.whiten(embeddings.vectors)[0][:, 3]))
+        return torch.sigmoid(4 * (0.5 - density.frame.whiten(embeddings.vectors)[0][:, 3]))
 
     gate = Gate(ask, "a thing", every=10)
     without, got = (optimize(density, starts, 1000, (contrast,), steps=400, gate=g) for g in (None, gate))

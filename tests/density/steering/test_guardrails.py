@@ -180,9 +180,9 @@ def test_where_nothing_is_left_over_no_single_direction_is_far_out(estimator, co
         density = fit_density(Embeddings(draw(count, seed), space), estimator, **components)
         rail = ResidualGuardrail(density, 95)
         accepted.append(float(rail.accepts(draw(4000, 999)).double().mean()))
-        spread = torch.cat([density.variances, torch.tensor([density.residual_variance])]).sqrt()
-        axes = torch.linalg.qr(density.basis, mode="complete").Q
-        out = density.mean + 50 * spread[:, None] * axes.T
+        spread = torch.cat([density.frame.variances, torch.tensor([density.frame.residual_variance])]).sqrt()
+        axes = torch.linalg.qr(density.frame.basis, mode="complete").Q
+        out = density.frame.mean + 50 * spread[:, None] * axes.T
         assert not rail.accepts(out).any() and (rail.penalty(out) > 10).all()
     # Three standard errors of 8 baselines, whose 5 % are 7 and 75 samples each, with as much again from the fits.
     assert sum(accepted) / 8 == pytest.approx(0.95, abs=0.03 if count == 150 else 0.015)

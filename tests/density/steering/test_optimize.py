@@ -14,7 +14,9 @@ from rarity.density import (
     RarityError,
     ResidualGuardrail,
     choose_starts,
+    make_rare,
     optimize,
+    variations,
 )
 
 
@@ -65,8 +67,8 @@ def test_results_stay_near_their_own_starts_and_varied(density, mixture, baselin
     """Of 200 starts: a share of them is known to 2 %."""
     starts = mixture(200, 8) if kind == "new" else choose_starts(baseline, density, 200, kind, seed=2)
     final = optimize(density, starts, 1000, (contrast,)).final
-    before = torch.nn.functional.normalize(density.whiten(starts.vectors)[0], dim=1)
-    after = torch.nn.functional.normalize(density.whiten(final.vectors)[0], dim=1)
+    before = torch.nn.functional.normalize(density.frame.whiten(starts.vectors)[0], dim=1)
+    after = torch.nn.functional.normalize(density.frame.whiten(final.vectors)[0], dim=1)
     cosines = before @ after.T
     own, others = cosines.diagonal(), (cosines.sum(dim=0) - cosines.diagonal()) / 199
     assert (own > others).double().mean() > 0.9 and own.median() > 0.4
@@ -76,16 +78,16 @@ def test_results_stay_near_their_own_starts_and_varied(density, mixture, baselin
 def test_a_start_that_needs_no_step_only_moves_outwards(density, starts, calibration):
     """Without guardrails in reach, the pull keeps the direction: the radial scaling, literally."""
     trajectory = optimize(density, starts, 4, steps=10)
-    w, r = density.whiten(trajectory.final.vectors)
-    w0, _ = density.whiten(starts.vectors)
+    w, r = density.frame.whiten(trajectory.final.vectors)
+    w0, _ = density.frame.whiten(starts.vectors)
     assert torch.nn.functional.cosine_similarity(w, w0).median() > 1 - 1e-9
-    d2 = w.square().sum(1) + r.square().sum(1) / density.residual_variance
+    d2 = w.square().sum(1) + r.square().sum(1) / density.frame.residual_variance
     assert torch.allclose(d2, torch.tensor(calibration.score_at(2.0)).double(), rtol=1e-5)
 
 
 def test_a_residual_beyond_its_limit_is_shortened(density, baseline):
     x = baseline.vectors[:8].double()
-    _, r = density.whiten(x)
+    _, r = density.frame.whiten(x)
     wild = Embeddings(x + 30 * r, baseline.space)
     rail = ResidualGuardrail(density, 90)
     trajectory = optimize(density, wild, 500, (rail,))
@@ -93,7 +95,7 @@ def test_a_residual_beyond_its_limit_is_shortened(density, baseline):
 
 
 def test_starts_at_the_very_centre_get_a_direction(density):
-    centre = Embeddings(density.mean.float().expand(4, -1), density.space)
+    centre = Embeddings(density.frame.mean.float().expand(4, -1), density.space)
     trajectory = optimize(density, centre, 100)
     assert trajectory.in_band.all() and torch.isfinite(trajectory.final.vectors).all()
     assert trajectory.final.vectors.unique(dim=0).shape[0] == 4
@@ -214,7 +216,7 @@ def test_it_works_under_inference_mode(baseline):
 
 
 def test_cancelling_leaves_the_inputs_untouched(density, starts, chain):
-    before = [starts.vectors.clone(), density.mean.clone(), chain[0].subject.clone()]
+    before = [starts.vectors.clone(), density.frame.mean.clone(), chain[0].subject.clone()]
 
     def cancel(done, total):
         if done == 3:
@@ -222,7 +224,7 @@ def test_cancelling_leaves_the_inputs_untouched(density, starts, chain):
 
     with pytest.raises(InterruptedError):
         optimize(density, starts, 1000, chain, progress=cancel)
-    assert all(torch.equal(a, b) for a, b in zip(before, [starts.vectors, density.mean, chain[0].subject], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, [starts.vectors, density.frame.mean, chain[0].subject], strict=True))
     assert torch.is_grad_enabled() and optimize(density, starts, 1000, chain).in_band.all()
 
 
@@ -257,6 +259,18 @@ def test_starts_are_rows_of_the_baseline(baseline, density):
     tenth = density.score(baseline.vectors).sort().values[-200]
     assert (density.score(rarer.vectors) >= tenth).all()
     assert density.score(usual.vectors).median() < tenth
+
+
+@pytest.mark.parametrize("kind", ["usual", "rarer"])
+def test_one_call_does_what_the_node_does(baseline, density, contrast, kind):
+    made, usual = make_rare(density, baseline, 1000, 9, (contrast,), start_from=kind, seed=4, steps=10)
+    starts = choose_starts(baseline, density, 9, kind, 4, (contrast,))
+    assert torch.equal(made.final.vectors, optimize(density, starts, 1000, (contrast,), seed=4, steps=10).final.vectors)
+    assert torch.equal(usual.vectors, choose_starts(baseline, density, 9, "usual", 4).vectors)
+    picture = baseline.select([3])
+    made, beside = make_rare(density, baseline, 1000, 9, (contrast,), picture=picture, how_far=0.7, seed=4, steps=10)
+    varied = variations(density, picture, 9, 0.7, 1000, (contrast,), seed=4, steps=10)
+    assert torch.equal(made.final.vectors, varied.final.vectors) and torch.equal(beside.vectors, usual.vectors)
 
 
 def test_wrong_input_is_one_clear_error(baseline, density, contrast):

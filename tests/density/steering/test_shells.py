@@ -42,7 +42,7 @@ def drawn(kinds):
     """Samples of the two large modes, and 50 around the third."""
     g = torch.Generator().manual_seed(6)
     w = torch.cat([kinds.modes.means[2], torch.zeros(5)]) + 0.5 * torch.randn(50, 9, generator=g)
-    few = kinds.unwhiten(w, torch.zeros(50, 16))
+    few = kinds.frame.unwhiten(w, torch.zeros(50, 16))
     return Embeddings(torch.cat([kinds.sample(2000, 1).vectors, few.float()]), kinds.space)
 
 
@@ -57,14 +57,14 @@ def test_every_ray_ends_on_the_target_and_keeps_its_residual(kinds, drawn):
     for u in (there.start, normalize(torch.randn(there.start.shape, generator=g).double(), dim=1)):
         placed = there.place(u)
         assert torch.allclose(kinds.score(placed), torch.tensor(kinds.score_at(10.0), dtype=torch.float64), rtol=1e-9)
-        assert torch.allclose(kinds.whiten(placed)[1], there.r, atol=1e-12)
+        assert torch.allclose(kinds.frame.whiten(placed)[1], there.r, atol=1e-12)
     assert not there.shellless.any()
 
 
 def test_the_own_mode_is_the_most_responsible_by_the_literal_formula(kinds, drawn):
     x = drawn.vectors[:40]
     there, modes = shell(kinds, x, 10.0), kinds.modes
-    for w, centre in zip(kinds.whiten(x)[0], there.mean, strict=True):
+    for w, centre in zip(kinds.frame.whiten(x)[0], there.mean, strict=True):
         heights = []
         for weight, mean, factor in zip(modes.weights, modes.means, modes.factors, strict=True):
             spread = torch.linalg.inv(factor @ factor.T)
@@ -76,9 +76,9 @@ def test_the_own_mode_is_the_most_responsible_by_the_literal_formula(kinds, draw
 
 def test_the_residual_keeps_its_share_as_far_as_it_may(density, baseline):
     x, target = baseline.vectors[:50].double(), density.score_at(9.0)
-    _, r = density.whiten(x)
+    _, r = density.frame.whiten(x)
     own = r * (target / density.score(x)).sqrt()[:, None]
-    usual = density.residual_variance * target * (16 - density.components) / 16
+    usual = density.frame.residual_variance * target * (16 - density.frame.components) / 16
     for limit, most in ((math.inf, usual), (usual / 2, usual / 2)):
         expected = own * (most / own.square().sum(dim=1)).sqrt().clamp_max(1)[:, None]
         there = GaussianShell(density, x, limit, target, 0)

@@ -10,7 +10,7 @@ from rarity.density.steering.variation import slerp_on_shell
 
 
 def parts(density, x):
-    w, r = density.whiten(x)
+    w, r = density.frame.whiten(x)
     return w, r, density.score(x)
 
 
@@ -40,8 +40,8 @@ def test_opposite_residuals_do_not_leave_the_shell(baseline, components):
     """With k = d - 1 there is one residual direction, and half of all pairs lie on either side of it."""
     density = GaussianDensity.fit(baseline, components=components)
     rare = optimize(density, baseline.select(range(10)), 500, steps=5).final
-    w, r = density.whiten(rare.vectors)
-    mirrored = Embeddings(density.unwhiten(w.flip(1), -r), density.space)
+    w, r = density.frame.whiten(rare.vectors)
+    mirrored = Embeddings(density.frame.unwhiten(w.flip(1), -r), density.space)
     way = slerp_on_shell(density, rare, mirrored, 7)
     score = torch.tensor(density.score_at(density.bits(rare.vectors)[0].item())).double()
     assert torch.allclose(density.score(way.vectors), score.expand(70), rtol=1e-5)
@@ -63,7 +63,7 @@ def test_identical_and_opposite_ends(density, baseline):
     a = baseline.select(range(6))
     assert torch.allclose(slerp_on_shell(density, a, a, 4).vectors, a.vectors.repeat_interleave(4, dim=0), atol=1e-5)
     w, r, score = parts(density, a.vectors)
-    opposite = Embeddings(density.unwhiten(-w, -r), a.space)
+    opposite = Embeddings(density.frame.unwhiten(-w, -r), a.space)
     way = slerp_on_shell(density, a, opposite, 5)
     assert torch.isfinite(way.vectors).all()
     assert torch.allclose(density.score(way.vectors).view(6, 5), score[:, None].expand(6, 5), rtol=1e-4)
@@ -89,8 +89,8 @@ def test_nonsense_is_refused(density, baseline):
 @pytest.fixture(scope="module")
 def picture(density, baseline):
     """Off the samples, as an encoded picture is: a sample and a residual far beyond the longest usual one."""
-    w, r = density.whiten(baseline.vectors[7:8])
-    return Embeddings(density.unwhiten(3 * w, 20 * r), baseline.space, ("a picture",))
+    w, r = density.frame.whiten(baseline.vectors[7:8])
+    return Embeddings(density.frame.unwhiten(3 * w, 20 * r), baseline.space, ("a picture",))
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +103,18 @@ def any_length(density):
 
 def angles(density, a, b):
     """In right angles, by the literal formula."""
-    (w_a, _), (w_b, _) = density.whiten(a.vectors), density.whiten(b.vectors)
+    (w_a, _), (w_b, _) = density.frame.whiten(a.vectors), density.frame.whiten(b.vectors)
     cosines = torch.stack([(p @ q) / (p.norm() * q.norm()) for p, q in zip(w_a.expand_as(w_b), w_b, strict=True)])
     return cosines.clamp(-1, 1).arccos() / (torch.pi / 2)
 
 
 def test_how_far_and_how_rare_are_two_dials(density, picture, any_length):
-    assert density.bits(picture.vectors)[0] > 10 and density.residual(picture.vectors)[0] > density.residual_limit(99.9)
+    assert density.bits(picture.vectors)[0] > 10 and density.frame.residual(picture.vectors)[0] > density.frame.residual_limit(99.9)
     for one_in in (10, 1000):
         for how_far in (0.0, 0.25, 0.5, 1.0, 1.5, 2.0):
             made = variations(density, picture, 12, how_far, one_in, any_length, steps=3, keep_every=1)
             assert made.in_band.all() and made.accepted.all()
-            assert density.residual(made.final.vectors).max() <= density.residual_limit(99) * (1 + 1e-4)
+            assert density.frame.residual(made.final.vectors).max() <= density.frame.residual_limit(99) * (1 + 1e-4)
             # float32 storage; arccos near its ends turns 1e-7 into 3e-4
             assert torch.allclose(angles(density, picture, made.final), torch.tensor(how_far).double(), atol=2e-3)
             assert torch.allclose(made.readings["how far"][-1], angles(density, picture, made.final), atol=1e-4)
@@ -123,7 +123,7 @@ def test_how_far_and_how_rare_are_two_dials(density, picture, any_length):
 def test_zero_is_the_picture_itself_along_its_own_direction(density, picture):
     made = variations(density, picture, 2, 0.0, 100, steps=2)
     assert torch.allclose(made.start.vectors, picture.vectors.expand(2, -1), atol=1e-4)
-    (w, r), (w_0, r_0) = density.whiten(made.final.vectors), density.whiten(picture.vectors)
+    (w, r), (w_0, r_0) = density.frame.whiten(made.final.vectors), density.frame.whiten(picture.vectors)
     for now, then in ((w, w_0), (r, r_0)):
         assert torch.allclose(now / now.norm(dim=1, keepdim=True), then / then.norm(), atol=1e-4)
 
@@ -146,7 +146,7 @@ def test_more_variations_are_added_behind(density, picture, any_length):
 
 
 def test_one_is_as_far_apart_as_unrelated_samples(density, baseline):
-    u = density.whiten(baseline.vectors)[0]
+    u = density.frame.whiten(baseline.vectors)[0]
     u = u / u.norm(dim=1, keepdim=True)
     between = (u[:1000] * u[1000:]).sum(dim=1).arccos() / (torch.pi / 2)
     assert abs(float(between.mean()) - 1) < 4 * float(between.std()) / 1000**0.5
@@ -155,8 +155,8 @@ def test_one_is_as_far_apart_as_unrelated_samples(density, baseline):
 def test_several_pictures_are_taken_in_turn(density, baseline, any_length):
     pictures = baseline.select([4, 9])
     made = variations(density, pictures, 5, 0.2, 50, any_length, steps=2)
-    own = density.whiten(pictures.vectors[[0, 1, 0, 1, 0]])[0]
-    turned = density.whiten(made.final.vectors)[0]
+    own = density.frame.whiten(pictures.vectors[[0, 1, 0, 1, 0]])[0]
+    turned = density.frame.whiten(made.final.vectors)[0]
     cosines = torch.nn.functional.cosine_similarity(own, turned)
     assert torch.allclose(cosines.arccos() / (torch.pi / 2), torch.full_like(cosines, 0.2), atol=2e-3)
 

@@ -71,8 +71,8 @@ def test_it_is_that_of_one_process_though_workers_died(drawn, whole):
     assert torch.equal(density.statistics.keys, whole.statistics.keys), "nothing lost, nothing counted twice"
     assert torch.equal(density.statistics.rows, whole.statistics.rows)
     assert (density.count, density.statistics.repeats, density.source) == (whole.count, 0, whole.source)
-    torch.testing.assert_close(density.mean, whole.mean, rtol=0, atol=1e-6)
-    torch.testing.assert_close(density.spectrum, whole.spectrum, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(density.frame.mean, whole.frame.mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(density.frame.spectrum, whole.frame.spectrum, rtol=1e-5, atol=1e-9)
     assert len(shards(drawn)) == 24 and sum(len(load_embeddings(path)) for path in shards(drawn)) == COUNT
 
 

@@ -41,7 +41,7 @@ def test_it_is_the_density_of_one_process_and_a_new_picture_costs_one_shard(
     assert (density.count, density.statistics.repeats) == (alone.count, alone.statistics.repeats) == (190, 10)
     assert torch.equal(density.statistics.keys, alone.statistics.keys)
     # a picture is looked at alone in both, so its embedding is the same
-    assert torch.equal(density.mean, alone.mean) and density.source == alone.source == {"kind": "pictures"}
+    assert torch.equal(density.frame.mean, alone.frame.mean) and density.source == alone.source == {"kind": "pictures"}
     before = files(out)
     Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(archive / "a" / "new.png")
     fit_pictures(picture_files(archive), out, client=client, encoder=tiny_kandinsky_folder, shard=16)
@@ -69,7 +69,7 @@ def test_the_command_line_reads_folders(client, archive, tiny_kandinsky_folder, 
     assert cli.main(["fit", *given, "--scheduler", client.scheduler.address]) == 0
     alone = tmp_path / "alone.safetensors"
     assert cli.main(["fit", *given[:-1], str(alone)]) == 0
-    assert torch.equal(load_density(out).mean, load_density(alone).mean)
+    assert torch.equal(load_density(out).frame.mean, load_density(alone).frame.mean)
     capsys.readouterr()
     assert cli.main(["fit", str(alone), "--out", str(tmp_path / "x.safetensors"), "--workers", "1"]) == 1
     assert "are for pictures" in capsys.readouterr().err

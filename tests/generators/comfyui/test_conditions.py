@@ -68,6 +68,16 @@ def test_without_wordings_its_own_tokens_span_it():
     torch.testing.assert_close(one.norm(), projections, rtol=1e-3, atol=1e-3)
 
 
+def test_a_text_of_many_wide_tokens_needs_no_square_of_its_numbers():
+    """512 tokens of 4,096 numbers, as Flux has them: a row for each token with all numbers would take 4 GB."""
+    given = [[torch.randn(1, 512, 4096, generator=torch.Generator().manual_seed(1)), {}]]
+    basis = Condition(given).subspace(None, 2)
+    centred = given[0][0][0] - given[0][0][0].mean(0)
+    first, second = basis.view(512, 4096, 2).double().unbind(dim=2)
+    assert torch.equal(first, first[:1].expand_as(first)) and abs(float((first * second).sum())) < 1e-3 * float((first * first).sum())
+    torch.testing.assert_close(first.norm(), torch.linalg.matrix_norm(centred.double(), 2), rtol=1e-4, atol=0)
+
+
 def test_inference_mode_leaves_nothing_that_gradients_cannot_pass():
     with torch.inference_mode():
         condition = Condition([entry()])

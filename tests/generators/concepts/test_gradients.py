@@ -55,7 +55,7 @@ def test_gradients_in_pieces_are_the_whole_batch_s(prior):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_out_of_memory_halves_the_batch_and_learns_the_same(prior, density, kind, caplog):
-    wish = Direction("there", 1.0, density.space, density.basis[:, 0])
+    wish = Direction("there", 1.0, density.space, density.frame.basis[:, 0])
     settings = dict(batch=6, iterations=6, directions=(wish,))
     before, expected = digest(prior), learn(prior, density, kind, **settings)
     with Narrow(prior, most=2) as memory:

@@ -184,8 +184,8 @@ def test_a_density_of_samples_with_another_negative_prompt_is_told(prior, densit
 
 def test_the_published_objective_is_the_literal_formula(prior, density, baseline):
     x, text = baseline.vectors[:6].double(), prior.encode_text([PROMPT]).double()
-    score = (x - density.mean) @ density.basis
-    log_g = torch.distributions.MultivariateNormal(torch.zeros(density.components).double(), density.variances.diag())
+    score = (x - density.frame.mean) @ density.frame.basis
+    log_g = torch.distributions.MultivariateNormal(torch.zeros(density.frame.components).double(), density.frame.variances.diag())
     expected = (log_g.log_prob(score) + 1 - torch.nn.functional.cosine_similarity(x, text)).mean()
     got = Objective("paper", density, 100, (), (), prior, PROMPT)(x)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
@@ -212,9 +212,9 @@ def test_the_places_objective_is_the_literal_formula(prior, density, baseline, m
     torch.testing.assert_close(density.bits(places), torch.full((5,), math.log2(100)).double(), atol=1e-3, rtol=0)
     leant = []
     for e in usual.vectors.double():
-        w, r = density.whiten(e[None])
-        w = [float(w[0, i]) * (float(density.variances[i]) / float(density.variances[0])) ** (TILT / 2) for i in range(w.shape[1])]
-        leant.append(density.unwhiten(torch.tensor([w]).double(), r)[0])
+        w, r = density.frame.whiten(e[None])
+        w = [float(w[0, i]) * (float(density.frame.variances[i]) / float(density.frame.variances[0])) ** (TILT / 2) for i in range(w.shape[1])]
+        leant.append(density.frame.unwhiten(torch.tensor([w]).double(), r)[0])
     # Beside what was moved, not moved once more: steps outside a guardrail make another rounding large.
     ((by, starts, one_in, rails), named, made), = moved
     torch.testing.assert_close(starts.vectors.double(), torch.stack(leant), rtol=1e-6, atol=1e-6)  # float32 rows
@@ -222,7 +222,7 @@ def test_the_places_objective_is_the_literal_formula(prior, density, baseline, m
     assert torch.equal(places, made.final.vectors.double())
     x = usual.vectors.double() * 1.2 + 0.05
     far = sum(float((e - t) @ (e - t)) for e, t in zip(x, places, strict=True))
-    wide = sum(float((t - density.mean) @ (t - density.mean)) for t in places)
+    wide = sum(float((t - density.frame.mean) @ (t - density.frame.mean)) for t in places)
     rest = sum(float(BandLoss(density, math.log2(100))(e[None]) + rail.penalty(e[None])) for e in x) / 5
     assert rail.penalty(x).sum() > 0
     assert float(loss(x, places)) == pytest.approx(far / wide + BAND * rest, rel=1e-9)
@@ -262,7 +262,7 @@ def test_an_objective_of_one_s_own(prior, density):
 def test_a_direction_is_followed(prior, density):
     moved = []
     for strength in (3.0, -3.0):
-        wish = Direction("there", strength, density.space, density.basis[:, 0])
+        wish = Direction("there", strength, density.space, density.frame.basis[:, 0])
         concept = learn(prior, density, "lora", iterations=30, directions=(wish,))
         there = concept.trajectory.readings["there"].mean(dim=1)
         moved.append(float(there[-1] - there[0]))

@@ -28,7 +28,7 @@ def test_pictures_and_densities_give_theirs(baseline):
     near, far = direction(2.0, embeddings_towards=some), direction(2.0, embeddings_away=some)
     assert near.target is some and near.strength == 2.0 and far.target is some and far.strength == -2.0
     density = GaussianDensity.fit(baseline, components=4)
-    assert torch.allclose(direction(1.0, density=density, component=2).vector.abs(), density.basis[:, 1].abs())
+    assert torch.allclose(direction(1.0, density=density, component=2).vector.abs(), density.frame.basis[:, 1].abs())
     assert direction(-1.0, density=density).target is density
 
 

@@ -181,7 +181,7 @@ def test_pictures_pass_without_a_decoder_embeddings_do_not(prior, density):
     gate = ValidityGate(choose_judge("r", prior, ["p"]))
     assert gate.validity(torch.rand(2, 16, 16, 3)).shape == (2,)
     with pytest.raises(RarityError, match="gate of 'r' has no decoder"):
-        gate.validity_of(Embeddings(density.mean[None], density.space))
+        gate.validity_of(Embeddings(density.frame.mean[None], density.space))
     with pytest.raises(RarityError, match="connect a prior or an encoder"):
         choose_judge("r")
 

@@ -112,7 +112,7 @@ def test_a_density_learns_from_the_folder_without_holding_it(prior, tmp_path, sh
     streamed = keep_samples(prior, tmp_path / "mine", "a", 80, batch_size=16, **SETTINGS)
     density = GaussianDensity.fit(part for part in streamed)
     whole = GaussianDensity.fit(prior.sample("a", 80, **SETTINGS))
-    close(density.mean, whole.mean)
+    close(density.frame.mean, whole.frame.mean)
     assert density.count == 80 and max(len(load_embeddings(path)) for path in (tmp_path / "mine").iterdir()) == 16
     assert "first" not in density.source and density.source["prompt"] == "a"
 

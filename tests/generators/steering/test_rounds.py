@@ -19,6 +19,6 @@ def test_three_rounds_are_more_varied_than_one():
         rounds += (made.final,)
 
     def variety(rows):  # seen from the middle of what is usual, where cosines tell ways apart
-        return vendi_score(Embeddings((rows.vectors.double() - density.mean).float(), rows.space))
+        return vendi_score(Embeddings((rows.vectors.double() - density.frame.mean).float(), rows.space))
 
     assert variety(Embeddings.cat(rounds)) > 1.03 * variety(one)  # measured: see benchmarks/rounds.py, a ninth more
