@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
 from ...density.steering.gates import Gate, Progress
-from ..runtime.memory import Placement
-from .vlm import VlmJudge
+from .vlm import Vlm, VlmJudge
 from .zero_shot import ContrastJudge, Eye, Judge
 
 if TYPE_CHECKING:
@@ -57,30 +54,22 @@ class ValidityGate(Gate):
         return self.validity(self.decoder.decode(embeddings, seed=0, progress=progress), progress)
 
 
-def choose_judge(
-    subject: str,
-    eye: Eye | None = None,
-    alternatives: Iterable[str] = (),
-    *,
-    folder: Path | None = None,
-    dtype: torch.dtype | None = None,
-    placement: Placement | None = None,
-) -> Judge:
-    """The vision-language model in a folder, where there is one; else an eye that tells the subject from alternatives.
+def choose_judge(subject: str, eye: Eye | None = None, alternatives: Iterable[str] = (), *, model: Vlm | None = None) -> Judge:
+    """The vision-language model, where there is one; else an eye that tells the subject from alternatives.
 
     Parameters
     ----------
-    subject, eye, alternatives : see `ContrastJudge`.   folder, dtype, placement : see `VlmJudge`.
+    subject, eye, alternatives : see `ContrastJudge`.   model : see `VlmJudge`.
 
     Raises
     ------
-    RarityError : neither a folder nor an eye; and as the two judges.
+    RarityError : neither a model nor an eye; and as the two judges.
     """
-    if folder is not None:
-        return VlmJudge(folder, subject, dtype=dtype, placement=placement)
+    if model is not None:
+        return VlmJudge(model, subject)
     if eye is None:
         raise RarityError(
-            "A zero-shot gate needs something that sees pictures and reads words: connect a prior or an encoder, or choose a "
-            "vision-language model. Got neither."
+            "The gate needs something that sees pictures and reads words: connect a prior or an encoder, or a vision-language "
+            "model of Load Judge. Got none."
         )
     return ContrastJudge(eye, subject, alternatives)

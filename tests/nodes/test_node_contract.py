@@ -152,7 +152,7 @@ def test_schemas_only_grow():
              ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint"),
              ("RarityBaselineFromModel", "sampler_name"), ("RarityBaselineFromModel", "scheduler"),
              ("RarityMakeRareConditioning", "sampler_name"), ("RarityMakeRareConditioning", "scheduler"),
-             ("RarityMakeRareWord", "sampler_name"), ("RarityMakeRareWord", "scheduler"), ("RarityValidityGate", "judge"),
+             ("RarityMakeRareWord", "sampler_name"), ("RarityMakeRareWord", "scheduler"), ("RarityLoadJudge", "model"),
              ("RarityVarySeeds", "sampler_name"), ("RarityVarySeeds", "scheduler")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 
