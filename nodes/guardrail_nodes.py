@@ -197,7 +197,11 @@ class RarityValidityGate(io.ComfyNode):
             "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
             **found_by("judge", "check subject", "ask", "vlm", "is it still"),
             inputs=[
-                io.String.Input("subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."),
+                io.String.Input(
+                    "subject",
+                    default="a letter R",
+                    tooltip="What the pictures must stay, in the words of your prompt. With embeddings connected, empty is the prompt itself.",
+                ),
                 io.Int.Input(
                     "every",
                     default=25,
@@ -241,6 +245,11 @@ class RarityValidityGate(io.ComfyNode):
                     default=ALTERNATIVES,
                     tooltip="For a prior or an encoder: what the pictures might be instead, one a line. A line that the encoder reads as the subject is left out.",
                 ),
+                sockets.Embeddings.Input(
+                    "embeddings",
+                    optional=True,
+                    tooltip="The baseline: the report then says so where its prompt does not speak of the subject.",
+                ),
             ],
             outputs=[
                 sockets.Gate.Output(display_name="gate", tooltip="The gate: Make Rare, Make Rare: Conditioning, Make Rare: Word and Make Rare: Concept take it.")
@@ -248,13 +257,14 @@ class RarityValidityGate(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
+    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=(), embeddings=()):
         reads = prior is None or encoder is None  # which is what a link looks like here
-        return fits(check_subject, subject) and (not reads or fits(check_words, subject, alternatives))
+        return (embeddings is None or fits(check_subject, subject)) and (not reads or fits(check_words, subject, alternatives))
 
     @classmethod
-    def execute(cls, subject, every, threshold, on_no, decoder=None, prior=None, encoder=None, judge=None, alternatives=ALTERNATIVES):
+    def execute(cls, subject, every, threshold, on_no, decoder=None, prior=None, encoder=None, judge=None, alternatives=ALTERNATIVES,
+                embeddings=None):
         looks = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder, judge=judge)
         eye = None if looks is judge else looks
-        chosen = choose_judge(subject, eye, alternatives.splitlines(), model=judge)
+        chosen = choose_judge(subject, eye, alternatives.splitlines(), model=judge, baseline=embeddings)
         return io.NodeOutput(ValidityGate(chosen, decoder, every, threshold, on_no))

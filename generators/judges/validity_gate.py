@@ -10,6 +10,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
 from ...density.steering.gates import Gate, Progress
+from ..eyes.contrast_sources import for_the_prompt
 from .vlm import Vlm, VlmJudge
 from .zero_shot import ContrastJudge, Eye, Judge
 
@@ -54,17 +55,35 @@ class ValidityGate(Gate):
         return self.validity(self.decoder.decode(embeddings, seed=0, progress=progress), progress)
 
 
-def choose_judge(subject: str, eye: Eye | None = None, alternatives: Iterable[str] = (), *, model: Vlm | None = None) -> Judge:
+def choose_judge(
+    subject: str,
+    eye: Eye | None = None,
+    alternatives: Iterable[str] = (),
+    *,
+    model: Vlm | None = None,
+    baseline: Embeddings | None = None,
+) -> Judge:
     """The vision-language model, where there is one; else an eye that tells the subject from alternatives.
 
     Parameters
     ----------
     subject, eye, alternatives : see `ContrastJudge`.   model : see `VlmJudge`.
+    baseline : where there is one, its prompt is what an empty subject means; and the judge's `notes` say so where the prompt
+        does not speak of the subject.
 
     Raises
     ------
     RarityError : neither a model nor an eye; and as the two judges.
     """
+    said: tuple[str, ...] = ()
+    if baseline is not None:
+        subject, alternatives, said = for_the_prompt("gate", subject, alternatives, baseline)
+    judge = _judge(subject, eye, alternatives, model)
+    judge.notes = (*judge.notes, *said)
+    return judge
+
+
+def _judge(subject: str, eye: Eye | None, alternatives: Iterable[str], model: Vlm | None) -> Judge:
     if model is not None:
         return VlmJudge(model, subject)
     if eye is None:

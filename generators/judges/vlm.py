@@ -125,6 +125,8 @@ class VlmJudge:
     RarityError : no subject.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, model: Vlm, subject: str, question: str = QUESTION):
         if not subject.strip():
             raise RarityError("A judge needs a subject to ask about, such as 'a letter R'; got none.")

@@ -70,3 +70,15 @@ def test_the_gate_in_learn_concept(run, model, gate_of, density):
     )
     assert concept[0].steps == (0, 2, 4) and trajectory[0].readings["validity"].shape[0] == 3
     assert "The gate says Yes to" in report[0]
+
+
+def test_a_gate_whose_subject_is_not_in_the_prompt_says_so_and_an_empty_one_is_the_prompt(run, gate_of, baseline, density):
+    """The baseline's prompt is the one Sample Prior shows first: a letter R."""
+    given = {"alternatives": "a letter p\na letter r", "threshold": 0.01, "embeddings": baseline}
+    gates = [gate_of(subject=subject, **given) for subject in ("a letter g", "the letter R", "")]
+    assert gates[2].subject == baseline.source["prompt"]
+    reports = [run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=2, steps=2, gate=gate)[3] for gate in gates]
+    assert "The gate's subject 'a letter g' is not in the prompt" in reports[0]
+    assert not any("is not in the prompt" in report for report in reports[1:])
+    with pytest.raises(RarityError, match="subject"):
+        gate_of(subject="", embeddings=None)

@@ -128,7 +128,7 @@ def test_links(path):
     for link, source, slot, target, place, kind in workflow["links"]:
         output, item = nodes[source]["outputs"][slot], nodes[target]["inputs"][place]
         assert link in output["links"] and item["link"] == link
-        assert output["type"] == kind and (item["type"] in (kind, "*") or kind == "*")
+        assert output["type"] == kind and (set(kind.split(",")) & set(item["type"].split(",")) or "*" in (kind, item["type"]))
         used[target, place] += 1
     assert set(used.values()) <= {1}
     for node in workflow["nodes"]:
