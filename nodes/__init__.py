@@ -5,7 +5,7 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
-from .baseline_nodes import RarityBaselineFromModel, RarityVarySeeds
+from .baseline_nodes import RarityBaselineFromModel, RaritySeedVariety
 from .bridge_nodes import RarityFromClipVisionOutput, RarityToClipVisionOutput
 from .checkpoint_nodes import RarityInterestCurve, RarityPickStep
 from .concept_nodes import RarityMakeRareConcept, RaritySampleConcept
@@ -79,7 +79,7 @@ NODES = [
     RarityMakeRareConditioning,
     RarityMakeRareWord,
     RarityDial,
-    RarityVarySeeds,
+    RaritySeedVariety,
 ]
 
 for node in NODES:

@@ -153,7 +153,7 @@ def test_schemas_only_grow():
              ("RarityBaselineFromModel", "sampler_name"), ("RarityBaselineFromModel", "scheduler"),
              ("RarityMakeRareConditioning", "sampler_name"), ("RarityMakeRareConditioning", "scheduler"),
              ("RarityMakeRareWord", "sampler_name"), ("RarityMakeRareWord", "scheduler"), ("RarityLoadJudge", "model"),
-             ("RarityVarySeeds", "sampler_name"), ("RarityVarySeeds", "scheduler")}
+             ("RaritySeedVariety", "sampler_name"), ("RaritySeedVariety", "scheduler")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 
 
