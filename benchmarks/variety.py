@@ -81,7 +81,7 @@ class World:
         return lambda done: self.condition.expand(len(seeds), -1)
 
     def ours(self, seeds: list[int], strength: float, until: float = 1.0) -> Told:
-        """Noise of the token's own size, as the node Vary Seeds gives it."""
+        """Noise of the token's own size, as the node Seed Variety gives it."""
         first = varied([[self.condition[None, None], {}]], seeds, strength, until)[0][0][:, 0].expand(len(seeds), -1)
         return lambda done: first if done < until else self.plain(seeds)(done)
 

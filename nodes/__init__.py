@@ -5,8 +5,8 @@ Ids, sockets, the order of inputs and their defaults are append-only: saved work
 
 from comfy_api.latest import ComfyExtension
 
-from .baseline_nodes import RarityBaselineFromModel, RarityVarySeeds
-from .bridge_nodes import RarityFromClipVisionOutput, RarityFromOtherPacks, RarityToClipVisionOutput, RarityToOtherPacks
+from .baseline_nodes import RarityBaselineFromModel, RaritySeedVariety
+from .bridge_nodes import RarityFromClipVisionOutput, RarityToClipVisionOutput
 from .checkpoint_nodes import RarityInterestCurve, RarityPickStep
 from .concept_nodes import RarityMakeRareConcept, RaritySampleConcept
 from .conditioning_nodes import RarityMakeRareConditioning, RarityMakeRareWord
@@ -24,12 +24,15 @@ from .file_nodes import (
     RarityLoadDensity,
     RarityLoadEmbeddings,
     RarityLoadExposure,
-    RaritySaveConcept,
-    RaritySaveDensity,
-    RaritySaveEmbeddings,
-    RaritySaveExposure,
+    RaritySaveFile,
 )
-from .guardrail_nodes import RarityAnchorGuardrail, RarityContrastGuardrail, RarityResidualGuardrail, RarityValidityGate
+from .guardrail_nodes import (
+    RarityAnchorGuardrail,
+    RarityContrastGuardrail,
+    RarityLoadJudge,
+    RarityResidualGuardrail,
+    RarityValidityGate,
+)
 from .kandinsky_nodes import RarityDecodeKandinsky, RarityLoadKandinsky, RaritySamplePrior
 from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
 from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
@@ -51,7 +54,7 @@ NODES = [
     RarityContrastGuardrail,
     RarityMakeRare,
     RarityContactSheet,
-    RaritySaveDensity,
+    RaritySaveFile,
     RarityLoadDensity,
     RarityEncodeImages,
     RaritySelectEmbeddings,
@@ -60,9 +63,7 @@ NODES = [
     RarityExposureUpdate,
     RarityMeasureVariety,
     RarityCheckOriginality,
-    RaritySaveEmbeddings,
     RarityLoadEmbeddings,
-    RaritySaveExposure,
     RarityLoadExposure,
     RarityMergeDensities,
     RaritySteerTowards,
@@ -73,20 +74,18 @@ NODES = [
     RarityLoadOpenCLIP,
     RarityFromClipVisionOutput,
     RarityToClipVisionOutput,
-    RarityFromOtherPacks,
-    RarityToOtherPacks,
     RarityJoinEmbeddings,
     RarityMakeRareConcept,
     RaritySampleConcept,
-    RaritySaveConcept,
     RarityLoadConcept,
     RarityExportConcept,
+    RarityLoadJudge,
     RarityValidityGate,
     RarityBaselineFromModel,
     RarityMakeRareConditioning,
     RarityMakeRareWord,
     RarityDial,
-    RarityVarySeeds,
+    RaritySeedVariety,
     RarityUsualInWords,
 ]
 

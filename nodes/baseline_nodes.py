@@ -130,17 +130,17 @@ class RarityBaselineFromModel(io.ComfyNode):
         ))
 
 
-class RarityVarySeeds(io.ComfyNode):
+class RaritySeedVariety(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RarityVarySeeds",
-            display_name="Vary Seeds",
+            node_id="RaritySeedVariety",
+            display_name="Seed Variety",
             category="Rarity/make rare",
             description="For models that draw nearly the same picture for every seed: gives each seed a prompt of its own, varied just so much "
             "that pictures differ as much as you ask and still are the subject. How much that is, it measures on a few dozen small "
             "pictures. Goes between CLIP Text Encode and KSampler. Connect exactly one eye: clip_vision, encoder or prior.",
-            **found_by("variety", "diversity", "seed", "same image", "similar", "same picture", "different", "variation", "turbo", "random"),
+            **found_by("vary seeds", "variety", "diversity", "seed", "same image", "similar", "same picture", "different", "variation", "turbo", "random"),
             inputs=[
                 io.Model.Input("model", tooltip="Any model that KSampler takes, with its LoRAs. It is not changed."),
                 io.Conditioning.Input("positive", tooltip="The prompt, as KSampler takes it; masks and ControlNet hints included."),
@@ -279,7 +279,7 @@ class RarityVarySeeds(io.ComfyNode):
                 clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0,
                 pictures=8, batch=4, framing=MIDDLE):
         placement = ComfyPlacement()
-        looks = eye("Vary Seeds", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye("Seed Variety", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
         progress, preview = node_preview()
         return io.NodeOutput(*vary_seeds(

@@ -2,86 +2,79 @@
 
 from comfy_api.latest import io, ui
 
-from ..density.files.store import (
-    load_density,
-    load_embeddings,
-    load_exposure,
-    save_density,
-    save_embeddings,
-    save_exposure,
-)
+from ..density.files.store import load_density, load_exposure
 from ..density.novelty.exposure import ExposureMemory
-from ..generators.concepts.concept_files import load_concept, save_concepts
+from ..generators.concepts.concept_files import load_concept
 from ..generators.concepts.export import export_concepts
+from ..generators.runtime.kept_baselines import load_kept
 from .parts import sockets
 from .parts.fits import fits
 from .parts.folders import (
     CONCEPTS,
     DENSITIES,
-    EMBEDDINGS,
     EXPOSURES,
     LORAS,
     TOKENS,
+    baseline_names,
+    baseline_to_read,
     digest,
+    digests,
     file_to_read,
     file_to_write,
-    name_inside,
     saved_names,
 )
 from .parts.found_by import found_by
 from .parts.said import say
-
-NAME_TOOLTIP = "The file's name, without a folder. .safetensors is added."
-
-
-def _kept(kind, name):
-    """The fingerprint of a save node: it runs again where its file is gone or another, though nothing in the graph changed."""
-    known = digest(file_to_write(kind, name)) if name is not None else ""  # None: of a link that has no value yet
-    return known or float("nan")  # which equals nothing
+from .parts.saving import check_name, kept_as, save_all
 
 
-def _saved(save, thing, kind, name):
-    """Save something under a name, and show the name."""
-    path = file_to_write(kind, name)
-    save(thing, path)
-    return io.NodeOutput(ui=ui.PreviewText(say(f"Saved as {path.name}")))
-
-
-class RaritySaveDensity(io.ComfyNode):
+class RaritySaveFile(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="RaritySaveDensity",
-            display_name="Save Density",
+            node_id="RaritySaveFile",
+            display_name="Save Rarity File",
             category="Rarity/files",
-            description="Saves a density as a .safetensors file in ComfyUI's models/rarity_densities, to use it "
-            "again without sampling, or to share it. A file of the same name is replaced.",
-            **found_by("save baseline", "keep", "export"),
+            description="Saves a density, embeddings, what was seen or a learnt concept as a .safetensors file in ComfyUI's models folder, to "
+            "use it again without making it anew, or to share it. A file of the same name is replaced.",
+            is_input_list=True,
+            **found_by(
+                "save density", "save embeddings", "save exposure", "save concept", "save baseline", "save memory", "remember", "keep", "export"
+            ),
             inputs=[
-                sockets.Density.Input("density", tooltip="The density to save."),
-                io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP + " As folder/name it lies in a folder of its own."),
+                sockets.Kept.Input(
+                    "what", tooltip="What to save: a density, embeddings, an exposure or a concept. A list is numbered: name_1, name_2."
+                ),
+                io.String.Input(
+                    "name",
+                    default="letter_R",
+                    tooltip="The file's name; .safetensors is added. As folder/name it lies in a folder of its own. Load Density, Load "
+                    "Embeddings, Load Exposure and Load Concept know it by this name.",
+                ),
             ],
             outputs=[
-                io.String.Output(display_name="file", tooltip="The saved file inside models/rarity_densities, as Load Density lists it."),
-                sockets.Density.Output(display_name="density", tooltip="The same density, for what is to come after it was saved."),
+                io.String.Output(
+                    display_name="file", is_output_list=True, tooltip="The saved file inside the folder of its kind, as the loaders list it."
+                ),
+                sockets.Kept.Output(
+                    display_name="saved", is_output_list=True, tooltip="What was saved, as it came, for nodes that are to run after that."
+                ),
             ],
             is_output_node=True,
         )
 
     @classmethod
-    def validate_inputs(cls, name=None):
-        return fits(file_to_write, DENSITIES, name)
+    def validate_inputs(cls, name=(None,)):
+        return fits(check_name, name[0])
 
     @classmethod
-    def fingerprint_inputs(cls, name, density=None):
-        return _kept(DENSITIES, name)
+    def fingerprint_inputs(cls, name, what=None):
+        return kept_as(name[0])
 
     @classmethod
-    def execute(cls, density, name):
-        path = file_to_write(DENSITIES, name)
-        save_density(density, path)
-        file = name_inside(DENSITIES, path)
-        return io.NodeOutput(file, density, ui=ui.PreviewText(say(f"Saved as {file}")))
+    def execute(cls, what, name):
+        files, text = save_all(what, name[0])
+        return io.NodeOutput(files, what, ui=ui.PreviewText(say(text)))
 
 
 class RarityLoadDensity(io.ComfyNode):
@@ -112,37 +105,6 @@ class RarityLoadDensity(io.ComfyNode):
         return io.NodeOutput(load_density(file_to_read(DENSITIES, name)))
 
 
-class RaritySaveEmbeddings(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="RaritySaveEmbeddings",
-            display_name="Save Embeddings",
-            category="Rarity/files",
-            description="Saves embeddings as a .safetensors file in ComfyUI's models/rarity_embeddings: a baseline that "
-            "took long to sample, or pictures you liked. A file of the same name is replaced.",
-            **found_by("keep", "export"),
-            inputs=[
-                sockets.Embeddings.Input("embeddings", tooltip="The embeddings to save."),
-                io.String.Input("name", default="letter_R", tooltip=NAME_TOOLTIP),
-            ],
-            outputs=[],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def validate_inputs(cls, name=None):
-        return fits(file_to_write, EMBEDDINGS, name)
-
-    @classmethod
-    def fingerprint_inputs(cls, name, embeddings=None):
-        return _kept(EMBEDDINGS, name)
-
-    @classmethod
-    def execute(cls, embeddings, name):
-        return _saved(save_embeddings, embeddings, EMBEDDINGS, name)
-
-
 class RarityLoadEmbeddings(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -150,13 +112,15 @@ class RarityLoadEmbeddings(io.ComfyNode):
             node_id="RarityLoadEmbeddings",
             display_name="Load Embeddings",
             category="Rarity/files",
-            description="Loads saved embeddings. They only fit the model they were made with, and say so if not.",
-            **found_by("reuse", "import"),
+            description="Loads saved embeddings, or a baseline that was kept while it was drawn (keep as). They only fit the model they were made "
+            "with, and say so if not.",
+            **found_by("reuse", "import", "load kept baseline", "keep as"),
             inputs=[
                 io.Combo.Input(
                     "name",
-                    options=saved_names(EMBEDDINGS),
-                    tooltip="A file in ComfyUI's models/rarity_embeddings. Press R to see files saved a moment ago.",
+                    options=baseline_names(),
+                    tooltip="A file in ComfyUI's models/rarity_embeddings, or the name a baseline is kept as there. Press R to see what was "
+                    "saved a moment ago.",
                 ),
             ],
             outputs=[sockets.Embeddings.Output(display_name="embeddings", tooltip="The embeddings, as they were saved.")],
@@ -164,42 +128,11 @@ class RarityLoadEmbeddings(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        return digest(file_to_read(EMBEDDINGS, name))
+        return digests(baseline_to_read(name))
 
     @classmethod
     def execute(cls, name):
-        return io.NodeOutput(load_embeddings(file_to_read(EMBEDDINGS, name)))
-
-
-class RaritySaveExposure(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="RaritySaveExposure",
-            display_name="Save Exposure",
-            category="Rarity/files",
-            description="Saves what was seen as a .safetensors file in ComfyUI's models/rarity_exposures, so that the next "
-            "run knows it. A file of the same name is replaced.",
-            **found_by("save memory", "already seen", "remember"),
-            inputs=[
-                sockets.Exposure.Input("exposure", tooltip="The memory to save, from Update Exposure."),
-                io.String.Input("name", default="seen", tooltip=NAME_TOOLTIP + " Load Exposure takes the same one."),
-            ],
-            outputs=[],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def validate_inputs(cls, name=None):
-        return fits(file_to_write, EXPOSURES, name)
-
-    @classmethod
-    def fingerprint_inputs(cls, name, exposure=None):
-        return _kept(EXPOSURES, name)
-
-    @classmethod
-    def execute(cls, exposure, name):
-        return _saved(save_exposure, exposure, EXPOSURES, name)
+        return io.NodeOutput(load_kept(baseline_to_read(name)))
 
 
 class RarityLoadExposure(io.ComfyNode):
@@ -209,7 +142,7 @@ class RarityLoadExposure(io.ComfyNode):
             node_id="RarityLoadExposure",
             display_name="Load Exposure",
             category="Rarity/files",
-            description="Loads what was seen in earlier runs. When Save Exposure has changed the file, the next run notices.",
+            description="Loads what was seen in earlier runs. When Save Rarity File has changed the file, the next run notices.",
             **found_by("load memory", "already seen", "history"),
             inputs=[
                 io.String.Input(  # no menu: the file of a first run does not exist yet
@@ -237,40 +170,6 @@ class RarityLoadExposure(io.ComfyNode):
         if embeddings is not None and not path.is_file():
             return io.NodeOutput(ExposureMemory(embeddings.space))
         return io.NodeOutput(load_exposure(path))
-
-
-class RaritySaveConcept(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="RaritySaveConcept",
-            display_name="Save Concept",
-            category="Rarity/files",
-            description="Saves a learnt concept with all its checkpoints as a .safetensors file in ComfyUI's "
-            "models/rarity_concepts. A file of the same name is replaced.",
-            is_input_list=True,
-            **found_by("keep", "lora", "textual inversion"),
-            inputs=[
-                sockets.Concept.Input(
-                    "concept", tooltip="The concept to save, from Make Rare: Concept. Those of several seeds are numbered: name_1, name_2."
-                ),
-                io.String.Input("name", default="rare_R", tooltip=NAME_TOOLTIP),
-            ],
-            outputs=[],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def validate_inputs(cls, name=(None,)):
-        return fits(file_to_write, CONCEPTS, name[0])
-
-    @classmethod
-    def fingerprint_inputs(cls, name, concept=None):
-        return _kept(CONCEPTS, name[0])
-
-    @classmethod
-    def execute(cls, concept, name):
-        return io.NodeOutput(ui=ui.PreviewText(say(save_concepts(concept, file_to_write(CONCEPTS, name[0])))))
 
 
 class RarityLoadConcept(io.ComfyNode):

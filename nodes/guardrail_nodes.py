@@ -8,9 +8,10 @@ from ..generators.demo import LETTERS
 from ..generators.eyes.contrast_sources import check_subject, check_words, contrast_guardrails
 from ..generators.eyes.encoding import the_one
 from ..generators.judges.validity_gate import ValidityGate, choose_judge
+from ..generators.judges.vlm import Vlm
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import ZERO_SHOT, judge_folder, judges
+from .parts.folders import judge_folder, judges
 from .parts.found_by import found_by
 from .parts.placement import WIDE_FIRST, ComfyPlacement, model_dtype
 
@@ -159,6 +160,32 @@ class RarityContrastGuardrail(io.ComfyNode):
         return io.NodeOutput((*guardrail, *rails))
 
 
+class RarityLoadJudge(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadJudge",
+            display_name="Load Judge",
+            category="Rarity/guardrails",
+            description="Loads a vision-language model that a Validity Gate asks whether a picture still is the subject. Nothing is "
+            "downloaded: the model's folder lies in ComfyUI's models/LLM.",
+            **found_by("vlm", "llm", "ask", "vision language model", "qwen", "smolvlm", "llava", "paligemma"),
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(judges()),
+                    tooltip="A folder in ComfyUI's models/LLM. Press R to see one put there a moment ago.",
+                ),
+            ],
+            outputs=[sockets.Judge.Output(display_name="judge", tooltip="The model, for as many Validity Gates as you like.")],
+        )
+
+    @classmethod
+    def execute(cls, model):
+        folder = judge_folder(model)
+        return io.NodeOutput(Vlm(folder, dtype=model_dtype(folder, WIDE_FIRST), placement=ComfyPlacement()))
+
+
 class RarityValidityGate(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -170,7 +197,11 @@ class RarityValidityGate(io.ComfyNode):
             "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
             **found_by("judge", "check subject", "ask", "vlm", "is it still"),
             inputs=[
-                io.String.Input("subject", default="a letter R", tooltip="What the pictures must stay, in the words of your prompt."),
+                io.String.Input(
+                    "subject",
+                    default="a letter R",
+                    tooltip="What the pictures must stay, in the words of your prompt. With embeddings connected, empty is the prompt itself.",
+                ),
                 io.Int.Input(
                     "every",
                     default=25,
@@ -193,26 +224,31 @@ class RarityValidityGate(io.ComfyNode):
                     tooltip="step back: to what was valid last, and on from there another way. stop: stay there. "
                     "go on: only tell, in the trajectory.",
                 ),
-                io.Combo.Input(
-                    "judge",
-                    options=list(judges()),
-                    default=ZERO_SHOT,
-                    tooltip="Who looks. Zero-shot: the connected prior or encoder tells the subject from the alternatives. "
-                    "Or a vision-language model of models/LLM, which is asked. Press R to see one put there a moment ago.",
-                ),
                 sockets.Decoder.Input(
                     "decoder",
                     optional=True,
                     tooltip="Draws what is looked at: the decoder of the same model. Make Rare: Conditioning and Make Rare: Word draw by themselves.",
                 ),
-                sockets.Prior.Input("prior", optional=True, tooltip="For zero-shot: the prior of Load Kandinsky sees and reads."),
-                sockets.Encoder.Input("encoder", optional=True, tooltip="For zero-shot, instead of the prior: that of Load OpenCLIP."),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="Who looks: the prior of Load Kandinsky, which tells the subject from the alternatives.",
+                ),
+                sockets.Encoder.Input("encoder", optional=True, tooltip="Who looks, instead of the prior: the encoder of Load OpenCLIP."),
+                sockets.Judge.Input(
+                    "judge", optional=True, tooltip="Who looks, instead of both: a vision-language model of Load Judge, which is asked."
+                ),
                 io.String.Input(
                     "alternatives",
                     multiline=True,
                     optional=True,
                     default=ALTERNATIVES,
-                    tooltip="For zero-shot: what the pictures might be instead, one a line. A line that the encoder reads as the subject is left out.",
+                    tooltip="For a prior or an encoder: what the pictures might be instead, one a line. A line that the encoder reads as the subject is left out.",
+                ),
+                sockets.Embeddings.Input(
+                    "embeddings",
+                    optional=True,
+                    tooltip="The baseline: the report then says so where its prompt does not speak of the subject.",
                 ),
             ],
             outputs=[
@@ -221,16 +257,14 @@ class RarityValidityGate(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
+    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=(), embeddings=()):
         reads = prior is None or encoder is None  # which is what a link looks like here
-        return fits(check_subject, subject) and (not reads or fits(check_words, subject, alternatives))
+        return (embeddings is None or fits(check_subject, subject)) and (not reads or fits(check_words, subject, alternatives))
 
     @classmethod
-    def execute(cls, subject, every, threshold, on_no, judge, decoder=None, prior=None, encoder=None, alternatives=ALTERNATIVES):
-        folder = judge_folder(judge)
-        eye = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder)
-        chosen = choose_judge(
-            subject, eye, alternatives.splitlines(), folder=folder,
-            dtype=model_dtype(folder, WIDE_FIRST), placement=ComfyPlacement(),
-        )
+    def execute(cls, subject, every, threshold, on_no, decoder=None, prior=None, encoder=None, judge=None, alternatives=ALTERNATIVES,
+                embeddings=None):
+        looks = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder, judge=judge)
+        eye = None if looks is judge else looks
+        chosen = choose_judge(subject, eye, alternatives.splitlines(), model=judge, baseline=embeddings)
         return io.NodeOutput(ValidityGate(chosen, decoder, every, threshold, on_no))

@@ -141,7 +141,7 @@ class RarityExposureUpdate(io.ComfyNode):
             ],
             outputs=[
                 sockets.Exposure.Output(
-                    display_name="exposure", tooltip="The memory with these pictures in it: Save Exposure keeps it."
+                    display_name="exposure", tooltip="The memory with these pictures in it: Save Rarity File keeps it."
                 )
             ],
         )

@@ -3,10 +3,16 @@
 import ast
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("density", "generators", "nodes", "web", "locales", "workflows", "subgraphs")
@@ -17,6 +23,7 @@ MUST_HAVE = {
     "generators/miniature/decoder/unet/diffusion_pytorch_model.safetensors",
     "web/docs/RarityMakeRare.md",
     "locales/en/nodeDefs.json",
+    "web/icon.png",
     "workflows/Rarity 01 Quickstart.json",
     "workflows/Rarity 01 Quickstart.jpg",
     "subgraphs/Rare version of this prompt.json",
@@ -63,12 +70,23 @@ def test_comfy_cli_packs_the_same(tracked, tmp_path, monkeypatch):
     for command in (
         ["git", "init", "--quiet"],
         ["git", "add", "."],
+        [comfy, "--skip-prompt", "--no-enable-telemetry", "node", "validate"],
         [comfy, "--skip-prompt", "--no-enable-telemetry", "node", "pack"],
     ):
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(copy / "node.zip") as archive:
         assert_complete(set(archive.namelist()), tracked)
+
+
+def test_the_icon_is_one_that_the_registry_takes():
+    """A square of at most 400 x 400 pixels, at an address: the archive's own path would not be found."""
+    from PIL import Image
+
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["comfy"]["Icon"]
+    assert address.startswith("https://") and address.endswith("/web/icon.png")
+    path = ROOT / "web" / "icon.png"
+    assert Image.open(path).size == (256, 256) and path.stat().st_size < 20_000
 
 
 def test_the_archive_holds_nothing_that_the_registry_s_scanner_flags(tracked):

@@ -140,7 +140,6 @@ def test_the_readme_s_example_runs(readme):
 
 MOST_MODULES, MOST_LINES = 14, 300
 SHIPPED = [path for part in ("density", "generators", "nodes") for path in sorted((ROOT / part).rglob("*.py"))]
-STILL_LONG = {"file_nodes.py"}  # to be split
 
 
 def test_no_room_is_crowded_and_no_file_long():
@@ -148,7 +147,7 @@ def test_no_room_is_crowded_and_no_file_long():
     for folder in {path.parent for path in modules}:
         assert sum(path.parent == folder for path in modules) <= MOST_MODULES, folder
     long = {path.name for path in modules if path.read_text(encoding="utf-8").count("\n") > MOST_LINES}
-    assert long == STILL_LONG
+    assert not long
 
 
 def test_nobody_asks_which_kind_a_density_is_but_the_room_of_kinds():

@@ -39,17 +39,37 @@ def contrast_guardrail(
     RarityError : no subject and no prompt, no alternative left, a baseline of another space.
     """
     reader.space.require_same(baseline.space, "baseline of the contrast guardrail")
-    prompt, said = _prompt_of(baseline), ()
-    if subject.strip():
-        said = _elsewhere(subject, prompt)
-    else:
-        subject = _prompt_as_subject(prompt)
-        alternatives, said = _not_contained(alternatives, subject)
+    subject, alternatives, said = for_the_prompt("guardrail", subject, alternatives, baseline)
     names, notes = subject_first(reader, subject, alternatives)
     prototypes = reader.encode_text(names)
     return ContrastGuardrail.from_baseline(
         prototypes, 0, baseline, quantile, centred=centred, names=names, notes=(*notes, *said)
     )
+
+
+def for_the_prompt(
+    whose: str, subject: str, alternatives: Iterable[str], baseline: Embeddings
+) -> tuple[str, list[str], tuple[str, ...]]:
+    """The subject and its alternatives for the prompt that a baseline was made for.
+
+    Parameters
+    ----------
+    whose : "guardrail" or "gate", for the sentences.
+    subject : nothing means the prompt; then the alternatives that the prompt contains are left out.
+
+    Returns
+    -------
+    The subject, the alternatives, and in sentences what was left out, or that the prompt does not speak of the subject.
+
+    Raises
+    ------
+    RarityError : no subject and no prompt.
+    """
+    prompt = _prompt_of(baseline)
+    if subject.strip():
+        return subject, list(alternatives), _elsewhere(whose, subject, prompt)
+    subject = _prompt_as_subject(prompt)
+    return subject, *_not_contained(alternatives, subject)
 
 
 def check_words(subject: str, alternatives: Iterable[str]) -> None:
@@ -85,12 +105,12 @@ def _prompt_as_subject(prompt: str) -> str:
     return prompt
 
 
-def _elsewhere(subject: str, prompt: str) -> tuple[str, ...]:
+def _elsewhere(whose: str, subject: str, prompt: str) -> tuple[str, ...]:
     """A sentence for the user if the prompt does not mention the subject; otherwise nothing."""
     if not prompt.strip() or _contains(prompt, subject):
         return ()
     return (
-        f"The guardrail's subject {quoted(subject.strip())} is not in the prompt {quoted(prompt.strip())}: it keeps what is near to "
+        f"The {whose}'s subject {quoted(subject.strip())} is not in the prompt {quoted(prompt.strip())}: it keeps what is near to "
         "its subject, and may refuse what the prompt asks for. Name the subject as the prompt does, or leave it empty: then it is "
         "the prompt.",
     )

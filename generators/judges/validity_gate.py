@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError, quoted
 from ...density.base.progress import Progress
 from ...density.steering.gates import Gate
-from ..runtime.memory import Placement
-from .vlm import VlmJudge
+from ..eyes.contrast_sources import for_the_prompt
+from .vlm import Vlm, VlmJudge
 from .zero_shot import ContrastJudge, Eye, Judge
 
 if TYPE_CHECKING:
@@ -64,25 +62,35 @@ def choose_judge(
     eye: Eye | None = None,
     alternatives: Iterable[str] = (),
     *,
-    folder: Path | None = None,
-    dtype: torch.dtype | None = None,
-    placement: Placement | None = None,
+    model: Vlm | None = None,
+    baseline: Embeddings | None = None,
 ) -> Judge:
-    """A judge: the vision-language model in `folder`; without a folder, an eye that tells the subject from alternatives.
+    """A judge: the vision-language model, if there is one; otherwise an eye that tells the subject from alternatives.
 
     Parameters
     ----------
-    subject, eye, alternatives : see `ContrastJudge`.   folder, dtype, placement : see `VlmJudge`.
+    subject, eye, alternatives : see `ContrastJudge`.   model : see `VlmJudge`.
+    baseline : where there is one, its prompt is what an empty subject means; and the judge's `notes` say so where the prompt
+        does not speak of the subject.
 
     Raises
     ------
-    RarityError : neither a folder nor an eye; and as the two judges.
+    RarityError : neither a model nor an eye; and as the two judges.
     """
-    if folder is not None:
-        return VlmJudge(folder, subject, dtype=dtype, placement=placement)
+    said: tuple[str, ...] = ()
+    if baseline is not None:
+        subject, alternatives, said = for_the_prompt("gate", subject, alternatives, baseline)
+    judge = _judge(subject, eye, alternatives, model)
+    judge.notes = (*judge.notes, *said)
+    return judge
+
+
+def _judge(subject: str, eye: Eye | None, alternatives: Iterable[str], model: Vlm | None) -> Judge:
+    if model is not None:
+        return VlmJudge(model, subject)
     if eye is None:
         raise RarityError(
-            "A zero-shot gate needs something that sees pictures and reads words: connect a prior or an encoder, or choose a "
-            "vision-language model. Got neither."
+            "The gate needs something that sees pictures and reads words: connect a prior or an encoder, or a vision-language "
+            "model of Load Judge. Got none."
         )
     return ContrastJudge(eye, subject, alternatives)

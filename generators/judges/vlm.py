@@ -24,79 +24,62 @@ STARTS = ("", "▁", "Ġ", " ")
 LEAST = 0.05
 
 
-class VlmJudge:
-    """P(yes) of any image-text-to-text model of transformers, from a local folder.
-
-        P(yes) = sum of p(token) over the ways to write yes / the same over yes and no,
-
-    where p is the model's probability of the next token after the question. The model writes no text, so none is parsed.
-    Source of the question: Song & Elgammal 2026 (arXiv 2601.22125), section 3.
+class Vlm:
+    """An image-text-to-text model of transformers, loaded from a local folder: it can be asked about any subject.
 
     Parameters
     ----------
     folder : holds config.json, safetensors, tokenizer and processor, as `hf download` saves them.
-    subject : such as "a letter R".   question : a text that contains {subject}.
     dtype : of the weights; None is float32.   device : where the model is loaded.
     batch_size : pictures at a time; halved if they do not fit in memory.
     placement : brings the model to its device before each use; None leaves it where it was loaded.
 
     Raises
     ------
-    RarityError : a folder that is no image-text-to-text model or lacks files, a tokenizer without yes or no, no subject.
+    RarityError : a folder that is no image-text-to-text model or lacks files, a tokenizer without yes or no.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        subject: str,
         *,
-        question: str = QUESTION,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         batch_size: int = 8,
         placement: Placement | None = None,
     ):
-        if not subject.strip():
-            raise RarityError("A judge needs a subject to ask about, such as 'a letter R'; got none.")
-        self.subject, self._name = subject.strip(), Path(folder).name
+        self.name = Path(folder).name
         self._batch_size, self._placement = batch_size, placement or Placement()
         with torch.inference_mode(False):
             self._processor, self._model = _load(Path(folder), dtype or torch.float32)
             self._model.to(device).eval().requires_grad_(False)
         self._tokenizer = getattr(self._processor, "tokenizer", self._processor)
-        self._yes, self._no = (_ways_to_write(self._tokenizer, word, self._name) for word in ("yes", "no"))
-        self._prompt = _prompt(self._processor, self._tokenizer, question.format(subject=_with_article(self.subject)))
+        self.yes, self.no = (_ways_to_write(self._tokenizer, word, self.name) for word in ("yes", "no"))
 
-    def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:
-        """P(yes) of pictures [N, H, W, 3], 0 to 1, [N] float64.
+    def prompt(self, question: str) -> str:
+        """The question about one picture, as the model's own chat template puts it."""
+        return _prompt(self._processor, self._tokenizer, question)
 
-        Raises
-        ------
-        RarityError : pictures of another shape or range; a model that answers neither yes nor no; too little memory.
-        """
-        pictures = as_pictures(pictures)
+    def next_word(self, prompt: str, pictures: Tensor, progress: Progress | None = None) -> Tensor:
+        """Probabilities of every token as the first of an answer, [N, words] float64, of pictures [N, H, W, 3]."""
         said = []
         with torch.no_grad(), threads_worth(self._model):
             for piece, found in in_pieces(range(len(pictures)), self._batch_size,
-                                          lambda piece: self._next_word(pictures[piece.start:piece.stop]), self._placement):
+                                          lambda piece: self._answers(prompt, pictures[piece.start:piece.stop]), self._placement):
                 said.append(found)
                 if progress:
                     progress(piece.stop, len(pictures))
-        words = torch.cat(said)
-        yes, no = words[:, self._yes].sum(dim=1), words[:, self._no].sum(dim=1)
-        if float((yes + no).mean()) < LEAST:
-            raise RarityError(self._something_else(words, float((yes + no).mean())))
-        return yes / (yes + no).clamp_min(1e-300)
+        return torch.cat(said)
 
-    def _next_word(self, pictures: Tensor) -> Tensor:
-        """The probability of every token as the first token of the answer, [n, tokens] float64."""
+    def _answers(self, prompt: str, pictures: Tensor) -> Tensor:
+        """The probability of every token as the first token of the answer to a prompt, [n, tokens] float64."""
         from PIL import Image
 
         pixels = pictures.mul(255).round().byte().cpu().numpy()
         # One picture at a time, because processors differ in how they take several. All pictures have one size, so the
         # results have one size, too, and need no padding.
         read = [
-            self._processor(text=[self._prompt], images=[Image.fromarray(picture)], return_tensors="pt") for picture in pixels
+            self._processor(text=[prompt], images=[Image.fromarray(picture)], return_tensors="pt") for picture in pixels
         ]
         device, words = self._placement.bring(self._model), self._tokenizer
         told = {}
@@ -110,16 +93,57 @@ class VlmJudge:
         )
         return torch.softmax(made.logits[0].cpu().double(), dim=1)
 
-    def _something_else(self, words: Tensor, share: float) -> str:
+    def something_else(self, words: Tensor, share: float) -> str:
+        """An error's sentence: what the model would rather say than yes or no."""
         top = words.mean(dim=0).topk(3)
         rather = ", ".join(
             f"{self._tokenizer.decode([token])!r} ({chance:.1%})"
             for token, chance in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         )
         return (
-            f"The model {self._name} answers neither yes nor no: together they have {share:.2g} of its probability, and it "
+            f"The model {self.name} answers neither yes nor no: together they have {share:.2g} of its probability, and it "
             f"would rather say {rather}. Take a model that follows instructions and can be asked about pictures."
         )
+
+
+class VlmJudge:
+    """P(yes) of a model that is asked whether a picture still is the subject.
+
+        P(yes) = sum of p(token) over the ways to write yes / the same over yes and no,
+
+    p being the model's probability of the next token after the question. Nothing is generated, and no text is parsed.
+    Source: the question is that of Song & Elgammal 2026 (arXiv 2601.22125), section 3.
+
+    Parameters
+    ----------
+    model : is asked; several judges may share it.
+    subject : such as "a letter R".   question : with {subject} in it.
+
+    Raises
+    ------
+    RarityError : no subject.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, model: Vlm, subject: str, question: str = QUESTION):
+        if not subject.strip():
+            raise RarityError("A judge needs a subject to ask about, such as 'a letter R'; got none.")
+        self.subject, self._model = subject.strip(), model
+        self._prompt = model.prompt(question.format(subject=_with_article(self.subject)))
+
+    def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:
+        """P(yes) of pictures [N, H, W, 3], 0 to 1, [N] float64.
+
+        Raises
+        ------
+        RarityError : pictures of another shape or range; a model that answers neither yes nor no; too little memory.
+        """
+        words = self._model.next_word(self._prompt, as_pictures(pictures), progress)
+        yes, no = words[:, self._model.yes].sum(dim=1), words[:, self._model.no].sum(dim=1)
+        if float((yes + no).mean()) < LEAST:
+            raise RarityError(self._model.something_else(words, float((yes + no).mean())))
+        return yes / (yes + no).clamp_min(1e-300)
 
 
 def _load(folder: Path, dtype: torch.dtype):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +103,31 @@ def keep(drawn: Drawn, folder: str | Path, count: int) -> Iterator[Embeddings]:
             yield batch
     finally:
         _write_shard(Path(folder), fresh)
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file inside a folder is called as `keep` calls a part of a baseline: folder/000004096.safetensors."""
+    return re.search(r"/\d{9,}\.safetensors$", name.replace(os.sep, "/")) is not None
+
+
+def load_kept(paths: Sequence[Path]) -> Embeddings:
+    """The embeddings of one file, or of all the files that a baseline was kept in, as drawing them gave them.
+
+    Parameters
+    ----------
+    paths : the files, in order.
+
+    Raises
+    ------
+    RarityError : as `load_embeddings`; files of different baselines (named), or one is missing between others.
+    """
+    parts = [load_embeddings(path) for path in paths]
+    source = {key: value for key, value in parts[0].source.items() if key != "first"}
+    number = first = parts[0].source.get("first", 0)
+    for path, part, before in zip(paths[1:], parts[1:], parts[:-1], strict=True):
+        number += len(before)
+        _check_shard(path, part, Drawn(parts[0].space, source, iter, first=first), number)
+    return replace(Embeddings.cat(parts), source=source)
 
 
 def check_range(count: int, first: int, what: str) -> None:

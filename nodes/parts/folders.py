@@ -13,6 +13,7 @@ from ...density.files.store import safe_path
 from ...generators.kandinsky.hub import download_kandinsky
 from ...generators.kandinsky.layout import kandinsky_folders
 from ...generators.kandinsky.load import MINIATURE
+from ...generators.runtime.kept_baselines import is_shard
 from ...generators.runtime.model_folder import model_folders
 
 DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
@@ -22,7 +23,6 @@ TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own, for what other programs 
 _WRITTEN, _LOST = set(), Counter()  # files, and how often each was found gone
 
 VLMS = "LLM"  # where the packs that ask language models keep theirs
-ZERO_SHOT = "zero-shot (prior or encoder)"
 
 # ComfyUI gives an unknown folder type an empty extension set, which means "every file": say which ones are ours.
 for kind in KINDS:
@@ -100,14 +100,14 @@ def clip_checkpoint(name):
 
 
 def judges():
-    """List who can judge for RarityValidityGate: ZERO_SHOT, then the `model_folders` in ComfyUI's `LLM` folders.
+    """List the vision-language models in ComfyUI's `LLM` folders, for RarityLoadJudge: the `model_folders` there.
 
     Returns
     -------
-    dict[str, Path | None]
-        Name in the menu -> folder; None for ZERO_SHOT.
+    dict[str, Path]
+        Name in the menu -> folder.
     """
-    found = {ZERO_SHOT: None}
+    found = {}
     for root in map(Path, folder_paths.get_folder_paths(VLMS)):
         for folder in model_folders(root):
             found.setdefault(folder.relative_to(root).as_posix(), folder)
@@ -115,7 +115,7 @@ def judges():
 
 
 def judge_folder(name):
-    """The folder of a name that `judges` lists; None for ZERO_SHOT.
+    """The folder of a name that `judges` lists.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def judge_folder(name):
     known = judges()
     if name not in known:
         raise RarityError(
-            f"There is no vision-language model {name!r} here. Found: {', '.join(known)}. Put the model's folder, with its "
+            f"There is no vision-language model {name!r} here. Found: {', '.join(known) or 'none'}. Put the model's folder, with its "
             "config.json and .safetensors, into ComfyUI's models/LLM; other formats can run code and are never opened."
         )
     return known[name]
@@ -134,6 +134,25 @@ def judge_folder(name):
 def saved_names(kind):
     """List what is saved of a kind (one of KINDS), as ComfyUI shows it in a menu."""
     return folder_paths.get_filename_list(kind)
+
+
+def baseline_names():
+    """List the saved embeddings for a menu: files, and each baseline that was kept while it was drawn under its one name."""
+    names = (name.replace(os.sep, "/") for name in saved_names(EMBEDDINGS))
+    return sorted({name.rpartition("/")[0] if is_shard(name) else name for name in names})
+
+
+def baseline_to_read(name):
+    """The files of a name that `baseline_names` lists: those of a kept baseline, in order, or the one that was saved.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder.
+    """
+    file = file_to_read(EMBEDDINGS, name)
+    shards = [] if file.is_file() else sorted(path for path in file.with_suffix("").glob("*.safetensors") if is_shard(str(path)))
+    return shards or [file]
 
 
 def file_to_write(kind, name):

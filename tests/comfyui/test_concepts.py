@@ -106,7 +106,7 @@ def test_several_seeds_run_everything_behind_once_for_each(own_server, workflow)
     server, prompt = own_server, workflow
     (learn,) = nodes_of(prompt, "RarityMakeRareConcept")
     prompt[learn]["inputs"] |= {"seeds": 2, "kind": "token + lora"}
-    prompt["keep"] = {"class_type": "RaritySaveConcept", "inputs": {"concept": [learn, 0], "name": "two"}}
+    prompt["keep"] = {"class_type": "RaritySaveFile", "inputs": {"what": [learn, 0], "name": "two"}}
     prompt["export"] = {"class_type": "RarityExportConcept", "inputs": {"concept": [learn, 0], "name": "two", "checkpoint": 1}}
     entry = run(server, prompt)
     pictures = saved(server, prompt, entry)

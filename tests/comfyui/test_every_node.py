@@ -58,17 +58,17 @@ def graph():
                          reference_images=["sources", 0]),
         "table": node("PreviewAny", source=["original", 1]),
         "steps": node("PreviewAny", source=["back", 1]),
-        "kept": node("RaritySaveEmbeddings", embeddings=["varied", 0], name="every node"),
-        "latents": node("RarityToOtherPacks", embeddings=["few", 0], prior=["model", 0]),
-        "embedded": node("RarityFromOtherPacks", prior_latent=["latents", 0], prior=["model", 0]),
+        "kept": node("RaritySaveFile", what=["varied", 0], name="every node"),
+        "latents": node("RarityToClipVisionOutput", embeddings=["few", 0], prior=["model", 0]),
+        "embedded": node("RarityFromClipVisionOutput", prior_latent=["latents", 1], prior=["model", 0]),
         "joined": node("RarityJoinEmbeddings", embeddings=["embedded", 0]),
-        "kept too": node("RaritySaveEmbeddings", embeddings=["joined", 0], name="every node again"),
+        "kept too": node("RaritySaveFile", what=["joined", 0], name="every node again"),
         "learnt": node("RarityMakeRareConcept", prior=["model", 0], density=["density", 0], prompt="a letter G", word="G", kind="token",
                        one_in=100, objective="band", iterations=1, learning_rate=0.0, batch=2, rank=10, steps=5, guidance=4.0,
                        keep_every=25, seed=0, seeds=1),
-        "kept concept": node("RaritySaveConcept", concept=["learnt", 0], name="every node"),
+        "kept concept": node("RaritySaveFile", what=["learnt", 0], name="every node"),
         "exported": node("RarityExportConcept", concept=["learnt", 0], name="every-node", checkpoint=-1),
-        "kept density": node("RaritySaveDensity", density=["merged", 0], name="every node"),
+        "kept density": node("RaritySaveFile", what=["merged", 0], name="every node"),
         **{f"save {name}": node("SaveImage", images=[name, output], filename_prefix=name.replace(" ", "_"))
            for name, output in (("curve", 0), ("map", 0), ("varied pictures", 0), ("original", 2))},
     }
@@ -106,8 +106,8 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
     for path in (ROOT / "workflows").glob("*.json"):
         used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
-    # These need files of their own: test_native_models.py, test_model_baseline.py, test_token.py.
-    used |= {"RarityFromClipVisionOutput", "RarityLoadOpenCLIP", "RarityMakeRareWord"}
+    # These need files of their own: test_gate.py, test_model_baseline.py, test_token.py.
+    used |= {"RarityLoadJudge", "RarityLoadOpenCLIP", "RarityMakeRareWord"}
     assert ours <= used, ours - used
 
 

@@ -24,7 +24,7 @@ def test_the_loop_over_servers_draws_parts_that_merge_to_the_whole(own_server, m
         "2": {"class_type": "RaritySamplePrior", "inputs": {
             "prior": ["1", 0], "prompt": "a letter G", "count": 1, "seed": 3, "steps": 2, "guidance": 4.0}},
         "3": {"class_type": "RarityFitDensity", "inputs": {"embeddings": ["2", 0], "components": 0}},
-        "4": {"class_type": "RaritySaveDensity", "inputs": {"density": ["3", 0], "name": "here goes its name"}},
+        "4": {"class_type": "RaritySaveFile", "inputs": {"what": ["3", 0], "name": "here goes its name"}},
     }
     (tmp_path / "graph.json").write_text(json.dumps(graph))
     (loop,) = (block for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL) if "/prompt" in block)
@@ -36,10 +36,10 @@ def test_the_loop_over_servers_draws_parts_that_merge_to_the_whole(own_server, m
     assert "usual/0.safetensors" in done.stdout and "usual/300.safetensors" in done.stdout
 
     merge = {"m": {"class_type": "RarityMergeDensities", "inputs": {"folder": "usual"}},
-             "s": {"class_type": "RaritySaveDensity", "inputs": {"density": ["m", 0], "name": "all of them"}}}
+             "s": {"class_type": "RaritySaveFile", "inputs": {"what": ["m", 0], "name": "all of them"}}}
     entry = own_server.run(merge)
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
-    assert entry["outputs"]["s"]["text"] == ["Saved as all of them.safetensors"]
+    assert entry["outputs"]["s"]["text"] == ["Saved as all of them.safetensors in models/rarity_densities"]
     merged = load_density(own_server.base / "models" / "rarity_densities" / "all of them.safetensors")
     prior, _ = load_kandinsky(folder)
     whole = fit_density(prior.sample("a letter G", 600, seed=3, steps=2))

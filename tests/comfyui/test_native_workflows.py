@@ -174,7 +174,7 @@ def test_a_list_of_pictures_becomes_one_set_again(native_server, encoded):
     encoded["list"] = {"class_type": "RebatchImages", "inputs": {"images": ["grey", 0], "batch_size": 1}}
     encoded["seen"]["inputs"]["images"] = ["list", 0]
     encoded["joined"] = {"class_type": "RarityJoinEmbeddings", "inputs": {"embeddings": ["seen", 0]}}
-    encoded["saved"] = {"class_type": "RaritySaveEmbeddings", "inputs": {"embeddings": ["joined", 0], "name": "joined"}}
+    encoded["saved"] = {"class_type": "RaritySaveFile", "inputs": {"what": ["joined", 0], "name": "joined"}}
     run(native_server, encoded)
     path = native_server.base / "models" / "rarity_embeddings" / "joined.safetensors"
     assert len(load_embeddings(path)) == 2

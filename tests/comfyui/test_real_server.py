@@ -145,7 +145,7 @@ def test_other_bad_inputs_give_one_clear_error(server, little, class_type, name,
 def test_a_density_is_saved_listed_loaded_and_noticed_when_it_changes(server, little):
     fit = only(little, "RarityFitDensity")
     prompt = up_to(little, fit)
-    prompt["save"] = {"class_type": "RaritySaveDensity", "inputs": {"density": [fit, 0], "name": "letter_R"}}
+    prompt["save"] = {"class_type": "RaritySaveFile", "inputs": {"what": [fit, 0], "name": "letter_R"}}
     assert ran(server.run(prompt))
     folder = server.base / "models" / "rarity_densities"
     assert [path.name for path in folder.iterdir()] == ["letter_R.safetensors"]
@@ -175,8 +175,8 @@ def test_a_density_is_saved_listed_loaded_and_noticed_when_it_changes(server, li
 def test_a_name_may_not_leave_the_folder(server, little, name):
     fit = only(little, "RarityFitDensity")
     prompt = up_to(little, fit)
-    prompt["save"] = {"class_type": "RaritySaveDensity", "inputs": {"density": [fit, 0], "name": name}}
-    assert "RaritySaveDensity" in complaint(server, prompt)
+    prompt["save"] = {"class_type": "RaritySaveFile", "inputs": {"what": [fit, 0], "name": name}}
+    assert "RaritySaveFile" in complaint(server, prompt)
     load = {
         "load": {"class_type": "RarityLoadDensity", "inputs": {"name": name + ".safetensors"}},
         "text": {"class_type": "RarityDescribeDensity", "inputs": {"density": ["load", 0], "one_in": 1000}},

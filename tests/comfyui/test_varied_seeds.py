@@ -80,7 +80,7 @@ def graph(native_server, native_models, clip_checkpoint):
         "CheckpointLoaderSimple": {"ckpt_name": checkpoint.name},
         "RarityLoadOpenCLIP": {"architecture": SMALLEST, "checkpoint": clip_checkpoint},
         "RarityValidityGate": {"threshold": 0.01},  # random weights see a house nowhere
-        "RarityVarySeeds": {"count": 2, "steps": 1, "pictures": 3, "seed": 11, **size},
+        "RaritySeedVariety": {"count": 2, "steps": 1, "pictures": 3, "seed": 11, **size},
         "KSampler": {"steps": 1}, "EmptyLatentImage": size,
     }
     for node in prompt.values():
@@ -90,7 +90,7 @@ def graph(native_server, native_models, clip_checkpoint):
 
 def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_models, clip_checkpoint):
     server, prompt = native_server, graph(native_server, native_models, clip_checkpoint)
-    (vary,) = nodes_of(prompt, "RarityVarySeeds")
+    (vary,) = nodes_of(prompt, "RaritySeedVariety")
     sheet, curve = sorted(nodes_of(prompt, "SaveImage"), key=lambda key: "curve" in prompt[key]["inputs"]["filename_prefix"])
 
     def run():
@@ -116,7 +116,7 @@ def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_
     assert server.is_running(prompt_id)
     server.raw("/interrupt", {"prompt_id": prompt_id})
     (interrupted,) = messages(server.wait(prompt_id), "execution_interrupted")
-    assert interrupted["node_type"] == "RarityVarySeeds"
+    assert interrupted["node_type"] == "RaritySeedVariety"
     prompt[vary]["inputs"] = before
     again = run()
     assert (server.pictures(again, sheet) == drawn).all() and (server.pictures(again, curve) == measured).all()

@@ -11,7 +11,7 @@ from rarity.generators.eyes.contrast_sources import contrast_guardrail
 from rarity.generators.eyes.direction_sources import text_direction
 from rarity.generators.eyes.openclip import load_open_clip
 from rarity.generators.judges.validity_gate import ValidityGate
-from rarity.generators.judges.vlm import VlmJudge
+from rarity.generators.judges.vlm import Vlm, VlmJudge
 from rarity.generators.judges.zero_shot import ContrastJudge
 from rarity.generators.kandinsky.decoder import DecoderDefaults
 from rarity.generators.kandinsky.load import load_kandinsky
@@ -137,6 +137,6 @@ def test_open_clip(device, tmp_path):
 def test_vision_language_models(tmp_path, kind, tiny_kandinsky, device):
     bright, dark = torch.full((1, 20, 24, 3), 0.9), torch.full((1, 20, 24, 3), 0.1)
     folder = teach(BUILDERS[kind](tmp_path / kind), bright, dark)
-    here, there = (VlmJudge(folder, "letter r", device=where).probability(torch.cat([dark, bright])) for where in ("cpu", device))
+    here, there = (VlmJudge(Vlm(folder, device=where), "letter r").probability(torch.cat([dark, bright])) for where in ("cpu", device))
     torch.testing.assert_close(there, here, **CLOSE)
     assert there[0] < 0.5 < there[1]

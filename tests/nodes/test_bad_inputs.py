@@ -58,7 +58,7 @@ def test_an_empty_menu_is_an_error_that_asks_for_a_name(run, node):
 def test_names_stay_in_their_folder(run, density, folders, name):
     files = sorted(folders.parent.rglob("*"))
     with pytest.raises(RarityError):
-        run(nodes.RaritySaveDensity, density=density, name=name)
+        run(nodes.RaritySaveFile, what=[density], name=[name])
     with pytest.raises(RarityError):
         run(nodes.RarityLoadDensity, name=name)
     assert sorted(folders.parent.rglob("*")) == files
@@ -215,10 +215,10 @@ def learnt(run, model, density):
 @pytest.mark.parametrize("what", ["density", "concept"])
 def test_a_damaged_file_is_one_clear_error_and_saving_again_puts_it_right(run, density, folders, kind, what, request):
     if what == "density":
-        folder, load, save = folders, nodes.RarityLoadDensity, lambda: run(nodes.RaritySaveDensity, density=density, name="letter_R")
+        folder, load, save = folders, nodes.RarityLoadDensity, lambda: run(nodes.RaritySaveFile, what=[density], name=["letter_R"])
     else:
         learnt, folder, load = request.getfixturevalue("learnt"), folders.with_name("rarity_concepts"), nodes.RarityLoadConcept
-        save = lambda: run(nodes.RaritySaveConcept, concept=learnt, name=["letter_R"])  # noqa: E731
+        save = lambda: run(nodes.RaritySaveFile, what=learnt, name=["letter_R"])  # noqa: E731
     save()
     path = folder / "letter_R.safetensors"
     whole = path.read_bytes()
@@ -247,7 +247,7 @@ def test_a_digest_reads_a_file_in_pieces(folders):
 
 
 def test_a_save_that_fails_leaves_the_file_that_was_there(run, density, baseline, folders, monkeypatch):
-    run(nodes.RaritySaveDensity, density=density, name="letter_R")
+    run(nodes.RaritySaveFile, what=[density], name=["letter_R"])
     path = folders / "letter_R.safetensors"
     whole = path.read_bytes()
 
@@ -258,7 +258,7 @@ def test_a_save_that_fails_leaves_the_file_that_was_there(run, density, baseline
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(RarityError, match="No space left"):
-            run(nodes.RaritySaveDensity, density=other, name="letter_R")
+            run(nodes.RaritySaveFile, what=[other], name=["letter_R"])
     assert path.read_bytes() == whole and [file.name for file in folders.iterdir()] == [path.name]
 
 

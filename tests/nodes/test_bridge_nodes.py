@@ -8,7 +8,7 @@ from rarity.density.base.errors import RarityError
 
 def test_one_output_an_embedding_and_no_shared_memory(run, rare):
     embeddings = rare[0]
-    (outputs,) = run(nodes.RarityToClipVisionOutput, embeddings=embeddings)
+    outputs, _, _ = run(nodes.RarityToClipVisionOutput, embeddings=embeddings)
     assert [tuple(item.image_embeds.shape) for item in outputs] == [(1, embeddings.space.width)] * len(embeddings)
     assert torch.equal(torch.cat([item.image_embeds for item in outputs]), embeddings.vectors)
     before = embeddings.vectors.clone()
@@ -24,25 +24,25 @@ def test_what_was_not_checked_is_said(rare):
 
 
 def test_a_kandinsky_s_embeddings_to_and_from_the_older_pack(run, model, baseline):
-    latents, embeds = run(nodes.RarityToOtherPacks, embeddings=baseline, prior=model[0])
+    _, latents, embeds = run(nodes.RarityToClipVisionOutput, embeddings=baseline, prior=model[0])
     assert len(latents) == len(embeds) == len(baseline)
-    (back,) = run(nodes.RarityFromOtherPacks, prior_latent=latents[2].half(), prior=model[0])
+    (back,) = run(nodes.RarityFromClipVisionOutput, prior_latent=latents[2].half(), prior=model[0])
     assert back.space == baseline.space and torch.allclose(back.vectors[0], baseline.vectors[2], rtol=1e-3, atol=1e-3)
 
 
 def test_rows_of_another_width_are_refused(run, model):
     with pytest.raises(RarityError, match="768 numbers wide, but .* makes"):
-        run(nodes.RarityFromOtherPacks, ip_adapter_embeds=torch.zeros(1, 768), prior=model[0])
+        run(nodes.RarityFromClipVisionOutput, ip_adapter_embeds=torch.zeros(1, 768), prior=model[0])
     with pytest.raises(RarityError, match=r"one vector a picture, .* got shape \[1, 257, 1280\]"):
-        run(nodes.RarityFromOtherPacks, ip_adapter_embeds=torch.zeros(1, 257, 1280), prior=model[0])
+        run(nodes.RarityFromClipVisionOutput, ip_adapter_embeds=torch.zeros(1, 257, 1280), prior=model[0])
 
 
 def test_both_sockets_or_no_eye_is_an_error(run, model):
     rows = torch.zeros(1, model[0].space.width)
-    with pytest.raises(RarityError, match="exactly one of prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds. Connect one here: a second"):
-        run(nodes.RarityFromOtherPacks, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
-    with pytest.raises(RarityError, match="exactly one of prior and clip_vision, got none. Connect one, and the same one throughout the graph"):
-        run(nodes.RarityFromOtherPacks, prior_latent=rows)
+    with pytest.raises(RarityError, match="exactly one of clip_vision_output, prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds. Connect one here: a second"):
+        run(nodes.RarityFromClipVisionOutput, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
+    with pytest.raises(RarityError, match="exactly one of clip_vision and prior, got none. Connect one, and the same one throughout the graph"):
+        run(nodes.RarityFromClipVisionOutput, prior_latent=rows)
 
 
 def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
@@ -52,7 +52,7 @@ def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
 
     foreign = Embeddings(baseline.vectors, replace(baseline.space, fingerprint="0" * 12))
     with pytest.raises(RarityError, match="different embedding spaces"):
-        run(nodes.RarityToOtherPacks, embeddings=foreign, prior=model[0])
+        run(nodes.RarityToClipVisionOutput, embeddings=foreign, prior=model[0])
 
 
 def test_a_list_of_pictures_of_different_sizes_becomes_one_set(run, model):
@@ -83,7 +83,7 @@ def test_pictures_that_are_none_are_refused_with_what_to_do(run, model, shape, w
 @pytest.mark.parametrize("name", ["last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes"])
 def test_what_reads_a_picture_s_tokens_is_told_that_there_are_none(run, rare, name):
     """image_sizes is what Lumina 2 and Z-Image ask for first, on newer ComfyUIs."""
-    (outputs,) = run(nodes.RarityToClipVisionOutput, embeddings=rare[0])
+    outputs, _, _ = run(nodes.RarityToClipVisionOutput, embeddings=rare[0])
     with pytest.raises(RarityError, match=f"has no {name}: .*Lumina 2 and Z-Image read the picture's tokens"):
         getattr(outputs[0], name)
     assert not hasattr(outputs[0], name)

@@ -96,12 +96,11 @@ def test_several_seeds_are_lists_that_are_saved_and_exported_one_by_one(run, lea
     schema = nodes.RarityMakeRareConcept.define_schema()
     assert all(output.is_output_list for output in schema.outputs)
     with torch.inference_mode():
-        shown = nodes.RaritySaveConcept.execute(concept=concepts, name=["two"]).ui.as_dict()["text"][0]
-        assert shown == "Saved as two_1.safetensors, two_2.safetensors"
-        assert nodes.RaritySaveConcept.execute(concept=[alone], name=["one"]).ui.as_dict()["text"][0] == "Saved as one.safetensors"
-        for node, more in ((nodes.RaritySaveConcept, {}), (nodes.RarityExportConcept, {"checkpoint": [-1]})):
-            with pytest.raises(RarityError, match="no concept to .*: an empty list came in"):
-                node.execute(concept=[], name=["none"], **more)
+        shown = nodes.RaritySaveFile.execute(what=concepts, name=["two"]).ui.as_dict()["text"][0]
+        assert shown == "Saved as two_1.safetensors in models/rarity_concepts\nSaved as two_2.safetensors in models/rarity_concepts"
+        assert run(nodes.RaritySaveFile, what=[alone], name=["one"]) == (["one.safetensors"], [alone])
+        with pytest.raises(RarityError, match="no concept to .*: an empty list came in"):
+            nodes.RarityExportConcept.execute(concept=[], name=["none"], checkpoint=[-1])
         told = nodes.RarityExportConcept.execute(concept=concepts, name=["two"], checkpoint=[-1]).ui.as_dict()["text"][0]
     assert nodes.RarityLoadConcept.define_schema().inputs[0].options == ["one.safetensors", "two_1.safetensors", "two_2.safetensors"]
     concept, trajectory, report = run(nodes.RarityLoadConcept, name="two_2.safetensors")

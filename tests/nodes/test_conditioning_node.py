@@ -1,4 +1,4 @@
-"""RarityMakeRareConditioning, RarityMakeRareWord and RarityVarySeeds without their models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
+"""RarityMakeRareConditioning, RarityMakeRareWord and RaritySeedVariety without their models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
 
 import pytest
 from rarity import nodes
@@ -11,5 +11,5 @@ def test_exactly_one_eye_is_connected(run, density, eyes, got):
         run(nodes.RarityMakeRareConditioning, model=object(), positive=[], negative=[], vae=object(), density=density, **eyes)
     with pytest.raises(RarityError, match=f"Make Rare: Word needs exactly one of .*, got {got}"):
         run(nodes.RarityMakeRareWord, model=object(), clip=object(), negative=[], vae=object(), density=density, **eyes)
-    with pytest.raises(RarityError, match=f"Vary Seeds needs exactly one of .*, got {got}"):
-        run(nodes.RarityVarySeeds, model=object(), positive=[], negative=[], vae=object(), **eyes)
+    with pytest.raises(RarityError, match=f"Seed Variety needs exactly one of .*, got {got}"):
+        run(nodes.RaritySeedVariety, model=object(), positive=[], negative=[], vae=object(), **eyes)

@@ -55,7 +55,7 @@ def test_a_folder_of_densities_merges_and_one_more_is_noticed(run, model, folder
     for first, count in ((0, 80), (80, 50), (130, 80)):
         part = run(nodes.RaritySamplePrior, count=count, first=first, **settings)[0]
         density = run(nodes.RarityFitDensity, embeddings=part, components=4)[0]
-        file, same = run(nodes.RaritySaveDensity, density=density, name=f"usual/{first}")
+        (file,), (same,) = run(nodes.RaritySaveFile, what=[density], name=[f"usual/{first}"])
         assert file == f"usual/{first}.safetensors" and same is density and (folders / file).is_file()
         marks.append(nodes.RarityMergeDensities.fingerprint_inputs(folder="usual"))
     assert len(set(marks)) == 3 and nodes.RarityMergeDensities.fingerprint_inputs(density_1=None, folder=None) == ""

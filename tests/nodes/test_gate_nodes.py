@@ -4,7 +4,6 @@ import pytest
 import torch
 from rarity import nodes
 from rarity.density.base.errors import RarityError
-from rarity.nodes.parts.folders import ZERO_SHOT
 
 
 @pytest.fixture
@@ -43,19 +42,21 @@ def test_the_menu_offers_whole_models_only_and_no_name_leaves_it(run, gate_of, t
         for file in files:
             (root / name / file).write_bytes(b"{}")
     (tmp_path / "outside").symlink_to(root / "packs" / "tiny", target_is_directory=True)
-    menu = next(item for item in nodes.RarityValidityGate.define_schema().inputs if item.id == "judge")
-    assert menu.options == [ZERO_SHOT, "packs/tiny"] and menu.default == ZERO_SHOT
-    asked = gate_of(judge="packs/tiny", prior=None).validity(torch.rand(3, 16, 16, 3))
+    assert nodes.RarityLoadJudge.define_schema().inputs[0].options == ["packs/tiny"]
+    (judge,) = run(nodes.RarityLoadJudge, model="packs/tiny")
+    strict, other = gate_of(judge=judge, prior=None), gate_of(judge=judge, prior=None, threshold=0.9, subject="a letter p")
+    asked = strict.validity(torch.rand(3, 16, 16, 3))
     assert asked.shape == (3,) and ((asked > 0) & (asked < 1)).all()
+    assert strict.judge._model is other.judge._model, "another threshold or subject loads nothing again"
     for name in ("../outside", str(tmp_path / "outside"), "pickled", "bare", "packs", "", "packs/../packs/tiny"):
-        with pytest.raises(RarityError, match="There is no vision-language model .*Found: zero-shot .*, packs/tiny"):
-            gate_of(judge=name)
+        with pytest.raises(RarityError, match="There is no vision-language model .*Found: packs/tiny"):
+            run(nodes.RarityLoadJudge, model=name)
 
 
 def test_what_a_zero_shot_gate_needs(gate_of):
-    with pytest.raises(RarityError, match="connect a prior or an encoder, or choose a vision-language model"):
+    with pytest.raises(RarityError, match="connect a prior or an encoder, or a vision-language model of Load Judge"):
         gate_of(prior=None)
-    with pytest.raises(RarityError, match="at most one of prior and encoder"):
+    with pytest.raises(RarityError, match="at most one of prior, encoder and judge"):
         gate_of(encoder=object())
     with pytest.raises(RarityError, match="needs at least one alternative"):
         gate_of(alternatives="a letter r\n")
@@ -69,3 +70,15 @@ def test_the_gate_in_learn_concept(run, model, gate_of, density):
     )
     assert concept[0].steps == (0, 2, 4) and trajectory[0].readings["validity"].shape[0] == 3
     assert "The gate says Yes to" in report[0]
+
+
+def test_a_gate_whose_subject_is_not_in_the_prompt_says_so_and_an_empty_one_is_the_prompt(run, gate_of, baseline, density):
+    """The baseline's prompt is the one Sample Prior shows first: a letter R."""
+    given = {"alternatives": "a letter p\na letter r", "threshold": 0.01, "embeddings": baseline}
+    gates = [gate_of(subject=subject, **given) for subject in ("a letter g", "the letter R", "")]
+    assert gates[2].subject == baseline.source["prompt"]
+    reports = [run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=2, steps=2, gate=gate)[3] for gate in gates]
+    assert "The gate's subject 'a letter g' is not in the prompt" in reports[0]
+    assert not any("is not in the prompt" in report for report in reports[1:])
+    with pytest.raises(RarityError, match="subject"):
+        gate_of(subject="", embeddings=None)

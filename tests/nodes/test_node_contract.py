@@ -152,8 +152,8 @@ def test_schemas_only_grow():
              ("RarityLoadOpenCLIP", "architecture"), ("RarityLoadOpenCLIP", "checkpoint"),
              ("RarityBaselineFromModel", "sampler_name"), ("RarityBaselineFromModel", "scheduler"),
              ("RarityMakeRareConditioning", "sampler_name"), ("RarityMakeRareConditioning", "scheduler"),
-             ("RarityMakeRareWord", "sampler_name"), ("RarityMakeRareWord", "scheduler"), ("RarityValidityGate", "judge"),
-             ("RarityVarySeeds", "sampler_name"), ("RarityVarySeeds", "scheduler")}
+             ("RarityMakeRareWord", "sampler_name"), ("RarityMakeRareWord", "scheduler"), ("RarityLoadJudge", "model"),
+             ("RaritySeedVariety", "sampler_name"), ("RaritySeedVariety", "scheduler")}
     assert _without(now, menus) == _without(then, menus), "run: python tests/support/node_schemas.py --append"
 
 

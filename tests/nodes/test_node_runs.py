@@ -112,7 +112,7 @@ def test_inputs_are_never_changed(run, model, baseline, density, rare):
 def test_save_and_load(run, density, baseline, folders):
     assert not folders.exists(), "nothing is made before something is saved"
     with torch.inference_mode():
-        shown = nodes.RaritySaveDensity.execute(density=density, name="letter_R").ui.as_dict()
+        shown = nodes.RaritySaveFile.execute(what=[density], name=["letter_R"]).ui.as_dict()
     assert "letter_R.safetensors" in shown["text"][0]
     assert nodes.RarityLoadDensity.define_schema().inputs[0].options == ["letter_R.safetensors"]
     loaded = run(nodes.RarityLoadDensity, name="letter_R.safetensors")[0]
@@ -120,7 +120,7 @@ def test_save_and_load(run, density, baseline, folders):
     first = nodes.RarityLoadDensity.fingerprint_inputs(name="letter_R.safetensors")
     assert first == nodes.RarityLoadDensity.fingerprint_inputs(name="letter_R.safetensors")
     other = run(nodes.RarityFitDensity, embeddings=baseline, components=3)[0]
-    run(nodes.RaritySaveDensity, density=other, name="letter_R")
+    run(nodes.RaritySaveFile, what=[other], name=["letter_R"])
     assert first != nodes.RarityLoadDensity.fingerprint_inputs(name="letter_R.safetensors")
 
 

@@ -255,12 +255,12 @@ def test_encode_needs_exactly_one_eye_that_gives_one_vector(run, model):
 def test_embeddings_are_saved_listed_and_loaded(run, baseline, folders):
     folder = folders.parent / "rarity_embeddings"
     assert not folder.exists(), "nothing is made before something is saved"
-    run(nodes.RaritySaveEmbeddings, embeddings=baseline, name="base")
+    run(nodes.RaritySaveFile, what=[baseline], name=["base"])
     assert nodes.RarityLoadEmbeddings.define_schema().inputs[0].options == ["base.safetensors"]
     loaded = run(nodes.RarityLoadEmbeddings, name="base.safetensors")[0]
     assert torch.equal(loaded.vectors, baseline.vectors) and loaded.source == baseline.source
     first = nodes.RarityLoadEmbeddings.fingerprint_inputs(name="base.safetensors")
-    run(nodes.RaritySaveEmbeddings, embeddings=baseline.select([0]), name="base")
+    run(nodes.RaritySaveFile, what=[baseline.select([0])], name=["base"])
     assert first != nodes.RarityLoadEmbeddings.fingerprint_inputs(name="base.safetensors")
 
 
@@ -270,7 +270,7 @@ def test_a_memory_that_was_not_saved_yet_is_empty_where_its_space_is_known(run, 
     empty = run(nodes.RarityLoadExposure, name="seen", embeddings=candidates)[0]
     assert len(empty) == 0 and empty.space == candidates.space
     before = nodes.RarityLoadExposure.fingerprint_inputs(name="seen", embeddings=None)
-    run(nodes.RaritySaveExposure, exposure=show(run, candidates, empty), name="seen")
+    run(nodes.RaritySaveFile, what=[show(run, candidates, empty)], name=["seen"])
     assert before != nodes.RarityLoadExposure.fingerprint_inputs(name="seen", embeddings=None)
     for given in ({}, {"embeddings": candidates}):
         assert torch.equal(run(nodes.RarityLoadExposure, name="seen", **given)[0].vectors, candidates.vectors)
@@ -280,18 +280,18 @@ def test_a_memory_that_was_not_saved_yet_is_empty_where_its_space_is_known(run, 
 def test_no_name_leaves_its_folder(run, candidates, folders, name):
     memory, files = show(run, candidates), sorted(folders.parent.rglob("*"))
     for node, inputs in (
-        (nodes.RaritySaveEmbeddings, {"embeddings": candidates}),
-        (nodes.RarityLoadEmbeddings, {}),
-        (nodes.RaritySaveExposure, {"exposure": memory}),
-        (nodes.RarityLoadExposure, {"embeddings": candidates}),
+        (nodes.RaritySaveFile, {"what": [candidates], "name": [name]}),
+        (nodes.RarityLoadEmbeddings, {"name": name}),
+        (nodes.RaritySaveFile, {"what": [memory], "name": [name]}),
+        (nodes.RarityLoadExposure, {"embeddings": candidates, "name": name}),
     ):
         with pytest.raises(RarityError):
-            run(node, name=name, **inputs)
+            run(node, **inputs)
     assert sorted(folders.parent.rglob("*")) == files
 
 
 def test_a_file_of_another_kind_or_damaged_is_one_clear_error(run, candidates, folders):
-    run(nodes.RaritySaveEmbeddings, embeddings=candidates, name="seen")
+    run(nodes.RaritySaveFile, what=[candidates], name=["seen"])
     kept = folders.parent / "rarity_embeddings" / "seen.safetensors"
     (folders.parent / "rarity_exposures").mkdir()
     wrong = folders.parent / "rarity_exposures" / "seen.safetensors"

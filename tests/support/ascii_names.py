@@ -37,16 +37,16 @@ def main():
     learning = {"prior": prior, "density": density, "prompt": "a r", "word": "r", "iterations": 1, "steps": 2}
     concept = run(nodes.RarityMakeRareConcept, **learning)[0]
     calls = {
-        "Save Density": lambda name: run(nodes.RaritySaveDensity, density=density, name=name),
+        "Save a density": lambda name: run(nodes.RaritySaveFile, what=[density], name=[name]),
         "Load Density": lambda name: run(nodes.RarityLoadDensity, name=name),
-        "Save Embeddings": lambda name: run(nodes.RaritySaveEmbeddings, embeddings=baseline, name=name),
-        "Save Exposure": lambda name: run(nodes.RaritySaveExposure, exposure=exposure, name=name),
+        "Save embeddings": lambda name: run(nodes.RaritySaveFile, what=[baseline], name=[name]),
+        "Save an exposure": lambda name: run(nodes.RaritySaveFile, what=[exposure], name=[name]),
         "Load Exposure": lambda name: run(nodes.RarityLoadExposure, name=name, embeddings=baseline),
-        "Save Concept": lambda name: run(nodes.RaritySaveConcept, concept=concept, name=[name]),
+        "Save a concept": lambda name: run(nodes.RaritySaveFile, what=concept, name=[name]),
         "Export Concept": lambda name: run(nodes.RarityExportConcept, concept=concept, name=[name], checkpoint=[-1]),
         "Sample Prior": lambda name: run(nodes.RaritySamplePrior, prior=prior, prompt="a r", count=2, steps=2, keep_as=name),
         "Make Rare: Concept": lambda name: run(nodes.RarityMakeRareConcept, keep_as=name, **learning),
-        "Save Density's fingerprint": lambda name: nodes.RaritySaveDensity.fingerprint_inputs(name=name),
+        "its fingerprint": lambda name: nodes.RaritySaveFile.fingerprint_inputs(name=[name]),
         "a script": lambda name: put(folder / f"{name}.safetensors", b""),
         "a script's folder": lambda name: put(folder / name / "a.safetensors", b""),
     }

@@ -115,9 +115,7 @@ def _encoders(models):
     from rarity.nodes import (
         RarityEncodeImages,
         RarityFromClipVisionOutput,
-        RarityFromOtherPacks,
         RarityToClipVisionOutput,
-        RarityToOtherPacks,
     )
 
     import nodes
@@ -130,8 +128,8 @@ def _encoders(models):
     back = RarityFromClipVisionOutput.execute(clip_vision_output=encoded, clip_vision=right).args[0]
     outputs = RarityToClipVisionOutput.execute(embeddings=back, clip_vision=right).args[0]
     again = [RarityFromClipVisionOutput.execute(clip_vision_output=item, clip_vision=right).args[0] for item in outputs]
-    latents, embeds = RarityToOtherPacks.execute(embeddings=back, clip_vision=right).args
-    returned = RarityFromOtherPacks.execute(prior_latent=latents[1], clip_vision=right).args[0]
+    _, latents, embeds = RarityToClipVisionOutput.execute(embeddings=back, clip_vision=right).args
+    returned = RarityFromClipVisionOutput.execute(prior_latent=latents[1], clip_vision=right).args[0]
     no_vector = comfy.clip_vision.Output()
     no_vector["image_embeds"] = encoded.last_hidden_state
     return {
@@ -145,7 +143,7 @@ def _encoders(models):
         "no match": _refusal(RarityToClipVisionOutput.execute, embeddings=back, clip_vision=wrong),
         "tokens for an embedding": _refusal(
             RarityFromClipVisionOutput.execute, clip_vision_output=no_vector, clip_vision=right),
-        "none": _refusal(RarityFromOtherPacks.execute, clip_vision=right),
+        "none": _refusal(RarityFromClipVisionOutput.execute, clip_vision=right),
     }
 
 

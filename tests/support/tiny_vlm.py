@@ -114,18 +114,18 @@ def teach(folder, yes, no):
     h is the input of that layer. logit(Yes) = a'h = -logit(No), with a'h(yes) = 8 and a'h(no) = -8; all other logits
     are 0.
     """
-    from rarity.generators.judges.vlm import VlmJudge
+    from rarity.generators.judges.vlm import Vlm, VlmJudge
 
-    judge, seen = VlmJudge(folder, "a letter r"), []
-    last = judge._model.get_output_embeddings()
+    judge, seen = VlmJudge(Vlm(folder), "a letter r"), []
+    last = judge._model._model.get_output_embeddings()
     handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].double()))
     for pictures in (yes, no):
-        judge._next_word(pictures)
+        judge._model.next_word(judge._prompt, pictures)
     handle.remove()
     answer = torch.linalg.lstsq(torch.stack(seen), torch.tensor([[8.0], [-8.0]], dtype=torch.float64), driver="gelsd").solution[:, 0]
     with torch.no_grad():
         last.weight.zero_()
-        last.weight[judge._tokenizer.convert_tokens_to_ids("Yes")] = answer.float()
-        last.weight[judge._tokenizer.convert_tokens_to_ids("No")] = -answer.float()
-    judge._model.save_pretrained(folder)
+        last.weight[judge._model._tokenizer.convert_tokens_to_ids("Yes")] = answer.float()
+        last.weight[judge._model._tokenizer.convert_tokens_to_ids("No")] = -answer.float()
+    judge._model._model.save_pretrained(folder)
     return folder

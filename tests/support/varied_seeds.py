@@ -1,4 +1,4 @@
-"""RarityVarySeeds on a small Stable Diffusion 1.5, Flux and Lumina 2 of random weights, in this process, as JSON.
+"""RaritySeedVariety on a small Stable Diffusion 1.5, Flux and Lumina 2 of random weights, in this process, as JSON.
 
     python tests/support/varied_seeds.py CHECKPOINT CLIP_VISION --comfyui FOLDER
 """
@@ -114,7 +114,7 @@ def of_node(model, vae, positive, negative, vision):
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
     from rarity.generators.comfyui.model_baseline import ModelPictures
     from rarity.generators.judges.validity_gate import ValidityGate
-    from rarity.nodes import RarityVarySeeds
+    from rarity.nodes import RaritySeedVariety
 
     held, drawn = digest(model, vae, vision.model, positive, negative), []
     draw, decode = ModelPictures.draw, vae.decode
@@ -126,7 +126,7 @@ def of_node(model, vae, positive, negative, vision):
             vary_seeds._MEASURED.clear()
         given = {"model": model, "positive": positive, "negative": negative, "vae": vae, "variety": 2.0, "count": 3, "seed": 5,
                  "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, "pictures": 3, "until": 1.0, **SETTINGS}
-        return RarityVarySeeds.execute(**given | changed).args
+        return RaritySeedVariety.execute(**given | changed).args
 
     def complaint(**changed):
         try:

@@ -128,7 +128,7 @@ def test_links(path):
     for link, source, slot, target, place, kind in workflow["links"]:
         output, item = nodes[source]["outputs"][slot], nodes[target]["inputs"][place]
         assert link in output["links"] and item["link"] == link
-        assert output["type"] == kind and (item["type"] in (kind, "*") or kind == "*")
+        assert output["type"] == kind and (set(kind.split(",")) & set(item["type"].split(",")) or "*" in (kind, item["type"]))
         used[target, place] += 1
     assert set(used.values()) <= {1}
     for node in workflow["nodes"]:
@@ -262,7 +262,7 @@ def test_the_quickstart_is_the_demo():
 
 
 def test_each_machine_s_part_of_many_machines_is_its_own_and_is_saved_before_it_is_collected():
-    """ComfyUI-Distributed sends a worker only what the collector needs, so Save Density must stand on the way to it."""
+    """ComfyUI-Distributed sends a worker only what the collector needs, so Save Rarity File must stand on the way to it."""
     prompt = to_api(read(ROOT / "workflows" / "Rarity 14 Many machines.json"), INFO)
 
     def upstream(key):
@@ -270,7 +270,7 @@ def test_each_machine_s_part_of_many_machines_is_its_own_and_is_saved_before_it_
         return {key}.union(*map(upstream, links))
 
     (collector,), (save,), (sample,) = (
-        nodes_of(prompt, kind) for kind in ("DistributedCollector", "RaritySaveDensity", "RaritySamplePrior"))
+        nodes_of(prompt, kind) for kind in ("DistributedCollector", "RaritySaveFile", "RaritySamplePrior"))
     assert save in upstream(collector)
     first, name = (prompt[prompt[key]["inputs"][item][0]]["inputs"] for key, item in ((sample, "first"), (save, "name")))
     firsts, names = ({"0": values["default_value"], **json.loads(values["worker_values"])} for values in (first, name))

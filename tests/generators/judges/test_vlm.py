@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from rarity.density.base.errors import RarityError
-from rarity.generators.judges.vlm import VlmJudge, _with_article
+from rarity.generators.judges.vlm import Vlm, VlmJudge, _with_article
 from rarity.generators.runtime.memory import Placement
 from tiny_vlm import BUILDERS, teach
 
@@ -40,7 +40,7 @@ def folder(kind, untaught, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge(folder):
-    return VlmJudge(folder, "letter r")
+    return VlmJudge(Vlm(folder), "letter r")
 
 
 def test_it_answers_by_the_picture(judge):
@@ -57,13 +57,13 @@ def test_the_probability_is_the_literal_formula(judge):
     """One picture at a time through the model's own forward: the same logits, yes over yes and no."""
     from PIL import Image
 
-    words = judge._tokenizer.get_vocab()
+    words = judge._model._tokenizer.get_vocab()
     for picture, found in zip(MIXED[:2], judge.probability(MIXED[:2]), strict=True):
         image = Image.fromarray(picture.mul(255).round().byte().numpy())
-        read = judge._processor(text=[judge._prompt], images=[image], return_tensors="pt")
+        read = judge._model._processor(text=[judge._prompt], images=[image], return_tensors="pt")
         read.pop("labels", None)
         with torch.no_grad():
-            logits = judge._model(**read).logits[0, -1].double()
+            logits = judge._model._model(**read).logits[0, -1].double()
         p = torch.softmax(logits, dim=0)
         yes, no = (sum(p[words[way]] for way in ways) for ways in (("yes", "Yes", "YES"), ("no", "No")))
         torch.testing.assert_close(found, yes / (yes + no), rtol=1e-4, atol=1e-6)
@@ -76,7 +76,7 @@ def test_little_memory_changes_nothing_and_cancel_comes_through(judge, folder):
         def make_room(self):
             self.rooms += 1
 
-    narrow = VlmJudge(folder, "a letter r", batch_size=4, placement=Narrow())
+    narrow = VlmJudge(Vlm(folder, batch_size=4, placement=Narrow()), "a letter r")
     sizes, calls = [], []
 
     def check(_, inputs):
@@ -84,10 +84,10 @@ def test_little_memory_changes_nothing_and_cancel_comes_through(judge, folder):
         if len(inputs[0]) > 2:
             torch.empty(2**60, dtype=torch.uint8)  # more than any machine has: the allocator's own error
 
-    narrow._model.get_input_embeddings().register_forward_pre_hook(check)
+    narrow._model._model.get_input_embeddings().register_forward_pre_hook(check)
     got = narrow.probability(MIXED, progress=lambda *call: calls.append(call))
     torch.testing.assert_close(got, judge.probability(MIXED), rtol=1e-4, atol=1e-6)
-    assert narrow._placement.rooms == 1 and sizes[0] == 4 and max(sizes[1:]) == 2 and calls == [(2, 5), (4, 5), (5, 5)]
+    assert narrow._model._placement.rooms == 1 and sizes[0] == 4 and max(sizes[1:]) == 2 and calls == [(2, 5), (4, 5), (5, 5)]
 
     def cancel(done, total):
         raise InterruptedError
@@ -98,27 +98,27 @@ def test_little_memory_changes_nothing_and_cancel_comes_through(judge, folder):
 
 def test_it_runs_in_inference_mode_and_half_precision(folder):
     with torch.inference_mode():
-        half = VlmJudge(folder, "a letter r", dtype=torch.bfloat16)
+        half = VlmJudge(Vlm(folder, dtype=torch.bfloat16), "a letter r")
         found = half.probability(MIXED[:2])
-    assert next(half._model.parameters()).dtype == torch.bfloat16
+    assert next(half._model._model.parameters()).dtype == torch.bfloat16
     assert found[0] > 0.9 and found[1] < 0.1
-    assert not any(weight.requires_grad or weight.is_inference() for weight in half._model.parameters())
+    assert not any(weight.requires_grad or weight.is_inference() for weight in half._model._model.parameters())
 
 
 def test_it_says_nothing_on_the_way(folder, capfd, caplog):
     with caplog.at_level(logging.WARNING):
-        VlmJudge(folder, "a letter r").probability(MIXED[:1])
+        VlmJudge(Vlm(folder), "a letter r").probability(MIXED[:1])
     out, err = capfd.readouterr()
     assert not out and "rarity" not in caplog.text
 
 
 def test_a_model_that_answers_something_else(untaught, kind, tmp_path):
-    judge = VlmJudge(untaught, "a letter r")
-    last = judge._model.get_output_embeddings()
+    judge = VlmJudge(Vlm(untaught), "a letter r")
+    last = judge._model._model.get_output_embeddings()
     with torch.no_grad():  # "the" beats everything, whatever it sees
         last.weight.zero_()
-        judge._model.get_output_embeddings().register_forward_hook(
-            lambda _, __, logits: logits + 9 * (torch.arange(logits.shape[-1]) == judge._tokenizer.get_vocab()["the"])
+        judge._model._model.get_output_embeddings().register_forward_hook(
+            lambda _, __, logits: logits + 9 * (torch.arange(logits.shape[-1]) == judge._model._tokenizer.get_vocab()["the"])
         )
     with pytest.raises(RarityError, match=f"{kind} answers neither yes nor no: .* would rather say 'the' \\(\\d.*follows instructions"):
         judge.probability(MIXED)
@@ -147,7 +147,7 @@ def test_folders_that_are_no_model(damage, message, untaught, tmp_path):
     shutil.copytree(untaught, copy)
     damage(copy)
     with pytest.raises(RarityError, match=message):
-        VlmJudge(copy, "a letter r")
+        VlmJudge(Vlm(copy), "a letter r")
 
 
 def test_code_in_the_folder_is_not_run(folder, tmp_path):
@@ -157,7 +157,7 @@ def test_code_in_the_folder_is_not_run(folder, tmp_path):
     config["auto_map"] = {"AutoModelForImageTextToText": "own.Model", "AutoConfig": "own.Config"}
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert VlmJudge(copy, "a letter r").probability(MIXED).shape == (5,)
+    assert VlmJudge(Vlm(copy), "a letter r").probability(MIXED).shape == (5,)
     assert not (tmp_path / "ran").exists()
 
 
@@ -166,7 +166,7 @@ def test_subjects_get_an_article_where_they_have_none(untaught):
         "a vehicle", "an apple", "a letter R", "The Hague", "some fruit"
     ]
     with pytest.raises(RarityError, match="needs a subject"):
-        VlmJudge(untaught, " ")
+        VlmJudge(Vlm(untaught), " ")
 
 
 def test_a_tokenizer_without_a_yes(untaught, tmp_path):
@@ -177,4 +177,4 @@ def test_a_tokenizer_without_a_yes(untaught, tmp_path):
         text = text.replace(f'"{way}"', f'"{way[::-1]}"')
     (copy / "tokenizer.json").write_text(text)
     with pytest.raises(RarityError, match="no single token for 'yes'"):
-        VlmJudge(copy, "a letter r")
+        VlmJudge(Vlm(copy), "a letter r")
