@@ -95,7 +95,7 @@ def _linked(node):
     (nodes.RarityMakeRareConcept, {"prompt": ""}, "The prompt must be some text"),
     (nodes.RarityMakeRareWord, {"name": "a/../../b"}, "b"),
     (nodes.RarityBaselineFromModel, {"keep_as": "/x"}, "x"),
-    (nodes.RarityUsualInWords, {"phrases": "a woman\\n"}, "at least two, one a line.*got 'a woman'"),
+    (nodes.RarityUsualInWords, {"phrases": "a woman\n"}, "at least two, one a line.*got 'a woman'"),
 ])
 def test_what_widgets_alone_show_is_refused_before_anything_runs(folders, says_why, node, widgets, told):
     with pytest.raises(RarityError, match=told):
