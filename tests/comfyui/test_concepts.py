@@ -112,7 +112,8 @@ def test_several_seeds_run_everything_behind_once_for_each(own_server, workflow)
     pictures = saved(server, prompt, entry)
     assert {len(some) for some in pictures.values()} == {2}
     assert all(not np.array_equal(*some) for some in pictures.values())
-    assert entry["outputs"]["keep"]["text"] == ["Saved as two_1.safetensors, two_2.safetensors"]
+    saved_as = "\n".join(f"Saved as two_{seed}.safetensors in models/rarity_concepts" for seed in (1, 2))
+    assert entry["outputs"]["keep"]["text"] == [saved_as]
     assert entry["outputs"]["export"]["text"][0].count("Saved the ") == 4
     for folder in ("rarity_concepts", "embeddings", "loras"):
         names = {path.name for path in (server.base / "models" / folder).glob("two*")}

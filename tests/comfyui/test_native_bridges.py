@@ -56,7 +56,7 @@ def test_embeddings_of_another_encoder_are_refused_though_equally_wide(found, ca
         "another, from an embedding": "different embedding spaces",
         "no match": "different embedding spaces",
         "tokens for an embedding": "one vector a picture, [N, 768], got shape [3, 50, 64]",
-        "none": "exactly one of prior_latent and ip_adapter_embeds, got none",
+        "none": "exactly one of clip_vision_output, prior_latent and ip_adapter_embeds, got none",
     }[case]
     assert text.startswith("Rarity: ") and expected in text
     if "spaces" in expected:

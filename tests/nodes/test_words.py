@@ -81,12 +81,12 @@ def test_a_prompt_longer_than_the_model_reads_is_named_in_the_report(run, model,
     assert f"Of '{LONG}' the model reads" in negative
 
 
-def test_nothing_prints_a_prompt_of_a_million_characters(run, model, baseline, caplog):
-    endless = "R " * 500_000
+def test_nothing_prints_a_prompt_of_a_hundred_thousand_characters(run, model, baseline, caplog):
+    endless = "R " * 50_000
     with caplog.at_level(logging.WARNING):
         report = run(nodes.RaritySamplePrior, prior=model[0], prompt=endless, count=2, steps=2)[1]
         (rail,) = run(nodes.RarityContrastGuardrail, embeddings=baseline, prior=model[0], subject=endless, alternatives="p")[0]
-    assert len(report) < 1000 and "1,000,00" not in report and len(" ".join(rail.notes)) < 1000
+    assert len(report) < 1000 and "100,0" not in report and len(" ".join(rail.notes)) < 1000
     # transformers' own line says nothing of the text
     assert caplog.records and all(len(record.getMessage()) < 1000 for record in caplog.records)
     with pytest.raises(RarityError) as error:

@@ -210,7 +210,11 @@ def test_what_progress_raises_ends_the_work_and_keeps_the_shards(client, tiny_ka
 def started(folder, out, *where, count=COUNT * 4):
     """`rarity baseline` as a program of its own, when three of its shards are finished; it draws many more."""
     command = ["baseline", "--model", folder, "--prompt", "a", "--count", count, "--steps", 4, "--out", out, *where]
-    start = "import sys; from rarity.cli import main\nif __name__ == '__main__': sys.exit(main())"
+    # A shell's background jobs pass on that they are deaf to Ctrl+C.
+    start = (
+        "import signal, sys; from rarity.cli import main\n"
+        "if __name__ == '__main__': signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", start, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
