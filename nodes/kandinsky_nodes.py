@@ -9,7 +9,7 @@ from ..generators.kandinsky.load import MINIATURE, load_kandinsky
 from ..generators.kandinsky.prior_baseline import draw_baseline
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
+from .parts.folders import check_kept_as, folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 from .parts.placement import ComfyPlacement, model_dtype
@@ -148,8 +148,8 @@ class RaritySamplePrior(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prompt=None, keep_as=None):
-        return fits(check_text, prompt) and fits(folder_to_keep, keep_as)
+    def validate_inputs(cls, prompt=None, keep_as=None, negative_prompt=""):
+        return fits(check_text, prompt) and fits(check_kept_as, keep_as, prompt, negative_prompt)
 
     @classmethod
     def execute(

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..density.calibration.surprisal import MIN_SCORES
+from ..density.estimators.choose import check_steers
 from ..density.steering.starts import check_starts, make_rare
 from ..generators.eyes.direction_sources import check_ends
 from ..generators.eyes.direction_sources import direction as make_direction
@@ -10,7 +11,7 @@ from .parts import sockets
 from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
-from .parts.upstream import number_before
+from .parts.upstream import estimator_before, number_before
 
 STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1_000_000)}
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
@@ -105,7 +106,8 @@ class RarityMakeRare(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, count=None, embeddings=None):
-        return fits(check_starts, count, number_before("embeddings", MIN_SCORES))
+        steers = fits(check_steers, estimator_before("density"))
+        return steers and fits(check_starts, count, number_before("embeddings", MIN_SCORES))
 
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),

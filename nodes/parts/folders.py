@@ -13,7 +13,7 @@ from ...density.files.store import safe_path
 from ...generators.kandinsky.hub import download_kandinsky
 from ...generators.kandinsky.layout import kandinsky_folders
 from ...generators.kandinsky.load import MINIATURE
-from ...generators.runtime.kept_baselines import is_shard
+from ...generators.runtime.kept_baselines import check_kept, is_shard
 from ...generators.runtime.model_folder import model_folders
 
 DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
@@ -219,6 +219,17 @@ def folder_to_keep(name):
         When the name would leave the folder.
     """
     return safe_path(folder_paths.get_folder_paths(EMBEDDINGS)[0], name, suffix="") if name.strip() else None
+
+
+def check_kept_as(name, prompt, negative_prompt):
+    """Check a name that samples of a prompt are to be kept under.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder, or samples of another prompt are kept under it.
+    """
+    check_kept(folder_to_keep(name), {"prompt": prompt, "negative_prompt": negative_prompt})
 
 
 def digests(paths):
