@@ -20,6 +20,8 @@ from environments import PLACES, find_comfyuis  # noqa: E402
 from PIL import Image  # noqa: E402
 
 NAME = "Rarity 01 Quickstart"
+# The badges would show the name of the folder that the tests give the pack; the map and the figures of speed hide pictures.
+PLAIN = {"Comfy.NodeBadge.NodeSourceBadgeMode": "None", "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 RUN = """async () => {
     const ended = new Promise(resolve => app.api.addEventListener("execution_success", resolve))
     await app.queuePrompt(0)
@@ -41,10 +43,11 @@ def take(editor):
     keep(editor.page, "quickstart_opened")
     editor.page.evaluate(RUN)
     editor.page.wait_for_function(SHOWN)
-    editor.page.wait_for_timeout(3000)  # messages about the run go away
+    editor.page.wait_for_timeout(5000)  # messages about the run go away
     keep(editor.page, "quickstart_run")
     editor.page.evaluate(AS_APP)
     editor.page.get_by_text("Number of runs").wait_for()
+    editor.page.get_by_role("button", name="Skip").click()  # a tour of apps, offered once
     editor.page.wait_for_timeout(1000)
     keep(editor.page, "quickstart_app")
 
@@ -58,6 +61,7 @@ def main():
         server = Server(comfyuis[-1], Path(folder) / "base")
         try:
             server.wait_until_up()
+            server.raw("/settings", PLAIN)
             take(Editor(browser, server))
         finally:
             server.stop()
