@@ -1,4 +1,4 @@
-"""Take the pictures of ComfyUI's own page that the readme shows: the quickstart as it opens, after a run, and as an app.
+"""Take the pictures of ComfyUI's own page that the readme shows: the quickstart after a run, and as an app.
 
     python tools/screenshots.py
 
@@ -40,7 +40,6 @@ def take(editor):
     """The pictures, one after the other, on one page."""
     workflow = json.loads((ROOT / "workflows" / f"{NAME}.json").read_text(encoding="utf-8"))
     editor.open(workflow, NAME)
-    keep(editor.page, "quickstart_opened")
     editor.page.evaluate(RUN)
     editor.page.wait_for_function(SHOWN)
     editor.page.wait_for_timeout(5000)  # messages about the run go away

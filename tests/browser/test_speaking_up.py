@@ -69,6 +69,18 @@ def test_what_a_widget_shows_is_said_in_the_message(quickstart, node, widget, wr
     quickstart.page.get_by_text(sentence).first.wait_for(timeout=60000)
 
 
+def test_of_two_errors_the_message_gives_the_number_and_its_details_both_sentences(quickstart):
+    if quickstart.vue or not quickstart.shows_texts:
+        pytest.skip("Messages are the same in both renderers; an older page tells while the node runs, one error at a time.")
+    two = [WRONG[0], WRONG[3]]
+    for node, widget, written, _ in two:
+        quickstart.page.evaluate(SET, [node, widget, written])
+    quickstart.page.evaluate("app.queuePrompt(0)")
+    quickstart.page.get_by_role("button", name="View details").last.click()
+    for *_, sentence in two:
+        quickstart.page.get_by_text(sentence).first.wait_for(timeout=60000)
+
+
 def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickstart):
     """How many directions a model has only the run knows; the message of newer pages says which node failed, so the node says why."""
     before = [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")]
