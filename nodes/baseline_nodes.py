@@ -1,4 +1,4 @@
-"""Nodes that draw many small pictures with ComfyUI's own models: what is usual, and how to make seeds differ."""
+"""Nodes that draw many small pictures with ComfyUI's own models, to learn what is usual or how to make seeds differ."""
 
 import comfy.samplers
 from comfy_api.latest import io

@@ -1,4 +1,4 @@
-"""Nodes that keep densities, embeddings, memories and concepts on disk, in ComfyUI's models/rarity_... folders."""
+"""Nodes that save and load densities, embeddings, exposures and concepts, in ComfyUI's models/rarity_... folders."""
 
 from comfy_api.latest import io, ui
 
@@ -148,7 +148,7 @@ class RarityLoadExposure(io.ComfyNode):
             description="Loads what was seen in earlier runs. When Save Rarity File has changed the file, the next run notices.",
             **found_by("load memory", "already seen", "history"),
             inputs=[
-                io.String.Input(  # no menu: the file of a first run does not exist yet
+                io.String.Input(  # not a menu, because the file of a first run does not exist yet
                     "name",
                     default="seen",
                     tooltip="A file in ComfyUI's models/rarity_exposures, by the name it is saved under.",

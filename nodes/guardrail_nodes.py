@@ -1,4 +1,4 @@
-"""Nodes that keep rare pictures what was asked for. Guardrails are chained: each adds itself to the one before it."""
+"""Nodes that keep the subject in rare pictures. Guardrails are chained: each node adds its guardrail to the chain."""
 
 from comfy_api.latest import io
 
@@ -148,7 +148,7 @@ class RarityContrastGuardrail(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
-        reads = prior is None or encoder is None  # which is what a link looks like here
+        reads = prior is None or encoder is None  # here None means that the input is linked
         return not reads or fits(check_words, subject, alternatives)
 
     @classmethod
@@ -263,7 +263,7 @@ class RarityValidityGate(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=(), embeddings=()):
-        reads = prior is None or encoder is None  # which is what a link looks like here
+        reads = prior is None or encoder is None  # here None means that the input is linked
         return (embeddings is None or fits(check_subject, subject)) and (not reads or fits(check_words, subject, alternatives))
 
     @classmethod
