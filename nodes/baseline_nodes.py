@@ -217,7 +217,7 @@ class RaritySeedVariety(io.ComfyNode):
                         max=1.0,
                         step=0.01,
                         optional=True,
-                        tooltip="The share of pictures that must stay the subject when they are varied: 0.95 is 95 of 100.",
+                        tooltip="Of the pictures that are the subject without variation, the share that must stay it: 0.95 is 95 of 100.",
                     )
                 ),
                 sockets.advanced(
