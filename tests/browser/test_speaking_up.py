@@ -45,7 +45,7 @@ def quickstart(page):
 def test_a_new_user_reads_runs_turns_the_dial_and_runs_without_zooming(quickstart):
     if quickstart.vue or not quickstart.shows_texts:
         pytest.skip("One way is enough: classic nodes of a newer page, where a click on the arrow turns the dial.")
-    page, run = quickstart.page, quickstart.page.get_by_role("button", name="Run", exact=True)
+    page, run = quickstart.page, quickstart.page.get_by_test_id("queue-button")
     page.evaluate(SET, ["RaritySamplePrior", "count", 300])
     opened = page.evaluate(VIEW)
     assert not opened[-1], "no text is drawn"
@@ -69,7 +69,7 @@ def test_what_a_widget_shows_is_said_in_the_message(quickstart, node, widget, wr
     quickstart.page.get_by_text(sentence).first.wait_for(timeout=60000)
 
 
-def test_of_two_errors_the_message_gives_the_number_and_its_details_both_sentences(quickstart):
+def test_of_two_errors_the_message_gives_the_number_and_its_details_open_both_sentences(quickstart):
     if quickstart.vue or not quickstart.shows_texts:
         pytest.skip("Messages are the same in both renderers; an older page tells while the node runs, one error at a time.")
     two = [WRONG[0], WRONG[3]]
@@ -77,7 +77,8 @@ def test_of_two_errors_the_message_gives_the_number_and_its_details_both_sentenc
         quickstart.page.evaluate(SET, [node, widget, written])
     quickstart.page.evaluate("app.queuePrompt(0)")
     quickstart.page.get_by_role("button", name="View details").last.click()
-    for *_, sentence in two:
+    for title, sentence in (("Load Kandinsky", two[0][-1]), ("Contrast Guardrail", two[1][-1])):
+        quickstart.page.locator(f'[aria-expanded][aria-label*="{title} - "]').click()
         quickstart.page.get_by_text(sentence).first.wait_for(timeout=60000)
 
 
