@@ -1,4 +1,4 @@
-"""Nodes that draw many small pictures with ComfyUI's own models: what is usual, and how to make seeds differ."""
+"""Nodes that draw many small pictures with ComfyUI's own models, to learn what is usual or how to make seeds differ."""
 
 import comfy.samplers
 from comfy_api.latest import io
@@ -22,8 +22,9 @@ class RarityBaselineFromModel(io.ComfyNode):
             node_id="RarityBaselineFromModel",
             display_name="Baseline from Model",
             category="Rarity/density",
-            description="Draws many small, quick pictures with any model and prompt, and looks at each: what this model usually "
-            "makes. The answers are the baseline that rarity is measured against. Connect exactly one eye: clip_vision, encoder or prior.",
+            description="Draws many small, quick pictures with any model and prompt, and looks at each, to learn what this model "
+            "usually makes. These pictures are the baseline that rarity is measured against. Connect exactly one eye: clip_vision, "
+            "encoder or prior.",
             **found_by("usual", "sample model", "what a model makes", "seed", "random", "baseline"),
             inputs=[
                 io.Model.Input("model", tooltip="Any model that KSampler takes, with its LoRAs. It is not changed."),
@@ -43,7 +44,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                     default=10,
                     min=1,
                     max=10000,
-                    tooltip="Sampling steps of each picture. Few will do: the eye sees what it is, not how fine it is.",
+                    tooltip="Sampling steps of each picture. Few are enough: the eye sees what a picture shows, not how fine it is.",
                 ),
                 io.Float.Input(
                     "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler: use what you draw with later."
@@ -69,7 +70,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                         default=4,
                         min=1,
                         max=4096,
-                        tooltip="Pictures at a time. Speed and memory depend on it, the pictures do not; halved where memory is short.",
+                        tooltip="Pictures at a time. Changes speed and memory, not the pictures. Halved where memory is short.",
                     )
                 ),
                 io.ClipVision.Input(
@@ -86,7 +87,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                         "stop_when_enough",
                         optional=True,
                         default=False,
-                        tooltip="Ends before count when twice as many pictures would say the same, at 2,000 at the earliest. "
+                        tooltip="Ends before count when twice as many pictures would say the same, but not before 2,000. "
                         "The report says how many it took.",
                     )
                 ),
@@ -95,14 +96,14 @@ class RarityBaselineFromModel(io.ComfyNode):
                     optional=True,
                     default="",
                     tooltip="Keeps the embeddings in models/rarity_embeddings under this name while they are made: "
-                    "a run that was stopped goes on where it was. Empty keeps nothing.",
+                    "a run that was stopped goes on from there. Empty keeps nothing.",
                 ),
                 sockets.framing_input(),
                 sockets.first_input("pictures"),
             ],
             outputs=[
                 sockets.Embeddings.Output(
-                    display_name="embeddings", tooltip="The baseline: one embedding a picture, for Fit Density."
+                    display_name="embeddings", tooltip="The baseline: one embedding (what a picture shows, as numbers) for each picture, for Fit Density."
                 ),
                 io.String.Output(
                     display_name="report", tooltip="In words: how many pictures there are, of which seeds and settings."
@@ -137,8 +138,8 @@ class RaritySeedVariety(io.ComfyNode):
             node_id="RaritySeedVariety",
             display_name="Seed Variety",
             category="Rarity/make rare",
-            description="For models that draw nearly the same picture for every seed: gives each seed a prompt of its own, varied just so much "
-            "that pictures differ as much as you ask and still are the subject. How much that is, it measures on a few dozen small "
+            description="For models that draw nearly the same picture for every seed: gives each seed a prompt of its own, varied so "
+            "that pictures differ as much as you ask and still are the subject. It measures the right strength on a few dozen small "
             "pictures. Goes between CLIP Text Encode and KSampler. Connect exactly one eye: clip_vision, encoder or prior.",
             **found_by("vary seeds", "variety", "diversity", "seed", "same image", "similar", "same picture", "different", "variation", "turbo", "random"),
             inputs=[
@@ -152,8 +153,8 @@ class RaritySeedVariety(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How far apart pictures of different seeds are to lie: 1 is as without this node, 2 is twice as far. 0 is as far as "
-                    "they stay the subject, which a guardrail or a gate has to say.",
+                    tooltip="How far apart pictures of different seeds are to lie: 1 is as without this node, 2 is twice as far. 0 is "
+                    "as far as pictures still are the subject; a guardrail or a gate must be connected to tell.",
                 ),
                 io.Int.Input(
                     "count",
@@ -182,7 +183,7 @@ class RaritySeedVariety(io.ComfyNode):
                 sockets.Encoder.Input("encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."),
                 sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
                 sockets.Guardrail.Input(
-                    "guardrail", optional=True, tooltip="The chain of guardrails: what pictures must keep to. In the space of the eye."
+                    "guardrail", optional=True, tooltip="The chain of guardrails, made from pictures that the same eye looked at."
                 ),
                 sockets.Gate.Input(
                     "gate",
@@ -195,8 +196,8 @@ class RaritySeedVariety(io.ComfyNode):
                     min=0,
                     max=256,
                     optional=True,
-                    tooltip="Above 0 a small picture of all seeds in count is drawn, and the so many that differ most among those that still are "
-                    "the subject go on to KSampler. 0 keeps all, and draws none.",
+                    tooltip="How many seeds to keep. A small picture of every seed is drawn; of those that still are the subject, the "
+                    "seeds that differ most go on to KSampler. 0 keeps all seeds, and draws no small pictures for it.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -205,8 +206,8 @@ class RaritySeedVariety(io.ComfyNode):
                     max=100.0,
                     step=0.001,
                     optional=True,
-                    tooltip="The strength that this node found before, for the same model and prompt: nothing is measured. Set until to what it found with "
-                    "it. 0 measures.",
+                    tooltip="A strength that this node found before for the same model and prompt: then nothing is measured. Set "
+                    "until, too, to the value found with it. 0 measures the strength.",
                 ),
                 sockets.advanced(
                     io.Float.Input(
@@ -216,7 +217,7 @@ class RaritySeedVariety(io.ComfyNode):
                         max=1.0,
                         step=0.01,
                         optional=True,
-                        tooltip="Of 100 pictures that are the subject without variation, how many are to be with it: 0.95 is 95.",
+                        tooltip="Of the pictures that are the subject without variation, the share that must stay it: 0.95 is 95 of 100.",
                     )
                 ),
                 sockets.advanced(
@@ -227,8 +228,8 @@ class RaritySeedVariety(io.ComfyNode):
                         max=1.0,
                         step=0.01,
                         optional=True,
-                        tooltip="The first part of the sampling that is varied; from there on the prompt itself is followed. 0 measures that, too: "
-                        "a half where it is enough, else all of it.",
+                        tooltip="The first part of the sampling that is varied; the rest follows the prompt as you wrote it. 0 "
+                        "measures this, too: half of the sampling where that is enough, else all of it.",
                     )
                 ),
                 sockets.advanced(
@@ -238,7 +239,7 @@ class RaritySeedVariety(io.ComfyNode):
                         min=3,
                         max=64,
                         optional=True,
-                        tooltip="Small pictures at each of five strengths: 8 are 40 in all. More are surer, above all of what stays the subject.",
+                        tooltip="Small pictures at each of five strengths: 8 are 40 in all. With more, the result is surer, above all how many stay the subject.",
                     )
                 ),
                 sockets.advanced(
@@ -248,7 +249,7 @@ class RaritySeedVariety(io.ComfyNode):
                         min=1,
                         max=4096,
                         optional=True,
-                        tooltip="Small pictures at a time. Speed and memory depend on it, the result does not; halved where memory is short.",
+                        tooltip="Small pictures at a time. Changes speed and memory, not the result. Halved where memory is short.",
                     )
                 ),
                 sockets.framing_input(),
@@ -257,19 +258,19 @@ class RaritySeedVariety(io.ComfyNode):
                 io.Conditioning.Output(
                     display_name="conditioning",
                     is_output_list=True,
-                    tooltip="The prompt as each seed varies it, one after the other: KSampler's positive. It draws once for each.",
+                    tooltip="A list: the prompt as each seed varies it, for KSampler's positive. KSampler draws once for each.",
                 ),
                 io.Int.Output(
-                    display_name="seeds", is_output_list=True, tooltip="The seed of each: connect it to KSampler's seed. Its batch stays 1."
+                    display_name="seeds", is_output_list=True, tooltip="A list: the seed of each prompt, for KSampler's seed. Keep the batch size at 1."
                 ),
                 io.Float.Output(
-                    display_name="strength", tooltip="How strongly the prompt is varied. Write it into strength to measure no more."
+                    display_name="strength", tooltip="How strongly the prompt is varied. Write it into the widget strength, and nothing is measured again."
                 ),
-                io.Float.Output(display_name="until", tooltip="The part of the sampling that is varied. Write it into until, beside strength."),
+                io.Float.Output(display_name="until", tooltip="The part of the sampling that is varied. Write it into the widget until, together with strength."),
                 io.String.Output(display_name="report", tooltip="In words and numbers: how varied, how often still the subject, at which strength."),
                 io.Image.Output(
                     display_name="curve",
-                    tooltip="Variety, and how often it is still the subject, over the strength; the pictures of four seeds at each; and the choice.",
+                    tooltip="Variety, and how often pictures are still the subject, at each strength, with pictures of four seeds and the strength that was chosen.",
                 ),
             ],
         )

@@ -17,7 +17,7 @@ from .parts.found_by import found_by
 from .parts.placement import ComfyPlacement
 from .parts.said import say
 
-ONE_SOURCE = "Connect one here: a second source takes a second of these nodes, and Join Embeddings makes one set of both."
+ONE_SOURCE = "Connect only one of these here. For a second one use a second node, and Join Embeddings makes one set of both."
 
 
 class RarityFromClipVisionOutput(io.ComfyNode):
@@ -27,18 +27,19 @@ class RarityFromClipVisionOutput(io.ComfyNode):
             node_id="RarityFromClipVisionOutput",
             display_name="Embeddings from CLIP Vision",
             category="Rarity/embeddings",
-            description="Takes the embeddings out of what CLIP Vision Encode, the Kandinsky 2.2 nodes or the IP-Adapter nodes made: then "
-            "they can be scored, remembered and steered like any other. Connect what was made, and the eye that made it.",
+            description="Takes the embeddings (what pictures show, as numbers) out of what CLIP Vision Encode, the Kandinsky 2.2 nodes "
+            "or the IP-Adapter nodes made, so that they can be scored, remembered and steered like any other. Connect what those nodes "
+            "made, and the eye that made it.",
             **found_by("convert", "image embeds", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
                 io.ClipVisionOutput.Input(
                     "clip_vision_output", optional=True, tooltip="What CLIP Vision Encode gives: of one picture or of a batch."
                 ),
                 io.ClipVision.Input(
-                    "clip_vision", optional=True, tooltip="The encoder that made it. Another one is an error that names both."
+                    "clip_vision", optional=True, tooltip="The encoder that made it. If it was another one, the error names both."
                 ),
                 sockets.Prior.Input(
-                    "prior", optional=True, tooltip="Instead of clip_vision: the prior of Load Kandinsky, of the Kandinsky that made it."
+                    "prior", optional=True, tooltip="Instead of clip_vision: the prior of Load Kandinsky, of the same Kandinsky that made the embeddings."
                 ),
                 sockets.PriorLatent.Input(
                     "prior_latent", optional=True, tooltip="What comfyui-kandinsky22 makes of a prompt or a picture."
@@ -49,7 +50,7 @@ class RarityFromClipVisionOutput(io.ComfyNode):
                     tooltip="What IPAdapter Encoder makes with a standard model. Plus and FaceID models keep something else.",
                 ),
             ],
-            outputs=[sockets.Embeddings.Output(display_name="embeddings", tooltip="One embedding a picture.")],
+            outputs=[sockets.Embeddings.Output(display_name="embeddings", tooltip="One embedding for each picture.")],
         )
 
     @classmethod
@@ -70,32 +71,32 @@ class RarityToClipVisionOutput(io.ComfyNode):
             node_id="RarityToClipVisionOutput",
             display_name="Embeddings to CLIP Vision",
             category="Rarity/embeddings",
-            description="Hands rare embeddings to Stable Diffusion: unCLIP Conditioning takes them as if they were pictures "
-            "that were looked at. Also to the Kandinsky 2.2 nodes and to the IP-Adapter nodes. One output an embedding, and everything "
-            "behind it runs once for each.",
+            description="Passes rare embeddings (what pictures show, as numbers) to Stable Diffusion: unCLIP Conditioning takes them "
+            "as if they came from real pictures. The Kandinsky 2.2 nodes and the IP-Adapter nodes take them, too. The output is a "
+            "list, and the nodes behind run once for each embedding.",
             **found_by("convert", "unclip", "revision", "stable cascade", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Make Rare, for instance."),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="The encoder the model was trained with. Connected, it is checked to be the embeddings' own.",
+                    tooltip="The encoder that the model was trained with. The node then checks that this encoder made the embeddings.",
                 ),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that draws. Connected, it is checked to read image embeddings, and of this width.",
+                    tooltip="The model that draws. The node then checks that the model reads image embeddings of this length.",
                 ),
                 sockets.at_most_input(),
                 sockets.Prior.Input(
-                    "prior", optional=True, tooltip="Connected, the embeddings are checked to be of this Kandinsky's space."
+                    "prior", optional=True, tooltip="The node then checks that the embeddings are of this Kandinsky."
                 ),
             ],
             outputs=[
                 io.ClipVisionOutput.Output(
                     display_name="clip_vision_output",
                     is_output_list=True,
-                    tooltip="A list with one entry an embedding, for unCLIP Conditioning. It holds no token states.",
+                    tooltip="A list with one entry for each embedding, for unCLIP Conditioning. It holds the embeddings alone, no tokens.",
                 ),
                 sockets.PriorLatent.Output(
                     display_name="prior_latent",

@@ -15,8 +15,8 @@ class RarityInterestCurve(io.ComfyNode):
             node_id="RarityInterestCurve",
             display_name="Interest Curve",
             category="Rarity/make rare",
-            description="Draws everything that was read on the way to rare, step by step, with pictures along the way: "
-            "where the subject still holds, and where it is lost.",
+            description="Draws everything that was measured on the way to rare, step by step, with pictures along the way. It shows up "
+            "to where the subject is kept, and where it is lost.",
             **found_by("plot", "explore", "wundt", "steps", "trajectory"),
             inputs=[
                 sockets.Trajectory.Input("trajectory", tooltip="The trajectory of Make Rare, Make Rare: Concept or Load Concept."),
@@ -49,13 +49,13 @@ class RarityPickStep(io.ComfyNode):
             node_id="RarityPickStep",
             display_name="Pick Step",
             category="Rarity/make rare",
-            description="Goes back on the way to rare: to a step you liked on the curve, or to the last one at which "
-            "a vision-language model still said Yes.",
+            description="Goes back on the way to rare: to a step you liked on the curve, or to the last step at which a "
+            "vision-language model still said Yes.",
             is_input_list=True,
             **found_by("step back", "choose step", "undo", "less rare", "explore"),
             inputs=[
                 sockets.Trajectory.Input(
-                    "trajectory", tooltip="The trajectory of Make Rare or Make Rare: Concept. Of several, each is picked from."
+                    "trajectory", tooltip="The trajectory of Make Rare or Make Rare: Concept. From a list of several it picks in each."
                 ),
                 io.Combo.Input(
                     "mode",

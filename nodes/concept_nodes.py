@@ -21,16 +21,16 @@ class RarityMakeRareConcept(io.ComfyNode):
             node_id="RarityMakeRareConcept",
             display_name="Make Rare: Concept",
             category="Rarity/make rare",
-            description="Teaches the model itself: a word of your prompt, or the model's habits, change until whatever it makes "
-            "is as rare as you dial. What was learnt works with every seed and other prompts. Takes minutes.",
+            description="Teaches the model itself: changes a word of your prompt, or the model's habits, until nearly everything it "
+            "makes is as rare as you dial. What was learnt works with every seed and other prompts. Takes minutes.",
             **found_by("creative", "creativity", "train", "lora", "textual inversion", "unusual", "weird", "rare"),
             inputs=[
-                sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky. It is left as it was."),
+                sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky. It is not changed."),
                 sockets.Density.Input(
                     "density", tooltip="What is usual for the prompt, from samples with the same steps and guidance as here."
                 ),
                 io.String.Input(
-                    "prompt", multiline=True, default="a letter R", tooltip="What to learn it for. The word below stands in it."
+                    "prompt", multiline=True, default="a letter R", tooltip="The prompt to learn for. It must hold the word below."
                 ),
                 io.String.Input(
                     "word",
@@ -57,8 +57,9 @@ class RarityMakeRareConcept(io.ComfyNode):
                         "objective",
                         options=list(OBJECTIVES),
                         default="band",
-                        tooltip="band: the rarity you dial, by the shortest way; for a token. places: each sample goes to a place of its own at "
-                        "that rarity, so that it shows and they stay varied; for a lora. paper: the published one, which never stops.",
+                        tooltip="band: goes to the rarity you dial by the shortest way; for a token. places: each sample goes to a "
+                        "place of its own at that rarity, so that the change shows and samples stay varied; for a lora. paper: the "
+                        "published objective, which never stops.",
                     )
                 ),
                 io.Int.Input(
@@ -103,7 +104,7 @@ class RarityMakeRareConcept(io.ComfyNode):
                     default=5,
                     min=2,
                     max=1000,
-                    tooltip="Denoising steps of the prior, all learnt through. Give Sample Prior the same number for the baseline.",
+                    tooltip="Denoising steps of the prior; learning goes through all of them. Give Sample Prior the same number for the baseline.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -139,8 +140,8 @@ class RarityMakeRareConcept(io.ComfyNode):
                 sockets.Gate.Input(
                     "gate",
                     optional=True,
-                    tooltip="Validity Gate: asks on the way whether it is still the subject, and goes back or stops when not. "
-                    "Its every then takes the place of keep every.",
+                    tooltip="Validity Gate: asks on the way whether pictures are still the subject, and goes back or stops if not. The "
+                    "gate's every is then used instead of keep every.",
                 ),
                 sockets.Decoder.Input(
                     "decoder", optional=True, tooltip="Draws a preview of four samples at every checkpoint. Learning does without it."
@@ -150,8 +151,8 @@ class RarityMakeRareConcept(io.ComfyNode):
                         "keep_as",
                         optional=True,
                         default="",
-                        tooltip="Saves what was learnt so far under this name at every checkpoint: press cancel when you like what you "
-                        "see, and Load Concept has it. Empty keeps nothing.",
+                        tooltip="Saves what was learnt so far under this name at every checkpoint. Press cancel when you like what you "
+                        "see, and go on with Load Concept. Empty keeps nothing.",
                     )
                 ),
                 sockets.advanced(

@@ -36,23 +36,23 @@ def _drawing_inputs():
             "engine",
             options=list(ENGINES),
             default="gradient",
-            tooltip="gradient: goes straight there, needs several times the memory of drawing, a clip_vision and the sampler "
-            "euler. evolution: tries and selects, needs no more memory than drawing, and many more pictures.",
+            tooltip="gradient: calculates the way; needs several times the memory of drawing, a clip_vision and the sampler euler. "
+            "evolution: draws and compares; needs no more memory than drawing, but many more pictures.",
         ),
         io.Int.Input(
             "pictures",
             default=4,
             min=1,
             max=64,
-            tooltip="Seeds that are watched together. 1 is quickest and fits that seed only; the more, the surer it holds for "
-            "any seed.",
+            tooltip="Seeds that are watched together. 1 is quickest and fits that seed only. With more seeds the result holds more "
+            "surely for any seed.",
         ),
         io.Int.Input(
             "iterations",
             default=30,
             min=1,
             max=10000,
-            tooltip="The most steps of the engine. It ends as soon as all pictures have arrived.",
+            tooltip="The most steps of the engine. It ends as soon as all pictures are as rare as dialled.",
         ),
         sockets.seed_input("Of the first picture; the next one has the next seed, as in Baseline from Model."),
         io.Int.Input(
@@ -67,7 +67,7 @@ def _drawing_inputs():
             "sampler_name",
             options=list(comfy.samplers.SAMPLER_NAMES),
             default="euler",
-            tooltip="As in the baseline. Gradients pass euler only.",
+            tooltip="As in the baseline. The engine gradient works with euler only.",
         ),
         io.Combo.Input(
             "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in the baseline."
@@ -105,7 +105,7 @@ def _memory_input():
             min=0.0,
             max=1000.0,
             step=0.1,
-            tooltip="For gradient: the most GiB it may take beside the loaded models. 0 takes what is free.",
+            tooltip="For gradient: the most GiB it may take besides the loaded models. 0 takes what is free.",
         )
     )
 
@@ -149,8 +149,8 @@ class RarityMakeRareConditioning(io.ComfyNode):
                 io.Conditioning.Input(
                     "variations",
                     optional=True,
-                    tooltip="For evolution: other wordings of the prompt, joined by Conditioning (Combine). It searches what lies "
-                    "between and beyond them. Without any: the main directions of the prompt's own words.",
+                    tooltip="For evolution: other wordings of the prompt, joined by Conditioning (Combine). It searches between and "
+                    "beyond them. Without any it searches the main directions of the prompt's own words.",
                 ),
                 sockets.advanced(
                     io.Int.Input(
@@ -208,7 +208,7 @@ class RarityMakeRareWord(io.ComfyNode):
             display_name="Make Rare: Word",
             category="Rarity/make rare",
             description="Invents a word for your model: it begins as a word you know, and changes until pictures of a prompt with it are "
-            "as rare as you dial. Saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
+            "as rare as you dial. The word is saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
             "Diffusion 1.5, 2 and XL. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
             **found_by("rare", "creative", "textual inversion", "embedding", "new word", "unusual", "unique", "weird"),
             inputs=[
@@ -224,12 +224,12 @@ class RarityMakeRareWord(io.ComfyNode):
                 io.String.Input(
                     "start_word",
                     default="chair",
-                    tooltip="The word it begins as; of several, their mean. embedding:name goes on from a saved one.",
+                    tooltip="The word that the new word begins as; with several words, their mean. embedding:name goes on from a saved word.",
                 ),
                 io.String.Input(
                     "name",
                     default="rare-chair",
-                    tooltip="What prompts will call it: embedding:name. One word. Only what was exported here before is replaced.",
+                    tooltip="What prompts will call it: embedding:name. One word. Only a file that was exported here before is replaced.",
                 ),
                 io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it. It is not changed."),
                 io.Vae.Input("vae", tooltip="The model's own VAE."),

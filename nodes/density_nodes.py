@@ -26,8 +26,8 @@ class RarityFitDensity(io.ComfyNode):
             node_id="RarityFitDensity",
             display_name="Fit Density",
             category="Rarity/density",
-            description="Learns what is usual from a baseline, and calibrates it on samples it was not fitted to, "
-            "so that 1 in 1,000 means 1 in 1,000 whatever the prompt or model.",
+            description="Learns from a baseline (usual samples) what is usual, and checks the figures on samples that it did not learn "
+            "from. So 1 in 1,000 means the same for every prompt and model.",
             **found_by("learn usual", "distribution", "statistics", "train", "rarity"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline, from Sample Prior: at least a few hundred."),
@@ -43,11 +43,11 @@ class RarityFitDensity(io.ComfyNode):
                     options=list(CHOICES),
                     default="ppca",
                     optional=True,
-                    tooltip="How what is usual is described. ppca: main directions and an even rest; right for most prompts. "
-                    "auto tries the others and takes what predicts unseen samples best. mixture: several kinds of usual, as for "
-                    "a prompt that means two things. neighbours: nearness to samples; it scores any shape, but cannot be "
-                    "optimised. qis: every direction by itself, for a few hundred samples of long embeddings. ledoit-wolf, oas, full: "
-                    "the same in simpler ways, for many samples.",
+                    tooltip="The method of learning. ppca: some main directions; right for most prompts. auto: tries all but "
+                    "neighbours and takes the method that predicts unseen samples best. mixture: several kinds of usual things, as for "
+                    "a prompt that means two things. neighbours: how near the nearest samples are; it can score, but Make Rare cannot "
+                    "steer with it. qis: every direction by itself, for a few hundred samples of long embeddings. ledoit-wolf, oas, "
+                    "full: the same in simpler ways, for many samples.",
                 ),
             ],
             outputs=[
@@ -74,15 +74,15 @@ class RarityMergeDensities(io.ComfyNode):
             node_id="RarityMergeDensities",
             display_name="Merge Densities",
             category="Rarity/density",
-            description="Makes one density of several that were learnt apart, on other machines or other days: the same as "
-            "learning from all their samples at once. Connect them, or name the folder they were saved in.",
+            description="Makes one density of several that were learnt apart, on several machines or days. The result is the same as "
+            "learning from all samples at once. Connect the densities, or name the folder they were saved in.",
             **found_by("combine", "join", "add baselines", "shards"),
             inputs=[
                 sockets.Density.Input("density_1", optional=True, tooltip="A density: Fit Density or Load Density."),
                 sockets.Density.Input(
                     "density_2",
                     optional=True,
-                    tooltip="Another, of the same model and estimator, from samples of another seed, or of other numbers of one seed.",
+                    tooltip="Another density, of the same model and estimator, from samples of another seed or of other numbers of one seed.",
                 ),
                 sockets.Density.Input("density_3", optional=True, tooltip="A third one, if there is one."),
                 sockets.Density.Input(
@@ -92,8 +92,8 @@ class RarityMergeDensities(io.ComfyNode):
                     "folder",
                     optional=True,
                     default="",
-                    tooltip="A folder inside models/rarity_densities: all densities in it are merged, too, as those that several machines "
-                    "saved under names such as usual/1. Empty takes none.",
+                    tooltip="A folder inside models/rarity_densities: all densities in it are merged, too, such as those that several "
+                    "machines saved as usual/1, usual/2. Empty takes none.",
                 ),
             ],
             outputs=[
@@ -121,8 +121,8 @@ class RarityDensityMap(io.ComfyNode):
             node_id="RarityDensityMap",
             display_name="Density Map",
             category="Rarity/density",
-            description="A picture of the density: where the usual samples lie, where 1 in 1,000 begins, "
-            "and the way the rare ones took.",
+            description="Draws a density: where the usual samples lie, where 1 in 1,000 begins, and the way of the rare ones from the "
+            "usual ones.",
             **found_by("plot", "visualize", "explore", "scatter"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to show."),
@@ -130,7 +130,7 @@ class RarityDensityMap(io.ComfyNode):
                     "embeddings", optional=True, tooltip="The baseline: drawn as the cloud of usual samples."
                 ),
                 sockets.Trajectory.Input(
-                    "trajectory", optional=True, tooltip="The trajectory of Make Rare: drawn as the way each picture took."
+                    "trajectory", optional=True, tooltip="The trajectory of Make Rare: drawn as the way of each picture."
                 ),
             ],
             outputs=[io.Image.Output(display_name="map", tooltip="The map, to preview or save.")],
@@ -148,7 +148,7 @@ class RarityDescribeDensity(io.ComfyNode):
             node_id="RarityDescribeDensity",
             display_name="Describe Density",
             category="Rarity/density",
-            description="Says in words what a density learned, and whether its samples can resolve the rarity you want.",
+            description="Says in words what a density learnt about what is usual, and whether its samples are enough for the rarity you want.",
             **found_by("explain", "report", "statistics", "usual"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density to describe."),
@@ -177,8 +177,8 @@ class RarityUsualInWords(io.ComfyNode):
             node_id="RarityUsualInWords",
             display_name="Usual in Words",
             category="Rarity/density",
-            description="Says a model's habit in your words: which share of the usual samples the eye reads as each phrase, or as none "
-            "of them; and of the rare ones, to see whether a dial turned it.",
+            description="Says in your words what a model's habit is: which share of the usual samples the eye reads as each phrase, or "
+            "as none of them. It says the same of rare samples, to show what changed.",
             **found_by("habit", "bias", "explain", "classify", "share", "words", "usual"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The usual samples, such as the baseline of Sample Prior."),
@@ -186,13 +186,13 @@ class RarityUsualInWords(io.ComfyNode):
                     "phrases",
                     multiline=True,
                     default="a bold letter R\na light letter R",
-                    tooltip="What to look for, one phrase a line, two or more. They are told best where each is the prompt with one word changed.",
+                    tooltip="What to look for, one phrase a line, two or more. The clearest phrases are the prompt with one word changed.",
                 ),
                 sockets.seed_input("Draws the examples that a prior imagines for each phrase."),
                 sockets.Prior.Input(
                     "prior",
                     optional=True,
-                    tooltip="The prior of Load Kandinsky: imagines examples of each phrase, so that its misreadings are known and undone.",
+                    tooltip="The prior of Load Kandinsky: imagines examples of each phrase. So the node knows how often it misreads, and corrects the shares.",
                 ),
                 sockets.Encoder.Input(
                     "encoder",
@@ -207,7 +207,7 @@ class RarityUsualInWords(io.ComfyNode):
                         default=EXAMPLES,
                         min=20,
                         max=10000,
-                        tooltip="How many examples of each phrase a prior imagines. More make phrases that look alike surer.",
+                        tooltip="How many examples of each phrase a prior imagines. With more, phrases that look alike are told apart more surely.",
                     )
                 ),
             ],

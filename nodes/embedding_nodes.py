@@ -22,8 +22,8 @@ class RarityEncodeImages(io.ComfyNode):
             node_id="RarityEncodeImages",
             display_name="Encode Images",
             category="Rarity/embeddings",
-            description="Looks at pictures with a model's eye: one embedding for each, so that pictures of any origin "
-            "can be scored, compared and remembered. Connect exactly one eye: prior, clip_vision or encoder.",
+            description="Looks at pictures with a model's eye and gives one embedding for each: what the picture shows, as numbers. So "
+            "pictures of any origin can be scored, compared and remembered. Connect exactly one eye: prior, clip_vision or encoder.",
             **found_by("clip vision", "image to embedding", "look at pictures"),
             inputs=[
                 io.Image.Input("images", tooltip="The pictures. Eyes look at a square: see framing."),
@@ -35,18 +35,18 @@ class RarityEncodeImages(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="A CLIP encoder of Load CLIP Vision. Its embeddings are compared with those of the same encoder only.",
+                    tooltip="A CLIP encoder of Load CLIP Vision. Its embeddings can be compared only with those of the same encoder.",
                 ),
                 sockets.Encoder.Input(
                     "encoder",
                     optional=True,
-                    tooltip="The encoder of Load OpenCLIP, which reads words as well: for contrasts and directions in words.",
+                    tooltip="The encoder of Load OpenCLIP, which reads words as well, for Contrast Guardrail and Steer Towards.",
                 ),
                 sockets.framing_input(),
             ],
             outputs=[
                 sockets.Embeddings.Output(
-                    display_name="embeddings", tooltip="One embedding a picture, in the order of the pictures."
+                    display_name="embeddings", tooltip="One embedding for each picture, in the order of the pictures."
                 )
             ],
         )
@@ -98,8 +98,8 @@ class RarityJoinEmbeddings(io.ComfyNode):
             node_id="RarityJoinEmbeddings",
             display_name="Join Embeddings",
             category="Rarity/embeddings",
-            description="Makes one set of a list: pictures of different sizes come as a list and are encoded one by one; behind "
-            "this node they are one set again.",
+            description="Makes one set out of a list of embeddings. Pictures of different sizes come as a list and are encoded one by "
+            "one; after this node they are one set again.",
             **found_by("concat", "batch", "combine", "merge"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="A list of embeddings, all by the same encoder.")
@@ -122,8 +122,8 @@ class RarityLoadOpenCLIP(io.ComfyNode):
             node_id="RarityLoadOpenCLIP",
             display_name="Load OpenCLIP",
             category="Rarity/embeddings",
-            description="Loads an encoder of pictures and of words, so that contrasts and directions in words work for the pictures "
-            "of any model. Nothing is downloaded: the checkpoint lies on your disk.",
+            description="Loads an encoder that reads pictures and words, so that Contrast Guardrail and Steer Towards understand words "
+            "for the pictures of any model. Nothing is downloaded: the checkpoint lies on your disk.",
             **found_by("clip", "siglip", "eye", "encoder"),
             inputs=[
                 io.Combo.Input(
@@ -136,7 +136,7 @@ class RarityLoadOpenCLIP(io.ComfyNode):
                     "checkpoint",
                     options=clip_checkpoints(),
                     tooltip="A .safetensors file of OpenCLIP in ComfyUI's models/clip_vision, such as open_clip_model.safetensors. "
-                    "Press R to see files put there a moment ago.",
+                    "Press R to see files that you put there a moment ago.",
                 ),
             ],
             outputs=[

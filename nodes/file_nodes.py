@@ -1,4 +1,4 @@
-"""Nodes that keep densities, embeddings, memories and concepts on disk, in ComfyUI's models/rarity_... folders."""
+"""Nodes that save and load densities, embeddings, exposures and concepts, in ComfyUI's models/rarity_... folders."""
 
 from comfy_api.latest import io, ui
 
@@ -35,8 +35,8 @@ class RaritySaveFile(io.ComfyNode):
             node_id="RaritySaveFile",
             display_name="Save Rarity File",
             category="Rarity/files",
-            description="Saves a density, embeddings, what was seen or a learnt concept as a .safetensors file in ComfyUI's models folder, to "
-            "use it again without making it anew, or to share it. A file of the same name is replaced.",
+            description="Saves a density, embeddings, an exposure (what was seen) or a learnt concept as a .safetensors file in "
+            "ComfyUI's models folder, to use it again without making it anew, or to share it. A file of the same name is replaced.",
             is_input_list=True,
             **found_by(
                 "save density", "save embeddings", "save exposure", "save concept", "save baseline", "save memory", "remember", "keep", "export"
@@ -57,7 +57,9 @@ class RaritySaveFile(io.ComfyNode):
                     display_name="file", is_output_list=True, tooltip="The saved file inside the folder of its kind, as the loaders list it."
                 ),
                 sockets.Kept.Output(
-                    display_name="saved", is_output_list=True, tooltip="What was saved, as it came, for nodes that are to run after that."
+                    display_name="saved", is_output_list=True, tooltip=(
+                        "What was saved, unchanged, for nodes that are to run after the file was written."
+                    )
                 ),
             ],
             is_output_node=True,
@@ -84,7 +86,8 @@ class RarityLoadDensity(io.ComfyNode):
             node_id="RarityLoadDensity",
             display_name="Load Density",
             category="Rarity/files",
-            description="Loads a saved density. It only fits embeddings of the model it was made with, and says so if not.",
+            description="Loads a saved density. It fits only the model it was made with; with embeddings of another model an error "
+            "says so.",
             **found_by("load baseline", "reuse"),
             inputs=[
                 io.Combo.Input(
@@ -112,8 +115,8 @@ class RarityLoadEmbeddings(io.ComfyNode):
             node_id="RarityLoadEmbeddings",
             display_name="Load Embeddings",
             category="Rarity/files",
-            description="Loads saved embeddings, or a baseline that was kept while it was drawn (keep as). They only fit the model they were made "
-            "with, and say so if not.",
+            description="Loads saved embeddings, or a baseline that was kept while it was drawn (keep as). They fit only the model "
+            "they were made with; with another model an error says so.",
             **found_by("reuse", "import", "load kept baseline", "keep as"),
             inputs=[
                 io.Combo.Input(
@@ -145,7 +148,7 @@ class RarityLoadExposure(io.ComfyNode):
             description="Loads what was seen in earlier runs. When Save Rarity File has changed the file, the next run notices.",
             **found_by("load memory", "already seen", "history"),
             inputs=[
-                io.String.Input(  # no menu: the file of a first run does not exist yet
+                io.String.Input(  # not a menu, because the file of a first run does not exist yet
                     "name",
                     default="seen",
                     tooltip="A file in ComfyUI's models/rarity_exposures, by the name it is saved under.",
@@ -153,8 +156,8 @@ class RarityLoadExposure(io.ComfyNode):
                 sockets.Embeddings.Input(
                     "embeddings",
                     optional=True,
-                    tooltip="Any embeddings of your model. With them, a name that was not saved yet is an empty memory; "
-                    "without them it is an error.",
+                    tooltip="Any embeddings of your model. With them, a name that was not saved yet gives an empty memory; without "
+                    "them it is an error.",
                 ),
             ],
             outputs=[sockets.Exposure.Output(display_name="exposure", tooltip="The memory: Score Novelty takes it.")],
@@ -179,8 +182,8 @@ class RarityLoadConcept(io.ComfyNode):
             node_id="RarityLoadConcept",
             display_name="Load Concept",
             category="Rarity/files",
-            description="Loads a learnt concept, also one that Make Rare: Concept kept while it learnt. It only fits the model it was "
-            "learnt with, and says so if not.",
+            description="Loads a learnt concept, also one that Make Rare: Concept kept while it learnt. It fits only the model it was "
+            "learnt with; with another model an error says so.",
             **found_by("reuse", "lora", "textual inversion"),
             inputs=[
                 io.Combo.Input(
@@ -215,9 +218,9 @@ class RarityExportConcept(io.ComfyNode):
             node_id="RarityExportConcept",
             display_name="Export Concept",
             category="Rarity/files",
-            description="Writes a learnt concept for other programs, such as diffusers: its token as a textual inversion in "
-            "ComfyUI's models/embeddings, its LoRA in models/loras, which ComfyUI's own LoRA loaders cannot use: it is of Kandinsky's "
-            "prior. Only what was exported here before is replaced.",
+            description="Writes a learnt concept for other programs, such as diffusers: its token as a textual inversion in ComfyUI's "
+            "models/embeddings, its LoRA in models/loras. ComfyUI's own LoRA loaders cannot use that LoRA, because it belongs to "
+            "Kandinsky's prior. Only files that were exported here before are replaced.",
             is_input_list=True,
             **found_by("diffusers", "lora", "textual inversion", "share"),
             inputs=[

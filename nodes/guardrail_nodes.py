@@ -1,4 +1,4 @@
-"""Nodes that keep rare pictures what was asked for. Guardrails are chained: each adds itself to the one before it."""
+"""Nodes that keep the subject in rare pictures. Guardrails are chained: each node adds its guardrail to the chain."""
 
 from comfy_api.latest import io
 
@@ -35,8 +35,8 @@ class RarityAnchorGuardrail(io.ComfyNode):
             node_id="RarityAnchorGuardrail",
             display_name="Anchor Guardrail",
             category="Rarity/guardrails",
-            description="Keeps rare embeddings pointing the same way as the baseline: "
-            "within the cone that nearly all usual samples lie in.",
+            description="Keeps rare embeddings pointing the same way as the baseline, the usual samples: inside the cone in which "
+            "nearly all of these lie.",
             **found_by("stay close", "keep subject", "similar", "limit"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: its average is the anchor."),
@@ -65,8 +65,8 @@ class RarityResidualGuardrail(io.ComfyNode):
             node_id="RarityResidualGuardrail",
             display_name="Residual Guardrail",
             category="Rarity/guardrails",
-            description="Keeps rare embeddings inside the directions the model really uses: "
-            "what the density's main directions leave over may not be larger than usual samples have it.",
+            description="Keeps rare embeddings inside the directions the model really uses: what a density's main directions leave "
+            "over (fine detail and noise) may not be larger than in usual samples.",
             **found_by("avoid artifacts", "stay natural", "limit"),
             inputs=[
                 sockets.Density.Input("density", tooltip="The density whose left-over is watched."),
@@ -76,7 +76,7 @@ class RarityResidualGuardrail(io.ComfyNode):
                     min=50.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How large the left-over may be, as a percentile of what usual samples have.",
+                    tooltip="How large the left-over may be: 99 means not larger than in 99 of 100 usual samples.",
                 ),
                 _chain_input(),
             ],
@@ -95,8 +95,8 @@ class RarityContrastGuardrail(io.ComfyNode):
             node_id="RarityContrastGuardrail",
             display_name="Contrast Guardrail",
             category="Rarity/guardrails",
-            description="Keeps rare embeddings the thing that was asked for: the model's own eye must still prefer "
-            "your subject to every alternative. This is what keeps a rare R an R.",
+            description="Keeps the subject: the model's own eye must still prefer your subject to every alternative. With this "
+            "guardrail a rare R stays an R.",
             **found_by("keep subject", "still a", "not a", "negative", "limit"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The baseline: it shows how clear usual samples are."),
@@ -107,7 +107,8 @@ class RarityContrastGuardrail(io.ComfyNode):
                     "alternatives",
                     multiline=True,
                     default=ALTERNATIVES,
-                    tooltip="What they must not turn into, one a line. A line that the encoder reads as the subject is left out.",
+                    tooltip="What they must not turn into, one a line. A line that means the same as the subject to the encoder is "
+                    "left out.",
                 ),
                 io.Float.Input(
                     "quantile",
@@ -128,8 +129,8 @@ class RarityContrastGuardrail(io.ComfyNode):
                     "centred",
                     optional=True,
                     default=False,
-                    tooltip="Takes away what sets all texts apart from all pictures before comparing. Try it where one alternative "
-                    "wins everywhere.",
+                    tooltip="Takes away the difference between all texts and all pictures before comparing. Try it where one "
+                    "alternative wins everywhere.",
                 ),
                 sockets.Embeddings.Input(
                     "alternative_pictures",
@@ -147,7 +148,7 @@ class RarityContrastGuardrail(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
-        reads = prior is None or encoder is None  # which is what a link looks like here
+        reads = prior is None or encoder is None  # here None means that the input is linked
         return not reads or fits(check_words, subject, alternatives)
 
     @classmethod
@@ -167,14 +168,14 @@ class RarityLoadJudge(io.ComfyNode):
             node_id="RarityLoadJudge",
             display_name="Load Judge",
             category="Rarity/guardrails",
-            description="Loads a vision-language model that a Validity Gate asks whether a picture still is the subject. Nothing is "
-            "downloaded: the model's folder lies in ComfyUI's models/LLM.",
+            description="Loads a vision-language model (one that answers questions about a picture). Validity Gate asks it whether a "
+            "picture still is the subject. Nothing is downloaded: the model's folder lies in ComfyUI's models/LLM.",
             **found_by("vlm", "llm", "ask", "vision language model", "qwen", "smolvlm", "llava", "paligemma"),
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=list(judges()),
-                    tooltip="A folder in ComfyUI's models/LLM. Press R to see one put there a moment ago.",
+                    tooltip="A folder in ComfyUI's models/LLM. Press R to see a folder that you put there a moment ago.",
                 ),
             ],
             outputs=[sockets.Judge.Output(display_name="judge", tooltip="The model, for as many Validity Gates as you like.")],
@@ -193,8 +194,8 @@ class RarityValidityGate(io.ComfyNode):
             node_id="RarityValidityGate",
             display_name="Validity Gate",
             category="Rarity/guardrails",
-            description="Looks at the pictures while they become rare and asks: is this still the subject? After a No it goes back "
-            "to what was valid. It sees what guardrails cannot, because these watch the embedding, not the picture.",
+            description="Looks at the pictures while they become rare and asks: is this still the subject? After a No it goes back to "
+            "what was valid. It sees what guardrails cannot see, because guardrails watch the embedding and not the picture.",
             **found_by("judge", "check subject", "ask", "vlm", "is it still"),
             inputs=[
                 io.String.Input(
@@ -215,19 +216,20 @@ class RarityValidityGate(io.ComfyNode):
                     min=0.01,
                     max=0.99,
                     step=0.01,
-                    tooltip="From which probability of a Yes on a picture counts as valid. Higher is stricter.",
+                    tooltip="A picture is valid when its probability of a Yes is at least this. Higher is stricter.",
                 ),
                 io.Combo.Input(
                     "on_no",
                     options=list(ON_NO),
                     default="step back",
-                    tooltip="step back: to what was valid last, and on from there another way. stop: stay there. "
-                    "go on: only tell, in the trajectory.",
+                    tooltip="step back: goes back to what was valid last, and on from there another way. stop: stays there. go on: "
+                    "only writes the answer into the trajectory.",
                 ),
                 sockets.Decoder.Input(
                     "decoder",
                     optional=True,
-                    tooltip="Draws what is looked at: the decoder of the same model. Make Rare: Conditioning and Make Rare: Word draw by themselves.",
+                    tooltip="Draws the pictures that the gate looks at: the decoder of the same model. Make Rare: Conditioning and "
+                    "Make Rare: Word draw by themselves.",
                 ),
                 sockets.Prior.Input(
                     "prior",
@@ -236,19 +238,22 @@ class RarityValidityGate(io.ComfyNode):
                 ),
                 sockets.Encoder.Input("encoder", optional=True, tooltip="Who looks, instead of the prior: the encoder of Load OpenCLIP."),
                 sockets.Judge.Input(
-                    "judge", optional=True, tooltip="Who looks, instead of both: a vision-language model of Load Judge, which is asked."
+                    "judge", optional=True, tooltip=(
+                        "Who looks, instead of both: the vision-language model of Load Judge."
+                    )
                 ),
                 io.String.Input(
                     "alternatives",
                     multiline=True,
                     optional=True,
                     default=ALTERNATIVES,
-                    tooltip="For a prior or an encoder: what the pictures might be instead, one a line. A line that the encoder reads as the subject is left out.",
+                    tooltip="For a prior or an encoder: what the pictures might be instead, one a line. A line that means the same as "
+                    "the subject to the encoder is left out.",
                 ),
                 sockets.Embeddings.Input(
                     "embeddings",
                     optional=True,
-                    tooltip="The baseline: the report then says so where its prompt does not speak of the subject.",
+                    tooltip="The baseline. Where its prompt does not speak of the subject, the report says so.",
                 ),
             ],
             outputs=[
@@ -258,7 +263,7 @@ class RarityValidityGate(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=(), embeddings=()):
-        reads = prior is None or encoder is None  # which is what a link looks like here
+        reads = prior is None or encoder is None  # here None means that the input is linked
         return (embeddings is None or fits(check_subject, subject)) and (not reads or fits(check_words, subject, alternatives))
 
     @classmethod

@@ -9,7 +9,7 @@ from ..generators.kandinsky.load import MINIATURE, load_kandinsky
 from ..generators.kandinsky.prior_baseline import draw_baseline
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import folder_to_keep, kandinsky_model, kandinsky_models
+from .parts.folders import check_kept_as, folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 from .parts.placement import ComfyPlacement, model_dtype
@@ -23,8 +23,8 @@ class RarityLoadKandinsky(io.ComfyNode):
             node_id="RarityLoadKandinsky",
             display_name="Load Kandinsky",
             category="Rarity/kandinsky",
-            description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, "
-            "the decoder draws it. The miniature is built in and draws capital letters; nothing to download.",
+            description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, the decoder "
+            "draws it. The miniature is built in and draws capital letters; for it nothing is downloaded.",
             **found_by("kandinsky loader", "load model", "miniature", "letters"),
             inputs=[
                 io.Combo.Input(
@@ -70,8 +70,8 @@ class RaritySamplePrior(io.ComfyNode):
             node_id="RaritySamplePrior",
             display_name="Sample Prior",
             category="Rarity/kandinsky",
-            description="Asks the model many times what it would make for a prompt, without drawing anything. "
-            "The answers (image embeddings) are the baseline that rarity is measured against.",
+            description="Asks the model many times what it would make for a prompt, without drawing anything. The answers are image "
+            "embeddings (what a picture would show, as numbers). They are the baseline that rarity is measured against.",
             **found_by("kandinsky prior", "baseline", "usual", "what a model makes", "random samples"),
             inputs=[
                 sockets.Prior.Input("prior", tooltip="The prior of Load Kandinsky."),
@@ -129,8 +129,8 @@ class RaritySamplePrior(io.ComfyNode):
                         "keep_as",
                         optional=True,
                         default="",
-                        tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: "
-                        "a run that was stopped goes on where it was. Empty keeps nothing.",
+                        tooltip="Keeps the samples in models/rarity_embeddings under this name while they are drawn: a run that was "
+                        "stopped goes on from there. Empty keeps nothing.",
                     )
                 ),
                 sockets.first_input("samples"),
@@ -138,18 +138,19 @@ class RaritySamplePrior(io.ComfyNode):
             outputs=[
                 sockets.Embeddings.Output(
                     display_name="embeddings",
-                    tooltip="The baseline: one image embedding a sample, with the prompt and seed they came from.",
+                    tooltip="The baseline: one image embedding for each sample, with the prompt and seed they came from.",
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="In words: how many samples there are, whether they are known to be enough, and what of the prompt is not read.",
+                    tooltip="In words: how many samples there are, whether they are known to be enough, and which parts of the prompt "
+                    "are not read.",
                 ),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, prompt=None, keep_as=None):
-        return fits(check_text, prompt) and fits(folder_to_keep, keep_as)
+    def validate_inputs(cls, prompt=None, keep_as=None, negative_prompt=""):
+        return fits(check_text, prompt) and fits(check_kept_as, keep_as, prompt, negative_prompt)
 
     @classmethod
     def execute(
@@ -176,12 +177,12 @@ class RarityDecodeKandinsky(io.ComfyNode):
             node_id="RarityDecodeKandinsky",
             display_name="Decode Kandinsky",
             category="Rarity/kandinsky",
-            description="Draws image embeddings: one picture for each.",
+            description="Draws image embeddings (what a picture shows, as numbers): one picture for each.",
             **found_by("kandinsky decoder", "draw", "embeddings to image", "unclip"),
             inputs=[
                 sockets.Decoder.Input("decoder", tooltip="The decoder of Load Kandinsky."),
                 sockets.Embeddings.Input(
-                    "embeddings", tooltip="What to draw. They must come from the same model as the decoder."
+                    "embeddings", tooltip="The embeddings to draw. They must come from the same model as the decoder."
                 ),
                 sockets.seed_input("Draws the decoder's noise. The same seed gives the same pictures."),
                 io.Int.Input(

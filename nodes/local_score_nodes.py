@@ -34,8 +34,8 @@ class RarityLocalScore(io.ComfyNode):
             node_id="RarityLocalScore",
             display_name="Local Score",
             category="Rarity/pictures",
-            description="Makes new pictures from your pictures, with no model at all: every small piece looks like a piece "
-            "of them, the whole like none of them. Connect images, or latent and vae.",
+            description="Makes new pictures from your pictures, with no model at all: every small piece looks like a piece of one of "
+            "yours, and the whole looks like none of them. Connect images, or latent and vae.",
             **found_by("texture", "patches", "no model", "collage", "creative", "random", "new from folder", "variation"),
             inputs=[
                 io.Int.Input("count", default=4, min=1, max=256, tooltip="How many new pictures."),
@@ -53,8 +53,8 @@ class RarityLocalScore(io.ComfyNode):
                     "patch_sizes",
                     options=list(SIZES),
                     default="as for photographs",
-                    tooltip="How far a pixel looks at each step. Published sizes fit trained networks; from the pictures measures "
-                    "how far your pictures' own pixels hang together.",
+                    tooltip="How far a pixel looks at each step. Published sizes fit trained networks; from the pictures measures how "
+                    "far apart pixels of your own pictures still depend on each other.",
                 ),
                 io.Float.Input(
                     "patch_scale",
@@ -86,8 +86,8 @@ class RarityLocalScore(io.ComfyNode):
                     min=0.1,
                     max=100000.0,
                     step=0.1,
-                    tooltip="The time is estimated first. Where it would be longer than this, you get an error that says so "
-                    "and what would be faster.",
+                    tooltip="The time is estimated first. If it would take longer than this, an error says so and offers faster "
+                    "settings.",
                 ),
                 io.Image.Input("images", optional=True, tooltip="Your pictures: two or more, all of one size."),
                 io.Latent.Input(
@@ -168,15 +168,17 @@ class RarityPatchOrigins(io.ComfyNode):
                     min=0.1,
                     max=100000.0,
                     step=0.1,
-                    tooltip="For pieces from anywhere: the time is estimated first. Where it would be longer than this, you "
-                    "get an error that says so and what would be faster.",
+                    tooltip="For pieces from anywhere: the time is estimated first. If it would take longer than this, an error says "
+                    "so and offers faster settings.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="map", tooltip="Each picture beside its map, and the sources in their colours."
                 ),
-                io.String.Output(display_name="credits", tooltip="One line a picture: its sources and their shares."),
+                io.String.Output(display_name="credits", tooltip=(
+                    "One line for each picture: its sources and their shares."
+                )),
             ],
         )
 

@@ -22,8 +22,8 @@ class RarityScoreNovelty(io.ComfyNode):
             node_id="RarityScoreNovelty",
             display_name="Score Novelty",
             category="Rarity/novelty",
-            description="Says how new each picture is: rare for the model, and unlike anything already seen. "
-            "One figure in bits: 1 bit is every second picture, 10 bits is 1 in 1,024.",
+            description="Says how new each picture is: rare for the model, and unlike anything already seen. The score is in bits: 1 "
+            "bit is every second picture, 10 bits is 1 in 1,024.",
             **found_by("creative", "creativity", "unusual", "surprise", "how new", "how rare", "different", "similar", "unique"),
             inputs=[
                 sockets.Embeddings.Input(
@@ -38,8 +38,8 @@ class RarityScoreNovelty(io.ComfyNode):
                 sockets.Embeddings.Input(
                     "baseline",
                     optional=True,
-                    tooltip="Usual pictures that were not seen: they show how near to a seen one chance brings a new one. "
-                    "Without them the samples the density was learnt from serve.",
+                    tooltip="Usual pictures that were not seen: they show how near to a seen picture a new one comes by chance. "
+                    "Without them the samples that the density learnt from are used.",
                 ),
                 io.Image.Input(
                     "images", optional=True, tooltip="The pictures themselves, to write their scores under them."
@@ -83,15 +83,15 @@ class RarityRankImages(io.ComfyNode):
                 io.Image.Input("images", tooltip="The pictures, in the order they were scored in."),
                 sockets.Embeddings.Input("embeddings", tooltip="Their embeddings, from Score Novelty."),
                 io.Float.Input("scores", force_input=True, tooltip="Their scores, from Score Novelty."),
-                io.Int.Input("keep", default=4, min=1, max=4096, tooltip="Keep at most so many."),
+                io.Int.Input("keep", default=4, min=1, max=4096, tooltip="Keeps at most this many."),
                 io.Float.Input(
                     "floor",
                     default=3.0,
                     min=0.0,
                     max=64.0,
                     step=0.5,
-                    tooltip="Keep none with fewer bits: 3 is 1 in 8, 7 is 1 in 128. 0 lets all pass. "
-                    "Where none passes, the run stops and says what the best had.",
+                    tooltip="Keeps no picture with fewer bits than this: 3 is 1 in 8, 7 is 1 in 128. 0 lets all pass. If none passes, "
+                    "the run stops and says which score the best picture had.",
                 ),
             ],
             outputs=[
@@ -102,7 +102,9 @@ class RarityRankImages(io.ComfyNode):
                     display_name="indices",
                     tooltip="Their numbers among the pictures that came in, counted from 0: Select Embeddings takes them.",
                 ),
-                io.Image.Output(display_name="sheet", tooltip="The kept pictures in one, newest first, each with how new it is."),
+                io.Image.Output(display_name="sheet", tooltip=(
+                    "The kept pictures on one sheet, newest first, each with how new it is."
+                )),
             ],
         )
 
@@ -122,7 +124,8 @@ class RarityExposureUpdate(io.ComfyNode):
             node_id="RarityExposureUpdate",
             display_name="Update Exposure",
             category="Rarity/novelty",
-            description="Adds pictures to what was seen. Connect what you show, not what you throw away.",
+            description="Adds pictures to an exposure, the memory of what was seen. Connect the pictures you show, not those you throw "
+            "away.",
             **found_by("memory", "already seen", "remember", "history", "similar"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The pictures that are shown now, as embeddings."),
@@ -159,8 +162,8 @@ class RarityContactSheet(io.ComfyNode):
             node_id="RarityContactSheet",
             display_name="Contact Sheet",
             category="Rarity/pictures",
-            description="One picture with the usual pictures on the left and the rare ones on the right, "
-            "each rare one with how rare it is. Any two sets can stand there: write their titles.",
+            description="Sets the usual pictures on the left and the rare ones on the right of one sheet. A caption under each rare "
+            "picture says how rare it is. Any two sets can stand there: write their titles.",
             **found_by("grid", "compare", "before after", "overview", "collage"),
             inputs=[
                 io.Image.Input("rare", tooltip="The rare pictures, from Decode Kandinsky."),
@@ -169,10 +172,13 @@ class RarityContactSheet(io.ComfyNode):
                     "trajectory", optional=True, tooltip="The trajectory of Make Rare: gives each rare picture its caption."
                 ),
                 io.String.Input(
-                    "usual_title", optional=True, default=HEADINGS[0], tooltip="Above the usual pictures: what these are."
+                    "usual_title", optional=True, default=HEADINGS[0], tooltip="The title above the usual pictures."
                 ),
                 io.String.Input(
-                    "rare_title", optional=True, default=HEADINGS[1], tooltip="Above the rare pictures: what these are. Rare on purpose stands there only where the trajectory shows it."
+                    "rare_title", optional=True, default=HEADINGS[1], tooltip=(
+                        "The title above the rare pictures. Rare on purpose stands there only where the trajectory "
+                        "shows it."
+                    )
                 ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The contact sheet, to preview or save.")],

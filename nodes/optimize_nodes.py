@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..density.calibration.surprisal import MIN_SCORES
+from ..density.estimators.choose import check_steers
 from ..density.steering.starts import check_starts, make_rare
 from ..generators.eyes.direction_sources import check_ends
 from ..generators.eyes.direction_sources import direction as make_direction
@@ -10,7 +11,7 @@ from .parts import sockets
 from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
-from .parts.upstream import number_before
+from .parts.upstream import estimator_before, number_before
 
 STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1_000_000)}
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
@@ -23,7 +24,8 @@ class RarityMakeRare(io.ComfyNode):
             node_id="RarityMakeRare",
             display_name="Make Rare",
             category="Rarity/make rare",
-            description="Moves usual samples to the rarity you dial, 1 in N, and keeps them inside the guardrails.",
+            description="Moves usual samples to the rarity you dial, 1 in N, and keeps them inside the guardrails. It works on "
+            "embeddings (what pictures show, as numbers).",
             **found_by(
                 "rare", "creative", "creativity", "different", "unusual", "unique", "weird", "surprise", "variation", "novel", "random",
             ),
@@ -31,8 +33,8 @@ class RarityMakeRare(io.ComfyNode):
                 sockets.Density.Input("density", tooltip="What is usual, from Fit Density."),
                 sockets.Embeddings.Input(
                     "embeddings",
-                    tooltip="Samples to start from: the baseline the density was fitted to. "
-                    "Results of other samples come out rarer than dialled where the baseline is small.",
+                    tooltip="Samples to start from: best the baseline that the density learnt from. From other samples results come "
+                    "out rarer than dialled if the baseline is small.",
                 ),
                 io.Int.Input(
                     "one_in",
@@ -65,7 +67,7 @@ class RarityMakeRare(io.ComfyNode):
                 sockets.Direction.Input(
                     "direction",
                     optional=True,
-                    tooltip="The chain of directions: which way to be rare. Guardrails and rarity go before it.",
+                    tooltip="The chain of directions: which way to be rare. Guardrails and the dialled rarity go first.",
                 ),
                 sockets.Embeddings.Input(
                     "picture",
@@ -80,13 +82,13 @@ class RarityMakeRare(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="With a picture: how far from it. 0 is the picture itself at the dialled rarity, "
-                    "1 is as far as unrelated samples, 2 its opposite. How rare is the other dial.",
+                    tooltip="With a picture: how far from it. 0 is the picture itself at the dialled rarity, 1 is as far as unrelated "
+                    "samples, 2 its opposite. The dial 1 in says how rare.",
                 ),
                 sockets.Gate.Input(
                     "gate",
                     optional=True,
-                    tooltip="Validity Gate: looks at the pictures on the way, and turns back those that are not the subject any more.",
+                    tooltip="Validity Gate: looks at the pictures on the way, and sends back those that are no longer the subject.",
                 ),
             ],
             outputs=[
@@ -105,7 +107,8 @@ class RarityMakeRare(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, count=None, embeddings=None):
-        return fits(check_starts, count, number_before("embeddings", MIN_SCORES))
+        steers = fits(check_steers, estimator_before("density"))
+        return steers and fits(check_starts, count, number_before("embeddings", MIN_SCORES))
 
     @classmethod
     def execute(cls, density, embeddings, one_in, count, start_from, steps, seed, guardrail=(), direction=(),
@@ -124,15 +127,16 @@ class RarityDial(io.ComfyNode):
             node_id="RarityDial",
             display_name="Rarity Dial",
             category="Rarity/make rare",
-            description="How rare, in stops: one click from 1 in 100 to 1 in 1,000. Connect it to 1 in of any of these nodes, or to several.",
+            description="Sets how rare results are to be, in stops: one click from 1 in 100 to 1 in 1,000. Connect it to 1 in of one "
+            "or several Make Rare nodes.",
             **found_by("dial", "how rare", "1 in 1000", "creative", "creativity", "slider", "amount", "strength"),
             inputs=[
                 io.Combo.Input(
                     "stop",
                     options=list(STOPS),
                     default="1,000",
-                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure. "
-                    "For a number between them type it into 1 in itself.",
+                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure. For a "
+                    "number between the stops type it into 1 in itself.",
                 ),
             ],
             outputs=[io.Int.Output(display_name="1 in", tooltip="The number: for 1 in of Make Rare and the others.")],
@@ -160,8 +164,8 @@ class RaritySteerTowards(io.ComfyNode):
                     min=-20.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How far, in standard deviations of usual samples. 2 is clearly visible, 0 changes nothing, "
-                    "below 0 goes the other way.",
+                    tooltip="How far, in standard deviations (one is how far usual samples typically lie from their average). 2 is "
+                    "clearly visible, 0 changes nothing, below 0 goes the other way.",
                 ),
                 sockets.Prior.Input(
                     "prior", optional=True, tooltip="For a direction in words: the prior of Load Kandinsky reads them."
@@ -171,7 +175,7 @@ class RaritySteerTowards(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     default=BOLD,
-                    tooltip="With a prior: where to, one phrase a line. Change one word only against the other box.",
+                    tooltip="With a prior: where to, one phrase a line. Differ from the other box in one word only.",
                 ),
                 io.String.Input(
                     "away_from",
@@ -183,15 +187,18 @@ class RaritySteerTowards(io.ComfyNode):
                 sockets.Embeddings.Input(
                     "embeddings_towards",
                     optional=True,
-                    tooltip="Pictures to go to. Alone: nearer to the nearest of them. With the other input: from those to these.",
+                    tooltip="Pictures to go to. If only these are connected: nearer to the nearest of them. With embeddings away, too: "
+                    "from those to these.",
                 ),
                 sockets.Embeddings.Input(
                     "embeddings_away",
                     optional=True,
-                    tooltip="Pictures to come from. Alone: further from the nearest of them.",
+                    tooltip="Pictures to come from. If only these are connected: further from the nearest of them.",
                 ),
                 sockets.Density.Input(
-                    "density", optional=True, tooltip="A density: one of its components, or nearer to all it calls usual."
+                    "density", optional=True, tooltip=(
+                        "A density: goes along one of its main directions, or nearer to what it calls usual."
+                    )
                 ),
                 io.Int.Input(
                     "component",

@@ -18,15 +18,16 @@ class RarityMeasureVariety(io.ComfyNode):
             node_id="RarityMeasureVariety",
             display_name="Measure Variety",
             category="Rarity/novelty",
-            description="Says how varied a set of pictures is: how many different ones it holds in effect, and how much of "
-            "a reference it reaches.",
+            description="Says how varied a set of pictures is: how many different ones it holds in effect, and how much of a second "
+            "set, the reference, it covers.",
             **found_by("variety", "variation", "different", "same image", "similar", "vendi", "seed"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The set, as Encode Images or Sample Prior give it."),
                 sockets.Embeddings.Input(
                     "reference",
                     optional=True,
-                    tooltip="Another set to compare with, such as the baseline: how much of it is reached, how far beyond it goes.",
+                    tooltip="Another set to compare with, such as the baseline: how much of it the set covers, and how much of the set "
+                    "lies beyond it.",
                 ),
             ],
             outputs=[
@@ -52,8 +53,8 @@ class RarityCheckOriginality(io.ComfyNode):
             node_id="RarityCheckOriginality",
             display_name="Check Originality",
             category="Rarity/novelty",
-            description="Finds for each picture the one of a reference that it resembles most, and says how probable it is "
-            "that it was copied.",
+            description="Finds for each picture the picture of a second set, the reference, that it resembles most, and says how "
+            "probable it is that it was copied from it.",
             **found_by("copy", "plagiarism", "nearest", "similar", "duplicate", "unique"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The pictures in question."),
@@ -63,8 +64,8 @@ class RarityCheckOriginality(io.ComfyNode):
                 sockets.Embeddings.Input(
                     "unrelated",
                     optional=True,
-                    tooltip="Pictures of the same kind that copy none of the reference, at least 20. They show how near chance "
-                    "comes. Needed where the reference is small.",
+                    tooltip="Pictures of the same kind that copy none of the reference, at least 20. They show how alike pictures are "
+                    "by chance. Needed where the reference is small.",
                 ),
                 io.Image.Input("images", optional=True, tooltip="The pictures in question themselves, for the sheet."),
                 io.Image.Input("reference_images", optional=True, tooltip="The pictures of the reference, for the sheet."),
@@ -75,7 +76,9 @@ class RarityCheckOriginality(io.ComfyNode):
                     is_output_list=True,
                     tooltip="For each picture, 0 to 1: how probable it is that the nearest of the reference was copied.",
                 ),
-                io.String.Output(display_name="table", tooltip="For each picture the nearest of the reference, for Preview Any."),
+                io.String.Output(display_name="table", tooltip=(
+                    "For each picture the nearest one of the reference, for Preview Any."
+                )),
                 io.Image.Output(
                     display_name="sheet",
                     tooltip="Each picture beside the one it resembles most; bars where no pictures are connected.",

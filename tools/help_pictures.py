@@ -7,6 +7,7 @@ Each is written beside its page, web/docs/NODE.jpg; a page shows it by its name 
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,14 @@ from rarity.density.drawing.density_map import density_map
 from rarity.density.drawing.figure import INK, fit_tiles, new_figure, new_page, render, write
 from rarity.density.drawing.interest_curve import interest_curve
 from rarity.density.drawing.score_sheet import kept_sheet, novelty_sheet, originality_sheet
+from rarity.density.drawing.strength_curve import strength_curve
 from rarity.density.estimators.gaussian import GaussianDensity
 from rarity.density.novelty.exposure import ExposureMemory
 from rarity.density.novelty.originality import originality
 from rarity.density.novelty.ranking import most_novel
 from rarity.density.novelty.scores import score_novelty
 from rarity.density.novelty.set_report import measure_variety
+from rarity.density.novelty.strength import Look, find_strength
 from rarity.density.steering.checkpoints import all_checkpoints
 from rarity.density.steering.optimize import optimize
 from rarity.density.steering.starts import choose_starts
@@ -175,6 +178,24 @@ def concept(shop):
                  "the same noise, when the word “bold” has learnt to be rare": shop.draw(sample_concept(shop.prior, learnt, ACROSS, seed=1))})
 
 
+def seed_variety(shop):
+    """Letters that hardly differ from seed to seed, as a distilled model draws; their embeddings are turned in place of a prompt."""
+    middle, judge, tiles = shop.usual.vectors.mean(dim=0), ContrastJudge(shop.prior, shop.prompt, LETTERS), {}
+    alike = shop.usual.select(range(ACROSS))
+    alike = replace(alike, vectors=middle + 0.4 * (alike.vectors - middle))
+    noise = torch.randn(alike.vectors.shape, generator=torch.Generator().manual_seed(0), dtype=alike.vectors.dtype)
+
+    def look(strength):
+        length = alike.vectors.norm(dim=1, keepdim=True)
+        turned = alike.vectors + strength * length * noise / noise.norm(dim=1, keepdim=True)
+        drawn = shop.draw(replace(alike, vectors=turned * length / turned.norm(dim=1, keepdim=True)))
+        tiles[strength] = drawn[:4]
+        valid = torch.logit(judge.probability(drawn).double().clamp(0.001, 0.999))
+        return Look(strength, shop.prior.encode_images(drawn).vectors, valid[:, None])
+
+    return strength_curve(find_strength(look), tiles, 2.0, 0.95, width=900)
+
+
 PICTURES = {
     "RarityLoadKandinsky": load_kandinsky_page,
     "RaritySamplePrior": sample_prior,
@@ -192,6 +213,7 @@ PICTURES = {
     "RarityMeasureVariety": diversity,
     "RarityCheckOriginality": originality_page,
     "RarityMakeRareConcept": concept,
+    "RaritySeedVariety": seed_variety,
 }
 
 

@@ -25,7 +25,7 @@ from wires import lead_around  # noqa: E402
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
 TITLE, GAP, VUE_GAP, GROUP_TITLE = 30, 60, 16, 56
 REPORT = 62  # what a report adds to a node once it has run
-NO_ROOM = ("Rarity 02 ", "Rarity 03 ", "Rarity 11 ", "Rarity 12 ", "Rarity 13 ")  # for reports: their notes need the height
+NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -36,7 +36,7 @@ KANDINSKY = [("1  What to make", 250, [3, 4]), ("2  Usual, and what stays", 250,
 LAYOUTS = {
     "Rarity 01 Quickstart": [
         ([1], [("1  What to make", 260, [2, 3]), ("2  Usual, and what stays", 260, [-4, 5])]),
-        ([14], [("3  The dial", 260, [6, 7]), ("4  Draw", 260, [8, 9])]),
+        ([14], [("3  The dial", 260, [15, 6]), ("4  Draw, and read", 260, [-8, -9, 7])]),
         ([], [("5  Look", None, [-10, 12, -11, 13])]),
     ],
     "Rarity 07 The newest of many": [
@@ -44,8 +44,8 @@ LAYOUTS = {
         ([], [("4  Read", 330, [9, 14]), ("5  Look", None, [13, 12])]),
     ],
     "Rarity 02 Never the same twice": [
-        ([1, 2], [("1  What to make", 260, [3, 4]), ("2  Usual, and what stays", 260, [-5, 6]),
-                  ("3  Rare, and seen before", 260, [7, -8, 9]), ("4  Only what is new", 260, [-10, 11, -12, 13])]),
+        ([1, 2], [("1  What to make", 260, [3, 4]), ("2  Usual, and seen before", 260, [-5, 6, 9]),
+                  ("3  How rare", 260, [16, 7, -8]), ("4  Only what is new", 260, [-10, 11, -12, 13])]),
         ([], [("5  Look", None, [15, 14])]),
     ],
     "Rarity 08 New pictures without a model": [
@@ -54,19 +54,19 @@ LAYOUTS = {
     ],
     "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [-5, -6, -7, 8])]),
-        ([], [("3  The dial, with a gate", 250, [9, 10])]),
+        ([], [("3  The dial, with a gate", 250, [9, 23, 10])]),
         ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14])]),
         ([], [("6  Look", None, [21, 20, 22, 18])]),
     ],
     "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
-        ([], [("3  Towards bold", 250, [7, 8])]),
+        ([], [("3  Towards bold", 250, [7, 20, 8])]),
         ([2], [("4  Away from these", 250, [-9, 10]), ("5  Draw", 225, [-11, -12, -13, 16, 17])]),
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],
     "Rarity 03 Variations of a picture": [
         ([1, 2], [(title, 240, nodes) for title, _, nodes in KANDINSKY] + [("3  The picture", 240, [7, -8, 9, 10])]),
-        ([], [("4  Two dials", 250, [11, 12]), ("5  Draw", 225, [-13, 18, -15, -14, 19]), ("6  Look", None, [-16, 20, -17, 21])]),
+        ([], [("4  Two dials", 250, [22, 11, 12]), ("5  Draw", 225, [-13, 18, -15, -14, 19]), ("6  Look", None, [-16, 20, -17, 21])]),
     ],
     "Rarity 05 Teach the model a word": [
         ([1], KANDINSKY),

@@ -12,7 +12,7 @@ from ..base.spaces import EmbeddingSpace
 from ..base.tensors import plain
 from ..statistics.gather import gather
 from ..statistics.sufficient_statistics import Statistics
-from .contract import Density
+from .contract import Density, check_shell
 from .cross_fit import ESTIMATORS, CrossFit, learn
 from .gaussian import GaussianDensity
 from .mixture import MixtureDensity
@@ -112,3 +112,10 @@ def check_estimator(estimator: str) -> None:
     """Raise a RarityError unless `fit_density` knows the estimator."""
     if estimator not in CHOICES:
         raise RarityError(f"An estimator is one of {', '.join(CHOICES)}; got {estimator!r}.")
+
+
+def check_steers(estimator: str) -> None:
+    """Raise a RarityError if embeddings cannot be moved along the shells of what this estimator learns."""
+    for kind in (GaussianDensity, MixtureDensity, NeighbourDensity):
+        if estimator in kind.estimators:
+            check_shell(kind)

@@ -25,6 +25,15 @@ from .modes import Modes
 DRAWN = "drawn from the density"  # kind of what `sample` gives
 
 
+def check_shell(density: Density | type[Density]) -> None:
+    """Raise a RarityError unless embeddings can be moved along the shells of this density, or of this kind of density."""
+    if not density.has_shell:
+        raise RarityError(
+            "Distances to the nearest samples score embeddings, but have no shell to move along. "
+            "Steer by a density of the same samples with the estimator ppca or mixture."
+        )
+
+
 class Density(ABC):
     """What a model usually makes: a score that grows with the distance from what is usual, calibrated to bits.
 

@@ -1,4 +1,4 @@
-"""Which of some kinds pictures are, and what share of all pictures is of each kind, with an interval."""
+"""Of which kind each picture is, and which share of all pictures is of each kind, with an interval."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ..base.keys import FOLDS, fold_of
 from ..base.progress import in_parts
 from ..base.tensors import plain
 
-OWN = 0.95  # share of a kind's own examples that count as near to it
-CLEARLY = 1 / 3  # a picture is also of a kind if it is nearer than this share of its distance to any other
-FEWEST = 20  # examples of a kind
+OWN = 0.95  # this share of a kind's own examples count as near to the kind
+CLEARLY = 1 / 3  # a picture is also of a kind if its distance to it is at most this share of its distance to any other kind
+FEWEST = 20  # examples that each kind needs
 LOGITS = 100.0  # what CLIP multiplies cosines by (Radford et al. 2021)
-SURE = 0.75  # probability of a text from which a picture counts as read
-DRAWS = 500
-EDGES = (0.05, 0.95)
+SURE = 0.75  # a picture is read as a text if the text has at least this probability
+DRAWS = 500  # pairs of shares and confusions, from which an interval is made
+EDGES = (0.05, 0.95)  # the quantiles at the ends of a 90 % interval
 
 
 class Kinds:
-    """Tells kinds of pictures apart by examples of each kind.
+    """Tell kinds of pictures apart by examples of each kind.
 
-    Only what distinguishes the kinds counts: distances are measured in the span of the differences of the kinds' means m_c.
-    So a rare picture, which lies far out in many directions, is still read. With D_c the distance to m_c there, a picture
-    is of the kind with the smallest D_c if
+    Only the directions in which the kinds differ count: distances are measured in the span of the differences of the kinds'
+    means m_c. So a rare picture, which lies far out in many other directions, is still read. Let D_c be the distance to m_c
+    in this span. A picture is of the kind c with the smallest D_c if
 
-        D_c <= L_c,  the distance that a share OWN of the kind's own examples have,
+        D_c <= L_c,  where a share OWN of the kind's own examples have at most the distance L_c,
         or  D_c <= CLEARLY D_b  for every other kind b  (the ratio test of Lowe 2004).
 
-    Otherwise it is none of them, as what lies half-way between two narrow kinds is.
+    Otherwise the picture is of none of the kinds; a picture half-way between two narrow kinds is an example.
 
     Parameters
     ----------
@@ -43,12 +43,13 @@ class Kinds:
 
     Attributes
     ----------
-    confusion : [K, K + 1] int64. Row c says how examples of kind c are read; the last column is none. Each fifth of the
-        examples is read by the other examples, so the counts hold for pictures that were not examples.
+    confusion : [K, K + 1] int64. Row c says how examples of kind c are read; the last column counts examples read as none.
+        Each fifth of the examples is read with the means of the others, so the counts hold for pictures that were not
+        examples.
 
     Raises
     ------
-    RarityError : fewer than two kinds, too few examples, different spaces.
+    RarityError : there are fewer than two kinds or too few examples; the examples are of different spaces.
     """
 
     def __init__(self, examples: Sequence[Embeddings]):
@@ -73,13 +74,13 @@ class Kinds:
             self.confusion = torch.stack([torch.bincount(self._decide(found), minlength=len(rows) + 1) for found in own])
 
     def read(self, x: Embeddings, tick: Callable[[], None] | None = None) -> Tensor:
-        """The kind of each picture, [N] int64 from 0; K is none of them.
+        """The kind of each picture, [N] int64 from 0; K means none of the kinds.
 
-        tick : called several times a second, and may raise.
+        tick : it is called several times a second, and may raise to cancel.
 
         Raises
         ------
-        RarityError : another space.
+        RarityError : the pictures are of another space.
         """
         self.space.require_same(x.space, "pictures to read")
         return in_parts(lambda part: self._decide(_distances(part.double(), self._means)), x.vectors, tick)
@@ -96,12 +97,13 @@ def _distances(x: Tensor, means: Tensor) -> Tensor:
 
 
 def read_by_texts(x: Embeddings, texts: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
-    """The text that each picture is most like, [N] int64 from 0; K where no text is likely enough to be told.
+    """The text that each picture is most like, [N] int64 from 0; K where no text is likely enough.
 
-        p(c | x) = softmax_c(LOGITS cos(x, t_c)),    told from max_c p >= SURE on
+        p(c | x) = softmax_c(LOGITS cos(x, t_c)),    a picture is read as a text if max_c p >= SURE
 
-    This is how CLIP reads pictures without examples (Radford et al. 2021). Texts lie apart from pictures, equally far for
-    all pictures, so one text may win by that alone, and no text says "none of these". `Kinds` knows both from examples.
+    CLIP reads pictures without examples in this way (Radford et al. 2021). The way has two weaknesses. All texts lie apart
+    from all pictures, so one text may win for all pictures by its place alone; and no text says "none of these". `Kinds`
+    has neither weakness, because it reads by examples.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def read_by_texts(x: Embeddings, texts: Tensor, tick: Callable[[], None] | None 
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """Share of pictures of each of K kinds and, last, of none of them; [K + 1] float64 each.
+    """The shares of pictures of each of K kinds and, last, of none of them; [K + 1] float64 each.
 
     Attributes
     ----------
@@ -133,17 +135,18 @@ class Shares:
 
 
 def estimate_shares(kinds: Tensor, count: int, confusion: Tensor | None = None, seed: int = 0) -> Shares:
-    """What shares the kinds truly have, from how N pictures were read.
+    """Estimate the true shares of the kinds from how N pictures were read.
 
-    With M the reader's confusion, M_cr the probability that a picture of kind c is read as r, the shares f that were read are
-    M' q for shares q of the kinds. The estimate undoes that:
+    Let M be the reader's confusion: M_cr is the probability that a picture of kind c is read as r. If the kinds have the
+    shares q, the expected shares of the readings are f = M' q. The estimate solves this for q:
 
         q = argmin |M' q - f|^2,    q_c >= 0,  sum_c q_c = 1
 
-    A picture of no kind is taken to be read as none. The interval is made of DRAWS pairs of f and M from their posteriors
-    with Jeffreys' prior (Dirichlet, 1/2 each), and q of each pair: it knows that pictures were few, and examples, too.
-    Where the kinds cannot be told apart it is wide. Adjusted counting: Forman (2008), "Quantifying counts and costs via
-    classification", Data Mining and Knowledge Discovery 17, 164-206; the constraints as in Hopkins & King (2010).
+    A picture of no kind is assumed to be read as none. For the interval, DRAWS pairs of f and M are drawn from their
+    posteriors with Jeffreys' prior (Dirichlet, 1/2 each), and q is solved for each pair. So few pictures or few examples
+    make the interval wide, and so do kinds that cannot be told apart. Adjusted counting: Forman (2008), "Quantifying counts
+    and costs via classification", Data Mining and Knowledge Discovery 17, 164-206; the constraints as in Hopkins & King
+    (2010).
 
     Parameters
     ----------
@@ -167,11 +170,11 @@ def estimate_shares(kinds: Tensor, count: int, confusion: Tensor | None = None, 
 
 
 def _undo(read: np.ndarray, confusion: np.ndarray) -> np.ndarray:
-    """q [K + 1] of f [K + 1] and M [K, K + 1]."""
+    """Solve f = M' q for the shares q [K + 1], from f [K + 1] and M [K, K + 1]."""
     from sklearn.linear_model import LinearRegression
 
     nothing = np.eye(len(read))[-1]
-    # A heavy equation keeps the sum at 1 while the least squares are sought; what it leaves is divided away.
+    # An equation with a large weight keeps the sum near 1 in the least squares. The division makes the sum exactly 1.
     equations, values = np.vstack([np.vstack([confusion, nothing]).T, np.full(len(read), 100.0)]), np.append(read, 100.0)
     q = LinearRegression(fit_intercept=False, positive=True).fit(equations, values).coef_
     return q / q.sum()

@@ -13,7 +13,7 @@ from ..base.log import get_logger
 from ..base.progress import Progress
 from ..base.tensors import ordinary
 from ..calibration.surprisal import bits_from_one_in
-from ..estimators.contract import Density
+from ..estimators.contract import Density, check_shell
 from ..estimators.own_samples import are_own, calibration_for, doubts
 from .directions import Direction, Wishes
 from .gates import Gate
@@ -83,11 +83,7 @@ def optimize(
         range, a density of nearest neighbours.
     """
     bits = bits_from_one_in(one_in)
-    if not density.has_shell:
-        raise RarityError(
-            "Distances to the nearest samples score embeddings, but have no shell to move along. "
-            "Steer by a density of the same samples with the estimator ppca or mixture."
-        )
+    check_shell(density)
     check_spaces(density, starts, guardrails, directions)
     if steps < 1 or keep_every < 1 or not 0 < step_size <= math.pi / 2:
         raise RarityError(

@@ -14,6 +14,7 @@ from .prompt_tokens import unread
 
 _ARTICLE = re.compile(r"^(an?|the)\s+")
 
+
 def contrast_guardrail(
     reader: Reader,
     baseline: Embeddings,
@@ -22,7 +23,7 @@ def contrast_guardrail(
     quantile: float = 0.5,
     centred: bool = False,
 ) -> ContrastGuardrail:
-    """Guard the subject against named alternatives, by the zero-shot margin of an encoder that reads words.
+    """Make a guardrail that keeps the subject against named alternatives, by the zero-shot margin of an encoder that reads words.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def contrast_guardrail(
 
     Raises
     ------
-    RarityError : no subject and no prompt, no alternative left, a baseline of another space.
+    RarityError : there is neither a subject nor a prompt; no alternative is left; the baseline is of another space.
     """
     reader.space.require_same(baseline.space, "baseline of the contrast guardrail")
     subject, alternatives, said = for_the_prompt("guardrail", subject, alternatives, baseline)
@@ -50,20 +51,20 @@ def contrast_guardrail(
 def for_the_prompt(
     whose: str, subject: str, alternatives: Iterable[str], baseline: Embeddings
 ) -> tuple[str, list[str], tuple[str, ...]]:
-    """The subject and its alternatives for the prompt that a baseline was made for.
+    """Fit the subject and its alternatives to the prompt that a baseline was made for.
 
     Parameters
     ----------
-    whose : "guardrail" or "gate", for the sentences.
-    subject : nothing means the prompt; then the alternatives that the prompt contains are left out.
+    whose : "guardrail" or "gate", a word of the sentences for the user.
+    subject : an empty text means the prompt. Then the alternatives that the prompt contains are left out.
 
     Returns
     -------
-    The subject, the alternatives, and in sentences what was left out, or that the prompt does not speak of the subject.
+    The subject; the alternatives; sentences that say what was left out, or that the prompt does not speak of the subject.
 
     Raises
     ------
-    RarityError : no subject and no prompt.
+    RarityError : there is neither a subject nor a prompt.
     """
     prompt = _prompt_of(baseline)
     if subject.strip():
@@ -73,7 +74,7 @@ def for_the_prompt(
 
 
 def check_words(subject: str, alternatives: Iterable[str]) -> None:
-    """Raise a RarityError if the words of a contrast guardrail cannot be used. It checks what needs no model."""
+    """Raise a RarityError if the words of a contrast guardrail cannot be used. The check needs no model."""
     texts = [text.strip() for text in alternatives if text.strip()]
     if not {*texts} - {subject.strip()}:
         raise RarityError(
@@ -135,7 +136,7 @@ def _contains(text: str, part: str) -> bool:
 
 
 def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The subject, then the alternatives that differ from it and from each other for the reader.
+    """List the subject, then the alternatives that the reader tells from the subject and from each other.
 
     The encoder decides whether two texts are the same: most encoders ignore capital letters, take any space for one
     space, and read only a limited number of tokens. An alternative that the encoder reads as the subject would be as near
@@ -152,7 +153,7 @@ def subject_first(reader: Reader, subject: str, alternatives: Iterable[str]) -> 
 
     Raises
     ------
-    RarityError : no subject, or no alternative left.
+    RarityError : there is no subject; no alternative is left.
     """
     subject, alternatives = subject.strip(), [text.strip() for text in alternatives if text.strip()]
     check_words(subject, alternatives)
@@ -184,7 +185,7 @@ def contrast_guardrails(
     quantile: float = 0.5,
     centred: bool = False,
 ) -> tuple[ContrastGuardrail, ...]:
-    """Guardrails from words if there is a reader, from pictures if there are pictures, or from both.
+    """Make guardrails from words if there is a reader, from pictures if there are pictures, or from both.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ def contrast_guardrails(
 
     Raises
     ------
-    RarityError : neither a reader nor pictures; and as `contrast_guardrail`.
+    RarityError : there are neither a reader nor pictures; the errors of `contrast_guardrail`.
     """
     if reader is None and alternative_pictures is None:
         raise RarityError(

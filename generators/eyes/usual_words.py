@@ -1,4 +1,4 @@
-"""What is usual, in words: which share of samples an eye reads as each of some phrases, or as none of them."""
+"""What is usual, in words: which share of samples an eye reads as each of several phrases, or as none of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .prompt_tokens import unread
 
 NONE = "none of these"
 EXAMPLES = 64
-POOR = 0.8  # a phrase of whose own examples fewer are read as it is hardly told
-MOST_UNSURE = 0.5
+POOR = 0.8  # if a smaller share of a phrase's own examples is read as the phrase, a note says so
+MOST_UNSURE = 0.5  # if a larger share of pictures is read as none of the phrases, a note says so
 
 
 class Imagines(Reader, Protocol):
@@ -39,23 +39,23 @@ def usual_in_words(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> str:
-    """A table of the share of samples that the eye reads as each phrase, with its 90 % interval; and notes in sentences.
+    """Write a table of the share of samples that the eye reads as each phrase, with 90 % intervals, and notes in sentences.
 
-    A prior imagines examples of each phrase (`Kinds`), in as many steps and with the guidance that the usual samples had.
-    An encoder without a prior reads by words alone (`read_by_texts`).
+    A prior imagines examples of each phrase (`Kinds`), with the steps and the guidance of the usual samples. An encoder
+    has no examples and reads by words alone (`read_by_texts`).
 
     Parameters
     ----------
-    usual : samples or pictures of what is usual.   rare : others to compare, such as results of `optimize`.
-    phrases : one a line, two or more; empty and repeated ones are skipped. They are best written like the prompt, with one
-        word changed.
-    prior, encoder : one of them, the eye of these embeddings.
-    examples : how many of each phrase.   seed : of the examples.
-    progress : called with the samples drawn, several times a second; it may raise to cancel.
+    usual : samples or pictures of what is usual.   rare : samples to compare, such as results of `optimize`.
+    phrases : two or more, one a line; empty and repeated phrases are skipped. A good phrase is the prompt with one word
+        changed.
+    prior, encoder : the eye of these embeddings; one of the two.
+    examples : the number of examples of each phrase.   seed : the seed of the examples.
+    progress : it is called several times a second with the number of samples drawn, and may raise to cancel.
 
     Raises
     ------
-    RarityError : fewer than two phrases, no eye or two, another space.
+    RarityError : there are fewer than two phrases; there is no eye, or there are two; the samples are of another space.
     """
     names = phrases_of(phrases)
     reader = the_one("Usual in Words", prior=prior, encoder=encoder)
@@ -72,7 +72,7 @@ def usual_in_words(
 
 
 def phrases_of(phrases: str) -> list[str]:
-    """The phrases, one a line, without empty and repeated ones. Raises RarityError unless two or more are left that can be read."""
+    """List the phrases, one a line, without empty and repeated ones. Raise a RarityError unless two readable ones are left."""
     names = list(dict.fromkeys(text.strip() for text in phrases.splitlines() if text.strip()))
     if len(names) < 2:
         raise RarityError(

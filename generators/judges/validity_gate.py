@@ -24,8 +24,8 @@ class ValidityGate(Gate):
 
     Parameters
     ----------
-    judge : looks at pictures. If it has `notes`, they are passed on.
-    decoder : draws embeddings, always with the same noise; None if the loop has pictures itself.
+    judge : looks at pictures. If it has `notes`, the gate has the same notes.
+    decoder : draws embeddings, always with the same noise. None if the loop gives pictures itself.
     every, threshold, on_no : as `Gate`.
 
     Raises
@@ -45,7 +45,7 @@ class ValidityGate(Gate):
         self.judge, self.decoder, self.notes = judge, decoder, getattr(judge, "notes", ())
 
     def validity(self, pictures: Tensor, progress: Progress | None = None) -> Tensor:
-        """P(yes) of pictures [N, H, W, 3], 0 to 1, [N] float64."""
+        """The judge's P(yes) for pictures [N, H, W, 3], 0 to 1. The result is [N] float64."""
         return self.judge.probability(pictures, progress=progress)
 
     def _draw_and_ask(self, embeddings: Embeddings, progress: Progress | None) -> Tensor:
@@ -65,17 +65,17 @@ def choose_judge(
     model: Vlm | None = None,
     baseline: Embeddings | None = None,
 ) -> Judge:
-    """A judge: the vision-language model, if there is one; otherwise an eye that tells the subject from alternatives.
+    """Make a judge: the vision-language model, if there is one; otherwise an eye that tells the subject from alternatives.
 
     Parameters
     ----------
     subject, eye, alternatives : see `ContrastJudge`.   model : see `VlmJudge`.
-    baseline : where there is one, its prompt is what an empty subject means; and the judge's `notes` say so where the prompt
-        does not speak of the subject.
+    baseline : if it is given, an empty subject means its prompt. The judge's `notes` say so if the prompt does not speak of
+        the subject.
 
     Raises
     ------
-    RarityError : neither a model nor an eye; and as the two judges.
+    RarityError : neither a model nor an eye is given; the errors of the two judges.
     """
     said: tuple[str, ...] = ()
     if baseline is not None:

@@ -1,4 +1,4 @@
-"""A vision-language model as judge: it gets a question, and the probabilities of its next word are the answer."""
+"""A vision-language model as judge. It gets a question; the answer is read from the probabilities of its next word."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ LEAST = 0.05
 
 
 class Vlm:
-    """An image-text-to-text model of transformers, loaded from a local folder: it can be asked about any subject.
+    """An image-text-to-text model of transformers, loaded from a local folder. Judges ask it about their subjects.
 
     Parameters
     ----------
     folder : holds config.json, safetensors, tokenizer and processor, as `hf download` saves them.
     dtype : of the weights; None is float32.   device : where the model is loaded.
-    batch_size : pictures at a time; halved if they do not fit in memory.
-    placement : brings the model to its device before each use; None leaves it where it was loaded.
+    batch_size : pictures at a time; it is halved if they do not fit in memory.
+    placement : brings the model to its device before each use. None leaves the model where it was loaded.
 
     Raises
     ------
-    RarityError : a folder that is no image-text-to-text model or lacks files, a tokenizer without yes or no.
+    RarityError : the folder holds no image-text-to-text model or lacks files; the tokenizer has no single token for yes or no.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Vlm:
         return _prompt(self._processor, self._tokenizer, question)
 
     def next_word(self, prompt: str, pictures: Tensor, progress: Progress | None = None) -> Tensor:
-        """Probabilities of every token as the first of an answer, [N, words] float64, of pictures [N, H, W, 3]."""
+        """The probability of every token as the first token of an answer, for pictures [N, H, W, 3]. [N, tokens] float64."""
         said = []
         with torch.no_grad(), threads_worth(self._model):
             for piece, found in in_pieces(range(len(pictures)), self._batch_size,
@@ -94,7 +94,7 @@ class Vlm:
         return torch.softmax(made.logits[0].cpu().double(), dim=1)
 
     def something_else(self, words: Tensor, share: float) -> str:
-        """An error's sentence: what the model would rather say than yes or no."""
+        """The sentence of an error that says what the model would answer instead of yes or no."""
         top = words.mean(dim=0).topk(3)
         rather = ", ".join(
             f"{self._tokenizer.decode([token])!r} ({chance:.1%})"
@@ -107,21 +107,21 @@ class Vlm:
 
 
 class VlmJudge:
-    """P(yes) of a model that is asked whether a picture still is the subject.
+    """A judge that asks a model whether a picture still is the subject, and reads P(yes).
 
         P(yes) = sum of p(token) over the ways to write yes / the same over yes and no,
 
-    p being the model's probability of the next token after the question. Nothing is generated, and no text is parsed.
+    where p is the model's probability of the next token after the question. No text is generated or parsed.
     Source: the question is that of Song & Elgammal 2026 (arXiv 2601.22125), section 3.
 
     Parameters
     ----------
-    model : is asked; several judges may share it.
-    subject : such as "a letter R".   question : with {subject} in it.
+    model : the model that is asked; several judges may share it.
+    subject : such as "a letter R".   question : a text with {subject} in it.
 
     Raises
     ------
-    RarityError : no subject.
+    RarityError : the subject is empty.
     """
 
     notes: tuple[str, ...] = ()
@@ -133,11 +133,11 @@ class VlmJudge:
         self._prompt = model.prompt(question.format(subject=_with_article(self.subject)))
 
     def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:
-        """P(yes) of pictures [N, H, W, 3], 0 to 1, [N] float64.
+        """P(yes) for pictures [N, H, W, 3], 0 to 1. The result is [N] float64.
 
         Raises
         ------
-        RarityError : pictures of another shape or range; a model that answers neither yes nor no; too little memory.
+        RarityError : the pictures have another shape or range; the model answers neither yes nor no; too little memory.
         """
         words = self._model.next_word(self._prompt, as_pictures(pictures), progress)
         yes, no = words[:, self._model.yes].sum(dim=1), words[:, self._model.no].sum(dim=1)
@@ -174,11 +174,11 @@ def _load(folder: Path, dtype: torch.dtype):
         processor = transformers.AutoProcessor.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # a damaged file may make the library raise anything; the user sees one clear error
+    except Exception as error:  # A damaged file may make the library raise anything; the user sees one clear error.
         raise RarityError(
             f"The processor in {folder} cannot be read: {error} Download this model again, with its tokenizer."
         ) from error
-    # transformers loads a model in the type of its files from version 5 on; before, it would take the memory of float32.
+    # From version 5 on, transformers loads a model in the type of its files. Older versions would take the memory of float32.
     wanted = None if int(transformers.__version__.split(".")[0]) >= 5 else dtype
     model = load_model(transformers.AutoModelForImageTextToText, folder, wanted, trust_remote_code=False)
     return processor, model.to(dtype)

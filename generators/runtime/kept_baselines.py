@@ -146,11 +146,16 @@ def _write_shard(folder: Path, parts: list[Embeddings]) -> None:
         parts.clear()
 
 
-def _check_shard(path: Path, part: Embeddings, drawn: Drawn, number: int) -> None:
-    drawn.space.require_same(part.space, f"samples in {path}")
+def check_kept(folder: str | Path | None, source: dict) -> None:
+    """Raise a RarityError if a folder holds embeddings whose source says something else than this about one of these keys."""
+    for path in sorted(Path(folder).glob("*.safetensors"))[:1] if folder else ():
+        _check_source(path, load_embeddings(path), source)
+
+
+def _check_source(path: Path, part: Embeddings, source: dict) -> None:
     wrong = [
         f"{key} {quoted(part.source.get(key))} (asked for: {quoted(value)})"
-        for key, value in drawn.source.items()
+        for key, value in source.items()
         if part.source.get(key) != value
     ]
     if wrong:
@@ -158,6 +163,11 @@ def _check_shard(path: Path, part: Embeddings, drawn: Drawn, number: int) -> Non
             f"{path.parent} holds samples of another baseline: {', '.join(wrong)}. "
             "Choose another name, or ask for the same."
         )
+
+
+def _check_shard(path: Path, part: Embeddings, drawn: Drawn, number: int) -> None:
+    drawn.space.require_same(part.space, f"samples in {path}")
+    _check_source(path, part, drawn.source)
     begins = part.source.get("first")
     if begins != number and number == drawn.first:
         raise RarityError(

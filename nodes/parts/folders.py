@@ -13,18 +13,18 @@ from ...density.files.store import safe_path
 from ...generators.kandinsky.hub import download_kandinsky
 from ...generators.kandinsky.layout import kandinsky_folders
 from ...generators.kandinsky.load import MINIATURE
-from ...generators.runtime.kept_baselines import is_shard
+from ...generators.runtime.kept_baselines import check_kept, is_shard
 from ...generators.runtime.model_folder import model_folders
 
 DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
     "rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts"
 )
-TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own, for what other programs read
-_WRITTEN, _LOST = set(), Counter()  # files, and how often each was found gone
+TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own folders, for files that other programs read
+_WRITTEN, _LOST = set(), Counter()  # files that slow nodes have written; how often each file was found gone
 
-VLMS = "LLM"  # where the packs that ask language models keep theirs
+VLMS = "LLM"  # the folder in which other packs keep their language models
 
-# ComfyUI gives an unknown folder type an empty extension set, which means "every file": say which ones are ours.
+# ComfyUI gives an unknown folder type an empty set of extensions, which means "every file". So the extension is named.
 for kind in KINDS:
     folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), {".safetensors"})
@@ -47,24 +47,24 @@ def kandinsky_models():
 
 
 def kandinsky_model(name, repository=""):
-    """The folders that `load_kandinsky` takes for a name of the menu, or for a repository of the Hugging Face Hub.
+    """Find the folders that `load_kandinsky` takes, for a name of the menu or for a repository of the Hugging Face Hub.
 
     Parameters
     ----------
     name : str
-        An entry of the menu; it does not matter when there is a repository.
+        An entry of the menu. It is not used when there is a repository.
     repository : str
-        Such as "kandinsky-community/kandinsky-2-2-prior": downloaded unless it is there. Empty: the network is left alone.
+        Such as "kandinsky-community/kandinsky-2-2-prior"; it is downloaded unless it is there. If empty, nothing is downloaded.
 
     Returns
     -------
     tuple[str | Path, Path | None]
-        The folder of the prior or of the whole model, and that of the decoder where it is known.
+        The folder of the prior or of the whole model, and the folder of the decoder if it is known.
 
     Raises
     ------
     RarityError
-        When nothing of that name is there, as in a workflow from somebody else: ComfyUI does not check this menu itself.
+        When no model has that name, as in a workflow from somebody else. ComfyUI does not check this menu itself.
     """
     if repository.strip():
         return download_kandinsky(repository)
@@ -83,12 +83,12 @@ def clip_checkpoints():
 
 
 def clip_checkpoint(name):
-    """The file of a name that `clip_checkpoints` lists.
+    """Find the file of a name that `clip_checkpoints` lists.
 
     Raises
     ------
     RarityError
-        When nothing of that name is listed, which no name outside the folders is.
+        When the name is not listed. Names outside the folders are never listed.
     """
     names = clip_checkpoints()
     if name not in names:
@@ -115,12 +115,12 @@ def judges():
 
 
 def judge_folder(name):
-    """The folder of a name that `judges` lists.
+    """Find the folder of a name that `judges` lists.
 
     Raises
     ------
     RarityError
-        When nothing of that name is listed, which no name outside the folders is.
+        When the name is not listed. Names outside the folders are never listed.
     """
     known = judges()
     if name not in known:
@@ -132,18 +132,18 @@ def judge_folder(name):
 
 
 def saved_names(kind):
-    """List what is saved of a kind (one of KINDS), as ComfyUI shows it in a menu."""
+    """List the saved files of a kind (one of KINDS), as ComfyUI shows them in a menu."""
     return folder_paths.get_filename_list(kind)
 
 
 def baseline_names():
-    """List the saved embeddings for a menu: files, and each baseline that was kept while it was drawn under its one name."""
+    """List the saved embeddings for a menu. A baseline that was kept while it was drawn is one name, however many files it has."""
     names = (name.replace(os.sep, "/") for name in saved_names(EMBEDDINGS))
     return sorted({name.rpartition("/")[0] if is_shard(name) else name for name in names})
 
 
 def baseline_to_read(name):
-    """The files of a name that `baseline_names` lists: those of a kept baseline, in order, or the one that was saved.
+    """Find the files of a name that `baseline_names` lists: the files of a kept baseline, in order, or the one saved file.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def baseline_to_read(name):
 
 
 def file_to_write(kind, name):
-    """The file something of this kind and name is saved to, in the first of ComfyUI's folders of this kind.
+    """Name the file that an object of this kind and name is saved to, in the first of ComfyUI's folders of this kind.
 
     Raises
     ------
@@ -167,28 +167,32 @@ def file_to_write(kind, name):
 
 
 def file_to_read(kind, name):
-    """The saved file of this kind and name: in the first of ComfyUI's folders that has it, else the first folder's.
+    """Find the saved file of this kind and name, in the first of ComfyUI's folders that has it.
+
+    If no folder has the file, the result is its path in the first folder.
 
     Raises
     ------
     RarityError
         When the name would leave the folder.
     """
-    # An empty menu gives None; and ComfyUI lists files of subfolders with the system's own separator.
+    # An empty menu gives None. ComfyUI lists files of subfolders with the system's own separator.
     name = str(name or "").replace(os.sep, "/")
     paths = [safe_path(folder, name) for folder in folder_paths.get_folder_paths(kind)]
     return next((path for path in paths if path.is_file()), paths[0])
 
 
 def files_in(kind, folder):
-    """The saved files of this kind in a folder inside ComfyUI's folders, in the order of their names; none for no name.
+    """List the saved files of this kind in a folder inside ComfyUI's folders, in the order of their names.
+
+    If the folder's name is empty, the list is empty.
 
     Raises
     ------
     RarityError
         When the name would leave the folder, or nothing is saved there.
     """
-    if not folder or not folder.strip():  # of a link that has no value yet ComfyUI gives None
+    if not folder or not folder.strip():  # ComfyUI gives None for a link that has no value yet
         return []
     roots = [safe_path(root, folder, suffix="") for root in folder_paths.get_folder_paths(kind)]
     found = sorted(path for root in roots for path in root.glob("*.safetensors"))
@@ -206,12 +210,12 @@ def name_inside(kind, path):
 
 
 def file_to_keep(kind, name):
-    """The file that something of this kind is kept in while it is made; None for an empty name. Raises as file_to_write."""
+    """Name the file that an object of this kind is kept in while it is made; None for an empty name. Raises as file_to_write."""
     return file_to_write(kind, name) if name.strip() else None
 
 
 def folder_to_keep(name):
-    """The folder that a baseline of this name is kept in, beside the saved embeddings; None for an empty name.
+    """Name the folder that a baseline is kept in, beside the saved embeddings; None for an empty name.
 
     Raises
     ------
@@ -221,18 +225,29 @@ def folder_to_keep(name):
     return safe_path(folder_paths.get_folder_paths(EMBEDDINGS)[0], name, suffix="") if name.strip() else None
 
 
+def check_kept_as(name, prompt, negative_prompt):
+    """Check a name that samples of a prompt are to be kept under.
+
+    Raises
+    ------
+    RarityError
+        When the name would leave the folder, or samples of another prompt are kept under it.
+    """
+    check_kept(folder_to_keep(name), {"prompt": prompt, "negative_prompt": negative_prompt})
+
+
 def digests(paths):
-    """The digest of several files with their names: another one when a file is added, changed or gone."""
+    """The digest of several files with their names. It changes when a file is added, changed or gone."""
     return "\n".join(f"{digest(path)} {path}" for path in paths)
 
 
 def digest(path):
-    """SHA-256 of a file's bytes, or "" when there is none: the node runs again exactly when the file changes."""
+    """SHA-256 of a file's bytes, or "" when there is no file. With it a node runs again exactly when the file changes."""
     if not path.is_file():
         return ""
     content = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(2**20):  # in pieces: somebody else's file may be of any size
+        while piece := file.read(2**20):  # in pieces, because somebody else's file may be of any size
             content.update(piece)
     return content.hexdigest()
 
@@ -243,7 +258,7 @@ def written(path):
 
 
 def times_lost(path):
-    """Count how often a file that `written` has heard of was found gone: the slow node writes it again, and only then."""
+    """Count how often a file that `written` noted was found gone. The slow node runs again only when the count changes."""
     if path in _WRITTEN and not path.is_file():
         _WRITTEN.discard(path)
         _LOST[path] += 1
@@ -251,12 +266,12 @@ def times_lost(path):
 
 
 def embeddings_in(text):
-    """The digests of the files that a text names as `embedding:NAME`, as ComfyUI's text encoders find them.
+    """List the digests of the files that a text names as `embedding:NAME`, as ComfyUI's text encoders find them.
 
     Returns
     -------
     list[str]
-        "" for a name that no file has.
+        One digest for each name; "" for a name that no file has.
     """
     names = re.findall(r"embedding:([^\s,\[\](){}<>]+)", text)
     paths = ([folder_paths.get_full_path(TOKENS, name + suffix) for suffix in ("", ".safetensors", ".pt", ".bin")] for name in names)

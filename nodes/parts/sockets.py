@@ -62,7 +62,7 @@ def first_input(what):
         min=0,
         max=100000000,
         optional=True,
-        tooltip=f"The number of the first of these {what}, to draw one baseline on several machines: the same seed everywhere, and "
+        tooltip=f"The number of the first of these {what}. With it several machines draw one baseline with the same seed: "
         "each machine begins where the one before it ends. 0 on a single machine.",
     )
 
@@ -75,8 +75,8 @@ def framing_input():
             options=list(FRAMINGS),
             default=MIDDLE,
             optional=True,
-            tooltip="Of pictures that are not square: their middle, as encoders usually look, or all of them, with bars that make them "
-            "square. Choose the same for all pictures that you compare.",
+            tooltip="How much the eye sees of a picture that is not square: its middle, as encoders usually look, or all of it, with bars "
+            "that make it square. Choose the same framing for all pictures that you compare.",
         )
     )
 
@@ -90,7 +90,7 @@ def at_most_input():
             min=1,
             max=1000000,
             optional=True,
-            tooltip="More embeddings than this are an error: a bypassed node can let a whole baseline through, thousands of pictures. "
-            "Raise it to draw more.",
+            tooltip="More embeddings than this are an error, because a bypassed node can let a whole baseline through, which would be "
+            "thousands of pictures. Raise it to draw more.",
         )
     )

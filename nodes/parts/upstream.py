@@ -1,4 +1,4 @@
-"""How many embeddings a socket will bring, read from the widgets of earlier nodes before anything runs.
+"""What a socket will bring, read from the widgets of earlier nodes before anything runs.
 
 ComfyUI tells a node nothing about earlier nodes until they have run. By then a baseline may have taken hours.
 """
@@ -40,12 +40,24 @@ def number_before(socket, least=0):
     int | None
         None if no widget says it: the node before selects or joins embeddings, or reads a file.
     """
-    context = get_executing_context()
-    inputs = _graph.get(context.node_id, {}).get("inputs", {}) if context else {}
-    link = inputs.get(socket)
-    before = _graph.get(str(link[0]), {}) if isinstance(link, list) and link else {}
-    widgets = before.get("inputs", {})
-    if before.get("class_type") not in MAKERS or widgets.get("stop_when_enough"):
+    before, widgets = _before(socket)
+    if before not in MAKERS or widgets.get("stop_when_enough"):
         return None
     count = widgets.get("count")
     return count if isinstance(count, int) and count >= least else None  # a link is no number
+
+
+def estimator_before(socket):
+    """The estimator of the Fit Density at a socket of the node that ComfyUI is asking now; None if another node is there."""
+    before, widgets = _before(socket)
+    estimator = widgets.get("estimator") if before == "RarityFitDensity" else None
+    return estimator if isinstance(estimator, str) else None
+
+
+def _before(socket):
+    """The class and the widgets of the node at a socket."""
+    context = get_executing_context()
+    inputs = _graph.get(context.node_id, {}).get("inputs", {}) if context else {}
+    link = inputs.get(socket)
+    node = _graph.get(str(link[0]), {}) if isinstance(link, list) and link else {}
+    return node.get("class_type"), node.get("inputs", {})

@@ -7,6 +7,13 @@ from comfyui import ROOT
 
 SET = "([type, name, value]) => app.graph.nodes.find(node => node.type === type).widgets.find(w => w.name === name).value = value"
 SAVED = "type => app.graph.nodes.find(node => node.type === type).serialize().widgets_values.length"
+SAYS = "words => app.graph.nodes.find(node => node.type === 'PreviewAny').widgets.some(w => String(w.value).includes(words))"
+VIEW = "[app.canvas.ds.scale, ...app.canvas.ds.offset, app.canvas.low_quality]"
+ARROW = """type => {  // on the right of a node's first widget, in pixels of the page
+    const node = app.graph.nodes.find(node => node.type === type), {ds} = app.canvas, page = app.canvas.canvas.getBoundingClientRect()
+    return [page.x + (node.pos[0] + node.size[0] - 25 + ds.offset[0]) * ds.scale,
+            page.y + (node.pos[1] + node.widgets[0].last_y + 10 + ds.offset[1]) * ds.scale]
+}"""
 # What the widgets of the quickstart show to be wrong: (node, widget, what is written there, our sentence).
 WRONG = [
     ("RarityLoadKandinsky", "repository", "my kandinsky", "The repository must be a name such as kandinsky-community"),
@@ -35,6 +42,23 @@ def quickstart(page):
     return page
 
 
+def test_a_new_user_reads_runs_turns_the_dial_and_runs_without_zooming(quickstart):
+    if quickstart.vue or not quickstart.shows_texts:
+        pytest.skip("One way is enough: classic nodes of a newer page, where a click on the arrow turns the dial.")
+    page, run = quickstart.page, quickstart.page.get_by_test_id("queue-button")
+    page.evaluate(SET, ["RaritySamplePrior", "count", 300])
+    opened = page.evaluate(VIEW)
+    assert not opened[-1], "no text is drawn"
+    told = page.get_by_text("says how rare: turn it and run again").bounding_box()
+    assert told["x"] > 0 and told["x"] + told["width"] < 1440 and told["y"] > 0 and told["y"] + told["height"] < 900
+    run.click()
+    page.wait_for_function(SAYS, arg="about 1 in 1,000 ")
+    page.mouse.click(*page.evaluate(ARROW, "RarityDial"))
+    run.click()
+    page.wait_for_function(SAYS, arg="about 1 in 10,000 ")
+    assert page.evaluate(VIEW) == opened and not quickstart.complaints
+
+
 @pytest.mark.parametrize("node, widget, written, sentence", WRONG, ids=[f"{node}-{widget}" for node, widget, *_ in WRONG])
 def test_what_a_widget_shows_is_said_in_the_message(quickstart, node, widget, written, sentence):
     if quickstart.vue:
@@ -43,6 +67,19 @@ def test_what_a_widget_shows_is_said_in_the_message(quickstart, node, widget, wr
     quickstart.page.evaluate(SET, [node, widget, written])
     quickstart.page.evaluate("app.queuePrompt(0)")
     quickstart.page.get_by_text(sentence).first.wait_for(timeout=60000)
+
+
+def test_of_two_errors_the_message_gives_the_number_and_its_details_open_both_sentences(quickstart):
+    if quickstart.vue or not quickstart.shows_texts:
+        pytest.skip("Messages are the same in both renderers; an older page tells while the node runs, one error at a time.")
+    two = [WRONG[0], WRONG[3]]
+    for node, widget, written, _ in two:
+        quickstart.page.evaluate(SET, [node, widget, written])
+    quickstart.page.evaluate("app.queuePrompt(0)")
+    quickstart.page.get_by_role("button", name="View details").last.click()
+    for title, sentence in (("Load Kandinsky", two[0][-1]), ("Contrast Guardrail", two[1][-1])):
+        quickstart.page.locator(f'[aria-expanded][aria-label*="{title} - "]').click()
+        quickstart.page.get_by_text(sentence).first.wait_for(timeout=60000)
 
 
 def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickstart):

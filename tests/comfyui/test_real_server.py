@@ -90,7 +90,7 @@ def test_a_second_run_computes_nothing_and_the_dial_only_what_is_behind_it(serve
     server.run(little)
     (cached,) = messages(server.run(little), "execution_cached")
     assert set(cached["nodes"]) == little.keys()
-    little[only(little, "RarityMakeRare")]["inputs"]["one_in"] = 100
+    little[only(little, "RarityDial")]["inputs"]["stop"] = "100"
     (cached,) = messages(server.run(little), "execution_cached")
     before_the_dial = up_to(little, only(little, "RarityFitDensity"), only(little, "RarityContrastGuardrail"))
     assert set(cached["nodes"]) == before_the_dial.keys()

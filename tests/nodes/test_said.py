@@ -130,11 +130,11 @@ def asked(says_why):
     upstream.note({})
 
 
-def _graph(count=2000, **more):
+def _graph(count=2000, estimator="ppca", **more):
     return {
         "3": {"class_type": "RaritySamplePrior", "inputs": {"count": count, **more}},
-        "4": {"class_type": "RarityFitDensity", "inputs": {"embeddings": ["3", 0]}},
-        "6": {"class_type": "RarityMakeRare", "inputs": {"embeddings": ["3", 0], "count": 300}},
+        "4": {"class_type": "RarityFitDensity", "inputs": {"embeddings": ["3", 0], "estimator": estimator}},
+        "6": {"class_type": "RarityMakeRare", "inputs": {"density": ["4", 0], "embeddings": ["3", 0], "count": 300}},
         "8": {"class_type": "RarityDecodeKandinsky", "inputs": {"embeddings": ["6", 0]}},
     }
 
@@ -146,10 +146,20 @@ def test_what_two_widgets_show_together_is_refused_before_hours_of_sampling(aske
         asked(nodes.RarityMakeRare, "6", _graph(299), count=300, embeddings=None)
     with pytest.raises(RarityError, match="Decode Kandinsky got 300 embeddings, one picture each, and at most is 256"):
         asked(nodes.RarityDecodeKandinsky, "8", _graph(), embeddings=None, at_most=256)
+    with pytest.raises(RarityError, match="no shell to move along.*with the estimator ppca or mixture"):
+        asked(nodes.RarityMakeRare, "6", _graph(estimator="neighbours"), count=300, embeddings=None)
+
+
+def test_a_baseline_kept_for_another_prompt_is_refused_before_anything_runs(run, model, page, says_why):
+    run(nodes.RaritySamplePrior, prior=model[0], prompt="a letter G", count=2, steps=2, keep_as="mine")
+    assert nodes.RaritySamplePrior.validate_inputs(prompt="a letter G", keep_as="mine") is True
+    with pytest.raises(RarityError, match="another baseline: prompt 'a letter G' .asked for: 'a letter R'"):
+        nodes.RaritySamplePrior.validate_inputs(prompt="a letter R", keep_as="mine")
 
 
 @pytest.mark.parametrize("graph", [
     _graph(),
+    _graph(estimator=["2", 0]),
     _graph(5, stop_when_enough=True),  # may be anything up to it
     _graph(["2", 0]),
     _graph("many"),
@@ -159,6 +169,7 @@ def test_what_two_widgets_show_together_is_refused_before_hours_of_sampling(aske
 ])
 def test_what_no_widget_says_is_not_asked(asked, graph):
     assert asked(nodes.RarityFitDensity, "4", graph, embeddings=None) is True
+    assert asked(nodes.RarityMakeRare, "6", graph, count=300, embeddings=None) is True
     assert asked(nodes.RarityDecodeKandinsky, "8", graph, embeddings=None, at_most=300) is True
 
 

@@ -248,13 +248,14 @@ def test_the_quickstart_is_the_demo():
     def inputs(class_type):
         return [prompt[key]["inputs"] for key in nodes_of(prompt, class_type)]
 
-    (loader,), (sample,), (fit,), (contrast,), (optimize,) = map(inputs, (
-        "RarityLoadKandinsky", "RaritySamplePrior", "RarityFitDensity", "RarityContrastGuardrail", "RarityMakeRare"))
+    (loader,), (sample,), (fit,), (contrast,), (optimize,), (dial,) = map(inputs, (
+        "RarityLoadKandinsky", "RaritySamplePrior", "RarityFitDensity", "RarityContrastGuardrail", "RarityMakeRare", "RarityDial"))
     assert loader["model"] == defaults["folder"] and fit["components"] == 0
     assert sample["prompt"] == defaults["prompt"] and sample["count"] == defaults["baseline"]
     assert contrast["subject"] == subject_of(defaults["prompt"])
     assert contrast["alternatives"].splitlines() == list(LETTERS)
-    assert (optimize["one_in"], optimize["count"], optimize["start_from"]) == (defaults["one_in"], defaults["count"], "rarer")
+    assert (optimize["one_in"], dial["stop"]) == ([*nodes_of(prompt, "RarityDial"), 0], f"{defaults['one_in']:,}")
+    assert (optimize["count"], optimize["start_from"]) == (defaults["count"], "rarer")
     decoders = inputs("RarityDecodeKandinsky")
     assert [item["seed"] for item in (sample, optimize, *decoders)] == [defaults["seed"]] * 4
     assert [(item["steps"], item["guidance"]) for item in decoders] == [(0, 0), (0, 0)]
