@@ -88,7 +88,7 @@ def test_nodes_say_where_they_come_from(path):
         properties = node["properties"]
         assert properties["Node name for S&R"] == node["type"]
         if node["type"] in OURS:
-            assert f'\nname = "{properties["cnr_id"]}"\n' in project and properties["ver"]
+            assert f'\nname = "{properties["cnr_id"]}"\n' in project and f'\nversion = "{properties["ver"]}"\n' in project
         elif node["type"] in DISTRIBUTED:
             assert properties["aux_id"] == "robertvoy/ComfyUI-Distributed"
         else:
