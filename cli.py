@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from .density.base.errors import RarityError
 from .density.estimators.choose import CHOICES
+from .generators.runtime.terminal import Bars, print_json, write_picture, write_whole
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,13 +139,13 @@ def _add_cluster(command: argparse.ArgumentParser) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from .generators.demo import demo
 
-    with _Bars() as bars:
+    with Bars() as bars:
         result = demo(options.prompt, seed=options.seed, one_in=options.one_in, stage=bars)
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
-    _write_picture(out / "contact_sheet.png", result.contact_sheet)
-    _write_picture(out / "density_map.png", result.density_map)
-    _replace(out / "report.json", lambda path: path.write_text(json.dumps(result.report, indent=2) + "\n", encoding="utf-8"))
+    write_picture(out / "contact_sheet.png", result.contact_sheet)
+    write_picture(out / "density_map.png", result.density_map)
+    write_whole(out / "report.json", lambda path: path.write_text(json.dumps(result.report, indent=2) + "\n", encoding="utf-8"))
     sys.stdout.write(f"{result.trajectory.report()}\n{result.report['seconds']:.0f} s. Look at {out / 'contact_sheet.png'}\n")
 
 
@@ -161,11 +162,11 @@ def _score(options: argparse.Namespace) -> None:
     prior, _ = load_kandinsky(options.encoder or MINIATURE)
     advice = "Name the model that the density was learnt with: --encoder FOLDER."
     _require_same(density.space, options.density, prior.space, options.encoder or MINIATURE, advice)
-    with _Bars() as bars:
+    with Bars() as bars:
         pictures = encode_picture_files(prior, options.images, progress=bars("reading the pictures"))
     novelty = score_novelty(pictures, density, memory)
     if options.json:
-        _print_json(novelty.rows())
+        print_json(novelty.rows())
     else:
         sys.stdout.write(f"{novelty.table()}\n")
 
@@ -203,7 +204,7 @@ def _on_cluster(options: argparse.Namespace, stage: str, work) -> int:
         from .generators import cluster
     except ImportError as error:  # ComfyUI's registry has the pack without what opens connections
         raise RarityError('This needs the package from PyPI: pip install "rarity-nodes[cluster]"') from error
-    with cluster.connect(options.scheduler, workers=1 if options.workers is None else options.workers) as client, _Bars() as bars:
+    with cluster.connect(options.scheduler, workers=1 if options.workers is None else options.workers) as client, Bars() as bars:
         sys.stderr.write(f"Dask's dashboard: {client.dashboard_link}\n")
         try:
             report, status = work(cluster, client, bars(stage)), 0
@@ -228,7 +229,7 @@ def _fit(options: argparse.Namespace) -> int | None:
         return _fit_on_cluster(options)
     pictures = [file for file in options.files if file.suffix.lower() != ".safetensors"]
     streams = [(file, *stream_embeddings(file)) for file in options.files if file not in pictures]
-    with _Bars() as bars:
+    with Bars() as bars:
         if pictures:
             prior, _ = load_kandinsky(options.encoder or MINIATURE)
             seen = encode_picture_files(prior, pictures, progress=bars("reading the pictures"))
@@ -265,17 +266,7 @@ def _inspect(options: argparse.Namespace) -> None:
     from .density.files.store import inspect_file
     from .generators.concepts import concept_files  # noqa: F401  tells `inspect_file` of concepts
 
-    _print_json(inspect_file(options.file))
-
-
-def _print_json(value) -> None:
-    """Print JSON in the letters of the texts; where the output has not all of them, as JSON writes them in ASCII."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=2)
-    sys.stdout.write(f"{text}\n")
+    print_json(inspect_file(options.file))
 
 
 def _require_same(space, source, other_space, other_source, advice: str) -> None:
@@ -289,56 +280,3 @@ def _require_same(space, source, other_space, other_source, advice: str) -> None
 def _keep_inputs(options: argparse.Namespace) -> None:
     if options.out.resolve() in [file.resolve() for file in options.files]:
         raise RarityError(f"{options.out} is one of the files to read, and would be lost. Give another name to --out.")
-
-
-class _Bars:
-    """One progress bar for each stage. Called with a stage's name, gives the progress function of that stage.
-
-    A bar is shown from its stage's first step on; the one before ends then.
-    """
-
-    def __init__(self):
-        self._bar = None
-
-    def __call__(self, name: str):
-        from tqdm import tqdm
-
-        bar = None
-
-        def progress(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None and done:
-                self._close()
-                bar = self._bar = tqdm(desc=name, bar_format="{desc:<24} {bar:30} {percentage:3.0f} %  {elapsed}")
-            if bar is not None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-        return progress
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self._close()
-
-    def _close(self):
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _write_picture(path: Path, picture) -> None:
-    """Write [1, H, W, 3], values 0 to 1, as PNG."""
-    from matplotlib.image import imsave
-
-    _replace(path, lambda unfinished: imsave(unfinished, picture[0].clamp(0, 1).numpy(), format="png"))
-
-
-def _replace(path: Path, write) -> None:
-    """Write beside the target and move it there when it is whole, so that nothing half-written is left under its name."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

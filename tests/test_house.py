@@ -146,7 +146,7 @@ def test_no_room_is_crowded_and_no_file_long():
     modules = [path for path in SHIPPED if path.name != "__init__.py"]
     for folder in {path.parent for path in modules}:
         assert sum(path.parent == folder for path in modules) <= MOST_MODULES, folder
-    long = {path.name for path in modules if path.read_text(encoding="utf-8").count("\n") > MOST_LINES}
+    long = {path.name for path in [*modules, ROOT / "cli.py"] if path.read_text(encoding="utf-8").count("\n") > MOST_LINES}
     assert not long
 
 

@@ -11,6 +11,7 @@ from rarity.density.base.errors import RarityError
 from rarity.density.files.store import save_density
 from rarity.generators import demo as demo_module
 from rarity.generators.demo import LETTERS, demo, subject_of
+from rarity.generators.runtime.terminal import write_whole
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
     (tmp_path / "report.json").write_text("whole")
     with pytest.raises(OSError):
-        cli._replace(tmp_path / "report.json", write)
+        write_whole(tmp_path / "report.json", write)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert (tmp_path / "report.json").read_text() == "whole"
 
