@@ -29,7 +29,7 @@ SHOWN = {
     "Rarity 03 Variations of a picture": ("rarity_near", 0, RARE_HALF),
     "Rarity 04 Which way to be rare": ("rarity_direction", 0, RARE_HALF),
     "Rarity 05 Teach the model a word": ("rarity_concept_elsewhere", 0, RARE_HALF),
-    "Rarity 06 Everything with a Kandinsky": ("rarity_kandinsky_curve", 0, (0, 0, 1, 0.89)),
+    "Rarity 06 Everything with a Kandinsky": ("rarity_kandinsky_curve", 0, (0, 0, 1, 0.87)),
     "Rarity 07 The newest of many": ("rarity_scores", 0, (0, 0, 0.82, 1)),
     "Rarity 08 New pictures without a model": ("rarity_patch_origins", 0, (0, 0, 0.83, 1)),
 }
