@@ -26,7 +26,7 @@ MUST_HAVE = {
     "web/icon.png",
     "workflows/Rarity 01 Quickstart.json",
     "workflows/Rarity 01 Quickstart.jpg",
-    "subgraphs/Rare version of this prompt.json",
+    "subgraphs/Explore rare, creative versions of this prompt.json",
     "subgraphs/Score and keep the newest.json",
 }
 

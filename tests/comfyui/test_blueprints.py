@@ -28,7 +28,7 @@ def run(server, prompt):
 
 
 def test_a_rare_version_of_a_prompt(server, model):
-    prompt = blueprint(server, "Rare version of this prompt", {"model": model[0], "count": 3})
+    prompt = blueprint(server, "Explore rare, creative versions of this prompt", {"model": model[0], "count": 3})
     (sheet,) = nodes_of(prompt, "RarityContactSheet")
     (report,) = nodes_of(prompt, "RarityMakeRare")
     prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": [sheet, 0], "filename_prefix": "rare_version"}}

@@ -39,7 +39,7 @@ def test_rows_of_another_width_are_refused(run, model):
 
 def test_both_sockets_or_no_eye_is_an_error(run, model):
     rows = torch.zeros(1, model[0].space.width)
-    with pytest.raises(RarityError, match="exactly one of clip_vision_output, prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds. Connect one here: a second"):
+    with pytest.raises(RarityError, match="exactly one of clip_vision_output, prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds. Connect only one of these here. For a second one"):
         run(nodes.RarityFromClipVisionOutput, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
     with pytest.raises(RarityError, match="exactly one of clip_vision and prior, got none. Connect one, and the same one throughout the graph"):
         run(nodes.RarityFromClipVisionOutput, prior_latent=rows)

@@ -7,6 +7,9 @@ import shutil
 # Opens a workflow as the template browser does.
 OPEN = """([workflow, name]) => app.loadGraphData(workflow, true, true, name, {openSource: "template"})"""
 
+# Whether as many pixels are drawn as the canvas has.
+FILLED = "app.canvas.canvas.width === Math.round(app.canvas.canvas.getBoundingClientRect().width * devicePixelRatio)"
+
 # Waits until no box moves any more.
 SETTLE = """async () => {
     let before = "", same = 0
@@ -108,6 +111,7 @@ class Editor:
         The size of a node does not depend on the window's size. With `settle` False the test does not wait for it.
         """
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.page.wait_for_function(FILLED)  # the view is fitted to the canvas, which follows the window a frame later
         self.page.evaluate(OPEN, [workflow, name])
         if settle:
             self.page.evaluate(SETTLE % MEASURE)
