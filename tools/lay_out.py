@@ -100,7 +100,7 @@ LAYOUTS = {
         ([], [("1  Who draws what", 320, [3, 4, 5]), ("2  Samples", 280, [6]), ("3  What is usual", 280, [-7, 8, -9]),
               ("4  From all machines", None, [10, 11])]),
     ],
-    "Rarity 15 Vary seeds": [
+    "Rarity 15 Seed variety": [
         ([], [(None, 270, [1, 2])]),
         ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  Still the subject", 240, [7]), ("3  The dial", 250, [8, 9]),
               ("4  Draw", 240, [-10, 11, 12, -13, -14]), ("5  Look", None, [-15, -16, -17, 18, 19])]),

@@ -43,7 +43,7 @@ DIAGRAMS = {
     "Rarity 12 Stable Diffusion unCLIP": ("SD 2.1 unCLIP", ["what it usually makes*", "1 in 100*", "unCLIP conditioning", "KSampler"]),
     "Rarity 13 Stable Cascade": ("Stable Cascade", ["what stage C makes*", "1 in 100*", "stage C", "stages B and A"]),
     "Rarity 14 Many machines": ("Many machines", ["0 to 4,999 here*", "5,000 to 9,999 there*", "one density of all*"]),
-    "Rarity 15 Vary seeds": ("Vary seeds", ["the prompt", "twice as varied, still the subject*", "a prompt for each seed*", "KSampler"]),
+    "Rarity 15 Seed variety": ("Seed variety", ["the prompt", "twice as varied, still the subject*", "a prompt for each seed*", "KSampler"]),
 }
 
 

@@ -72,7 +72,7 @@ def test_a_cancel_ends_it_in_the_first_batch_and_leaves_nothing_changed(found):
 
 def graph(native_server, native_models, clip_checkpoint):
     """The shipped workflow on small random models, and everything little."""
-    workflow = json.loads((ROOT / "workflows" / "Rarity 15 Vary seeds.json").read_text(encoding="utf-8"))
+    workflow = json.loads((ROOT / "workflows" / "Rarity 15 Seed variety.json").read_text(encoding="utf-8"))
     (checkpoint,) = native_models("sd15_small")
     prompt = to_api(workflow, native_server.get("/object_info"))
     size = {"width": 64, "height": 64}
