@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from .surprisal import MIN_SCORES
 # the third of these lies beyond the second, in units of the difference of the first two: 0.6.
 STEP = (FOLDS / (FOLDS - 1) - 1) / (FOLDS / (FOLDS - 2) - FOLDS / (FOLDS - 1))
 RESAMPLES, RESAMPLED = 200, 1000  # number of resamples in `independent`, and of rows in each
+QUANTILES = (0.5, 0.9, 0.95)
 ROUNDING = 1e-6  # float32 products in a covariance may leave this much of a difference that is truly 0
 
 
@@ -41,10 +43,15 @@ def extrapolate(fewer: Tensor, more: Tensor) -> Tensor:
     -------
     [..., n], ascending.
     """
-    fewer, more = fewer.sort(dim=-1).values, more.sort(dim=-1).values
+    fewer, more = _ascending(fewer), _ascending(more)
     # More samples hardly ever make a fit worse. Where they seem to, it is chance, which must not be amplified.
     ratio = (more / fewer.clamp_min(1e-300)).clamp_max(1.25)
-    return (more / (1 + STEP * (1 - ratio))).sort(dim=-1).values
+    return _ascending(more / (1 + STEP * (1 - ratio)))
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Each row sorted; numpy takes an eighth of torch's time for rows of doubles on a CPU."""
+    return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
 
 
 def independent(fewer: Tensor, more: Tensor) -> float:
@@ -65,10 +72,17 @@ def independent(fewer: Tensor, more: Tensor) -> float:
     some = some[more[some].argsort(stable=True)]
     fewer, more = fewer[some], more[some]
     picks = torch.randint(len(some), (RESAMPLES, len(some)), generator=generator(0))
-    levels = torch.tensor([0.5, 0.9, 0.95], dtype=torch.float64)
-    known = torch.quantile(extrapolate(fewer, more)[picks], levels, dim=1).var(dim=1)
-    found = torch.quantile(extrapolate(fewer[picks], more[picks]), levels, dim=1).var(dim=1)
+    known = _quantiles(_ascending(extrapolate(fewer, more)[picks])).var(dim=0)
+    found = _quantiles(extrapolate(fewer[picks], more[picks])).var(dim=0)
     return float((known / found.clamp_min(1e-300)).mean().clamp(0.1, 1))
+
+
+def _quantiles(ascending: Tensor) -> Tensor:
+    """The three quantiles of each row [r, n], between two scores in proportion: [r, 3]. torch.quantile would sort once more."""
+    last = ascending.shape[1] - 1
+    place = torch.tensor(QUANTILES, dtype=torch.float64) * last
+    below = place.long()
+    return torch.lerp(ascending[:, below], ascending[:, (below + 1).clamp_max(last)], place - below)
 
 
 def leave_one_out(z: Tensor, spectrum: Tensor, intensity: float, count: int) -> Tensor:
