@@ -76,6 +76,11 @@ class Server:
         """Queue a prompt in API format; returns its id."""
         return json.loads(self.raw("/prompt", {"prompt": prompt}))["prompt_id"]
 
+    def forget(self):
+        """Unload the models and forget what nodes made, so that the next prompt runs from its beginning."""
+        self.raw("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(0.5)  # the server's queue takes a prompt first, if one comes before it has done this
+
     def is_running(self, prompt_id):
         return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
 

@@ -161,9 +161,11 @@ def digest(model, vae, clip, vision, *conditionings):
     content = hashlib.sha256()
     for module in (model.model, vae.first_stage_model, clip.cond_stage_model, vision.model):
         for name, tensor in module.state_dict().items():
-            content.update(name.encode() + tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+            content.update(name.encode())
+            content.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
     for ((tokens, options),) in conditionings:
-        content.update(tokens.numpy().tobytes() + repr(sorted(options)).encode())
+        content.update(tokens.contiguous().numpy())
+        content.update(repr(sorted(options)).encode())
     return content.hexdigest()
 
 

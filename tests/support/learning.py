@@ -19,7 +19,8 @@ def digest(prior):
     found = hashlib.sha256()
     for model in (prior.transformer, prior.text_encoder):
         for name, tensor in sorted(model.state_dict().items()):
-            found.update(f"{name} {tensor.dtype}".encode() + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            found.update(f"{name} {tensor.dtype}".encode())
+            found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
         for name, module in model.named_modules():
             found.update(f"{name} {id(module)} {len(module._forward_hooks)}".encode())
         found.update(str([weight.requires_grad for weight in model.parameters()]).encode())

@@ -193,7 +193,7 @@ def digest(*things):
 
     def feed(thing):
         if isinstance(thing, torch.Tensor):
-            found.update(thing.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            found.update(thing.contiguous().reshape(-1).view(torch.uint8).numpy())
         elif isinstance(thing, dict):
             for key in sorted(thing):
                 found.update(key.encode())
