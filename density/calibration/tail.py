@@ -10,6 +10,7 @@ from torch import Tensor
 
 SHAPE_PRIOR_SD = 0.2
 DRAWS = 400  # draws from the tail's posterior, for the interval
+AT_ONCE = 2**17  # numbers of the likelihood at once: a megabyte stays in the cache
 # The prior of the posterior draws. Half of it lies at the point xi = 0, the tail of the reference, which normal samples
 # have. Without this half the draws never reach xi = 0: the truth then lay above nine of thirty intervals at 1 in
 # 10,000, and below none. The other half is broader than SHAPE_PRIOR_SD, for heavy tails such as that of a Student-t
@@ -54,11 +55,10 @@ def tail_bits(excess: Tensor, p_u, shape, scale) -> Tensor:
 
 def _log_likelihood(excesses: Tensor, shape: Tensor, log_scale: Tensor) -> Tensor:
     """Log likelihood of a generalised Pareto on a grid [a, b] of shapes [a] and log scales [b]."""
-    rows = []
-    for xi in shape.clamp_min(1e-12):
-        logs = torch.log1p(xi * excesses / log_scale.exp()[:, None]).sum(dim=1)
-        rows.append(-len(excesses) * log_scale - (1 + 1 / xi) * logs)
-    return torch.stack(rows)
+    xi = shape.clamp_min(1e-12)[:, None]
+    some = max(1, AT_ONCE // (len(log_scale) * len(excesses)))
+    logs = [torch.log1p(part[..., None] * excesses / log_scale.exp()[:, None]).sum(dim=2) for part in xi.split(some)]
+    return -len(excesses) * log_scale - (1 + 1 / xi) * torch.cat(logs)
 
 
 def fit_tail(excesses: Tensor, seed: int, worth: float = 1.0) -> tuple[float, float, Tensor]:
