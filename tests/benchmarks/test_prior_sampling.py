@@ -10,7 +10,8 @@ def sampling(benchmark_module):
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_both_sides_of_the_real_width_compute_the_same(sampling, kind):
+def test_both_sides_of_the_real_width_compute_the_same(sampling, kind, monkeypatch):
+    monkeypatch.setitem(sampling.SQUARE, "cpu", 128)  # the peak is not looked at, and bfloat16 is slow on many processors
     row = sampling.compare("wide", *sampling.real_width(1, "cpu", kind), 2, 2, 1)
     assert row["device"] == "cpu"
     if kind == torch.float32:
