@@ -10,6 +10,7 @@ from rarity.density import (
     Embeddings,
     EmbeddingSpace,
     GaussianDensity,
+    MixtureDensity,
     RarityError,
     fit_density,
     load_density,
@@ -24,6 +25,9 @@ METHODS = ("score", "log_prob", "bits")
 
 
 def fit(kind, embeddings, components=9, **more):
+    """A density of some kind. Mixtures have two modes: to choose a number takes ten times as long, and tests of theirs do it."""
+    if kind == "mixture":
+        return MixtureDensity.fit(embeddings, components=components, modes=2, **more)
     return fit_density(embeddings, kind, components=0 if kind in SHRUNK else components, **more)
 
 
