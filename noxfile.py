@@ -25,6 +25,7 @@ BENCHMARKS = [
 # Two of them wait for ComfyUIs of their own, some with models of gigabytes, a third fills the gaps: no more, however many
 # cores there are.
 AT_A_TIME = ["-n", "3", "--dist", "loadfile"]
+NUMBERS_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # these wait for nothing, and a worker's imports take as long as many tests
 
 # torch and MKL pick other kernels on other processors, which sum in another order. These make them do so on this one.
 OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
@@ -107,7 +108,7 @@ def as_other_processors(session):
     """Run the tests of numbers with the kernels of other processors."""
     tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NOT_AGAIN)]
     for processor in OTHER_PROCESSORS:
-        python(session, "-m", "pytest", "--quiet", *tests, *AT_A_TIME, environment=processor | ONE_THREAD_EACH)
+        python(session, "-m", "pytest", "--quiet", *tests, *NUMBERS_AT_A_TIME, environment=processor | ONE_THREAD_EACH)
 
 
 @nox.session

@@ -22,14 +22,17 @@ def overlapping(nodes):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_it_can_be_read_as_it_opens(editor, path):
     workflow = json.loads(path.read_text(encoding="utf-8"))
-    opened = [editor.open(workflow, path.stem, window, settle=window == WINDOWS[0]) for window in WINDOWS]
+    # A name of its own for each window: a workflow that is opened again keeps the view that it had.
+    opened = [editor.open(workflow, f"{path.stem} {window[0]}", window, settle=window == WINDOWS[0]) for window in WINDOWS]
     nodes = opened[0]["nodes"]
     assert len(nodes) == len(workflow["nodes"])
     assert not list(overlapping(nodes))
     assert not [node["title"] for node in nodes if node["clipped"]], "a note is cut"
     assert not [node["title"] for node in nodes if node["words"] is not None and node["title"] not in node["words"]]
     for window, seen in zip(WINDOWS, opened, strict=True):
-        assert not seen["blank"] and seen["scale"] >= 8 / 14, f"{window}: no text is drawn at {seen['scale']:.1%}"
+        # The canvas leaves texts out below 8 pixels; Nodes 2.0 draws them at every scale, and below half they are too small to read.
+        drawn = seen["scale"] >= 0.5 if editor.vue else not seen["blank"] and seen["scale"] >= 8 / 14
+        assert drawn, f"{window}: no text is drawn at {seen['scale']:.1%}"
         left, top, width, height = seen["window"]
         for x, y, w, h in (node["box"] for node in nodes):
             assert x >= left and y >= top and x + w <= left + width and y + h <= top + height, f"{window}: a node is out of it"

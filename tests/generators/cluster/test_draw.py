@@ -209,7 +209,7 @@ def test_what_progress_raises_ends_the_work_and_keeps_the_shards(client, tiny_ka
 
 def started(folder, out, *where, count=COUNT * 4):
     """`rarity baseline` as a program of its own, when three of its shards are finished; it draws many more."""
-    command = ["baseline", "--model", folder, "--prompt", "a", "--count", count, "--steps", 4, "--out", out, *where]
+    command = ["baseline", "--model", folder, "--prompt", "a", "--count", count, "--steps", 2, "--out", out, *where]
     # A shell's background jobs pass on that they are deaf to Ctrl+C.
     start = (
         "import signal, sys; from rarity.cli import main\n"
@@ -233,7 +233,7 @@ def test_a_client_that_was_killed_goes_on(client, tiny_kandinsky_folder, tmp_pat
     kept = when(shards(out))
     assert not out.exists()
     count = 4096 * len(kept)
-    given = ["--prompt", "a", "--count", count, "--steps", 4, "--out", out, "--scheduler", address]
+    given = ["--prompt", "a", "--count", count, "--steps", 2, "--out", out, "--scheduler", address]
     assert cli.main(["baseline", "--model", str(tiny_kandinsky_folder), *map(str, given)]) == 0
     assert kept.items() <= when(shards(out)).items(), "finished shards are not drawn again"
     assert load_density(out).count == count
