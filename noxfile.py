@@ -4,6 +4,7 @@ All sessions share one virtual environment, .nox/rarity, because torch is big. E
 .nox/comfyui-VERSION, because their requirements disagree.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -113,11 +114,16 @@ def as_other_processors(session):
 
 @nox.session
 def lint(session):
-    """Style, and the rules that the registry checks."""
+    """Style, the rules that the registry checks, and its archive, packed by comfy-cli in an environment of its own."""
     install(session)
+    packer = python_in(ENVIRONMENT.with_name("comfy-cli"))
+    if not packer.exists():
+        session.run(sys.executable, "-m", "venv", str(packer.parents[1]), external=True)
+    session.run(str(packer), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "comfy-cli", external=True)
+    found = {"PATH": os.pathsep.join((str(packer.parent), os.environ["PATH"]))}
     python(session, "-m", "ruff", "check", ".")
     python(session, "-m", "ruff", "check", "--isolated", "--select", "S102,S307,E702", ".")  # = comfy node validate
-    python(session, "-m", "pytest", "--quiet", "tests/test_archive.py")
+    python(session, "-m", "pytest", "--quiet", "tests/test_archive.py", environment=found)
 
 
 @nox.session

@@ -60,7 +60,7 @@ def test_comfyignore_leaves_what_artists_need_and_nothing_else(tracked):
 def test_comfy_cli_packs_the_same(tracked, tmp_path, monkeypatch):
     comfy = shutil.which("comfy")
     if comfy is None:
-        pytest.skip("No comfy-cli here: pip install comfy-cli, in an environment of its own, packs for real.")
+        pytest.skip("No comfy-cli here: `python -m nox -s lint` installs it and packs for real.")
     copy = tmp_path / "pack"
     for name in tracked:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
