@@ -1,5 +1,7 @@
 """The small random-weight models are what ComfyUI takes for the real ones, and they draw."""
 
+import os
+
 import numpy as np
 import pytest
 from comfyui import messages
@@ -62,7 +64,7 @@ def test_what_a_loader_did_not_find_in_its_file_is_named(native_server, native_m
     from safetensors.torch import load_file, save_file
 
     (path,) = native_models("sd15_small")
-    bare = path.with_name("bare.safetensors")
+    bare = path.with_name(f"bare_{os.getpid()}.safetensors")  # the folder is that of other workers, too
     save_file({name: x for name, x in load_file(path).items() if name.startswith("model.diffusion_model.")}, bare)
     loaders = {
         "unclip": {"class_type": "unCLIPCheckpointLoader", "inputs": {"ckpt_name": path.name}},
