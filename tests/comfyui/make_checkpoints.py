@@ -73,7 +73,7 @@ GAINS = [  # so that pictures and words change what comes out, and a deep stack 
     (r"label_emb\.0\.2|attn2\.to_out", 4.0),
     (r"cascade.*\.attn\.out_proj", 16.0),
     (r"cascade_b.*effnet_mapper", 8.0),
-    (r"stage_a\.out_block", 0.004),
+    (r"stage_a\.out_block", 0.0015),
     (r"stage_c_coder\.previewer\.blocks\.0\.", 0.01),
     (r"stage_c_coder", 1.6),
 ]
@@ -149,7 +149,7 @@ def _cascade(name, small):
         config = {"c_hidden": [320, 576, 1152, 1152], "nhead": [-1, 9, 18, 18],
                   "blocks": [[2, 4, 14, 4], [4, 14, 4, 2]], "block_repeat": [[1, 1, 1, 1], [2, 2, 2, 2]]}
         stage = _filled(_half(StageB, **CASCADE["b"] if small else config), name)
-        vae = {f"vae.{key}": x for key, x in _filled(_on_meta(StageA), "stage_a").items()}
+        vae = {f"vae.{key}": x for key, x in _filled(_on_meta(StageA, **CASCADE["a"] if small else {}), "stage_a").items()}
         vae["vae.out_block.0.bias"] = torch.full((12,), 0.5)
         return supported.Stable_Cascade_B({}).process_unet_state_dict_for_saving(stage) | vae
     config = {"c_cond": 1536, "c_hidden": [1536, 1536], "nhead": [24, 24], "blocks": [[4, 12], [12, 4]]}
