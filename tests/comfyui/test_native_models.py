@@ -8,15 +8,15 @@ from comfyui import messages
 
 
 def still(checkpoint, text="a photo of a cat", loader="CheckpointLoaderSimple"):
-    """The smallest stock graph: one 64 x 64 picture in two steps."""
+    """The smallest stock graph: one 64 x 64 picture in a step, with no words to avoid, which cost a text encoder as much as others."""
     return {
         "model": {"class_type": loader, "inputs": {"ckpt_name": checkpoint}},
         "yes": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": text}},
-        "no": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
+        "no": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["yes", 0]}},
         "size": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
         "sample": {"class_type": "KSampler", "inputs": {
             "model": ["model", 0], "positive": ["yes", 0], "negative": ["no", 0], "latent_image": ["size", 0], "seed": 0,
-            "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}},
+            "steps": 1, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}},
         "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}},
         "save": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "native"}},
     }
