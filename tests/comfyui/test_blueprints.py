@@ -6,7 +6,6 @@ import pytest
 from comfyui import ROOT, messages
 from graph import nodes_of, to_api
 
-
 LESS = {"RaritySamplePrior": {"count": 300, "steps": 5}, "RarityDecodeKandinsky": {"steps": 2}}  # nobody looks at what comes out
 
 
