@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -134,13 +135,18 @@ class _BeforeWriting(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, given=(), told=None):
         told = told or {}
-        for place, argument in enumerate(operator._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written = given[place] if place < len(given) else told.get(argument.name)
-                for tensor in tree_leaves(written):
-                    if isinstance(tensor, Tensor) and not tensor.is_inference():
-                        self._tell(tensor)
+        for place, name in _written(operator):
+            for tensor in tree_leaves(given[place] if place < len(given) else told.get(name)):
+                if isinstance(tensor, Tensor) and not tensor.is_inference():
+                    self._tell(tensor)
         return operator(*given, **told)
+
+
+@cache  # torch builds an operator's schema anew each time
+def _written(operator) -> tuple[tuple[int, str], ...]:
+    """Place and name of each argument that an operator changes."""
+    arguments = enumerate(operator._schema.arguments)
+    return tuple((place, one.name) for place, one in arguments if one.alias_info is not None and one.alias_info.is_write)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -17,7 +17,7 @@ from graph import to_api
 SUPPORT = Path(__file__).parents[1] / "support"
 MAKE_CHECKPOINTS = Path(__file__).with_name("make_checkpoints.py")
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-# What most tests need. All are made at once: the import of a ComfyUI takes longer than they do.
+# What most tests need. All are made at once, because some have the same tensors.
 CHECKPOINTS = [
     "sd15", "sdxl", "sd21_unclip_l", "sd15_small", "sdxl_small", "sd21_unclip_l_small", "sd21_unclip_h_small", "cascade_b_small",
     "cascade_c_small", "clip_vision_l_small", "clip_vision_h_small", "clip_vision_g_small",
@@ -64,14 +64,19 @@ def forking(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def on_comfyui(comfyui, forking):
-    """Run a script of tests/support on the real API; returns the JSON it prints. `alone`: in a process of its own."""
+def printed_on_comfyui(comfyui, forking):
+    """Run a script of tests/support on the real API; returns what it prints. `alone`: in a process of its own."""
 
     def run(*script, alone=not hasattr(os, "fork")):
-        printed = _run_script(python_of(comfyui), *script, "--comfyui", str(comfyui)) if alone else forking(comfyui, *script)
-        return json.loads(printed)
+        return _run_script(python_of(comfyui), *script, "--comfyui", str(comfyui)) if alone else forking(comfyui, *script)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def on_comfyui(printed_on_comfyui):
+    """The same for a script that prints JSON; returns what it means."""
+    return lambda *script, **how: json.loads(printed_on_comfyui(*script, **how))
 
 
 def _run_script(python, script, *arguments):
@@ -143,14 +148,14 @@ def own_server(comfyui, running):
 
 
 @pytest.fixture(scope="session")
-def native_models(comfyui, tmp_path_factory):
+def native_models(printed_on_comfyui, tmp_path_factory):
     """Small random-weight models as ComfyUI's own loaders read them: call it with names of make_checkpoints.py, get their paths.
 
-    All workers share them, and each waits while another makes some.
+    All workers and all ComfyUIs share them, because every ComfyUI makes the same bytes. Each waits while another makes some.
     """
     mine = tmp_path_factory.getbasetemp()
     shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
-    folder = shared / f"native-{version_of(comfyui)}" / "models"
+    folder = shared / "native" / "models"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "clip_vision").mkdir(exist_ok=True)
 
@@ -159,9 +164,7 @@ def native_models(comfyui, tmp_path_factory):
             made = {path.stem for path in folder.glob("*/*.safetensors")}
             if not made.issuperset(names):
                 missing = sorted({*names, *CHECKPOINTS} - made)
-                command = [python_of(comfyui), str(MAKE_CHECKPOINTS), str(folder), "--comfyui", str(comfyui), "--only", *missing]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-                assert done.returncode == 0, done.stderr
+                printed_on_comfyui(str(MAKE_CHECKPOINTS), str(folder), "--only", *missing)
         return [next(folder.glob(f"*/{name}.safetensors")) for name in names]
 
     need.folder = folder

@@ -22,6 +22,7 @@ their sizes; sd15_wide_small keeps the U-Net's width, for tests of memory and of
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import logging
@@ -72,7 +73,7 @@ GAINS = [  # so that pictures and words change what comes out, and a deep stack 
     (r"label_emb\.0\.2|attn2\.to_out", 4.0),
     (r"cascade.*\.attn\.out_proj", 16.0),
     (r"cascade_b.*effnet_mapper", 8.0),
-    (r"stage_a\.out_block", 0.004),
+    (r"stage_a\.out_block", 0.0015),
     (r"stage_c_coder\.previewer\.blocks\.0\.", 0.01),
     (r"stage_c_coder", 1.6),
 ]
@@ -125,10 +126,10 @@ def _stable_diffusion(name, small, width):
     config = UNET | UNETS[name] | ({"num_classes": "sequential"} if "adm_in_channels" in UNETS[name] else {})
     config |= {"model_channels": width}
     model = kind({})
-    tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(UNetModel, **config), name))
+    tensors = model.process_unet_state_dict_for_saving(_filled(_half(UNetModel, **config), name))
     for prefix, described in TEXT[name].items():
         tensors |= model.process_clip_state_dict_for_saving(_text(prefix, described, small))
-    vae = _filled(TAESD(), "taesd")
+    vae = _filled(_on_meta(TAESD), "taesd")
     # A random network keeps the noise it starts from, some ten times what a picture's latents measure.
     vae["taesd_decoder.19.bias"] = torch.full((3,), 0.5)
     vae["vae_scale"] = torch.tensor(0.1 * model.latent_format.scale_factor)
@@ -147,14 +148,14 @@ def _cascade(name, small):
     if name == "cascade_b":
         config = {"c_hidden": [320, 576, 1152, 1152], "nhead": [-1, 9, 18, 18],
                   "blocks": [[2, 4, 14, 4], [4, 14, 4, 2]], "block_repeat": [[1, 1, 1, 1], [2, 2, 2, 2]]}
-        stage = _filled(_on_meta(StageB, **CASCADE["b"] if small else config), name)
-        vae = {f"vae.{key}": x for key, x in _filled(StageA(), "stage_a").items()}
+        stage = _filled(_half(StageB, **CASCADE["b"] if small else config), name)
+        vae = {f"vae.{key}": x for key, x in _filled(_on_meta(StageA, **CASCADE["a"] if small else {}), "stage_a").items()}
         vae["vae.out_block.0.bias"] = torch.full((12,), 0.5)
         return supported.Stable_Cascade_B({}).process_unet_state_dict_for_saving(stage) | vae
     config = {"c_cond": 1536, "c_hidden": [1536, 1536], "nhead": [24, 24], "blocks": [[4, 12], [12, 4]]}
     model = supported.Stable_Cascade_C({})
-    tensors = model.process_unet_state_dict_for_saving(_filled(_on_meta(StageC, **CASCADE["c"] if small else config), name))
-    coder = _filled(StageC_coder(), "stage_c_coder") | {"previewer.blocks.24.bias": torch.full((3,), 0.5)}
+    tensors = model.process_unet_state_dict_for_saving(_filled(_half(StageC, **CASCADE["c"] if small else config), name))
+    coder = _filled(_on_meta(StageC_coder), "stage_c_coder") | {"previewer.blocks.24.bias": torch.full((3,), 0.5)}
     tensors |= {f"vae.{key}": x for key, x in coder.items()}
     text = _text("clip_g", "clip_config_bigg.json", small)
     text["clip_g.text_projection"] = text.pop("clip_g.transformer.text_projection.weight").T.contiguous()
@@ -166,7 +167,7 @@ def _text(prefix, config, small):
     from comfy.clip_model import CLIPTextModel
 
     sizes = _config(config) | (SMALL_TEXT if small else {})
-    tensors = _filled(_on_meta(CLIPTextModel, sizes), prefix)
+    tensors = _filled(_half(CLIPTextModel, sizes), prefix)
     return {f"{prefix}.transformer.{key}": x for key, x in tensors.items()}
 
 
@@ -174,7 +175,7 @@ def _vision(name, small):
     from comfy.clip_model import CLIPVisionModelProjection
 
     sizes = _config(VISION[name]) | (SMALL_VISION if small else {})
-    return _filled(_on_meta(CLIPVisionModelProjection, sizes), name)
+    return _filled(_half(CLIPVisionModelProjection, sizes), name)
 
 
 def _config(name):
@@ -183,12 +184,17 @@ def _config(name):
     return json.loads((Path(comfy.__path__[0]) / name).read_text())
 
 
-def _on_meta(kind, *arguments, **named):
-    """A network of shapes only."""
+def _half(kind, *arguments, **named):
+    """A network of ComfyUI's own layers in half precision, of shapes only."""
     import comfy.ops
 
+    return _on_meta(kind, *arguments, dtype=torch.float16, device="meta", operations=comfy.ops.disable_weight_init, **named)
+
+
+def _on_meta(kind, *arguments, **named):
+    """A network of shapes only."""
     with torch.device("meta"):
-        return kind(*arguments, dtype=torch.float16, device="meta", operations=comfy.ops.disable_weight_init, **named)
+        return kind(*arguments, **named)
 
 
 def _filled(network, name):
@@ -196,6 +202,7 @@ def _filled(network, name):
     return {key: _values(f"{name}.{key}", x.shape) for key, x in network.state_dict().items()}
 
 
+@functools.cache  # several models have the same token embedding, which is the largest of all tensors
 def _values(name, shape):
     """Half-precision random numbers that keep the size of what passes through; ones for norms, zeros for biases."""
     if DEEPER.search(name) and not NORM.search(name):
@@ -206,7 +213,7 @@ def _values(name, shape):
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
     inputs = 1 if "embedding" in name and "patch" not in name else math.prod(shape[1:])
     gain = next((value for pattern, value in GAINS if re.search(pattern, name)), 1.0)
-    return (torch.randn(shape, generator=generator) * gain / math.sqrt(inputs)).half()
+    return torch.randn(shape, generator=generator).mul_(gain).div_(math.sqrt(inputs)).half()
 
 
 def write(path, tensors):
@@ -225,10 +232,17 @@ def write(path, tensors):
         file.write(struct.pack("<Q", len(text)) + text)
         start = file.tell()
         for name, place in header.items():
-            if tensors[name].any():
+            if not _is_zero(tensors[name]):
                 file.seek(start + place["data_offsets"][0])
-                file.write(tensors[name].contiguous().numpy().tobytes())
+                file.write(tensors[name].contiguous().numpy())
         file.truncate(start + end)
+
+
+def _is_zero(tensor):
+    """Whether all of it is zero. One number that is spread over a shape, and bytes, are looked at sooner than half-precision numbers."""
+    if not any(tensor.stride()):
+        return not tensor.flatten()[:1].any()
+    return not tensor.contiguous().view(torch.uint8).any()
 
 
 if __name__ == "__main__":

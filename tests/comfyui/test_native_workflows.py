@@ -102,10 +102,9 @@ def test_it_runs_twice_with_equal_pictures_and_once_more_after_a_cancel(native_s
     cancelled = copy.deepcopy(prompt)
     for key in nodes_of(cancelled, "KSampler"):
         cancelled[key]["inputs"] |= {"steps": 10000, "seed": 1}
+    before = server.log.stat().st_size
     prompt_id = server.submit(cancelled)
-    while not server.is_running(prompt_id):
-        time.sleep(0.02)
-    time.sleep(2)  # what is before the sampler is in ComfyUI's cache
+    server.wait_for_log("/10000", before)  # the sampler's bar
     server.raw("/interrupt", {"prompt_id": prompt_id})
     (interrupted,) = messages(server.wait(prompt_id, SECONDS), "execution_interrupted")
     assert interrupted["node_type"] == "KSampler"

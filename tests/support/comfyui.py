@@ -84,6 +84,14 @@ class Server:
     def is_running(self, prompt_id):
         return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
 
+    def wait_for_log(self, text, start, seconds=180):
+        """Wait until the server has written a text behind the byte `start` of its log."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.log.read_bytes()[start:]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Within {seconds} s the server did not write {text!r}:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+
     def wait(self, prompt_id, seconds=180):
         """Wait for a prompt to end; returns its entry in the history."""
         deadline = time.monotonic() + seconds

@@ -8,11 +8,13 @@ on the device.
 """
 
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-DEVICE = torch.device("lazy:0")
+DEVICE, PROCESSOR = torch.device("lazy:0"), torch.device("cpu")
+HOLDERS = (list, tuple, dict)  # what operators are given tensors in
 # These operators may mix a graphics card's tensors with the processor's: copies, and indices.
 MIXES = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_"}
 
@@ -114,28 +116,28 @@ def _doubles(there):
 
 
 def _refuse_doubles(name, away, tensors, made, leaves):
-    results = _tensors(made)
+    results = _tensors([made])
     there = results if leaves else tensors if name == "copy_" else results if name == "_to_copy" and away else ()
     if any(one.dtype == torch.float64 for one in (*there, *away)):
         raise TypeError(f"{name}: this device does not hold float64")
 
 
 def _run(operator, given, told):
-    name = operator._schema.name.split("::")[1]
+    name = _name(operator)
     tensors = _tensors((given, told))
     away = [one for one in tensors if isinstance(one, Elsewhere)]
     if name == "_has_compatible_shallow_copy_type":
         return not away
     if away and name not in MIXES and any(one.dim() for one in tensors if not isinstance(one, Elsewhere)):
         raise RuntimeError(f"{operator}: expected all tensors to be on the same device")
-    asked = [one.type for one in (*given, told.get("device")) if isinstance(one, torch.device)]
+    asked = [one.type for one in (*given, told.get("device")) if type(one) is torch.device]
     leaves = asked[0] == DEVICE.type if asked else bool(away)
     if leaves and told.get("generator") is not None:
         raise RuntimeError(f"{operator}: expected a generator of the device, found the processor's")
     made = operator(*_each(_here, given), **_each(_here, told))
     if not DOUBLES and (away or leaves):
         _refuse_doubles(name, away, tensors, made, leaves)
-    if any(made is _here(one) for one in tensors) and leaves != bool(away):
+    if leaves != bool(away) and any(made is _here(one) for one in tensors):
         made = made.detach().clone()  # on the way from one device to another
     if name.endswith("_") and not name.startswith("_"):
         return given[0]
@@ -143,26 +145,39 @@ def _run(operator, given, told):
         return told["out"]
     # A view of an ordinary tensor is ordinary, also under inference mode.
     ordinary = operator.is_view and away and not away[0].is_inference()
+    if not leaves:
+        return made
     with torch.inference_mode(torch.is_inference_mode_enabled() and not ordinary):
-        return _each(lambda one: Elsewhere(one) if leaves and isinstance(one, torch.Tensor) else one, made)
+        return _each(lambda one: Elsewhere(one) if isinstance(one, torch.Tensor) else one, made)
+
+
+@cache  # torch builds an operator's schema anew each time
+def _name(operator):
+    return operator._schema.name.split("::")[1]
 
 
 def _tensors(things):
+    """The tensors in a list, tuple or dictionary, and in those that it holds."""
     found = []
-    _each(lambda one: found.append(one) if isinstance(one, torch.Tensor) else None, things)
+    for one in things.values() if type(things) is dict else things:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif type(one) in HOLDERS:
+            found += _tensors(one)
     return found
 
 
 def _each(do, things):
     """Apply `do` to the items of lists, tuples and dictionaries. torch's tree_map knows more kinds but is too slow."""
-    if type(things) in (list, tuple):
-        return type(things)(_each(do, one) for one in things)
-    if type(things) is dict:
+    kind = type(things)
+    if kind is dict:
         return {key: _each(do, one) for key, one in things.items()}
+    if kind in HOLDERS:
+        return kind([_each(do, one) if type(one) in HOLDERS else do(one) for one in things])
     return do(things)
 
 
 def _here(one):
-    if isinstance(one, torch.device) and one.type == DEVICE.type:
-        return torch.device("cpu")
-    return one.here if isinstance(one, Elsewhere) else one
+    if isinstance(one, Elsewhere):
+        return one.here
+    return PROCESSOR if type(one) is torch.device and one.type == DEVICE.type else one

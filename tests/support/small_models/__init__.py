@@ -5,6 +5,7 @@ With this it also builds those of make_checkpoints.py's *_small models: its own 
 Whatever ComfyUI knows by itself is built as ever.
 """
 
+import functools
 import json
 import re
 import tempfile
@@ -21,6 +22,7 @@ CASCADE = {
     "c": {"c_cond": 64, "c_hidden": [64, 64], "nhead": [4, 4], "blocks": [[1, 1], [1, 1]]},
     "b": {"c_hidden": [32, 32, 64, 64], "nhead": [-1, 2, 4, 4], "blocks": [[1, 1, 1, 1], [1, 1, 1, 1]],
           "block_repeat": [[1, 1, 1, 1], [1, 1, 1, 1]]},
+    "a": {"c_hidden": 32, "bottleneck_blocks": 1},
 }
 
 
@@ -36,6 +38,7 @@ def teach():
         type(kind.__name__, (kind,), {"unet_config": kind.unet_config | {"model_channels": UNET_WIDTH}}) for kind in known
     ]
     ours = comfy.clip_vision.load_clipvision_from_sd, comfy.model_detection.detect_unet_config, comfy.sd.CLIP.__init__
+    known_vae, known_stage = comfy.sd.VAE.__init__, comfy.sd.StageA
 
     def load_clipvision_from_sd(sd, prefix="", convert_keys=False):
         known = ours[0](dict(sd), prefix, convert_keys)
@@ -53,6 +56,13 @@ def teach():
         shallow = {f"{name}_model_config": TEXT for name, n in layers.items() if 0 < n < KNOWN_LAYERS}
         ours[2](self, *given, tokenizer_data=tokenizer_data, model_options={**model_options, **shallow}, **told)
 
+    def vae(self, sd=None, *given, **told):
+        first = (sd or {}).get("up_blocks.0.0.weight")
+        small = first is not None and first.shape[0] == CASCADE["a"]["c_hidden"]
+        comfy.sd.StageA = functools.partial(known_stage, **CASCADE["a"]) if small else known_stage
+        known_vae(self, sd, *given, **told)
+
+    comfy.sd.VAE.__init__ = vae
     comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
     comfy.model_detection.detect_unet_config = detect_unet_config
     comfy.sd.CLIP.__init__ = clip
