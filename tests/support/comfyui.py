@@ -76,11 +76,6 @@ class Server:
         """Queue a prompt in API format; returns its id."""
         return json.loads(self.raw("/prompt", {"prompt": prompt}))["prompt_id"]
 
-    def forget(self):
-        """Unload the models and forget what nodes made, so that the next prompt runs from its beginning."""
-        self.raw("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(0.5)  # the server's queue takes a prompt first, if one comes before it has done this
-
     def is_running(self, prompt_id):
         return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
 
@@ -105,6 +100,16 @@ class Server:
     def run(self, prompt, seconds=180):
         """Run a prompt to its end."""
         return self.wait(self.submit(prompt), seconds)
+
+    def run_afresh(self, prompt, seconds=180):
+        """Run a prompt with nothing in the server's cache of results and models."""
+        for _ in range(5):
+            self.raw("/free", {"unload_models": True, "free_memory": True})
+            time.sleep(0.5)  # the server empties its cache between two runs, and tells nobody when
+            entry = self.run(prompt, seconds)
+            if not any(data["nodes"] for data in messages(entry, "execution_cached")):
+                return entry
+        raise AssertionError("ComfyUI did not empty its cache")
 
     def pictures(self, entry, node):
         """The pictures that a SaveImage node saved, [N, H, W, 3] uint8."""
