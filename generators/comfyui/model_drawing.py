@@ -15,10 +15,10 @@ from ...density.base.tensors import ordinary
 from ..eyes.preprocessing import preprocess
 from ..runtime.memory import Placement, in_pieces
 from .clip_vision_eye import ClipVisionEncoder
-from .gradients_pass import gradients_pass
+from .gradients.gradients_pass import gradients_pass
+from .gradients.recomputed import frozen, own, recomputed
 from .misfit import explained
 from .model_baseline import ModelPictures
-from .recomputed import frozen, own, recomputed
 
 
 class NativePictures:

@@ -4,8 +4,8 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from rarity.generators.comfyui.recomputed import frozen, own, recomputed
-from rarity.generators.comfyui.saved_tensors import Saved
+from rarity.generators.comfyui.gradients.recomputed import frozen, own, recomputed
+from rarity.generators.comfyui.gradients.saved_tensors import Saved
 
 
 class Careless(torch.nn.Module):
