@@ -9,7 +9,7 @@ import comfy.model_management
 from torch import Tensor
 
 from ...density.base.errors import RarityError
-from .condition import POOLED
+from .text_parts import POOLED
 
 MADE_FOR = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the refiner of Stable Diffusion XL",
             2048: "Stable Diffusion XL", 4096: "Stable Diffusion 3 and Flux"}
