@@ -100,6 +100,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                 ),
                 sockets.framing_input(),
                 sockets.first_input("pictures"),
+                *sockets.sampling_inputs(),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -118,11 +119,12 @@ class RarityBaselineFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, vae, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,
-                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE, first=0):
+                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE, first=0,
+                guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
         looks = eye("Baseline from Model", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         pictures = ModelPictures(
-            model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height
+            model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider, sampler, sigmas
         )
         progress, preview = node_preview()
         return io.NodeOutput(*draw_model_baseline(
@@ -253,6 +255,7 @@ class RaritySeedVariety(io.ComfyNode):
                     )
                 ),
                 sockets.framing_input(),
+                *sockets.sampling_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -278,10 +281,12 @@ class RaritySeedVariety(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, vae, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
                 clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0,
-                pictures=8, batch=4, framing=MIDDLE):
+                pictures=8, batch=4, framing=MIDDLE, guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
         looks = eye("Seed Variety", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
-        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        drawing = ModelPictures(
+            model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider, sampler, sigmas
+        )
         progress, preview = node_preview()
         return io.NodeOutput(*vary_seeds(
             drawing, looks, guardrail, gate=gate, variety=variety, validity=validity, count=count, keep=keep, strength=strength,

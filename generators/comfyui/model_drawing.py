@@ -19,6 +19,7 @@ from .gradients.gradients_pass import gradients_pass
 from .gradients.recomputed import frozen, own, recomputed
 from .misfit import explained
 from .model_baseline import ModelPictures
+from .sampling_plan import guider_of, sigmas_of
 
 
 class NativePictures:
@@ -44,9 +45,9 @@ class NativePictures:
 
     def require_gradients(self) -> None:
         """Raise a RarityError unless gradients can pass this sampler, model and encoder."""
-        if self.drawing.sampler_name != "euler":
+        if self.drawing.sampler_label != "euler":
             raise RarityError(
-                f"Gradients pass the sampler euler, got {self.drawing.sampler_name}. Choose it, or the engine evolution."
+                f"Gradients pass the sampler euler, got {self.drawing.sampler_label}. Choose it, or the engine evolution."
             )
         if not isinstance(self.eye, ClipVisionEncoder):
             raise RarityError("Gradients pass a CLIP_VISION only. Connect clip_vision, or choose the engine evolution.")
@@ -93,7 +94,8 @@ class NativePictures:
         """The pictures `rows`, [n, H, W, 3], 0 to 1, on the CPU."""
         with torch.inference_mode():
             drawing = replace(self.drawing, positive=self.moved(offset))
-            pieces = in_pieces(rows, len(rows), lambda piece: drawing.draw(piece, _cancel), self.placement)
+            size = 1 if drawing.one_by_one else len(rows)
+            pieces = in_pieces(rows, size, lambda piece: drawing.draw(piece, _cancel), self.placement)
             return torch.cat([shown for _, shown in pieces])
 
     def _sample(self, offset: Tensor, rows: range) -> Tensor:
@@ -106,13 +108,11 @@ class NativePictures:
             load()
         apply = frozen(model.model, model.model.apply_model, load)
         model.set_model_unet_function_wrapper(_instead_of(apply, model.model_options.get("model_function_wrapper")))
-        plan = comfy.samplers.KSampler(
-            model, drawing.steps, model.load_device, "euler", drawing.scheduler, 1.0, model.model_options
-        )
+        guider = guider_of(drawing, model, self.moved(offset))
+        guider.original_conds = own(guider.original_conds)
         with explained(drawing.model, positive=drawing.positive, negative=drawing.negative):
-            return comfy.samplers.sample(
-                model, noise, own(self.moved(offset)), own(drawing.negative), drawing.cfg, plan.device, Euler(), plan.sigmas.clone(),
-                model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
+            return guider.sample(
+                noise, torch.zeros_like(noise), Euler(), sigmas_of(drawing, model).clone(), disable_pbar=True, seed=drawing.seed
             )
 
     def _decode(self, latents: Tensor) -> Tensor:
