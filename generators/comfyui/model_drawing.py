@@ -16,7 +16,7 @@ from ..eyes.preprocessing import preprocess
 from ..runtime.memory import Placement, in_pieces
 from .clip_vision_eye import ClipVisionEncoder
 from .gradients.gradients_pass import gradients_pass
-from .gradients.recomputed import frozen, own, recomputed
+from .gradients.recomputed import frozen, own, own_tensors, recomputed
 from .misfit import explained
 from .model_baseline import ModelPictures
 from .sampling_plan import guider_of, sigmas_of
@@ -59,8 +59,6 @@ class NativePictures:
                 "Gradients cannot pass hooks, such as a LoRA for some of the steps. Choose the engine evolution, or set the hooks "
                 "behind this node."
             )
-        if len(self.drawing.latent_shape) != 3:
-            raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 
     def load(self) -> None:
         """Bring every model that gradients pass to its device, as far as there is room."""
@@ -110,7 +108,8 @@ class NativePictures:
         model.set_model_unet_function_wrapper(_instead_of(apply, model.model_options.get("model_function_wrapper")))
         guider = guider_of(drawing, model, self.moved(offset))
         guider.original_conds = own(guider.original_conds)
-        with explained(drawing.model, positive=drawing.positive, negative=drawing.negative):
+        told = explained(drawing.model, positive=drawing.positive, negative=drawing.negative)
+        with told, own_tensors(model.get_model_object("latent_format")):
             return guider.sample(
                 noise, torch.zeros_like(noise), Euler(), sigmas_of(drawing, model).clone(), disable_pbar=True, seed=drawing.seed
             )
@@ -121,8 +120,8 @@ class NativePictures:
         load = loading(vae.patcher, vae.memory_used_decode(latents.shape, vae.vae_dtype))
         decode = frozen(vae.first_stage_model, vae.first_stage_model.decode, load)
         latents = latents.to(vae.device, vae.vae_dtype)
-        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents, within=gradients_pass)
-        return shown.movedim(1, -1)
+        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents, within=gradients_pass).movedim(1, -1)
+        return shown.reshape(-1, *shown.shape[-3:])  # the one frame of a video is a picture
 
     def _see(self, shown: Tensor) -> Tensor:
         """Embeddings as `ClipVisionModel.encode_image` makes them, without its rounding of pixels; differentiable."""
