@@ -14,7 +14,7 @@ from ...density.base.errors import RarityError
 from ...density.base.tensors import ordinary
 from ..eyes.preprocessing import preprocess
 from ..runtime.memory import Placement, in_pieces
-from .clip_vision_eye import ClipVisionEncoder
+from .clip_vision_eye import ClipVisionEncoder, one_vector_each
 from .gradients.gradients_pass import gradients_pass
 from .gradients.recomputed import frozen, own, own_tensors, recomputed
 from .misfit import explained
@@ -127,9 +127,13 @@ class NativePictures:
         """Embeddings as `ClipVisionModel.encode_image` makes them, without its rounding of pixels; differentiable."""
         eye = self.eye.clip_vision
         encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
-        size = {"size": eye.image_size, "crop_size": eye.image_size, "round_size": True}
-        pixels = preprocess(self.eye.frame(shown).to(eye.load_device), {**size, "image_mean": eye.image_mean, "image_std": eye.image_std})
-        return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
+        framed = self.eye.frame(shown)
+        pixels = preprocess(framed.to(eye.load_device), self.eye.preparation(*framed.shape[1:3]))
+
+        def see(x: Tensor) -> Tensor:
+            return one_vector_each(encode(pixel_values=x, intermediate_output=-2)[2])
+
+        return recomputed(see, pixels, within=gradients_pass)
 
 
 def loading(patcher, memory: float = 0) -> Callable[[], None]:

@@ -30,6 +30,16 @@ def test_everything_is_as_it_was(found, kind):
     assert found[kind]["unchanged"] and not found[kind]["in training afterwards"]
 
 
+def test_gradients_pass_eyes_that_are_not_clip_s(found):
+    """SigLIP, its second version for pictures of any size, DINOv2 and DINOv3, as far as this ComfyUI has them."""
+    eyes = found["Qwen-Image"]["eyes"]
+    assert set(eyes) >= {"SigLIP", "DINOv2"}
+    for name, one in eyes.items():
+        assert one["slope"] > 0.01 and abs(one["difference"] / one["slope"] - 1) < 0.01, name
+        assert one["apart"] < 0.02, f"{name}: an 8-bit step of a pixel may flip"
+        assert one["value"] == pytest.approx(one["ordinary"], abs=0.01 * one["scale"])
+
+
 @pytest.mark.parametrize("kind", ["Flux", "Qwen-Image"])
 def test_a_guider_a_sampler_and_sigmas_draw_what_the_nodes_look_at(found, kind):
     steered = found[kind]["steered"]

@@ -12,8 +12,9 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from conditioning import gradient_and_difference
+from conditioning import gradient_and_difference, seen_both_ways
 from in_process import start_comfyui
+from tiny_eyes import tiny_eyes
 
 WIDTH, WORDS, POOLED, LLAMA = 16, 5, 8, 12
 FLUX = {"image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": POOLED, "context_in_dim": WIDTH, "hidden_size": 32,
@@ -141,9 +142,24 @@ def findings(name, kind, config, vision):
         pictures = NativePictures(drawing, eye, Condition(words), Condition(words).spread)
         pictures.require_gradients()
         found |= gradient_and_difference(pictures, 0.03 if name == "PixArt" else 0.01)
+    if name == "Qwen-Image":
+        found["eyes"] = through_eyes(drawing, words)
     if name in ("Flux", "Qwen-Image"):
         found["steered"] = steered(name, patcher, vae, words, vision)
     return found | {"unchanged": all(torch.equal(x, held[name]) for name, x in model.state_dict().items())}
+
+
+def through_eyes(drawing, words):
+    """Gradients through encoders that are not CLIP's, and whether a wide picture is seen as Encode Images sees it."""
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
+    from rarity.generators.comfyui.condition import Condition
+    from rarity.generators.comfyui.model_drawing import NativePictures
+
+    found = {}
+    for name, (clip_vision, _) in tiny_eyes().items():
+        pictures = NativePictures(drawing, ClipVisionEncoder(clip_vision), Condition(words), Condition(words).spread)
+        found[name] = gradient_and_difference(pictures, 0.03) | seen_both_ways(pictures)
+    return found
 
 
 def steered(name, patcher, vae, words, vision):
