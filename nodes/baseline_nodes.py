@@ -76,7 +76,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="The eye: a CLIP encoder of Load CLIP Vision.",
+                    tooltip="The eye: an encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO.",
                 ),
                 sockets.Encoder.Input(
                     "encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."
@@ -181,7 +181,7 @@ class RaritySeedVariety(io.ComfyNode):
                     tooltip="Of the small pictures, in pixels. Small is quick; stay near what the model was trained for.",
                 ),
                 io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
-                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye: a CLIP encoder of Load CLIP Vision."),
+                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye: an encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO."),
                 sockets.Encoder.Input("encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."),
                 sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
                 sockets.Guardrail.Input(

@@ -80,7 +80,7 @@ def _drawing_inputs():
 def _watching_inputs():
     """The inputs for the eye, and for what the pictures must keep."""
     return [
-        io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: a CLIP encoder of Load CLIP Vision."),
+        io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: an encoder of Load CLIP Vision."),
         sockets.Encoder.Input("encoder", optional=True, tooltip="The eye of the baseline, from Load OpenCLIP. Evolution only."),
         sockets.Prior.Input("prior", optional=True, tooltip="The eye of the baseline, from Load Kandinsky. Evolution only."),
         sockets.Guardrail.Input(

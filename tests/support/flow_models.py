@@ -144,8 +144,8 @@ def findings(name, kind, config, vision):
         found |= gradient_and_difference(pictures, 0.03 if name == "PixArt" else 0.01)
     if name == "Qwen-Image":
         found["eyes"] = through_eyes(drawing, words)
-    if name in ("Flux", "Qwen-Image"):
-        found["steered"] = steered(name, patcher, vae, words, vision)
+    if name not in ("PixArt", "LTXV"):  # PixArt knows no small pictures
+        found["steered"] = steered(name, drawing, vision)
     return found | {"unchanged": all(torch.equal(x, held[name]) for name, x in model.state_dict().items())}
 
 
@@ -162,40 +162,43 @@ def through_eyes(drawing, words):
     return found
 
 
-def steered(name, patcher, vae, words, vision):
-    """Baseline from Model and Make Rare: Conditioning with a guider, a sampler and sigmas, and wordings of other lengths."""
+def steered(name, drawing, vision):
+    """The nodes that draw pictures, with a guider, a sampler and sigmas, and with wordings of other lengths."""
     import comfy.samplers
     from comfy_extras.nodes_custom_sampler import Guider_Basic
-    from rarity.density import GaussianDensity
-    from rarity.nodes import RarityBaselineFromModel, RarityMakeRareConditioning
+    from rarity.density import Embeddings, GaussianDensity
+    from rarity.nodes import RarityBaselineFromModel, RarityMakeRareConditioning, RaritySeedVariety
 
+    words, patcher, vae = drawing.positive, drawing.model, drawing.vae
     others = [*words_of(name, count=9, seed=4), *words_of(name, count=3, seed=5)]
     guider = Guider_Basic(patcher)
     guider.set_conds(others[:1])  # the nodes' own prompt stands for it
-    given = {"model": patcher, "positive": words, "negative": others[1:], "vae": vae, "seed": 5, "clip_vision": vision,
-             **SETTINGS, "cfg": 7.0, "sampler_name": "dpmpp_2m", "scheduler": "normal", "guider": guider,
-             "sampler": comfy.samplers.sampler_object("euler"), "sigmas": torch.tensor([1.0, 0.6, 0.0])}
-    embeddings, report, _ = RarityBaselineFromModel.execute(count=52, batch=4, **given).args
-    density = GaussianDensity.fit(embeddings, components=6)
+    sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([1.0, 0.6, 0.0])
+    by_widgets = {"model": patcher, "positive": words, "negative": others[1:], "vae": vae, "seed": 5, "clip_vision": vision, "steps": 2,
+                  "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "width": drawing.width, "height": drawing.height}
+    given = by_widgets | {"sampler_name": "dpmpp_2m", "guider": guider, "sampler": sampler, "sigmas": sigmas}
+    embeddings, report, _ = RarityBaselineFromModel.execute(count=4, batch=4, **given).args
+    g = torch.Generator().manual_seed(0)  # more of them, in place of fifty drawn ones
+    like_them = embeddings.vectors.mean(dim=0) + embeddings.vectors.std() * torch.randn(52, embeddings.space.width, generator=g)
+    density = GaussianDensity.fit(Embeddings(like_them, embeddings.space), components=3)
+    _, seeds, strength, *_ = RaritySeedVariety.execute(variety=2.0, count=2, pictures=3, until=1.0, **given).args
+    found = {"baseline": report, "seeds": seeds, "strength": strength,
+             "unsuited": RarityBaselineFromModel.execute(count=2, batch=2, **by_widgets).args[1]}
 
-    def rare(engine, **more):
-        told = {"density": density, "one_in": 20, "engine": engine, "pictures": 1, "iterations": 1, "variations": others, **given, **more}
+    def rare(engine):
+        told = {"density": density, "one_in": 4, "engine": engine, "pictures": 1, "iterations": 1, "variations": others, **given}
         return RarityMakeRareConditioning.execute(**told).args
 
-    latents = patcher.get_model_object("latent_format")
-    shape = (latents.latent_channels, *(1,) * (latents.latent_dimensions - 2), 8, 8)
-    by_widgets = {key: x for key, x in given.items() if key not in ("guider", "sigmas")}
-    found = {"baseline": report, "unsuited": RarityBaselineFromModel.execute(count=2, batch=2, **by_widgets).args[1]}
     for engine in ("gradient", "evolution"):
         conditioning, _, said, pictures = rare(engine)
-        again = rare(engine)
+        again = rare(engine) if name == "Qwen-Image" else None
         ((tokens, options),) = conditioning
         there = Guider_Basic(patcher)
         there.set_conds(conditioning)
-        noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
-        drawn = vae.decode(there.sample(noise, torch.zeros_like(noise), given["sampler"], given["sigmas"], disable_pbar=True, seed=5))
+        noise = torch.randn(1, *drawing.latent_shape, generator=torch.Generator().manual_seed(5))
+        drawn = vae.decode(there.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True, seed=5))
         found[engine] = {
-            "moved": float((tokens - words[0][0]).abs().max()), "twice": float((tokens - again[0][0][0]).abs().max()),
+            "moved": float((tokens - words[0][0]).abs().max()), "twice": again and float((tokens - again[0][0][0]).abs().max()),
             "kept": {key: x for key, x in options.items() if not isinstance(x, torch.Tensor)}, "report": said,
             "as SamplerCustomAdvanced": float((drawn.reshape(pictures.shape).float() - pictures).abs().max()),
         }
