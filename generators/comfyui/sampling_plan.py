@@ -38,10 +38,14 @@ def _in_brackets(told: dict) -> str:
 
 
 def one_by_one(label: str, sampler) -> bool:
-    """Whether pictures are drawn one by one: the sampler looks at a whole batch, or it is not known where its noise comes from."""
+    """Whether pictures are drawn one by one: the sampler looks at a whole batch, or is of another pack.
+
+    Nobody knows where the samplers of other packs take their noise from; one picture at a time, it is that of
+    SamplerCustomAdvanced.
+    """
     function = getattr(sampler, "sampler_function", None)
     foreign = sampler is not None and not getattr(function, "__module__", "").startswith("comfy.")
-    return foreign or label in ONE_BY_ONE
+    return foreign or label.partition(" ")[0] in ONE_BY_ONE
 
 
 def check_sampling(guider, sampler, sigmas) -> None:
@@ -86,7 +90,7 @@ def sigmas_of(drawing, model) -> Tensor:
 def sampler_of(drawing, noise: Tensor, sigmas: Tensor, seeds: list[int]):
     """A sampler for one sampling, in whose steps each row of noise [n, ...] gets the noise of a batch of its own."""
     sampler = copy.copy(drawing.sampler) if drawing.sampler is not None else comfy.samplers.sampler_object(drawing.sampler_name)
-    if not one_by_one("", drawing.sampler) and "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
+    if not drawing.one_by_one and "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
         device = drawing.model.load_device
         name = drawing.sampler_name if drawing.sampler is None else sampler_label(sampler).partition(" ")[0]
         own = _noise_of_each(name, noise.to(device), sigmas.to(device), seeds)
