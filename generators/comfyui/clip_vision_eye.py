@@ -122,11 +122,16 @@ def _space_of(clip_vision) -> EmbeddingSpace:
     with torch.no_grad():
         embeds = clip_vision.model(pixel_values=pattern(size).to(clip_vision.load_device), intermediate_output=-2)[2]
     embedding = one_vector_each(embeds)[0]
-    return EmbeddingSpace(_name(clip_vision, embeds.dim() == 3), fingerprint(embedding), len(embedding))
+    return EmbeddingSpace(_name(clip_vision), fingerprint(embedding), len(embedding))
 
 
-def _name(clip_vision, of_tokens: bool) -> str:
-    """The name of an encoder for people. of_tokens : whether it gives tokens, as SigLIP does."""
+def gives_tokens(clip_vision) -> bool:
+    """Whether an encoder gives tokens in place of one vector for each picture, as SigLIP does."""
+    return getattr(getattr(clip_vision.model, "vision_model", None), "output_layernorm", False)
+
+
+def _name(clip_vision) -> str:
+    """The name of an encoder for people."""
     vision = getattr(clip_vision.model, "vision_model", None)
     if vision is None:  # DINOv2, DINOv3
         return type(clip_vision.model).__name__
@@ -134,7 +139,7 @@ def _name(clip_vision, of_tokens: bool) -> str:
     if weight.dim() == 2:
         return f"SigLIP 2 ViT {weight.shape[0]}x{layers}/{_any_size(clip_vision)[1]}"
     name = clip_name(weight.shape[0], layers, weight.shape[2])
-    return name.replace("CLIP", "SigLIP") if of_tokens else name
+    return name.replace("CLIP", "SigLIP") if gives_tokens(clip_vision) else name
 
 
 def _any_size(clip_vision) -> tuple[int, int]:

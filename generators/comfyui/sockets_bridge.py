@@ -12,7 +12,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.spaces import EmbeddingSpace
-from .clip_vision_eye import clip_vision_space, one_vector_each
+from .clip_vision_eye import clip_vision_space, gives_tokens, one_vector_each
 
 TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes")
 READERS = {768: "SD 2.1 unCLIP-l and Stable Cascade (CLIP ViT-L/14)", 1024: "SD 2.1 unCLIP-h (CLIP ViT-H/14)",
@@ -57,7 +57,7 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
     RarityError : not one vector for each picture, another width, or another encoder made it.
     """
     rows = getattr(output, "image_embeds", None)
-    if clip_vision is not None and isinstance(rows, Tensor) and rows.dim() == 3:  # tokens of SigLIP
+    if clip_vision is not None and isinstance(rows, Tensor) and rows.dim() == 3 and gives_tokens(clip_vision):
         return from_rows(one_vector_each(rows), space, "CLIP_VISION_OUTPUT")
     embeddings = from_rows(rows, space, "CLIP_VISION_OUTPUT")
     if isinstance(output, EmbeddingOutput):
