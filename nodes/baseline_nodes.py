@@ -76,7 +76,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="The eye: a CLIP encoder of Load CLIP Vision.",
+                    tooltip="The eye: an encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO.",
                 ),
                 sockets.Encoder.Input(
                     "encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."
@@ -100,6 +100,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                 ),
                 sockets.framing_input(),
                 sockets.first_input("pictures"),
+                *sockets.sampling_inputs(),
             ],
             outputs=[
                 sockets.Embeddings.Output(
@@ -118,11 +119,12 @@ class RarityBaselineFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, vae, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,
-                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE, first=0):
+                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE, first=0,
+                guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
         looks = eye("Baseline from Model", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         pictures = ModelPictures(
-            model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height
+            model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider, sampler, sigmas
         )
         progress, preview = node_preview()
         return io.NodeOutput(*draw_model_baseline(
@@ -179,7 +181,7 @@ class RaritySeedVariety(io.ComfyNode):
                     tooltip="Of the small pictures, in pixels. Small is quick; stay near what the model was trained for.",
                 ),
                 io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
-                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye: a CLIP encoder of Load CLIP Vision."),
+                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye: an encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO."),
                 sockets.Encoder.Input("encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."),
                 sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
                 sockets.Guardrail.Input(
@@ -253,6 +255,7 @@ class RaritySeedVariety(io.ComfyNode):
                     )
                 ),
                 sockets.framing_input(),
+                *sockets.sampling_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -278,10 +281,12 @@ class RaritySeedVariety(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, vae, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
                 clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0,
-                pictures=8, batch=4, framing=MIDDLE):
+                pictures=8, batch=4, framing=MIDDLE, guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
         looks = eye("Seed Variety", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
-        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        drawing = ModelPictures(
+            model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider, sampler, sigmas
+        )
         progress, preview = node_preview()
         return io.NodeOutput(*vary_seeds(
             drawing, looks, guardrail, gate=gate, variety=variety, validity=validity, count=count, keep=keep, strength=strength,

@@ -80,7 +80,7 @@ def _drawing_inputs():
 def _watching_inputs():
     """The inputs for the eye, and for what the pictures must keep."""
     return [
-        io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: a CLIP encoder of Load CLIP Vision."),
+        io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: an encoder of Load CLIP Vision."),
         sockets.Encoder.Input("encoder", optional=True, tooltip="The eye of the baseline, from Load OpenCLIP. Evolution only."),
         sockets.Prior.Input("prior", optional=True, tooltip="The eye of the baseline, from Load Kandinsky. Evolution only."),
         sockets.Guardrail.Input(
@@ -175,6 +175,7 @@ class RarityMakeRareConditioning(io.ComfyNode):
                     )
                 ),
                 _memory_input(),
+                *sockets.sampling_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -187,11 +188,12 @@ class RarityMakeRareConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, vae, density, one_in, engine, pictures, iterations, seed, steps, cfg, sampler_name,
                 scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(), direction=(), gate=None,
-                variations=None, dimensions=8, step_size=0.0, memory=0.0):
+                variations=None, dimensions=8, step_size=0.0, memory=0.0, guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
         framing = framing_of(density.source)
         looks = eye("Make Rare: Conditioning", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
-        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider,
+                                sampler, sigmas)
         progress, preview = node_preview()
         return io.NodeOutput(*optimize_conditioning(
             drawing, looks, density, one_in, guardrail, engine=engine, directions=direction, pictures=pictures,
@@ -259,6 +261,7 @@ class RarityMakeRareWord(io.ComfyNode):
                     )
                 ),
                 _memory_input(),
+                *sockets.sampling_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -280,12 +283,13 @@ class RarityMakeRareWord(io.ComfyNode):
     @classmethod
     def execute(cls, model, clip, prompt, placeholder, start_word, name, negative, vae, density, one_in, engine, pictures, iterations,
                 seed, steps, cfg, sampler_name, scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(),
-                direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0):
+                direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0, guider=None, sampler=None, sigmas=None):
         placement, path = ComfyPlacement(), file_to_write(TOKENS, name)
         framing = framing_of(density.source)
         looks = eye("Make Rare: Word", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         word = Word(clip, prompt, placeholder, start_word)
-        drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height)
+        drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider,
+                                sampler, sigmas)
         progress, preview = node_preview()
         found = optimize_token(
             word, drawing, looks, density, one_in, guardrail, path=path, name=name, engine=engine, directions=direction,

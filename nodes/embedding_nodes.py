@@ -35,7 +35,7 @@ class RarityEncodeImages(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="A CLIP encoder of Load CLIP Vision. Its embeddings can be compared only with those of the same encoder.",
+                    tooltip="An encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO. Its embeddings can be compared only with those of the same encoder.",
                 ),
                 sockets.Encoder.Input(
                     "encoder",

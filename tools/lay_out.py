@@ -102,12 +102,12 @@ LAYOUTS = {
     ],
     "Rarity 15 Seed variety": [
         ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  Still the subject", 240, [7]), ("3  The dial", 250, [8, 9]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  Still the subject", 240, [7]), ("3  The dial", 250, [8, -9]),
               ("4  Draw", 240, [-10, 11, 12, -13, -14]), ("5  Look", None, [-15, -16, -17, 18, 19])]),
     ],
     "Rarity 10 A rare prompt for Stable Diffusion": [
         ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, -8, -9]), ("3  The dial", 250, [10, 11]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, -8, -9]), ("3  The dial", 250, [10, -11]),
               ("4  Draw", 240, [-12, 13, 14, -15, -16]), ("5  Look", None, [-17, 19, -18, 20])]),
     ],
 }

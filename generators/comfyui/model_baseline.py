@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,14 +20,24 @@ from ...density.base.identity import sample_keys
 from ...density.base.progress import Progress
 from ..runtime.kept_baselines import Drawn, check_range, gather
 from ..runtime.memory import Placement, in_pieces
+from .family_advice import unsuited
 from .misfit import explained
 from .names import conditioning_name, model_name
+from .sampling_plan import (
+    check_sampling,
+    guider_label,
+    guider_of,
+    one_by_one,
+    sampler_label,
+    sampler_of,
+    sigmas_label,
+    sigmas_of,
+)
 
 SHARD = 64  # pictures in a file; a crash of the machine can cost so many
 SHOWN = 8  # pictures that are kept to look at
 SAME = 0.5  # a picture that is drawn again moves by less than this share of the spread of all pictures; another is farther away
 ROUNDING = 0.01  # the same as a share of an embedding's length, if no spread is known yet
-ONE_BY_ONE = ("dpm_adaptive",)  # samplers that choose their steps for a whole batch, so that pictures are drawn one by one
 
 Preview = Callable[[Tensor], None]
 
@@ -47,6 +56,10 @@ class ModelPictures:
     seed : of picture 0; 64 bits.
     steps, cfg, sampler_name, scheduler : as for KSampler.
     width, height : of a picture, in pixels; rounded down to whole latents.
+    guider, sampler, sigmas : as for SamplerCustomAdvanced, each optional. A guider's model, cfg and further prompts take the
+        place of `model`, `cfg` and `negative`; its positive prompt is `positive`. A sampler takes the place of
+        `sampler_name`, and sigmas that of `steps` and `scheduler`. Picture i then is what SamplerCustomAdvanced draws with
+        them.
 
     Raises
     ------
@@ -64,8 +77,16 @@ class ModelPictures:
     scheduler: str = "normal"
     width: int = 512
     height: int = 512
+    guider: Any = None
+    sampler: Any = None
+    sigmas: Tensor | None = None
 
     def __post_init__(self):
+        check_sampling(self.guider, self.sampler, self.sigmas)
+        if self.guider is not None:
+            object.__setattr__(self, "model", self.guider.model_patcher)
+        if self.sigmas is not None:
+            object.__setattr__(self, "steps", len(self.sigmas) - 1)
         latents, vae = self.model.get_model_object("latent_format"), self.vae
         if latents.latent_dimensions < 2 or vae.output_channels != 3:
             raise RarityError(
@@ -78,8 +99,9 @@ class ModelPictures:
                 f"{latents.latent_channels}. Connect the VAE of the same checkpoint."
             )
         known = {"sampler": comfy.samplers.SAMPLER_NAMES, "scheduler": comfy.samplers.SCHEDULER_NAMES}
-        for what, name in (("sampler", self.sampler_name), ("scheduler", self.scheduler)):
-            if name not in known[what]:  # ComfyUI would silently use another scheduler in place of an unknown one
+        chosen = {"sampler": self.sampler_name if self.sampler is None else None, "scheduler": self.scheduler if self.sigmas is None else None}
+        for what, name in chosen.items():
+            if name is not None and name not in known[what]:  # ComfyUI would silently use another scheduler in place of an unknown one
                 raise RarityError(
                     f"There is no {what} {name!r} here. Choose one of the menu, or install the pack that it comes from."
                 )
@@ -105,14 +127,36 @@ class ModelPictures:
     @property
     def source(self) -> dict:
         """All settings that decide what a picture is, except its index and the contents of the sockets."""
-        return {"kind": "model", "model": self.name, "seed": self.seed, "steps": self.steps, "cfg": float(self.cfg),
-                "sampler": self.sampler_name, "scheduler": self.scheduler, "width": self.width, "height": self.height}
+        return {"kind": "model", "model": self.name, "seed": self.seed, "steps": self.steps,
+                "cfg": float(self.cfg) if self.guider is None else guider_label(self.guider), "sampler": self.sampler_label,
+                "scheduler": self.scheduler if self.sigmas is None else sigmas_label(self.sigmas), "width": self.width,
+                "height": self.height}
+
+    @property
+    def sampler_label(self) -> str:
+        return self.sampler_name if self.sampler is None else sampler_label(self.sampler)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether pictures are not drawn in batches."""
+        return one_by_one(self.sampler_label, self.sampler)
+
+    @property
+    def told(self) -> str:
+        """How pictures are drawn, in words."""
+        schedule = self.scheduler if self.sigmas is None else f"sigmas from {self.sigmas[0]:.4g} to {self.sigmas[-1]:.4g}"
+        guided = f"cfg {self.cfg:g}" if self.guider is None else guider_label(self.guider)
+        return (f"{self.name}, {self.width} x {self.height}, {self.steps} steps of {self.sampler_label} "
+                f"({schedule}), {guided}")
 
     @cached_property
     def origin(self) -> dict:
         """All that decides what a picture is, except its seed, as JSON values that are the same on every device."""
         settings = {name: value for name, value in self.source.items() if name != "seed"}
-        conditions = conditioning_name([self.positive, self.negative])
+        others = self.negative
+        if self.guider is not None:
+            others = [(name, held) for name, held in sorted(self.guider.original_conds.items()) if name != "positive"]
+        conditions = conditioning_name([self.positive, others])
         # The noise that unCLIP adds comes from the seed of picture 0.
         first = self.seed if any("unclip_conditioning" in more for _, more in [*self.positive, *self.negative]) else None
         return {**settings, "weights": model_name(self.model), "conditioning": conditions, "first seed": first}
@@ -120,20 +164,14 @@ class ModelPictures:
     def draw(self, rows: range, tick: Callable[[int], None] | None = None) -> Tensor:
         """The pictures with these indices, [n, H, W, 3] on the CPU. `tick` is called with the number of steps done."""
         seeds = [(self.seed + i) % 2**64 for i in rows]
-        noise = torch.cat([torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        plan = comfy.samplers.KSampler(
-            self.model, self.steps, self.model.load_device, self.sampler_name, self.scheduler, 1.0, self.model.model_options
-        )
-        sampler = comfy.samplers.sampler_object(self.sampler_name)
-        if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
-            own = _noise_of_each(self.sampler_name, noise.to(plan.device), plan.sigmas, seeds)
-            sampler.extra_options = {**sampler.extra_options, "noise_sampler": own}
         told = explained(self.model, positive=self.positive, negative=self.negative)
-        with torch.random.fork_rng(devices=[]), told:  # ComfyUI seeds the global generator
-            latents = comfy.samplers.sample(
-                self.model, noise, self.positive, self.negative, self.cfg, plan.device, sampler, plan.sigmas,
-                self.model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=self.seed,
-                callback=tick and (lambda step, *_: tick(min(step + 1, self.steps))),
+        with torch.random.fork_rng(devices=[]), told:
+            # ComfyUI draws the noise from the global generator, and some samplers of other packs go on with that one.
+            noise = torch.cat([torch.randn(1, *self.latent_shape, generator=torch.manual_seed(seed)) for seed in seeds])
+            sigmas = sigmas_of(self, self.model)
+            latents = guider_of(self, self.model, self.positive).sample(
+                noise, torch.zeros_like(noise), sampler_of(self, noise, sigmas, seeds), sigmas, disable_pbar=True,
+                seed=seeds[0] if self.one_by_one else self.seed, callback=tick and (lambda step, *_: tick(min(step + 1, self.steps))),
             )
         pictures = self.vae.decode(latents)
         return pictures.reshape(-1, *pictures.shape[-3:]).float().cpu()
@@ -180,7 +218,7 @@ def draw_model_baseline(
     check_range(count, first, "pictures")
     if batch_size < 1:
         raise RarityError(f"The batch must be at least 1, got {batch_size}.")
-    size = 1 if pictures.sampler_name in ONE_BY_ONE else batch_size
+    size = 1 if pictures.one_by_one else batch_size
     room = placement or Placement()
     seen_as = eye.view(pictures.height, pictures.width)
     source = {**pictures.source, **seen_as}
@@ -221,19 +259,6 @@ def draw_model_baseline(
             )
 
     drawn = Drawn(eye.space, source, after, check, SHARD, first)
-    what = (f"pictures of {pictures.name}, {pictures.width} x {pictures.height}, {pictures.steps} steps of "
-            f"{pictures.sampler_name} ({pictures.scheduler}), cfg {pictures.cfg:g}, seeds from {pictures.seed + first} on")
+    what = f"pictures of {pictures.told}, seeds from {pictures.seed + first} on"
     embeddings, report = gather(drawn, count, what, stop_when_enough=stop_when_enough, folder=folder)
-    return embeddings, "\n".join([report, *partly_seen(source)]), torch.stack(shown)
-
-
-def _noise_of_each(sampler_name: str, x: Tensor, sigmas: Tensor, seeds: list[int]):
-    """A noise function for samplers that add noise in their steps: each row gets the noise of a batch of its own."""
-    samplers = comfy.samplers.k_diffusion_sampling
-    if "_sde" in sampler_name and sampler_name != "er_sde":  # these ask for overlapping times of one Brownian motion
-        low, high = sigmas[sigmas > 0].min(), sigmas.max()
-        on_cpu = not sampler_name.endswith("_gpu")
-        rows = [samplers.BrownianTreeNoiseSampler(row[None], low, high, seed=s, cpu=on_cpu) for row, s in zip(x, seeds, strict=True)]
-    else:
-        rows = [samplers.default_noise_sampler(row[None], seed=s) for row, s in zip(x, seeds, strict=True)]
-    return lambda sigma, sigma_next: torch.cat([row(sigma, sigma_next) for row in rows])
+    return embeddings, "\n".join([report, *unsuited(pictures), *partly_seen(source)]), torch.stack(shown)

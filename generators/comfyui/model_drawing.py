@@ -14,11 +14,12 @@ from ...density.base.errors import RarityError
 from ...density.base.tensors import ordinary
 from ..eyes.preprocessing import preprocess
 from ..runtime.memory import Placement, in_pieces
-from .clip_vision_eye import ClipVisionEncoder
-from .gradients_pass import gradients_pass
+from .clip_vision_eye import ClipVisionEncoder, one_vector_each
+from .gradients.gradients_pass import gradients_pass
+from .gradients.recomputed import frozen, own, own_tensors, recomputed
 from .misfit import explained
 from .model_baseline import ModelPictures
-from .recomputed import frozen, own, recomputed
+from .sampling_plan import guider_of, sigmas_of
 
 
 class NativePictures:
@@ -44,9 +45,9 @@ class NativePictures:
 
     def require_gradients(self) -> None:
         """Raise a RarityError unless gradients can pass this sampler, model and encoder."""
-        if self.drawing.sampler_name != "euler":
+        if self.drawing.sampler_label != "euler":
             raise RarityError(
-                f"Gradients pass the sampler euler, got {self.drawing.sampler_name}. Choose it, or the engine evolution."
+                f"Gradients pass the sampler euler, got {self.drawing.sampler_label}. Choose it, or the engine evolution."
             )
         if not isinstance(self.eye, ClipVisionEncoder):
             raise RarityError("Gradients pass a CLIP_VISION only. Connect clip_vision, or choose the engine evolution.")
@@ -58,8 +59,6 @@ class NativePictures:
                 "Gradients cannot pass hooks, such as a LoRA for some of the steps. Choose the engine evolution, or set the hooks "
                 "behind this node."
             )
-        if len(self.drawing.latent_shape) != 3:
-            raise RarityError("Gradients pass models of still pictures only. Choose the engine evolution.")
 
     def load(self) -> None:
         """Bring every model that gradients pass to its device, as far as there is room."""
@@ -93,7 +92,8 @@ class NativePictures:
         """The pictures `rows`, [n, H, W, 3], 0 to 1, on the CPU."""
         with torch.inference_mode():
             drawing = replace(self.drawing, positive=self.moved(offset))
-            pieces = in_pieces(rows, len(rows), lambda piece: drawing.draw(piece, _cancel), self.placement)
+            size = 1 if drawing.one_by_one else len(rows)
+            pieces = in_pieces(rows, size, lambda piece: drawing.draw(piece, _cancel), self.placement)
             return torch.cat([shown for _, shown in pieces])
 
     def _sample(self, offset: Tensor, rows: range) -> Tensor:
@@ -106,13 +106,12 @@ class NativePictures:
             load()
         apply = frozen(model.model, model.model.apply_model, load)
         model.set_model_unet_function_wrapper(_instead_of(apply, model.model_options.get("model_function_wrapper")))
-        plan = comfy.samplers.KSampler(
-            model, drawing.steps, model.load_device, "euler", drawing.scheduler, 1.0, model.model_options
-        )
-        with explained(drawing.model, positive=drawing.positive, negative=drawing.negative):
-            return comfy.samplers.sample(
-                model, noise, own(self.moved(offset)), own(drawing.negative), drawing.cfg, plan.device, Euler(), plan.sigmas.clone(),
-                model.model_options, latent_image=torch.zeros_like(noise), disable_pbar=True, seed=drawing.seed,
+        guider = guider_of(drawing, model, self.moved(offset))
+        guider.original_conds = own(guider.original_conds)
+        told = explained(drawing.model, positive=drawing.positive, negative=drawing.negative)
+        with told, own_tensors(model.get_model_object("latent_format")):
+            return guider.sample(
+                noise, torch.zeros_like(noise), Euler(), sigmas_of(drawing, model).clone(), disable_pbar=True, seed=drawing.seed
             )
 
     def _decode(self, latents: Tensor) -> Tensor:
@@ -121,16 +120,20 @@ class NativePictures:
         load = loading(vae.patcher, vae.memory_used_decode(latents.shape, vae.vae_dtype))
         decode = frozen(vae.first_stage_model, vae.first_stage_model.decode, load)
         latents = latents.to(vae.device, vae.vae_dtype)
-        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents, within=gradients_pass)
-        return shown.movedim(1, -1)
+        shown = recomputed(lambda z: vae.process_output(decode(z).float()), latents, within=gradients_pass).movedim(1, -1)
+        return shown.reshape(-1, *shown.shape[-3:])  # the one frame of a video is a picture
 
     def _see(self, shown: Tensor) -> Tensor:
         """Embeddings as `ClipVisionModel.encode_image` makes them, without its rounding of pixels; differentiable."""
         eye = self.eye.clip_vision
         encode = frozen(eye.model, eye.model.forward, loading(eye.patcher))
-        size = {"size": eye.image_size, "crop_size": eye.image_size, "round_size": True}
-        pixels = preprocess(self.eye.frame(shown).to(eye.load_device), {**size, "image_mean": eye.image_mean, "image_std": eye.image_std})
-        return recomputed(lambda x: encode(pixel_values=x, intermediate_output=-2)[2].float(), pixels, within=gradients_pass)
+        framed = self.eye.frame(shown)
+        pixels = preprocess(framed.to(eye.load_device), self.eye.preparation(*framed.shape[1:3]))
+
+        def see(x: Tensor) -> Tensor:
+            return one_vector_each(encode(pixel_values=x, intermediate_output=-2)[2])
+
+        return recomputed(see, pixels, within=gradients_pass)
 
 
 def loading(patcher, memory: float = 0) -> Callable[[], None]:

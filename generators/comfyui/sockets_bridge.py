@@ -12,7 +12,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.spaces import EmbeddingSpace
-from .clip_vision_eye import clip_vision_space
+from .clip_vision_eye import clip_vision_space, gives_tokens, one_vector_each
 
 TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes")
 READERS = {768: "SD 2.1 unCLIP-l and Stable Cascade (CLIP ViT-L/14)", 1024: "SD 2.1 unCLIP-h (CLIP ViT-H/14)",
@@ -45,7 +45,7 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
 
     Parameters
     ----------
-    output : the result of CLIP Vision Encode; image_embeds [N, d].   space : of the encoder that should have made it.
+    output : the result of CLIP Vision Encode; image_embeds [N, d], or tokens [N, T, d] if a clip_vision is given.   space : of the encoder that should have made it.
     clip_vision : that encoder, if ComfyUI loaded it. Its last layers run again on the token states as a check.
 
     Returns
@@ -56,7 +56,10 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
     ------
     RarityError : not one vector for each picture, another width, or another encoder made it.
     """
-    embeddings = from_rows(getattr(output, "image_embeds", None), space, "CLIP_VISION_OUTPUT")
+    rows = getattr(output, "image_embeds", None)
+    if clip_vision is not None and isinstance(rows, Tensor) and rows.dim() == 3 and gives_tokens(clip_vision):
+        return from_rows(one_vector_each(rows), space, "CLIP_VISION_OUTPUT")
+    embeddings = from_rows(rows, space, "CLIP_VISION_OUTPUT")
     if isinstance(output, EmbeddingOutput):
         space.require_same(output.space, "CLIP_VISION_OUTPUT")
         return replace(embeddings, keys=output.key)

@@ -19,11 +19,12 @@ from ...density.estimators.contract import Density
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.exported import check_ours, put_ours
-from .condition import POOLED, Condition
-from .gradients_pass import gradients_pass
+from .condition import Condition
+from .gradients.gradients_pass import gradients_pass
+from .gradients.recomputed import frozen, own, recomputed
 from .model_baseline import ModelPictures
-from .recomputed import frozen, own, recomputed
 from .steer_condition import steer_condition
+from .text_parts import POOLED
 
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}  # ComfyUI's key of tokens -> its key in an embedding file
 STEP_SIZES = {"gradient": 0.05, "evolution": 0.5}

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from ...density.base.errors import RarityError
-from ...density.base.tensors import ordinary, plain
+from ...density.base.tensors import plain
 from ..runtime.noise import streams
-from .condition import POOLED
+from .text_parts import TextPart, text_parts
 
-# The values of an entry that are made of the same text as its tokens: the pooled vector, and those of further encoders.
-TOLD_WITH = (POOLED, "conditioning_llama3", "conditioning_byt5small", "conditioning_mt5xl")
-START, END, MASK = "start_percent", "end_percent", "attention_mask"  # ComfyUI's names
+START, END = "start_percent", "end_percent"  # ComfyUI's names
 
 
 @plain()
@@ -62,9 +60,9 @@ def varied(conditioning: list, seeds: Sequence[int], strength: float, until: flo
     random = [streams(seed, 0, 1, "variation")[0] for seed in seeds]
     entries = []
     for tokens, options in conditioning:
-        told = {name: options[name] for name in TOLD_WITH if _one_text(options.get(name))}
-        moved = {name: _moved(value, None, strength, random) for name, value in told.items()}
-        moved_tokens = _moved(tokens, options.get(MASK), strength, random)
+        told, *further = text_parts(tokens, options)
+        moved = {part.name: _moved(part, strength, random) for part in further}
+        moved_tokens = _moved(told, strength, random)
         start, end = options.get(START, 0.0), options.get(END, 1.0)
         if start < until:
             entries.append([moved_tokens, {**options, **moved, START: start, END: min(end, until)}])
@@ -73,20 +71,13 @@ def varied(conditioning: list, seeds: Sequence[int], strength: float, until: flo
     return entries
 
 
-def _one_text(value) -> bool:
-    return isinstance(value, Tensor) and value.dim() >= 2 and len(value) == 1 and value.is_floating_point()
-
-
-def _moved(tokens: Tensor, mask, strength: float, random: list[torch.Generator]) -> Tensor:
-    """Tokens [1, ..., D] as rows [n, ..., D], each moved by its own generator."""
-    flat = ordinary(tokens[0], torch.float32).view(-1, tokens.shape[-1])
-    length = flat.norm(dim=1, keepdim=True)
-    kept = length[:, 0] == 0
-    if isinstance(mask, Tensor) and mask.numel() == len(kept):
-        kept = kept | (mask.reshape(-1).cpu() <= 0)
+def _moved(part: TextPart, strength: float, random: list[torch.Generator]) -> Tensor:
+    """A part [1, ..., D] as rows [n, ..., D], each moved by its own generator."""
+    length = part.rows.norm(dim=2, keepdim=True)
+    moves = part.spoken[:, None] & (length > 0)
     rows = []
     for one in random:
-        turned = flat + strength * length / flat.shape[1] ** 0.5 * torch.randn(flat.shape, generator=one)
-        turned = turned * (length / turned.norm(dim=1, keepdim=True).clamp_min(1e-30))
-        rows.append(torch.where(kept[:, None], flat, turned).view(tokens.shape[1:]))
-    return torch.stack(rows).to(tokens)
+        turned = part.rows + strength * length / part.rows.shape[2] ** 0.5 * torch.randn(part.rows.shape, generator=one)
+        turned = turned * (length / turned.norm(dim=2, keepdim=True).clamp_min(1e-30))
+        rows.append(torch.where(moves, turned, part.rows).view(part.tensor.shape[1:]))
+    return torch.stack(rows).to(part.tensor)

@@ -21,7 +21,8 @@ from ...density.novelty.diversity import most_varied
 from ...density.novelty.strength import LOOKS, PARTS, FoundStrength, Look, find_part
 from ...density.steering.guardrails import Guardrail
 from ..runtime.memory import Placement, in_pieces
-from .model_baseline import ONE_BY_ONE, ModelPictures, Preview
+from .family_advice import unsuited
+from .model_baseline import ModelPictures, Preview
 from .varied_condition import varied
 
 MOST = 64  # pictures at each strength
@@ -63,7 +64,7 @@ class VaryingPictures:
         The look that `find_strength` takes; the pictures [n, H, W, 3]; their embeddings.
         """
         pictures, rows = [], []
-        size = 1 if self.drawing.sampler_name in ONE_BY_ONE else self.batch_size
+        size = 1 if self.drawing.one_by_one else self.batch_size
         for _, (drawn, seen) in in_pieces(
             range(count), size, lambda piece: self._see(strength, until, seed, piece), self.placement or Placement()
         ):
@@ -160,6 +161,7 @@ def vary_seeds(
     if keep:
         seeds, sentence = _kept(varying, strength, until, count, keep)
         said.append(sentence)
+    said += unsuited(drawing)
     return [varied(drawing.positive, [seed], strength, until) for seed in seeds], seeds, strength, until, "\n".join(said), curve
 
 

@@ -67,6 +67,22 @@ def first_input(what):
     )
 
 
+def sampling_inputs():
+    """Make the inputs of a node that draws pictures for what SamplerCustomAdvanced takes in place of KSampler's settings."""
+    return [
+        io.Guider.Input(
+            "guider",
+            optional=True,
+            tooltip="Draws with a guider, such as BasicGuider for Flux, in place of model, negative and cfg. This node's positive takes the "
+            "place of the guider's prompt: connect it behind FluxGuidance, too.",
+        ),
+        io.Sampler.Input("sampler", optional=True, tooltip="In place of sampler_name: a sampler of its own node, such as KSamplerSelect."),
+        io.Sigmas.Input(
+            "sigmas", optional=True, tooltip="In place of steps and scheduler: a schedule of its own node, such as Flux2Scheduler or that of a turbo model."
+        ),
+    ]
+
+
 def framing_input():
     """Make the `framing` input: how much of a picture that is not square an eye is shown."""
     return advanced(

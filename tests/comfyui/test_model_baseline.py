@@ -21,11 +21,31 @@ def found(on_comfyui, native_models):
 
 def test_every_picture_is_ksampler_s_of_its_own_seed_whatever_the_batch(found):
     assert set(found["KSampler"]) >= {"euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu", "dpm_adaptive"}
-    assert max(found["KSampler"].values()) < ROUNDING
+    assert max(found["KSampler"].values()) < ROUNDING, found["KSampler"]
     assert found["batches of one"] < ROUNDING < 0.05 < found["spread"]
     assert found["source"] == {"kind": "model", "model": "BaseModel", "seed": 5, "steps": 2, "cfg": 3.0, "sampler": "euler",
                                "scheduler": "normal", "width": 32, "height": 32}
     assert found["report"] == "7 pictures of BaseModel, 32 x 32, 2 steps of euler (normal), cfg 3, seeds from 5 on."
+
+
+@pytest.mark.parametrize("kind", ["basic", "cfg", "dual", "another pack's"])
+def test_with_a_guider_a_sampler_and_sigmas_it_is_the_picture_of_sampler_custom_advanced(found, kind):
+    """With this node's prompt in place of the guider's; each picture by itself where nobody knows whence a sampler has its noise."""
+    assert found["SamplerCustomAdvanced"][kind]["apart"] < ROUNDING
+
+
+def test_what_is_connected_is_named_and_not_changed(found):
+    one = found["SamplerCustomAdvanced"]
+    assert one["differ"] > 0.02 and one["same picture"] < ROUNDING and one["foreign twice"] < ROUNDING and one["unchanged"]
+    assert one["same keys"], "euler of a node is the euler of the menu"
+    assert one["report"].startswith(
+        "2 pictures of BaseModel, 32 x 32, 3 steps of euler (sigmas from 9 to 0), CFGGuider (cfg 3), seeds from 5 on.")
+    source = one["basic"]["source"]
+    assert source["sampler"] == "dpmpp_2m_sde (eta 0.7, s_noise 1, solver_type heun)" and source["scheduler"] == "sigmas 9 2.5 0.7 0"
+    assert source["steps"] == 3 and source["cfg"] == "Guider_Basic (cfg 1)"
+    assert one["dual"]["source"]["cfg"].startswith("Guider_DualCFG (cfg 1, cfg1 2, cfg2 3")
+    assert "at least two finite levels of noise" in one["no steps"] and "has no positive prompt" in one["no prompt"]
+    assert "a node such as KSamplerSelect, got str" in one["no sampler"]
 
 
 def test_progress_goes_step_by_step_and_shows_every_batch(found):

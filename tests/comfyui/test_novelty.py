@@ -94,9 +94,15 @@ def test_three_loaders_of_one_encoder_make_one_space(on_comfyui):
     assert max(found["difference"], found["OpenCLIP's difference"]) < 1e-4 * found["scale"]
     # From 207 x 150: both cut out the same pixels, ComfyUI's are rounded to eight bits.
     assert 0 < found["resized"] < 0.01
-    said = {"siglip": "SigLIP encoders do that", "any size": "SigLIP encoders do that", "grey": "One channel is greyscale", "alpha": "alpha channel: drop it",
+    said = {"grey": "One channel is greyscale", "alpha": "alpha channel: drop it",
             "two channels": "Two channels are greyscale and alpha", "five channels": "Split Image with Alpha takes the first three",
             "no area": "got shape (3, 0, 32, 3)"}
     assert all(words in found["refusals"][cause] for cause, words in said.items())
     assert found["cured"] == {"1": True, "2": True, "4": True, "5": True}, "with the nodes that the errors name"
+    for name, eye in found["other eyes"].items():
+        assert eye["space"]["width"] == 48 and name in eye["space"]["encoder"].replace("Dinov2Model", "DINOv2"), eye["space"]
+        assert eye.get("bridge", 0) == 0, "through CLIP Vision Encode, too"
+        assert ("unseen" in eye["wide"]) == (name != "SigLIP 2"), "SigLIP 2 sees wide pictures as they are"
+        assert eye.get("apart", 0) < 2e-3 * eye.get("scale", 1), "as in transformers; the weights are in half precision"
+    assert set(found["other eyes"]) >= {"SigLIP", "DINOv2"}
     assert found["half precision"], "seen as the same numbers in single precision"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from in_process import start_comfyui
+from tiny_eyes import loaded, tiny_eyes
 
 SIZE = 32
 
@@ -49,13 +50,13 @@ def main():
         sizes = [RarityEncodeImages.execute(images=large, **eye).args[0].vectors for eye in ({"clip_vision": ours}, {"encoder": encoder})]
         grey = RarityEncodeImages.execute(images=pictures[..., :1].expand(-1, -1, -1, 3), clip_vision=ours).args[0]
         refusals = {}
-        for name, images, eye in (("siglip", pictures, _siglip()), ("any size", pictures, _naflex()), ("grey", pictures[..., :1], ours),
-                                  ("two channels", pictures[..., :2], ours), ("five channels", pictures[..., [0, 1, 2, 0, 0]], ours),
+        for name, images, eye in (("grey", pictures[..., :1], ours), ("two channels", pictures[..., :2], ours), ("five channels", pictures[..., [0, 1, 2, 0, 0]], ours),
                                   ("alpha", torch.cat([pictures, pictures[..., :1]], dim=-1), ours), ("no area", pictures[:, :0], ours)):
             try:
                 RarityEncodeImages.execute(images=images, clip_vision=eye)
             except RarityError as error:
                 refusals[name] = str(error)
+        eyes = _other_eyes(pictures, large)
         mean, std = (torch.tensor(value) for value in (ours.image_mean, ours.image_std))
         expected = theirs(((pictures - mean) / std).movedim(-1, 1)).image_embeds
     space = {"encoder": encoder_name(theirs.config), "fingerprint": encoder_fingerprint(theirs), "width": 32, "kind": "raw"}
@@ -66,6 +67,7 @@ def main():
         "OpenCLIP": words.space.to_dict(),
         "other": other.space.to_dict(),
         "refusals": refusals,
+        "other eyes": eyes,
         "half precision": bool(torch.equal(*half)),
         "cured": {channels: bool(torch.equal(cured[channels], (grey if channels < 3 else embeddings).vectors)) for channels in cured},
         "OpenCLIP's difference": float((words.vectors - expected).abs().max()),
@@ -90,39 +92,34 @@ def _cured(pictures, channels):
 
 def _native(model):
     """ComfyUI's CLIP_VISION with the weights of transformers' model."""
-    native = _loaded(model.config.to_dict() | {"model_type": "clip_vision_model"})
+    native = loaded(model.config.to_dict() | {"model_type": "clip_vision_model"})
     missing, unexpected = native.load_sd(model.state_dict())
     assert not missing and all("position_ids" in name for name in unexpected), (missing, unexpected)
     return native
 
 
-def _siglip():
-    """ComfyUI's CLIP_VISION of a tiny SigLIP, which does not make a single vector for a picture."""
-    return _loaded({"model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
-                    "num_attention_heads": 4, "image_size": SIZE, "patch_size": 8, "num_channels": 3,
-                    "hidden_act": "gelu_pytorch_tanh"})
+def _other_eyes(pictures, large):
+    """Encoders that are not CLIP's: how far their embeddings are from transformers', and what they see of a wide picture."""
+    from rarity.generators.comfyui.clip_vision_eye import clip_vision_space
+    from rarity.generators.comfyui.sockets_bridge import from_clip_vision_output
+    from rarity.nodes import RarityEncodeImages
 
-
-def _naflex():
-    """ComfyUI's CLIP_VISION of a tiny SigLIP 2 for pictures of any size; an older ComfyUI gets its sizes alone."""
-    import comfy.clip_vision
-
-    config = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": -1,
-              "patch_size": 8, "num_patches": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh"}
-    if "siglip2_vision_model" in comfy.clip_vision.IMAGE_ENCODERS:
-        return _loaded(config | {"model_type": "siglip2_vision_model"})
-    known = _siglip()
-    known.image_size = -1
-    return known
-
-
-def _loaded(config):
-    import comfy.clip_vision
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config))
-        return comfy.clip_vision.ClipVisionModel(str(path))
+    found = {}
+    for name, (eye, twin) in tiny_eyes().items():
+        side = max(eye.image_size, SIZE)
+        shown = pictures.repeat_interleave(side // SIZE + 1, 1).repeat_interleave(side // SIZE + 1, 2)[:, :side, :side]
+        embeddings = RarityEncodeImages.execute(images=shown, clip_vision=eye).args[0]
+        found[name] = {"space": embeddings.space.to_dict(), "wide": RarityEncodeImages.execute(images=large, clip_vision=eye).args[0].source}
+        if name != "DINOv3":  # which CLIP Vision Encode of ComfyUI 0.33 cannot encode with
+            output = eye.encode_image(shown)
+            through = from_clip_vision_output(output, clip_vision_space(eye), eye)
+            found[name]["bridge"] = float((through.vectors - embeddings.vectors).abs().max())
+        if twin is not None:
+            mean, std = (torch.tensor(value) for value in (eye.image_mean, eye.image_std))
+            made = twin(((shown - mean) / std).movedim(-1, 1))
+            expected = made.last_hidden_state.mean(dim=1) if name == "SigLIP" else made.pooler_output
+            found[name] |= {"apart": float((embeddings.vectors - expected).abs().max()), "scale": float(expected.abs().max())}
+    return found
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def gradient_and_difference(pictures, apart=0.03):
         (slope,) = torch.autograd.grad(made, offset)
         length = float(slope.norm())
         step = apart * slope / length
-        ordinary = float((pictures.embed(at, range(1))[0] * weights).sum())
+        with torch.no_grad():
+            ordinary = float((pictures.embed(at, range(1))[0] * weights).sum())
         difference = float((value(at + step) - value(at - step)).detach()) / (2 * apart)
     return {"slope": length, "difference": difference, "value": float(made.detach()), "ordinary": ordinary, "scale": float(weights.norm())}
 

@@ -15,7 +15,7 @@ import torch
 from in_process import start_comfyui
 
 SETTINGS = {"seed": 5, "steps": 2, "cfg": 3.0, "width": 32, "height": 32}
-SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu"]
+SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu", "er_sde", "exp_heun_2_x0_sde"]
 
 
 def main():
@@ -60,6 +60,7 @@ def keys_of(model, vae, pictures, draw, whole, resumed, texts):
 
 def findings(checkpoint, folder):
     import comfy.latent_formats
+    import comfy.samplers
     import comfy.sd
     from rarity.density.base.errors import RarityError
     from rarity.density.files.store import load_embeddings
@@ -99,7 +100,9 @@ def findings(checkpoint, folder):
     found["KSampler"] = {
         sampler: apart(pictures(sampler_name=sampler).draw(rows)[-1:], by_ksampler(2, cat, sampler))
         for sampler, rows in [*((name, range(3)) for name in SAMPLERS), ("dpm_adaptive", range(2, 3))]
+        if sampler in comfy.samplers.SAMPLER_NAMES
     }
+    found["SamplerCustomAdvanced"] = custom_sampling(model, vae, pictures, draw, complaint, (cat, house, empty))
     torch.manual_seed(3)
     state, ticks, shown = torch.get_rng_state(), [], []
     whole, report, last = draw(progress=lambda *tick: ticks.append(tick), preview=lambda batch: shown.append(len(batch)))
@@ -185,6 +188,64 @@ def findings(checkpoint, folder):
     vae.decode = decode
     found["digest kept"] = digest(model, vae, cat, empty) == held
     return found
+
+
+class Foreign:
+    """The sampler of another pack: Euler with noise of torch's global generator."""
+
+    def __init__(self):
+        import comfy.samplers
+
+        self.euler = comfy.samplers.sampler_object("euler")
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, *given, **told):
+        return self.euler.sample(model_wrap, sigmas, extra_args, callback, noise + 0.1 * torch.randn_like(noise), *given, **told)
+
+
+def custom_sampling(model, vae, pictures, draw, complaint, texts):
+    """Pictures by a GUIDER, a SAMPLER and SIGMAS, beside those of SamplerCustomAdvanced; and how much of a batch is the same."""
+    import comfy.sample
+    import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
+
+    cat, house, empty = texts
+    sigmas = torch.tensor([9.0, 2.5, 0.7, 0.0])
+    basic, both, dual = Guider_Basic(model), comfy.samplers.CFGGuider(model), Guider_DualCFG(model)
+    basic.set_conds(house)
+    both.set_conds(house, empty)
+    both.set_cfg(3.0)
+    dual.set_conds(house, house, empty)
+    dual.set_cfg(2.0, 3.0)
+    noisy = comfy.samplers.ksampler("dpmpp_2m_sde", {"eta": 0.7, "s_noise": 1.0, "solver_type": "heun"})
+    wanted = {"basic": (basic, noisy, sigmas), "cfg": (both, comfy.samplers.ksampler("euler_ancestral", {"eta": 0.5}), sigmas),
+              "dual": (dual, comfy.samplers.sampler_object("lcm"), sigmas), "another pack's": (basic, Foreign(), sigmas)}
+    held = digest(house, empty, *([more["cross_attn"] for more in basic.original_conds["positive"]]))
+    found, drawn = {}, {}
+    for name, (guider, sampler, levels) in wanted.items():
+        drawing = pictures(cat, guider=guider, sampler=sampler, sigmas=levels)
+        drawn[name] = drawing.draw(range(2, 3) if drawing.one_by_one else range(3))[-1:]
+        theirs = type(guider).__new__(type(guider))
+        theirs.__dict__.update(guider.__dict__, original_conds=dict(guider.original_conds))
+        theirs.inner_set_conds({"positive": cat})  # the node's prompt in place of the guider's
+        empty_latent = torch.zeros(1, *drawing.latent_shape)
+        noise = comfy.sample.prepare_noise(empty_latent, 5 + 2)
+        expected = vae.decode(theirs.sample(noise, empty_latent, sampler, levels, disable_pbar=True, seed=5 + 2)).float()
+        found[name] = {"apart": float((drawn[name] - expected).abs().max()), "source": drawing.source}
+    alone = pictures(sampler=comfy.samplers.sampler_object("euler"))
+    levels = comfy.samplers.KSampler(model, 2, model.load_device, "euler", "normal", 1.0, model.model_options).sigmas
+    foreign = pictures(guider=basic, sampler=Foreign(), sigmas=sigmas)
+    embeddings, report, _ = draw(count=2, of=pictures(guider=both, sigmas=sigmas))
+    return found | {
+        "differ": float((drawn["basic"] - drawn["cfg"]).abs().max()),
+        "same keys": torch.equal(draw(count=2, of=alone)[0].keys, draw(count=2)[0].keys),
+        "same picture": float((pictures(sigmas=levels).draw(range(1)) - pictures().draw(range(1))).abs().max()),
+        "foreign twice": float((draw(count=3, of=foreign)[0].vectors - draw(count=3, batch_size=1, of=foreign)[0].vectors).abs().max()),
+        "report": report,
+        "unchanged": digest(house, empty, *([more["cross_attn"] for more in basic.original_conds["positive"]])) == held,
+        "no steps": complaint(lambda: pictures(sigmas=torch.zeros(0))),
+        "no prompt": complaint(lambda: pictures(guider=comfy.samplers.CFGGuider(model))),
+        "no sampler": complaint(lambda: pictures(sampler="euler")),
+    }
 
 
 def digest(*things):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from flow_models import LUMINA, POOLED, WIDTH, known_kinds, small_model
+from flow_models import LUMINA, POOLED, WIDTH, filled, known_kinds, small_model
 from in_process import start_comfyui
 from model_baseline import digest
 
@@ -31,6 +31,8 @@ def main():
 def findings(checkpoint, clip_vision):
     import comfy.clip_vision
     import comfy.sd
+    import comfy.supported_models
+    from comfy.taesd.taesd import TAESD
 
     import nodes as core
 
@@ -42,8 +44,11 @@ def findings(checkpoint, clip_vision):
     negative = core.CLIPTextEncode().encode(clip, "")[0]
     assert long[0][0].shape[1] > negative[0][0].shape[1]
     found = {"Stable Diffusion 1.5": of_model(model, vae, long + masked, negative, vision)}
-    for name, (kind, config) in known_kinds().items():
-        given = (*small_model(kind, config), words(7, 0, config is LUMINA), words(5, 1, config is LUMINA), vision)
+    kinds = known_kinds()
+    kinds = {"Flux": (comfy.supported_models.FluxSchnell, kinds["Flux"][1] | {"guidance_embed": False}), "Lumina 2": kinds["Lumina 2"]}
+    for name, (kind, config) in kinds.items():
+        model, vae = small_model(kind, config)[0], comfy.sd.VAE(sd=dict(filled(TAESD(latent_channels=16), 0.8).state_dict()))
+        given = (model, vae, words(7, 0, config is LUMINA), words(5, 1, config is LUMINA), vision)
         found[name] = of_model(*given)
         if name == "Flux":  # the smallest of them
             found["node"] = of_node(*given)

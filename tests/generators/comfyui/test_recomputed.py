@@ -4,8 +4,8 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from rarity.generators.comfyui.recomputed import frozen, own, recomputed
-from rarity.generators.comfyui.saved_tensors import Saved
+from rarity.generators.comfyui.gradients.recomputed import frozen, own, own_tensors, recomputed
+from rarity.generators.comfyui.gradients.saved_tensors import Saved
 
 
 class Careless(torch.nn.Module):
@@ -108,6 +108,25 @@ def test_own_copies_what_was_made_under_inference_mode_and_nothing_else():
     copied = own(told)
     assert not copied["a"][0].is_inference() and copied["a"][1] is plain and copied["d"] is other
     assert not copied["b"]["c"].is_inference() and told["a"][0] is made
+
+
+def test_an_object_lends_ordinary_copies_of_its_tensors_and_gets_its_own_back():
+    """The means and deviations of Wan's latents, which are made in inference mode and used outside of the network."""
+
+    class Format:
+        def __init__(self):
+            self.mean, self.plain, self.factor = torch.full((2,), 3.0), None, 0.5
+
+    with torch.inference_mode():
+        latents = Format()
+    latents.plain, held = torch.ones(2), latents.mean
+    x = torch.ones(2, requires_grad=True)
+    with pytest.raises(ValueError), own_tensors(latents):
+        assert not latents.mean.is_inference() and latents.factor == 0.5
+        (slope,) = torch.autograd.grad((x * latents.mean * latents.plain).sum(), x)
+        assert slope.tolist() == [3.0, 3.0]
+        raise ValueError
+    assert latents.mean is held and held.is_inference()
 
 
 class Lending:

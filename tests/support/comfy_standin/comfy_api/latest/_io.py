@@ -121,6 +121,9 @@ Clip = _socket("CLIP")
 Conditioning = _socket("CONDITIONING")
 Latent = _socket("LATENT")
 Vae = _socket("VAE")
+Guider = _socket("GUIDER")
+Sampler = _socket("SAMPLER")
+Sigmas = _socket("SIGMAS")
 
 
 @dataclass

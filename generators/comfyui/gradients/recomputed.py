@@ -101,3 +101,14 @@ def own(told):
     if isinstance(told, dict):
         return {key: own(value) for key, value in told.items()}
     return [own(value) for value in told] if isinstance(told, list) else told
+
+
+@contextmanager
+def own_tensors(thing) -> Iterator[None]:
+    """A context in which an object has ordinary copies of its tensors of inference mode, which gradients cannot pass."""
+    held = {name: x for name, x in vars(thing).items() if isinstance(x, Tensor) and x.is_inference()}
+    vars(thing).update(own(held))
+    try:
+        yield
+    finally:
+        vars(thing).update(held)
