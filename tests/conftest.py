@@ -8,12 +8,13 @@ import pytest
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """What runs in one process: all tests on one ComfyUI, which share its servers; of the others, those of one file."""
+    """What runs in one process: all tests of a room on one ComfyUI, which share its servers; of the others, those of one file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return _comfyui_of(nodeid) or nodeid.split("::")[0]
+            file, comfyui = nodeid.split("::")[0], _comfyui_of(nodeid)
+            return f"{file.rpartition('/')[0]} on {comfyui}" if comfyui else file
 
     return Scheduling(config, log)
 

@@ -237,14 +237,14 @@ def test_encode_with_clip_vision_names_the_encoder_by_what_it_does(run, density)
         run(nodes.RarityScoreNovelty, embeddings=one, density=density)
 
 
-def test_encode_needs_exactly_one_eye_that_gives_one_vector(run, model):
+def test_encode_needs_exactly_one_eye(run, model):
     images = torch.rand(2, 8, 8, 3)
     with pytest.raises(RarityError, match="exactly one of prior, clip_vision and encoder, got none"):
         run(nodes.RarityEncodeImages, images=images)
     with pytest.raises(RarityError, match="got prior and clip_vision"):
         run(nodes.RarityEncodeImages, images=images, prior=model[0], clip_vision=FakeClipVision())
-    with pytest.raises(RarityError, match="SigLIP"):
-        run(nodes.RarityEncodeImages, images=images, clip_vision=FakeClipVision(per_patch=True))
+    tokens = run(nodes.RarityEncodeImages, images=images, clip_vision=FakeClipVision(per_patch=True))[0]
+    assert tokens.vectors.shape == (2, 32), "the mean of an encoder's tokens, as of SigLIP's"
     with pytest.raises(RarityError, match="from 0 to 1"):
         run(nodes.RarityEncodeImages, images=images * 255, clip_vision=FakeClipVision())
 
