@@ -64,8 +64,13 @@ class World:
     patch: int = 16  # pixels, of the picture encoder
     latents: int = 8  # channels
     channels: tuple[int, int] = (64, 128)  # of the U-Net
+    autoencoder_channels: tuple[int, int, int, int] = (16, 32, 48, 64)  # at 64, 32, 16 and 8 pixels
+    autoencoder_groups: int = 16  # of channels that are normalised together
     colours: int = 1  # channels of a picture that an embedding has to keep
     half_on_cpu: bool = True  # bfloat16 for the stages that make pictures; a processor that has none takes a hundred times as long
+
+    def autoencoder(self) -> nn.Module:
+        return make_autoencoder(self.latents, self.autoencoder_channels, self.autoencoder_groups)
 
     def tokenizer(self, work: Path):
         return make_tokenizer(work / "tokenizer", self.words)
@@ -116,14 +121,17 @@ def train_encoders(world: World, data: Data, tokenizer, work: Path, until: float
 def train_autoencoder(world: World, data: Data, work: Path, until: float = math.inf) -> nn.Module:
     """Reconstruction through latents with a little noise, so that the decoder forgives what the U-Net gets slightly wrong."""
     torch.manual_seed(world.seed + 1)
-    stage = world.stage("autoencoder", make_autoencoder(world.latents), work, until)
+    stage = world.stage("autoencoder", world.autoencoder(), work, until)
 
     def loss(model, generator: torch.Generator) -> dict[str, Tensor]:
         x = data.pictures(torch.randint(len(data), (world.batch["autoencoder"],), generator=generator), generator)
         z = model.encode(x).latents
         noise = torch.randn(z.shape, generator=generator).to(DEVICE) * 0.1 * z.float().std((0, 2, 3), keepdim=True).detach()
         error = model.decoder(model.post_quant_conv(z + noise)).float() - x
-        return {"l1": error.abs().mean(), "l2": 2 * error.square().mean(), "size": 1e-3 * z.float().square().mean()}
+        terms = {"l1": error.abs().mean(), "l2": 2 * error.square().mean(), "size": 1e-3 * z.float().square().mean()}
+        if world.colours > 1:  # most ink is black: by itself colour would be learnt last
+            terms["colour"] = 3 * (error - error.mean(1, keepdim=True)).abs().mean()
+        return terms
 
     return stage.run(loss)
 
