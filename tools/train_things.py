@@ -39,7 +39,7 @@ THINGS = World(
     name="things",
     load=load,
     words=SHOWN,
-    steps={"encoders": 5000, "autoencoder": 5000, "prior": 3000, "unet": 12000},
+    steps={"encoders": 5000, "autoencoder": 3000, "prior": 3000, "unet": 12000},
     batch={"encoders": 64, "autoencoder": 8, "prior": 128, "unet": 32},
     rate={"encoders": 1e-3, "autoencoder": 2e-3, "prior": 1e-3, "unet": 8e-4},
     output=Path(__file__).parents[1] / "generators" / "things",
@@ -48,7 +48,7 @@ THINGS = World(
     seed=SEED,
     latents=12,
     autoencoder_channels=(8, 16, 32, 64),
-    autoencoder_groups=4,
+    autoencoder_groups=1,  # a norm of few channels takes their contrast away, and with it the hue
     colours=3,
     half_on_cpu=False,
 )
