@@ -70,7 +70,12 @@ class World:
     half_on_cpu: bool = True  # bfloat16 for the stages that make pictures; a processor that has none takes a hundred times as long
 
     def autoencoder(self) -> nn.Module:
-        return make_autoencoder(self.latents, self.autoencoder_channels, self.autoencoder_groups)
+        model = make_autoencoder(self.latents, self.autoencoder_channels, self.autoencoder_groups)
+        if self.colours > 1:  # hue varies less than brightness: what first sees a picture sees it as strongly
+            weight = model.encoder.conv_in.weight.data
+            brightness = weight.mean(1, keepdim=True)
+            weight.copy_(brightness + 4 * (weight - brightness))
+        return model
 
     def tokenizer(self, work: Path):
         return make_tokenizer(work / "tokenizer", self.words)
@@ -129,8 +134,9 @@ def train_autoencoder(world: World, data: Data, work: Path, until: float = math.
         noise = torch.randn(z.shape, generator=generator).to(DEVICE) * 0.1 * z.float().std((0, 2, 3), keepdim=True).detach()
         error = model.decoder(model.post_quant_conv(z + noise)).float() - x
         terms = {"l1": error.abs().mean(), "l2": 2 * error.square().mean(), "size": 1e-3 * z.float().square().mean()}
-        if world.colours > 1:  # most ink is black: by itself colour would be learnt last
-            terms["colour"] = 3 * (error - error.mean(1, keepdim=True)).abs().mean()
+        if world.colours > 1:  # most pixels have no hue, and the absolute error of a hue is least when all pixels are grey
+            brightness = error.mean(1, keepdim=True)
+            terms |= {"l1": brightness.abs().mean(), "colour": 20 * (error - brightness).square().mean()}
         return terms
 
     return stage.run(loss)
