@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from miniature_parts import (
-    make_autoencoder,
     make_decoder_scheduler,
     make_image_processor,
     make_prior,
@@ -99,7 +98,7 @@ def print_budget(world: World, work: Path, steps: int = 12) -> None:
     data, tokenizer, seconds = _First(world.load(work), 2000), world.tokenizer(work), {}
     torch.set_num_threads(1)
     few = replace(world, steps=dict.fromkeys(STAGES, steps))
-    encoders, autoencoder = Encoders(few, tokenizer).to(DEVICE), make_autoencoder(few.latents).to(DEVICE)
+    encoders, autoencoder = Encoders(few, tokenizer).to(DEVICE), few.autoencoder().to(DEVICE)
     trials = {
         "encoders": lambda folder: train_encoders(few, data, tokenizer, folder),
         "prior": lambda folder: train_prior(few, data, encoders, tokenizer, folder),
@@ -137,7 +136,7 @@ def export(world: World, work: Path, output: Path) -> None:
     data, tokenizer = world.load(work), world.tokenizer(work)
     modules = {
         "encoders": Encoders(world, tokenizer),
-        "autoencoder": make_autoencoder(world.latents),
+        "autoencoder": world.autoencoder(),
         "prior": make_prior(),
         "unet": make_unet(world.latents, world.channels),
     }

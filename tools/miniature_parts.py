@@ -137,17 +137,17 @@ def make_decoder_scheduler():
     )
 
 
-def make_autoencoder(latents: int):
-    """Pictures [n, 3, 64, 64] in -1..1 <-> latents [n, latents, 8, 8]."""
+def make_autoencoder(latents: int, channels: tuple[int, int, int, int], groups: int):
+    """Pictures [n, 3, 64, 64] in -1..1 <-> latents [n, latents, 8, 8]; `channels` at 64, 32, 16 and 8 pixels, normalised in `groups`."""
     from diffusers import VQModel
 
     return VQModel(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 48, 64),
+        block_out_channels=channels,
         latent_channels=latents,
         num_vq_embeddings=512,
-        norm_num_groups=16,
+        norm_num_groups=groups,
         mid_block_add_attention=False,
     )
 

@@ -64,8 +64,18 @@ class World:
     patch: int = 16  # pixels, of the picture encoder
     latents: int = 8  # channels
     channels: tuple[int, int] = (64, 128)  # of the U-Net
+    autoencoder_channels: tuple[int, int, int, int] = (16, 32, 48, 64)  # at 64, 32, 16 and 8 pixels
+    autoencoder_groups: int = 16  # of channels that are normalised together
     colours: int = 1  # channels of a picture that an embedding has to keep
     half_on_cpu: bool = True  # bfloat16 for the stages that make pictures; a processor that has none takes a hundred times as long
+
+    def autoencoder(self) -> nn.Module:
+        model = make_autoencoder(self.latents, self.autoencoder_channels, self.autoencoder_groups)
+        if self.colours > 1:  # hue varies less than brightness: what first sees a picture sees it as strongly
+            weight = model.encoder.conv_in.weight.data
+            brightness = weight.mean(1, keepdim=True)
+            weight.copy_(brightness + 4 * (weight - brightness))
+        return model
 
     def tokenizer(self, work: Path):
         return make_tokenizer(work / "tokenizer", self.words)
@@ -116,14 +126,18 @@ def train_encoders(world: World, data: Data, tokenizer, work: Path, until: float
 def train_autoencoder(world: World, data: Data, work: Path, until: float = math.inf) -> nn.Module:
     """Reconstruction through latents with a little noise, so that the decoder forgives what the U-Net gets slightly wrong."""
     torch.manual_seed(world.seed + 1)
-    stage = world.stage("autoencoder", make_autoencoder(world.latents), work, until)
+    stage = world.stage("autoencoder", world.autoencoder(), work, until)
 
     def loss(model, generator: torch.Generator) -> dict[str, Tensor]:
         x = data.pictures(torch.randint(len(data), (world.batch["autoencoder"],), generator=generator), generator)
         z = model.encode(x).latents
         noise = torch.randn(z.shape, generator=generator).to(DEVICE) * 0.1 * z.float().std((0, 2, 3), keepdim=True).detach()
         error = model.decoder(model.post_quant_conv(z + noise)).float() - x
-        return {"l1": error.abs().mean(), "l2": 2 * error.square().mean(), "size": 1e-3 * z.float().square().mean()}
+        terms = {"l1": error.abs().mean(), "l2": 2 * error.square().mean(), "size": 1e-3 * z.float().square().mean()}
+        if world.colours > 1:  # most pixels have no hue, and the absolute error of a hue is least when all pixels are grey
+            brightness = error.mean(1, keepdim=True)
+            terms |= {"l1": brightness.abs().mean(), "colour": 20 * (error - brightness).square().mean()}
+        return terms
 
     return stage.run(loss)
 
