@@ -171,12 +171,10 @@ def estimate_shares(kinds: Tensor, count: int, confusion: Tensor | None = None, 
 
 def _undo(read: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     """Solve f = M' q for the shares q [K + 1], from f [K + 1] and M [K, K + 1]."""
-    from sklearn import config_context
-    from sklearn.linear_model import LinearRegression
+    from scipy.optimize import nnls
 
     nothing = np.eye(len(read))[-1]
     # An equation with a large weight keeps the sum near 1 in the least squares. The division makes the sum exactly 1.
     equations, values = np.vstack([np.vstack([confusion, nothing]).T, np.full(len(read), 100.0)]), np.append(read, 100.0)
-    with config_context(assume_finite=True, skip_parameter_validation=True):  # checks of hundreds of fits take as long as they do
-        q = LinearRegression(fit_intercept=False, positive=True).fit(equations, values).coef_
+    q = nnls(equations, values)[0]
     return q / q.sum()

@@ -11,7 +11,7 @@ from standin import STANDIN
 ROOT = Path(__file__).parents[2]
 COMFYUI = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
 HEAVY = {"diffusers", "transformers", "open_clip", "matplotlib", "cma", "distributed"}
-DENSITY = {"torch", "numpy", "sklearn", "safetensors", "matplotlib"}
+DENSITY = {"torch", "numpy", "scipy", "sklearn", "safetensors", "matplotlib"}
 NATIVE = "generators/comfyui/"  # the room outside nodes/ that drives ComfyUI's own models
 
 # What each room may import beside itself; every room below is there for it as well.
