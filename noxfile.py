@@ -6,7 +6,9 @@ All sessions share one virtual environment, .nox/rarity, because torch is big. E
 
 import os
 import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -26,7 +28,6 @@ BENCHMARKS = [
 # Two of them wait for ComfyUIs of their own, some with models of gigabytes, a third fills the gaps: no more, however many
 # cores there are.
 AT_A_TIME = ["-n", "3", "--dist", "loadfile"]
-NUMBERS_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # these wait for nothing, and a worker's imports take as long as many tests
 
 # torch and MKL pick other kernels on other processors, which sum in another order. These make them do so on this one.
 OTHER_PROCESSORS = [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "AVX2"}]
@@ -52,14 +53,14 @@ def install(session):
     python(session, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", f".[{extras}]")
 
 
-def python(session, *arguments, environment=None, **options):
-    """Run the environment's Python.
+# Waiting threads of OpenMP sleep, so that a busy machine does not slow all down. What was compiled is kept: a ComfyUI's
+# thousand modules take two seconds each time, and are imported some fifty times.
+EVERYWHERE = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": ""}
 
-    Waiting threads of OpenMP sleep, so that a busy machine does not slow all down. What was compiled is kept: a ComfyUI's
-    thousand modules take two seconds each time, and are imported some fifty times.
-    """
-    variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": ""} | (environment or {})
-    return session.run(str(PYTHON), *arguments, external=True, env=variables, **options)
+
+def python(session, *arguments, environment=None, **options):
+    """Run the environment's Python."""
+    return session.run(str(PYTHON), *arguments, external=True, env=EVERYWHERE | (environment or {}), **options)
 
 
 def install_comfyuis(session):
@@ -90,26 +91,40 @@ def demo(session):
 
 @nox.session
 def tests(session):
-    """All tests, those on real ComfyUIs where some are found; then the numerics tests as other processors."""
+    """All tests, those on real ComfyUIs where some are found; those of numbers as other processors, too."""
     install(session)
     if not install_comfyuis(session):
         session.log(f"No ComfyUI found ({PLACES}): its tests will be skipped.")
-    python(session, "-m", "pytest", *AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
-    as_other_processors(session)
+    # The tests of numbers run beside the others, and fill the time in which those wait for servers.
+    with ThreadPoolExecutor() as beside:
+        numbers = beside.submit(lambda: [
+            subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for command, variables in map(as_another, OTHER_PROCESSORS)
+        ])
+        try:
+            python(session, "-m", "pytest", *AT_A_TIME, *session.posargs, environment=ONE_THREAD_EACH)
+        finally:
+            for processor, run in zip(OTHER_PROCESSORS, numbers.result(), strict=True):
+                session.log(f"As another processor, {processor}:\n{run.stdout}")
+    if any(run.returncode for run in numbers.result()):
+        session.error("The tests of numbers fail as another processor.")
 
 
 @nox.session
 def numerics(session):
-    """Only the numerics tests, as other processors."""
+    """Only the tests of numbers, as other processors."""
     install(session)
-    as_other_processors(session)
-
-
-def as_other_processors(session):
-    """Run the tests of numbers with the kernels of other processors."""
-    tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NOT_AGAIN)]
     for processor in OTHER_PROCESSORS:
-        python(session, "-m", "pytest", "--quiet", *tests, *NUMBERS_AT_A_TIME, environment=processor | ONE_THREAD_EACH)
+        # Two at a time whatever the machine: a worker's imports take as long as many of these tests.
+        command, variables = as_another(processor, "-n", "2", "--dist", "loadfile")
+        session.run(*command, env=variables, external=True)
+
+
+def as_another(processor, *options):
+    """The command that runs the tests of numbers with the kernels of another processor, and its environment."""
+    tests = ["tests/density", "tests/generators", *(f"--ignore=tests/{path}" for path in NOT_AGAIN)]
+    command = [str(PYTHON), "-m", "pytest", "--quiet", *tests, *options]
+    return command, os.environ | EVERYWHERE | ONE_THREAD_EACH | processor
 
 
 @nox.session
