@@ -55,8 +55,12 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints is no answer
     start_comfyui(Path(sys.argv[1]))
+    # What most scripts need, or import at their first drawing.
     import comfy.sd  # noqa: F401
+    import matplotlib.backends.backend_agg  # noqa: F401
     import rarity.nodes  # noqa: F401
+    import server  # noqa: F401
+    import sklearn.mixture  # noqa: F401
 
     import nodes  # noqa: F401
 
