@@ -62,8 +62,8 @@ def cover(pictures: Tensor) -> Tensor:
     return 1 - pictures.min(3).values.float() / 255
 
 
-def train_judge(work: Path, epochs: int) -> None:
-    """The independent judge: reads the subject, has learnt the judge's families only; says how many of the unseen families' drawings it reads."""
+def train_judge(work: Path, epochs: int) -> float:
+    """The independent judge: reads the subject, has learnt the judge's families only; returns how many of the unseen families' drawings it reads."""
     path = work / "judge.safetensors"
     if not path.exists():
         pictures, rows, _ = read_things(work / "things.npz", "judge")
@@ -76,6 +76,7 @@ def train_judge(work: Path, epochs: int) -> None:
     by_subject = {name: float(right[torch.from_numpy(rows[:, 0] == i)].float().mean()) for i, name in enumerate(NAMES) if (rows[:, 0] == i).any()}
     log.info("judge: %.1f %% of %d drawings of unseen families read; %s", 100 * right.float().mean(), len(right),
              ", ".join(f"{name} {share:.0%}" for name, share in sorted(by_subject.items(), key=lambda entry: entry[1])))
+    return float(right.float().mean())
 
 
 def load_judge(work: Path) -> Reader:
@@ -93,7 +94,11 @@ def make_data(arguments: argparse.Namespace) -> None:
 
 
 def judge(arguments: argparse.Namespace) -> None:
-    train_judge(arguments.work, 1 if arguments.quick else EPOCHS)
+    """Train the judge, and write it in half precision beside the benchmarks."""
+    accuracy = train_judge(arguments.work, 1 if arguments.quick else EPOCHS)
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in load_judge(arguments.work).state_dict().items()}
+    folder = arguments.work if arguments.quick else Path(__file__).parents[1] / "benchmarks"
+    save_file(weights, folder / "things_judge.safetensors", {"accuracy": f"{accuracy:.4f}"})
 
 
 if __name__ == "__main__":
