@@ -21,6 +21,8 @@ WRONG = [
     ("RaritySamplePrior", "keep_as", "../x", "'../x'"),
     ("RarityContrastGuardrail", "alternatives", "", "needs at least one alternative that it must not turn into, got none"),
     ("RaritySamplePrior", "count", 5, "at least 50 different ones are needed, got 5"),
+    ("RarityFitDensity", "components", 4096, "with 4096 components: at least 7,087 different ones are needed, got 200"),
+    ("RarityLoadKandinsky", "model", "my kandinsky", "There is no Kandinsky model 'my kandinsky' here"),
     ("RarityMakeRare", "count", 250, "The count must be 1 to 200, for there are 200 embeddings to start from, got 250"),
     ("RarityDecodeKandinsky", "at_most", 3, "Decode Kandinsky got 16 embeddings, one picture each, and at most is 3"),
 ]
@@ -88,7 +90,7 @@ def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickst
     quickstart.page.evaluate("app.graph.nodes.forEach(node => node.flags.collapsed && node.collapse())")
     count = 401 if quickstart.vue else 400  # what ComfyUI has cached does not run, and says nothing
     quickstart.page.evaluate(SET, ["RaritySamplePrior", "count", count])
-    quickstart.page.evaluate(SET, ["RarityFitDensity", "components", 4096])
+    quickstart.page.evaluate(SET, ["RarityFitDensity", "components", 100])
     quickstart.page.evaluate("app.queuePrompt(0)")
     quickstart.page.get_by_text("Choose 1 to 63 components").first.wait_for(timeout=60000)
     if quickstart.shows_texts:

@@ -7,6 +7,7 @@ import pytest
 from comfy_execution.utils import CurrentNodeContext
 from rarity import nodes
 from rarity.density.base.errors import RarityError
+from rarity.generators.kandinsky.load import MINIATURE
 from rarity.nodes.parts import frontend, said, upstream
 
 
@@ -83,7 +84,8 @@ def _linked(node):
 
 
 @pytest.mark.parametrize("node, widgets, told", [
-    (nodes.RarityLoadKandinsky, {"repository": "my kandinsky"}, "The repository must be a name such as"),
+    (nodes.RarityLoadKandinsky, {"model": MINIATURE, "repository": "my kandinsky"}, "The repository must be a name such as"),
+    (nodes.RarityLoadKandinsky, {"model": "my kandinsky"}, "no Kandinsky model 'my kandinsky' here. Found: miniature"),
     (nodes.RaritySamplePrior, {"prompt": " \n"}, "The prompt must be some text"),
     (nodes.RaritySamplePrior, {"prompt": "a", "keep_as": "../x"}, "x"),
     (nodes.RarityContrastGuardrail, {"subject": "r", "alternatives": " \n r"}, "Write them into alternatives"),
