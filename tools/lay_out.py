@@ -58,8 +58,8 @@ LAYOUTS = {
     "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [-5, -6, -7, 8])]),
         ([], [("3  The dial, with a gate", 260, [9, 23, 10])]),
-        ([2], [("4  The way there", 240, [15, -16, -17, 19])]),
-        ([], [("5  Draw", 225, [-11, -12, -13, -14, 21]), ("6  Look", None, [20, 22, 18])]),
+        ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14, 21])]),
+        ([], [("6  Look", None, [20, 22, 18])]),
     ],
     "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
