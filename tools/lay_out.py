@@ -28,6 +28,7 @@ REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
+NO_ROOM_FOR_PICTURES = "Rarity 03 "  # its one small picture hangs out of the group, over nothing
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -68,7 +69,7 @@ LAYOUTS = {
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],
     "Rarity 03 Variations of a picture": [
-        ([1, 2], [(title, 240, nodes) for title, _, nodes in KANDINSKY] + [("3  The picture", 240, [7, -8, -9, 10])]),
+        ([1, 2], [(title, 240, nodes) for title, _, nodes in KANDINSKY] + [("3  The picture", 240, [7, -8, 9, 10])]),
         ([], [("4  Two dials", 250, [22, 11, 12]), ("5  Draw", 225, [-13, 18, -15, -14, 19]), ("6  Look", None, [-16, 20, -17, 21])]),
     ],
     "Rarity 05 Teach the model a word": [
@@ -215,7 +216,7 @@ def lay_out(editor, name):
     needs = {}
     for node in seen["nodes"]:
         number, body, box = node["id"], round(node["least"][1]), round(node["box"][3])
-        if kinds[number] in ("SaveImage", "PreviewImage"):
+        if kinds[number] in ("SaveImage", "PreviewImage") and not name.startswith(NO_ROOM_FOR_PICTURES):
             body = max(body, PICTURE)
         needs[number] = body, max(box + room.get(number, 0), body + PREVIEW.get(kinds[number], 0) + TITLE)
     place(workflow, blocks, needs)
