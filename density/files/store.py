@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..base.embeddings import Embeddings
-from ..base.errors import RarityError
+from ..base.errors import RarityError, quoted
 from ..base.spaces import EmbeddingSpace
 from ..estimators.contract import Density
 from ..estimators.gaussian import GaussianDensity
@@ -139,20 +139,21 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
             or len(part.encode("utf-8", "replace")) > 200
             or part.split(".")[0].upper() in DEVICES
         ):
-            raise RarityError(f"The file name {name!r} cannot be used: {part!r} is not a plain name. {advice}")
+            what = f"{quoted(part)} is not a plain name" if part else "it has a slash without a name on both sides"
+            raise RarityError(f"The file name {quoted(name)} cannot be used: {what}. {advice}")
     try:
         os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise RarityError(f"The file name {name!r} cannot be used: {container.plain_names()}") from error
+        raise RarityError(f"The file name {quoted(name)} cannot be used: {container.plain_names()}") from error
     if len(parts) > 8:
-        raise RarityError(f"The file name {name[:80]!r} has {len(parts)} parts; at most 8 are expected. {advice}")
+        raise RarityError(f"The file name {quoted(name)} has {len(parts)} parts; at most 8 are expected. {advice}")
     root = Path(folder).resolve()
     try:
         path = root.joinpath(*parts).resolve()
     except (OSError, RuntimeError) as error:  # a link to itself raises one or the other
-        raise RarityError(f"The file name {name!r} leads nowhere: {error}. {advice}") from error
+        raise RarityError(f"The file name {quoted(name)} leads nowhere: {error}. {advice}") from error
     if not path.is_relative_to(root):
-        raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
+        raise RarityError(f"The file name {quoted(name)} leaves its folder. {advice}")
     return path
 
 
