@@ -156,8 +156,8 @@ def native_models(printed_on_comfyui, tmp_path_factory):
     mine = tmp_path_factory.getbasetemp()
     shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
     folder = shared / "native" / "models"
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (folder / "clip_vision").mkdir(exist_ok=True)
+    for kind in ("checkpoints", "clip_vision", "diffusion_models", "text_encoders", "vae"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
 
     def need(*names):
         with FileLock(folder.with_suffix(".lock")):
