@@ -20,7 +20,7 @@ from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.exported import check_ours, put_ours
 from .condition import Condition
-from .gradients.gradients_pass import gradients_pass
+from .gradients.gradients_pass import gradients_pass_words
 from .gradients.recomputed import frozen, own, recomputed
 from .model_baseline import ModelPictures
 from .steer_condition import steer_condition
@@ -179,7 +179,7 @@ class Word:
             held = {TOKENS: encoded, POOLED: pooled, **(more[0] if more else {})}
             return torch.cat([held[name].flatten() for name in parts])
 
-        made = recomputed(flat, vector, within=gradients_pass).split([x.numel() for x in parts.values()])
+        made = recomputed(flat, vector, within=gradients_pass_words).split([x.numel() for x in parts.values()])
         made = {name: x.view_as(parts[name]) for name, x in zip(parts, made, strict=True)}
         return [[made.pop(TOKENS), options | made]]
 
