@@ -19,7 +19,7 @@ STANDS_FOR = {
 LESS = {
     "RarityValidityGate": {"threshold": 0.01},  # random weights see a house nowhere
     "RaritySeedVariety": {"count": 2, "steps": 1, "pictures": 3, **SMALL},
-    "RarityBaselineFromModel": {"count": 52, "steps": 1, "batch": 13, "keep_as": "", **SMALL},
+    "RarityBaselineFromModel": {"count": 50, "steps": 1, "batch": 25, "keep_as": "", **SMALL},
     "RarityMakeRareConditioning": {"one_in": 20, "pictures": 1, "iterations": 2, "steps": 1, "dimensions": 2, **SMALL},
     "KSampler": {"steps": 1}, "EmptySD3LatentImage": {**SMALL, "batch_size": 1},
 }
@@ -74,7 +74,7 @@ def test_it_runs_twice_alike_with_a_cancel_between(comfyui, native_server, nativ
     prompt_id = server.submit(prompt)
     while not server.is_running(prompt_id):
         time.sleep(0.02)
-    time.sleep(2)  # the models are there already
+    time.sleep(1)  # the models are there already
     server.raw("/interrupt", {"prompt_id": prompt_id})
     entry = server.wait(prompt_id)
     assert [one["node_type"] for one in messages(entry, "execution_interrupted")] == [busy], messages(entry, "execution_error")
