@@ -109,6 +109,16 @@ LAYOUTS = {
         ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  Still the subject", 240, [7]), ("3  The dial", 250, [8, -9]),
               ("4  Draw", 240, [-10, 11, 12, -13, -14]), ("5  Look", None, [-15, -16, -17, 18, 19])]),
     ],
+    "Rarity 16 Seed variety with Z-Image": [
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6, -7]), ("2  Still the subject", 240, [8, 9]), ("3  The dial", 250, [10, -11]),
+              ("4  Draw", 240, [-12, 13, 14, -15, -16]), ("5  Look", None, [-17, -18, -19, 20, 21])]),
+    ],
+    "Rarity 17 A rare picture with Flux": [
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6, -7, -8]), ("2  What is usual", 240, [9, 10, -11, -12]), ("3  The dial", 250, [13, -14]),
+              ("4  Draw", 240, [-15, 16, 17, -18, -19]), ("5  Look", None, [-20, 22, -21, 23])]),
+    ],
     "Rarity 10 A rare prompt for Stable Diffusion": [
         ([], [(None, 270, [1, 2])]),
         ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, -8, -9]), ("3  The dial", 250, [10, -11]),

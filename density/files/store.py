@@ -18,6 +18,7 @@ from ..estimators.gaussian import GaussianDensity
 from ..estimators.mixture import MixtureDensity
 from ..estimators.neighbour_density import NeighbourDensity
 from ..novelty.exposure import ExposureMemory
+from ..novelty.measured_strength import MeasuredStrength
 from . import container
 
 # kind -> the function that makes an object of a file's content. Rooms that this one must not import add their own.
@@ -104,6 +105,16 @@ def load_exposure(path: str | os.PathLike) -> ExposureMemory:
     return _build(*container.read(Path(path), "exposure"))
 
 
+def save_strength(measured: MeasuredStrength, path: str | os.PathLike) -> None:
+    """Write a measured strength to `path`; an existing file is replaced in one step, or left as it was."""
+    container.write(Path(path), "strength", *measured.state())
+
+
+def load_strength(path: str | os.PathLike) -> MeasuredStrength:
+    """Read a measured strength that `save_strength` wrote. Raises as `load_density`."""
+    return _build(*container.read(Path(path), "strength"))
+
+
 def inspect_file(path: str | os.PathLike) -> dict:
     """What a file holds, after all checks of loading: kind, version, space, counts, source, shapes of its tensors.
 
@@ -177,7 +188,8 @@ def build_embeddings(fields: dict, tensors: dict[str, Tensor]) -> Embeddings:
     return Embeddings(vectors, space, labels, fields.get("source"), keys)
 
 
-BUILDERS |= {"density": build_density, "embeddings": build_embeddings, "exposure": ExposureMemory.from_state}
+BUILDERS |= {"density": build_density, "embeddings": build_embeddings, "exposure": ExposureMemory.from_state,
+             "strength": MeasuredStrength.from_state}
 
 
 def _build(kind: str, fields: dict, tensors: dict[str, Tensor]):

@@ -19,13 +19,14 @@ from ...generators.runtime.model_folder import model_folders
 DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
     "rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts"
 )
+STRENGTHS = "rarity_strengths"  # what Seed Variety has measured
 TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own folders, for files that other programs read
 _WRITTEN, _LOST = set(), Counter()  # files that slow nodes have written; how often each file was found gone
 
 VLMS = "LLM"  # the folder in which other packs keep their language models
 
 # ComfyUI gives an unknown folder type an empty set of extensions, which means "every file". So the extension is named.
-for kind in KINDS:
+for kind in (*KINDS, STRENGTHS):
     folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), {".safetensors"})
 folder_paths.add_model_folder_path(VLMS, str(Path(folder_paths.models_dir) / VLMS))
