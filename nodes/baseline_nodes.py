@@ -9,7 +9,7 @@ from ..generators.comfyui.model_baseline import ModelPictures, draw_model_baseli
 from ..generators.comfyui.vary_seeds import vary_seeds
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import folder_to_keep
+from .parts.folders import STRENGTHS, file_to_keep, folder_to_keep
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview
 from .parts.placement import ComfyPlacement
@@ -213,23 +213,13 @@ class RaritySeedVariety(io.ComfyNode):
                 ),
                 sockets.advanced(
                     io.Float.Input(
-                        "validity",
-                        default=0.95,
-                        min=0.01,
-                        max=1.0,
-                        step=0.01,
-                        optional=True,
+                        "validity", default=0.95, min=0.01, max=1.0, step=0.01, optional=True,
                         tooltip="Of the pictures that are the subject without variation, the share that must stay it: 0.95 is 95 of 100.",
                     )
                 ),
                 sockets.advanced(
                     io.Float.Input(
-                        "until",
-                        default=0.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.01,
-                        optional=True,
+                        "until", default=0.0, min=0.0, max=1.0, step=0.01, optional=True,
                         tooltip="The first part of the sampling that is varied; the rest follows the prompt as you wrote it. 0 "
                         "measures this, too: half of the sampling where that is enough, else all of it.",
                     )
@@ -256,6 +246,14 @@ class RaritySeedVariety(io.ComfyNode):
                 ),
                 sockets.framing_input(),
                 *sockets.sampling_inputs(),
+                io.String.Input(
+                    "keep_as",
+                    optional=True,
+                    default="",
+                    tooltip="Keeps what was measured in models/rarity_strengths under this name: with the same model, prompt and settings "
+                    "nothing is measured again, also after a restart. For another prompt it is measured anew, and the file is replaced. "
+                    "Empty keeps it until ComfyUI ends.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -279,9 +277,13 @@ class RaritySeedVariety(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, keep_as=None):
+        return fits(file_to_keep, STRENGTHS, keep_as)
+
+    @classmethod
     def execute(cls, model, positive, negative, vae, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
                 clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0,
-                pictures=8, batch=4, framing=MIDDLE, guider=None, sampler=None, sigmas=None):
+                pictures=8, batch=4, framing=MIDDLE, guider=None, sampler=None, sigmas=None, keep_as=""):
         placement = ComfyPlacement()
         looks = eye("Seed Variety", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
         drawing = ModelPictures(
@@ -291,4 +293,5 @@ class RaritySeedVariety(io.ComfyNode):
         return io.NodeOutput(*vary_seeds(
             drawing, looks, guardrail, gate=gate, variety=variety, validity=validity, count=count, keep=keep, strength=strength,
             until=until, pictures=pictures, batch_size=batch, placement=placement, progress=progress, preview=preview,
+            path=file_to_keep(STRENGTHS, keep_as),
         ))

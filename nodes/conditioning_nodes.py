@@ -211,7 +211,7 @@ class RarityMakeRareWord(io.ComfyNode):
             category="Rarity/make rare",
             description="Invents a word for your model: it begins as a word you know, and changes until pictures of a prompt with it are "
             "as rare as you dial. The word is saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
-            "Diffusion 1.5, 2 and XL. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
+            "Diffusion, Flux, Z-Image and others that read such files. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
             **found_by("rare", "creative", "textual inversion", "embedding", "new word", "unusual", "unique", "weird"),
             inputs=[
                 io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),

@@ -4,9 +4,10 @@ from itertools import chain
 
 from comfy_api.latest import io, ui
 
-from ..density.calibration.held_out import check_samples
+from ..density.calibration.enough import check_enough
 from ..density.drawing.density_map import density_map
-from ..density.estimators.choose import CHOICES, fit_density
+from ..density.estimators.choose import CHOICES, check_estimator, fit_density
+from ..density.estimators.cross_fit import check_components
 from ..density.estimators.merge import merge_densities
 from ..density.files.store import load_densities
 from ..generators.eyes.usual_words import EXAMPLES, phrases_of, usual_in_words
@@ -58,8 +59,9 @@ class RarityFitDensity(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, embeddings=None):
-        return fits(check_samples, number_before("embeddings"))
+    def validate_inputs(cls, embeddings=None, components=None, estimator="ppca"):
+        known = fits(check_estimator, estimator) and fits(check_components, estimator, components)
+        return known and fits(check_enough, number_before("embeddings"), components or 0)  # None: components are linked
 
     @classmethod
     def execute(cls, embeddings, components, estimator="ppca"):

@@ -4,12 +4,11 @@ from comfy_api.latest import io
 
 from ..density.base.embeddings import check_few, few_enough
 from ..generators.eyes.encoding import check_text
-from ..generators.kandinsky.hub import check_repository
 from ..generators.kandinsky.load import MINIATURE, load_kandinsky
 from ..generators.kandinsky.prior_baseline import draw_baseline
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import check_kept_as, folder_to_keep, kandinsky_model, kandinsky_models
+from .parts.folders import check_kandinsky, check_kept_as, folder_to_keep, kandinsky_model, kandinsky_models
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 from .parts.placement import ComfyPlacement, model_dtype
@@ -53,8 +52,8 @@ class RarityLoadKandinsky(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, repository=None):
-        return fits(check_repository, (repository or "").strip() or None)  # without a repository there is nothing to check
+    def validate_inputs(cls, model=None, repository=""):
+        return fits(check_kandinsky, model, repository)
 
     @classmethod
     def execute(cls, model, repository=""):

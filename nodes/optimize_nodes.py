@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..density.base.errors import RarityError, quoted
 from ..density.calibration.surprisal import MIN_SCORES
 from ..density.estimators.choose import check_steers
 from ..density.steering.starts import check_starts, make_rare
@@ -15,6 +16,15 @@ from .parts.upstream import estimator_before, number_before
 
 STOPS = {f"{number:,}": number for number in (10, 100, 1_000, 10_000, 100_000, 1_000_000)}
 BOLD, LIGHT = "a bold letter R", "a light letter R"  # two phrases that the miniature knows
+
+
+def number_of(stop):
+    """The number of a stop of the dial. Raises RarityError for another text: ComfyUI 0.3.64 does not check its menus."""
+    if stop not in STOPS:
+        raise RarityError(
+            f"Rarity Dial stops at {', '.join(STOPS)}; got {quoted(stop)}. Choose one of these, or type a number into 1 in of Make Rare."
+        )
+    return STOPS[stop]
 
 
 class RarityMakeRare(io.ComfyNode):
@@ -143,8 +153,12 @@ class RarityDial(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, stop=None):
+        return fits(number_of, stop)
+
+    @classmethod
     def execute(cls, stop):
-        return io.NodeOutput(STOPS[stop])
+        return io.NodeOutput(number_of(stop))
 
 
 class RaritySteerTowards(io.ComfyNode):

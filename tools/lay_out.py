@@ -25,7 +25,10 @@ from wires import lead_around  # noqa: E402
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
 TITLE, GAP, VUE_GAP, GROUP_TITLE = 30, 60, 16, 56
 REPORT = 62  # what a report adds to a node once it has run
+PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
+PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
+NO_ROOM_FOR_PICTURES = "Rarity 03 "  # its one small picture hangs out of the group, over nothing
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -40,8 +43,8 @@ LAYOUTS = {
         ([], [("5  Look", None, [-10, 12, -11, 13])]),
     ],
     "Rarity 07 The newest of many": [
-        ([1, 2], [("1  What to make", 280, [3, 4]), ("2  What is usual", 280, [-5, 6]), ("3  Draw, score, keep the newest", 280, [-7, -8, 10, -11])]),
-        ([], [("4  Read", 330, [9, 14]), ("5  Look", None, [13, 12])]),
+        ([1, 2], [("1  What to make", 260, [3, 4]), ("2  What is usual", 260, [-5, 6]), ("3  Draw, score, keep the newest", 280, [-7, -8, 10, -11])]),
+        ([], [("4  Read", 450, [9, 14]), ("5  Look", None, [13, 12])]),
     ],
     "Rarity 02 Never the same twice": [
         ([1, 2], [("1  What to make", 260, [3, 4]), ("2  Usual, and seen before", 260, [-5, 6, 9]),
@@ -49,19 +52,20 @@ LAYOUTS = {
         ([], [("5  Look", None, [15, 14])]),
     ],
     "Rarity 08 New pictures without a model": [
-        ([1, 2], [("1  What to draw", 270, [3, 4]), ("2  The sources", 270, [6, -7, -5]), ("3  Mix their pieces", 270, [-8, 9, -10])]),
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to draw", 270, [3, 4]), ("2  The sources", 270, [6, -7, -5]), ("3  Mix their pieces", 270, [-8, 9, -10])]),
         ([], [("4  Look", None, [11, 12, 13])]),
     ],
     "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [-5, -6, -7, 8])]),
-        ([], [("3  The dial, with a gate", 250, [9, 23, 10])]),
-        ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14])]),
-        ([], [("6  Look", None, [21, 20, 22, 18])]),
+        ([], [("3  The dial, with a gate", 260, [9, 23, 10])]),
+        ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14, 21])]),
+        ([], [("6  Look", None, [20, 22, 18])]),
     ],
     "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
-        ([], [("3  Towards bold", 250, [7, 20, 8])]),
-        ([2], [("4  Away from these", 250, [-9, 10]), ("5  Draw", 225, [-11, -12, -13, 16, 17])]),
+        ([], [("3  Towards bold", 260, [7, 20, 8])]),
+        ([2], [("4  Away from these", 260, [-9, 10]), ("5  Draw", 240, [-11, -12, -13, 16, 17])]),
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],
     "Rarity 03 Variations of a picture": [
@@ -70,8 +74,8 @@ LAYOUTS = {
     ],
     "Rarity 05 Teach the model a word": [
         ([1], KANDINSKY),
-        ([], [("3  Learn a word", 250, [7, 11])]),
-        ([2], [("4  The way, new pictures", 225, [-8, -12, -13, -17, -18]),
+        ([], [("3  Learn a word", 250, [7])]),
+        ([2], [("4  The way, new pictures", 225, [-8, -12, -13, -17, -18, 11]),
                ("5  Draw", 225, [-9, -10, -14, -15, -16, -19, -20, -21])]),
         ([], [("6  Look", None, [24, 23, 22])]),
     ],
@@ -104,6 +108,16 @@ LAYOUTS = {
         ([], [(None, 270, [1, 2])]),
         ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  Still the subject", 240, [7]), ("3  The dial", 250, [8, -9]),
               ("4  Draw", 240, [-10, 11, 12, -13, -14]), ("5  Look", None, [-15, -16, -17, 18, 19])]),
+    ],
+    "Rarity 16 Seed variety with Z-Image": [
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6, -7]), ("2  Still the subject", 240, [8, 9]), ("3  The dial", 250, [10, -11]),
+              ("4  Draw", 240, [-12, 13, 14, -15, -16]), ("5  Look", None, [-17, -18, -19, 20, 21])]),
+    ],
+    "Rarity 17 A rare picture with Flux": [
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6, -7, -8]), ("2  What is usual", 240, [9, 10, -11, -12]), ("3  The dial", 250, [13, -14]),
+              ("4  Draw", 240, [-15, 16, 17, -18, -19]), ("5  Look", None, [-20, 22, -21, 23])]),
     ],
     "Rarity 10 A rare prompt for Stable Diffusion": [
         ([], [(None, 270, [1, 2])]),
@@ -208,7 +222,13 @@ def lay_out(editor, name):
     seen = editor.open(unfolded, name)
     says = {node["id"] for node in workflow["nodes"] if any(output["name"] == "report" for output in node.get("outputs", ()))}
     room = {number: 0 if name.startswith(NO_ROOM) else REPORT for number in says}
-    needs = {node["id"]: (round(node["least"][1]), round(node["box"][3]) + room.get(node["id"], 0)) for node in seen["nodes"]}
+    kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
+    needs = {}
+    for node in seen["nodes"]:
+        number, body, box = node["id"], round(node["least"][1]), round(node["box"][3])
+        if kinds[number] in ("SaveImage", "PreviewImage") and not name.startswith(NO_ROOM_FOR_PICTURES):
+            body = max(body, PICTURE)
+        needs[number] = body, max(box + room.get(number, 0), body + PREVIEW.get(kinds[number], 0) + TITLE)
     place(workflow, blocks, needs)
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -44,6 +44,9 @@ DIAGRAMS = {
     "Rarity 13 Stable Cascade": ("Stable Cascade", ["what stage C makes*", "1 in 100*", "stage C", "stages B and A"]),
     "Rarity 14 Many machines": ("Many machines", ["0 to 4,999 here*", "5,000 to 9,999 there*", "one density of all*"]),
     "Rarity 15 Seed variety": ("Seed variety", ["the prompt", "twice as varied, still the subject*", "a prompt for each seed*", "KSampler"]),
+    "Rarity 16 Seed variety with Z-Image": (
+        "Seed variety\nZ-Image", ["the prompt", "twice as varied, still the subject*", "a prompt for each seed*", "KSampler"]),
+    "Rarity 17 A rare picture with Flux": ("A rare picture\nFlux", ["what Flux usually makes*", "the prompt, moved to 1 in 100*", "KSampler, any seed"]),
 }
 
 

@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import RarityError
 from ..base.keys import FOLDS
 from ..base.tensors import generator
-from .surprisal import MIN_SCORES
 
 # For fits of three fifths, four fifths and all of the samples 1/n is proportional to 5/3, 5/4 and 1. STEP is how far
 # the third of these lies beyond the second, in units of the difference of the first two: 0.6.
@@ -125,17 +123,3 @@ def log_likelihoods(variances: Tensor, v: Tensor, most: int, ppca: bool = True) 
     sigma2 = variances.flip(0).cumsum(0).flip(0)[k] / (d - k)
     outside = (d - k) * sigma2.log() + v.flip(0).cumsum(0).flip(0)[k] / sigma2
     return -0.5 * (math.log(2 * math.pi) + (inside + outside) / d)
-
-
-def check_samples(n: int) -> None:
-    """Raise RarityError where so many samples are too few for any density."""
-    if n < MIN_SCORES:
-        raise too_few("at all", MIN_SCORES, n)
-
-
-def too_few(what: str, needed: int, n: int, instead: str = "") -> RarityError:
-    """The error about n samples where `needed` are the least for `what`, which begins with "with" or "at"."""
-    return RarityError(
-        f"Too few samples to learn a density {what}: at least {needed:,} different ones are needed, got {n:,}. "
-        f"Draw more samples{', or ' + instead if instead else ''}."
-    )

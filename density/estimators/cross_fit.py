@@ -15,7 +15,8 @@ from ..base.keys import FOLDS
 from ..base.log import get_logger
 from ..base.progress import Progress, steps
 from ..base.tensors import plain
-from ..calibration.held_out import check_samples, extrapolate, independent, leave_one_out, log_likelihoods, too_few
+from ..calibration.enough import check_directions, check_full, check_samples
+from ..calibration.held_out import extrapolate, independent, leave_one_out, log_likelihoods
 from ..calibration.surprisal import REFITTED, Calibration
 from ..statistics.eigen import principal_axes
 from ..statistics.moments import CHUNK, Moments
@@ -166,34 +167,35 @@ class CrossFit:
     def require(self, estimator: str, components: int) -> None:
         """Raise a RarityError unless the samples are enough for the estimator, and vary enough for k components."""
         d, n = self.statistics.width, self.statistics.count
-        if estimator != "ppca" and components:
-            raise RarityError(
-                f"Components are chosen for ppca only: {estimator} has a variance for every direction. "
-                f"Got {components}, set it to 0."
-            )
-        if not 0 <= components < d:
+        check_components(estimator, components)
+        if components >= d:
             raise RarityError(
                 f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}."
             )
-        full = estimator == "full"
-        # For ppca, fits of three fifths show how scores change with the number of samples. They need k directions, too.
-        needed, left_out = (d + 1, 1) if full else (components + 2, 2)
-        if (components or full) and self.fewest(left_out) < needed:
-            # The left-out folds may be a little larger than the others.
-            share = (FOLDS - left_out) / FOLDS
-            enough = max(n + 1, math.ceil(needed / share + 2 * left_out * math.sqrt(needed)))
-            what = f"in full, {d} dimensions wide" if full else f"with {components} components"
-            raise too_few(what, enough, n, "use ledoit-wolf" if full else "choose fewer components")
+        if estimator == "full":
+            check_full(n, self.fewest(1), d)
+        check_directions(n, self.fewest(2), components)
         if components >= self.rank:
             raise RarityError(
                 f"The embeddings vary in {self.rank} directions only: choose at most {self.rank - 1} components, "
                 f"got {components}."
             )
-        if full and self.rank < d:
+        if estimator == "full" and self.rank < d:
             raise RarityError(
                 f"The embeddings vary in {self.rank} of {d} directions only, too few for a full covariance: "
                 "use ledoit-wolf, oas or ppca."
             )
+
+
+def check_components(estimator: str, components: int) -> None:
+    """Raise a RarityError if a density of this estimator never has so many components, whatever the samples are."""
+    if components < 0:
+        raise RarityError(f"Choose 1 or more components, or 0 for the best by held-out samples; got {components}.")
+    if components and estimator in ESTIMATORS and estimator != "ppca":
+        raise RarityError(
+            f"Components are chosen for ppca, mixture, neighbours and auto only: {estimator} has a variance for every direction. "
+            f"Got {components}, set it to 0."
+        )
 
 
 def fit_statistics(

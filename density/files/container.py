@@ -51,6 +51,7 @@ KINDS = {
         1 << 30,
         {"vectors": ("F32", 2), "weights": ("F64", 1), "keys": ("I64", 1), "labels": ("U8", 1)},
     ),
+    "strength": (1 << 28, {"strengths": ("F64", 1), "x": ("F32", 3), "slack": ("F64", 3), "tiles": ("U8", 5)}),
     "concept": (
         4 << 30,
         {"tokens": ("F32", 2), "loras": ("F32", 2), "samples": ("F32", 3), "readings": ("F64", 3), "accepted": ("U8", 1)},

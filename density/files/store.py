@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from ..base.embeddings import Embeddings
-from ..base.errors import RarityError
+from ..base.errors import RarityError, quoted
 from ..base.spaces import EmbeddingSpace
 from ..estimators.contract import Density
 from ..estimators.gaussian import GaussianDensity
 from ..estimators.mixture import MixtureDensity
 from ..estimators.neighbour_density import NeighbourDensity
 from ..novelty.exposure import ExposureMemory
+from ..novelty.measured_strength import MeasuredStrength
 from . import container
 
 # kind -> the function that makes an object of a file's content. Rooms that this one must not import add their own.
@@ -104,6 +105,16 @@ def load_exposure(path: str | os.PathLike) -> ExposureMemory:
     return _build(*container.read(Path(path), "exposure"))
 
 
+def save_strength(measured: MeasuredStrength, path: str | os.PathLike) -> None:
+    """Write a measured strength to `path`; an existing file is replaced in one step, or left as it was."""
+    container.write(Path(path), "strength", *measured.state())
+
+
+def load_strength(path: str | os.PathLike) -> MeasuredStrength:
+    """Read a measured strength that `save_strength` wrote. Raises as `load_density`."""
+    return _build(*container.read(Path(path), "strength"))
+
+
 def inspect_file(path: str | os.PathLike) -> dict:
     """What a file holds, after all checks of loading: kind, version, space, counts, source, shapes of its tensors.
 
@@ -139,20 +150,21 @@ def safe_path(folder: str | os.PathLike, name: str, suffix: str = ".safetensors"
             or len(part.encode("utf-8", "replace")) > 200
             or part.split(".")[0].upper() in DEVICES
         ):
-            raise RarityError(f"The file name {name!r} cannot be used: {part!r} is not a plain name. {advice}")
+            what = f"{quoted(part)} is not a plain name" if part else "it has a slash without a name on both sides"
+            raise RarityError(f"The file name {quoted(name)} cannot be used: {what}. {advice}")
     try:
         os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise RarityError(f"The file name {name!r} cannot be used: {container.plain_names()}") from error
+        raise RarityError(f"The file name {quoted(name)} cannot be used: {container.plain_names()}") from error
     if len(parts) > 8:
-        raise RarityError(f"The file name {name[:80]!r} has {len(parts)} parts; at most 8 are expected. {advice}")
+        raise RarityError(f"The file name {quoted(name)} has {len(parts)} parts; at most 8 are expected. {advice}")
     root = Path(folder).resolve()
     try:
         path = root.joinpath(*parts).resolve()
     except (OSError, RuntimeError) as error:  # a link to itself raises one or the other
-        raise RarityError(f"The file name {name!r} leads nowhere: {error}. {advice}") from error
+        raise RarityError(f"The file name {quoted(name)} leads nowhere: {error}. {advice}") from error
     if not path.is_relative_to(root):
-        raise RarityError(f"The file name {name!r} leaves its folder. {advice}")
+        raise RarityError(f"The file name {quoted(name)} leaves its folder. {advice}")
     return path
 
 
@@ -176,7 +188,8 @@ def build_embeddings(fields: dict, tensors: dict[str, Tensor]) -> Embeddings:
     return Embeddings(vectors, space, labels, fields.get("source"), keys)
 
 
-BUILDERS |= {"density": build_density, "embeddings": build_embeddings, "exposure": ExposureMemory.from_state}
+BUILDERS |= {"density": build_density, "embeddings": build_embeddings, "exposure": ExposureMemory.from_state,
+             "strength": MeasuredStrength.from_state}
 
 
 def _build(kind: str, fields: dict, tensors: dict[str, Tensor]):

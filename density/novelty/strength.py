@@ -172,7 +172,14 @@ def find_strength(
     for _ in range(looks if wanted > 1 else 0):
         had.append(look(_next(Curves(tuple(had)), wanted, validity)))
         had.sort(key=lambda one: one.strength)
-    curves = Curves(tuple(had))
+    return choose_strength(had, variety, validity)
+
+
+def choose_strength(looks: Sequence[Look], variety: float, validity: float) -> FoundStrength:
+    """The last step of `find_strength`: the strength that its looks, the weakest first, speak for. Raises as it."""
+    _check_numbers(variety, validity)
+    _check(looks[0], variety)
+    wanted, curves = variety or math.inf, Curves(tuple(looks))
     # What stays valid is not interpolated: the first of n seeds to be lost tells of one in n + 1, and the curve up to it of nothing.
     held = float(curves.strengths[curves.validity >= validity].max())
     # Downwards: three digits more must not be a step over the edge.
@@ -182,7 +189,7 @@ def find_strength(
         limit = "range"
     else:
         limit = "variety" if _crossing(curves.strengths, curves.variety, wanted) - strength < 2e-3 else "validity"
-    return FoundStrength(strength, reached, valid, _error(curves, strength), limit, tuple(had))
+    return FoundStrength(strength, reached, valid, _error(curves, strength), limit, tuple(looks))
 
 
 def find_part(

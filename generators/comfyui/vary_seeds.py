@@ -6,6 +6,7 @@ import json
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,12 +18,15 @@ from ...density.base.framing import partly_seen
 from ...density.base.progress import Progress
 from ...density.base.progress import steps as counted
 from ...density.drawing.strength_curve import strength_card, strength_curve
+from ...density.files.store import load_strength, save_strength
 from ...density.novelty.diversity import most_varied
+from ...density.novelty.measured_strength import MeasuredStrength
 from ...density.novelty.strength import LOOKS, PARTS, FoundStrength, Look, find_part
 from ...density.steering.guardrails import Guardrail
 from ..runtime.memory import Placement, in_pieces
 from .family_advice import unsuited
 from .model_baseline import ModelPictures, Preview
+from .names import model_name
 from .varied_condition import varied
 
 MOST = 64  # pictures at each strength
@@ -30,7 +34,9 @@ SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows; pixels o
 SURE = 1e-15  # the least distance of a gate's answer from 0 and from 1; for smaller ones float64 has no digits
 REMEMBERED = 8  # most measurements that are remembered
 
-_MEASURED: dict[tuple, tuple[FoundStrength, float, dict[float, Tensor]]] = {}  # the oldest first
+TOLD = {"weights": "model", "conditioning": "prompt", "vae": "VAE", "space": "eye"}  # what an artist calls these settings
+
+_MEASURED: dict[tuple, MeasuredStrength] = {}  # the oldest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +96,18 @@ class VaryingPictures:
         self.tick(0)
         return drawn, self.eye.encode_images(drawn, batch_size=len(drawn))
 
-    def _slack(self, x: Tensor, drawn: Tensor) -> Tensor:
-        """How far inside the limits of each guard pictures are, [n, g], in the unit of its reading; of a gate in logits."""
+    def railed(self, x: Tensor) -> list[Tensor]:
+        """How far inside the limits of each guardrail embeddings are, [n] each, in the unit of its reading."""
         columns = []
         for rail in self.guardrails:
             low, high = rail.allowed
             reading = rail.reading(x).double()
             columns.append(torch.minimum(reading - low, high - reading))
+        return columns
+
+    def _slack(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """The same of each guard, [n, g]; of a gate in logits."""
+        columns = self.railed(x)
         if self.gate is not None:
             answers = self.gate.validity(drawn, lambda *_: self.tick(0)).double().clamp(SURE, 1 - SURE)
             columns.append(torch.logit(answers) - torch.logit(torch.tensor(self.gate.threshold, dtype=torch.float64)))
@@ -120,11 +131,13 @@ def vary_seeds(
     placement: Placement | None = None,
     progress: Progress | None = None,
     preview: Preview | None = None,
+    path: Path | None = None,
 ) -> tuple[list[list], list[int], float, float, str, Tensor]:
     """A CONDITIONING for each of several seeds, varied so strongly that the pictures are as varied as asked.
 
     The strength is measured on the seeds 0, 1, 2, ..., whatever seeds are varied: it depends only on the model, the prompt and
-    the settings. It is remembered as long as the process runs, so that more seeds need no second measurement.
+    the settings. It is remembered as long as the process runs, so that more seeds need no second measurement; and for longer in
+    a file, if there is a path.
 
     Parameters
     ----------
@@ -137,6 +150,7 @@ def vary_seeds(
     strength : above 0, it is used as given, with `until`, and nothing is measured.
     pictures : number of pictures at each of 1 + LOOKS strengths.
     placement : is asked to make room when memory is short.   progress : called with (model steps done, all model steps).
+    path : the file that the measurement is kept in. It is read where it was made for the same; otherwise it is replaced.
 
     Returns
     -------
@@ -145,7 +159,8 @@ def vary_seeds(
 
     Raises
     ------
-    RarityError : numbers out of range, a guardrail of another space than the eye's; as `find_strength`, `varied` and `ModelPictures`.
+    RarityError : numbers out of range, a guardrail of another space than the eye's; as `find_strength`, `varied`, `ModelPictures`
+        and `load_strength`.
     """
     _check(eye, guardrails, count, keep, strength, until, pictures, batch_size)
     total = drawing.steps * ((0 if strength else (1 + LOOKS) * pictures) + (count if keep else 0))
@@ -154,9 +169,11 @@ def vary_seeds(
     if strength:
         said, curve = [f"The strength {strength:g} was given, so nothing was measured."], strength_card(strength)
     else:
-        found, until, tiles = _measured(varying, seen_as, variety, validity, until, pictures)
+        measured, kept = _measured(varying, seen_as, variety, validity, until, pictures, path)
+        found, until = measured.found, measured.until
+        tiles = {one: shown.float() / 255 for one, shown in measured.tiles.items()}
         strength, curve = found.strength, strength_curve(found, tiles, variety, validity)
-        said = [told(found, variety, validity, until), *partly_seen(seen_as)]
+        said = [told(found, variety, validity, until), *kept, *partly_seen(seen_as)]
     seeds = [(drawing.seed + i) % 2**64 for i in range(count)]
     if keep:
         seeds, sentence = _kept(varying, strength, until, count, keep)
@@ -165,29 +182,50 @@ def vary_seeds(
     return [varied(drawing.positive, [seed], strength, until) for seed in seeds], seeds, strength, until, "\n".join(said), curve
 
 
-def _measured(varying: VaryingPictures, seen_as: dict, variety: float, validity: float, until: float, pictures: int):
-    """The strength that was found, its `until`, and some small pictures of each look. The same input is measured once."""
+def _measured(
+    varying: VaryingPictures, seen_as: dict, variety: float, validity: float, until: float, pictures: int, path: Path | None
+) -> tuple[MeasuredStrength, tuple[str, ...]]:
+    """What was seen at several strengths, and sentences about its file. The same input is measured once."""
     drawing = replace(varying.drawing, seed=0)
-    settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": until, "variety": variety,
-                "validity": validity, "pictures": pictures}
+    settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": until, "variety": float(variety),
+                "validity": float(validity), "pictures": pictures}
     parts = (drawing.vae, *varying.guardrails, *([varying.gate] if varying.gate is not None else []))
     key = (json.dumps(settings, sort_keys=True), *map(weakref.ref, parts))
-    if key in _MEASURED:
-        return _MEASURED[key]
+    said: tuple[str, ...] = ()
+    if path is not None:
+        gate = varying.gate and {**varying.gate.judge.source, "threshold": varying.gate.threshold}
+        settings |= {"vae": model_name(drawing.vae.patcher), "gate": gate}
+        if path.exists():
+            kept = load_strength(path)
+            guards = len(parts) - 1
+            other = [TOLD.get(name, name) for name in kept.other_than(settings, varying.railed, guards)]
+            if not other:
+                return kept, (f"This was read from {path.name}: it was measured before, for the same.",)
+            said = (f"{path.name} was replaced: it was measured for another {', '.join(other)}.",)
+    if key not in _MEASURED:
+        _MEASURED[key] = _measure(varying, variety, validity, until, pictures)
+        while len(_MEASURED) > REMEMBERED:
+            del _MEASURED[next(iter(_MEASURED))]
+    measured = replace(_MEASURED[key], source=settings)
+    if path is not None:
+        save_strength(measured, path)
+        said = (*said, f"It is kept as {path.name}: with the same model, prompt and settings nothing is measured again.")
+    return measured, said
+
+
+def _measure(varying: VaryingPictures, variety: float, validity: float, until: float, pictures: int) -> MeasuredStrength:
     tiles: dict[Look, Tensor] = {}
 
     def look(strength: float, part: float) -> Look:
         one, drawn, _ = varying.look(strength, part, 0, pictures)
         scale = min(1.0, TILE / max(drawn.shape[1:3]))
         size = [max(1, round(scale * side)) for side in drawn.shape[1:3]]
-        tiles[one] = interpolate(drawn[:SHOWN].movedim(-1, 1), size=size, mode="area").movedim(1, -1)
+        small = interpolate(drawn[:SHOWN].movedim(-1, 1), size=size, mode="area").movedim(1, -1)
+        tiles[one] = (255 * small.clamp(0, 1)).round().to(torch.uint8)
         return one
 
     found, until = find_part(look, variety, validity, (until,) if until else PARTS)
-    _MEASURED[key] = found, until, {one.strength: tiles[one] for one in found.looks}
-    while len(_MEASURED) > REMEMBERED:
-        del _MEASURED[next(iter(_MEASURED))]
-    return _MEASURED[key]
+    return MeasuredStrength(found.looks, variety, validity, until, {one.strength: tiles[one] for one in found.looks}, {})
 
 
 def _kept(varying: VaryingPictures, strength: float, until: float, count: int, keep: int) -> tuple[list[int], str]:

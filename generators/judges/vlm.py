@@ -119,6 +119,10 @@ class VlmJudge:
     model : the model that is asked; several judges may share it.
     subject : such as "a letter R".   question : a text with {subject} in it.
 
+    Attributes
+    ----------
+    source : all that its answers depend on, as JSON values.
+
     Raises
     ------
     RarityError : the subject is empty.
@@ -131,6 +135,7 @@ class VlmJudge:
             raise RarityError("A judge needs a subject to ask about, such as 'a letter R'; got none.")
         self.subject, self._model = subject.strip(), model
         self._prompt = model.prompt(question.format(subject=_with_article(self.subject)))
+        self.source = {"kind": "vlm", "model": model.name, "prompt": self._prompt}
 
     def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:
         """P(yes) for pictures [N, H, W, 3], 0 to 1. The result is [N] float64.

@@ -48,6 +48,10 @@ class ContrastJudge:
     subject : such as "a letter R".   alternatives : what a picture might show instead. `subject_first` checks both, and
         `notes` keeps its sentences.
 
+    Attributes
+    ----------
+    source : all that its answers depend on, as JSON values.
+
     Raises
     ------
     RarityError : no subject, or no alternative.
@@ -56,6 +60,7 @@ class ContrastJudge:
     def __init__(self, encoder: Eye, subject: str, alternatives: Iterable[str]):
         names, self.notes = subject_first(encoder, subject, alternatives)
         self.subject, self._encoder = names[0], encoder
+        self.source = {"kind": "contrast", "texts": list(names), "space": encoder.space.to_dict()}
         self._texts = normalize(ordinary(encoder.encode_text(names)), dim=1)
 
     def probability(self, pictures: Tensor, *, progress: Progress | None = None) -> Tensor:

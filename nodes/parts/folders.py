@@ -8,9 +8,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ...density.base.errors import RarityError
+from ...density.base.errors import RarityError, quoted
 from ...density.files.store import safe_path
-from ...generators.kandinsky.hub import download_kandinsky
+from ...generators.kandinsky.hub import check_repository, download_kandinsky
 from ...generators.kandinsky.layout import kandinsky_folders
 from ...generators.kandinsky.load import BUILT_IN
 from ...generators.runtime.kept_baselines import check_kept, is_shard
@@ -19,13 +19,14 @@ from ...generators.runtime.model_folder import model_folders
 DENSITIES, EMBEDDINGS, EXPOSURES, CONCEPTS = KINDS = (
     "rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts"
 )
+STRENGTHS = "rarity_strengths"  # what Seed Variety has measured
 TOKENS, LORAS = "embeddings", "loras"  # ComfyUI's own folders, for files that other programs read
 _WRITTEN, _LOST = set(), Counter()  # files that slow nodes have written; how often each file was found gone
 
 VLMS = "LLM"  # the folder in which other packs keep their language models
 
 # ComfyUI gives an unknown folder type an empty set of extensions, which means "every file". So the extension is named.
-for kind in KINDS:
+for kind in (*KINDS, STRENGTHS):
     folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), {".safetensors"})
 folder_paths.add_model_folder_path(VLMS, str(Path(folder_paths.models_dir) / VLMS))
@@ -64,17 +65,28 @@ def kandinsky_model(name, repository=""):
     Raises
     ------
     RarityError
-        When no model has that name, as in a workflow from somebody else. ComfyUI does not check this menu itself.
+        When no model has that name, as in a workflow from somebody else. ComfyUI 0.3.64 does not check its menus.
+    """
+    check_kandinsky(name, repository)
+    return download_kandinsky(repository) if repository.strip() else (kandinsky_models()[name], None)
+
+
+def check_kandinsky(name, repository):
+    """Check what `kandinsky_model` takes, and download nothing.
+
+    Raises
+    ------
+    RarityError
+        When no model has that name, or no repository could have.
     """
     if repository.strip():
-        return download_kandinsky(repository)
+        return check_repository(repository)
     models = kandinsky_models()
     if name not in models:
         raise RarityError(
-            f"There is no Kandinsky model {name!r} here. Found: {', '.join(models)}. "
-            "Choose one of these, or put the model's folder into ComfyUI's models/diffusers."
+            f"There is no Kandinsky model {quoted(name)} here. Found: {', '.join(models)}. "
+            "Choose one of these in model, or put that model's folder into ComfyUI's models/diffusers."
         )
-    return models[name], None
 
 
 def clip_checkpoints():

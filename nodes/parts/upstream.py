@@ -25,7 +25,7 @@ def note(request):
     return request
 
 
-def number_before(socket, least=0):
+def number_before(socket, least=1):
     """How many embeddings a socket will bring to the node that ComfyUI is asking now.
 
     Parameters
@@ -40,24 +40,34 @@ def number_before(socket, least=0):
     int | None
         None if no widget says it: the node before selects or joins embeddings, or reads a file.
     """
-    before, widgets = _before(socket)
-    if before not in MAKERS or widgets.get("stop_when_enough"):
-        return None
-    count = widgets.get("count")
-    return count if isinstance(count, int) and count >= least else None  # a link is no number
+    count = _number(_asked(), socket)
+    return count if count is not None and count >= least else None
 
 
 def estimator_before(socket):
     """The estimator of the Fit Density at a socket of the node that ComfyUI is asking now; None if another node is there."""
-    before, widgets = _before(socket)
+    before, widgets = _node(_asked().get(socket))
     estimator = widgets.get("estimator") if before == "RarityFitDensity" else None
     return estimator if isinstance(estimator, str) else None
 
 
-def _before(socket):
-    """The class and the widgets of the node at a socket."""
+def _number(inputs, socket):
+    """How many embeddings a socket will bring; None if no widget says it, or if the node that makes them will be refused."""
+    before, widgets = _node(inputs.get(socket))
+    count = widgets.get("count")
+    if before not in MAKERS or widgets.get("stop_when_enough") or not isinstance(count, int):  # a link is no number
+        return None
+    source = _number(widgets, "embeddings")  # Make Rare takes as many of these
+    return count if source is None or count <= source else None
+
+
+def _asked():
+    """The inputs of the node that ComfyUI is asking now."""
     context = get_executing_context()
-    inputs = _graph.get(context.node_id, {}).get("inputs", {}) if context else {}
-    link = inputs.get(socket)
+    return _graph.get(context.node_id, {}).get("inputs", {}) if context else {}
+
+
+def _node(link):
+    """The class and the inputs of the node that a link comes from."""
     node = _graph.get(str(link[0]), {}) if isinstance(link, list) and link else {}
     return node.get("class_type"), node.get("inputs", {})

@@ -5,6 +5,7 @@ import json
 import pytest
 from comfyui import PACK, ROOT
 from graph import to_api
+from new_user import open_from_templates
 
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 APPS = {  # workflow -> the labels of its controls, in their order
@@ -19,11 +20,7 @@ def read(path):
 
 
 def test_the_template_browser_opens_the_quickstart(editor):
-    editor.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    editor.page.get_by_text(PACK, exact=True).first.click()
-    editor.page.get_by_text("Rarity 01 Quickstart").first.click()
-    shipped = read(ROOT / "workflows" / "Rarity 01 Quickstart.json")
-    editor.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(shipped["nodes"]))
+    open_from_templates(editor)
     assert not editor.page.evaluate("app.canvas.low_quality") and not editor.complaints
 
 

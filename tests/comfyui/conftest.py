@@ -20,7 +20,7 @@ WORKFLOWS = Path(__file__).parents[2] / "workflows"
 # What most tests need. All are made at once, because some have the same tensors.
 CHECKPOINTS = [
     "sd15", "sdxl", "sd21_unclip_l", "sd15_small", "sdxl_small", "sd21_unclip_l_small", "sd21_unclip_h_small", "cascade_b_small",
-    "cascade_c_small", "clip_vision_l_small", "clip_vision_h_small", "clip_vision_g_small",
+    "cascade_c_small", "clip_vision_l_small", "clip_vision_h_small", "clip_vision_g_small", "flux_small", "clip_l_small", "t5xxl_small", "ae_small",
 ]
 
 SERVERS = 4  # for one worker; each takes a gigabyte
@@ -156,8 +156,8 @@ def native_models(printed_on_comfyui, tmp_path_factory):
     mine = tmp_path_factory.getbasetemp()
     shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
     folder = shared / "native" / "models"
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (folder / "clip_vision").mkdir(exist_ok=True)
+    for kind in ("checkpoints", "clip_vision", "diffusion_models", "text_encoders", "vae"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
 
     def need(*names):
         with FileLock(folder.with_suffix(".lock")):

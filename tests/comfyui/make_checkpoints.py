@@ -2,7 +2,7 @@
 
     python tests/comfyui/make_checkpoints.py OUT --comfyui PATH [--only sd15 clip_vision_l ...]
 
-Written below OUT as below ComfyUI's `models`: checkpoints/NAME.safetensors and clip_vision/NAME.safetensors. The same bytes each
+Written below OUT as below ComfyUI's `models`: checkpoints/NAME.safetensors, clip_vision/NAME.safetensors and so on. The same bytes each
 time. ComfyUI tells models apart by a few shapes and takes the rest from its own tables. So the U-Nets shrink (only their width
 of 320 and the widths of what enters them are told apart; Stable Diffusion XL also by its 24 transformer blocks), and so does
 the VAE (a TAESD is accepted inside a checkpoint). Text encoders, vision encoders and Stable Cascade's stages do not: their
@@ -18,6 +18,8 @@ their sizes; sd15_wide_small keeps the U-Net's width, for tests of memory and of
 | sd21_unclip_l, sd21_unclip_h | Stable Diffusion 2.1 unCLIP | U-Net, OpenCLIP-H text encoder, VAE, vision encoder (ViT-L/14, ViT-H/14) |
 | sdxl | Stable Diffusion XL base | U-Net, CLIP-L and OpenCLIP-bigG text encoders, VAE |
 | cascade_c, cascade_b | Stable Cascade, lite | stage C, bigG text encoder, ViT-L/14 vision encoder; stage B and stage A |
+| flux, zimage | Flux.1 dev and Z-Image, small only | the network |
+| clip_l, t5xxl, qwen3_4b; ae | the text encoders and the VAE of both, small only | |
 | clip_vision_l, clip_vision_h, clip_vision_g | vision encoders | ViT-L/14 (768), ViT-H/14 (1024), ViT-bigG/14 (1280) |
 """
 
@@ -35,6 +37,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from flow_files import FOLDERS, flow_file  # noqa: E402
 from small_models import CASCADE, UNET_WIDTH  # noqa: E402
 from small_models import TEXT as SMALL_TEXT  # noqa: E402
 from small_models import VISION as SMALL_VISION  # noqa: E402
@@ -65,6 +68,8 @@ DEEPER = re.compile(
 )
 NORM = re.compile(r"norm\d?\.(weight|bias)$")
 GAINS = [  # so that pictures and words change what comes out, and a deep stack does not explode
+    (r"zimage.final_layer", 8.0),
+    (r"^(flux|zimage)", 2.0),
     (r"clip_vision.*\.0\.self_attn", 4.0),
     (r"position_embedding", 0.3),
     (r"taesd.*conv\.4\.weight", 0.3),
@@ -83,12 +88,13 @@ def main():
     parser = argparse.ArgumentParser(description="Small random-weight models in the native formats.")
     parser.add_argument("out", type=Path, help="written here as below ComfyUI's models folder")
     parser.add_argument("--comfyui", type=Path, required=True, help="a checkout; nothing is written into it")
-    choices = [*NAMES, *(name + SMALL for name in [*NAMES, WIDE])]
+    choices = [*NAMES, *(name + SMALL for name in [*NAMES, WIDE, *FOLDERS])]
     parser.add_argument("--only", nargs="*", choices=choices, default=NAMES, metavar="NAME", help=", ".join(choices))
     arguments = parser.parse_args()
     _find_comfyui(arguments.comfyui)
     for name in arguments.only:
-        path = arguments.out / ("clip_vision" if name.startswith("clip_vision") else "checkpoints") / f"{name}.safetensors"
+        folder = "clip_vision" if name.startswith("clip_vision") else FOLDERS.get(name.removesuffix(SMALL), "checkpoints")
+        path = arguments.out / folder / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, state_dict(name.removesuffix(SMALL), small=name.endswith(SMALL)))
         taken = path.stat()
@@ -111,6 +117,10 @@ def state_dict(name, small=False):
         return _vision(name, small)
     if name in UNETS:
         return _stable_diffusion(name, small, UNET_WIDTH if small else UNET["model_channels"])
+    if name == "clip_l":
+        return {key.removeprefix("clip_l.transformer."): x for key, x in _text(name, TEXT["sd15"][name], small).items()}
+    if name in FOLDERS:
+        return flow_file(name, _half, _on_meta, _filled)
     if name == WIDE:
         return _stable_diffusion("sd15", small, UNET["model_channels"])
     return _cascade(name, small)
@@ -198,8 +208,9 @@ def _on_meta(kind, *arguments, **named):
 
 
 def _filled(network, name):
-    """Values for a network's tensors; what is far down a stack of layers is zero and shares one number's memory."""
-    return {key: _values(f"{name}.{key}", x.shape) for key, x in network.state_dict().items()}
+    """Values for the tensors of a network or a dict; what is far down a stack of layers is zero and shares one number's memory."""
+    tensors = network if isinstance(network, dict) else network.state_dict()
+    return {key: _values(f"{name}.{key}", x.shape) for key, x in tensors.items()}
 
 
 @functools.cache  # several models have the same token embedding, which is the largest of all tensors

@@ -6,7 +6,6 @@ tests/support/small_models teaches them. test_native_models.py has some as large
 
 import copy
 import json
-import time
 
 import numpy as np
 import pytest
@@ -70,15 +69,9 @@ def saved(server, prompt, entry):
 
 def run_afresh(server, prompt):
     """Run with nothing in ComfyUI's cache of results and models, and no memory of what was shown."""
-    for _ in range(5):
-        server.raw("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(1)  # the server empties its cache between two runs, and tells nobody when
-        forget_what_was_shown(server)
-        entry = run(server, prompt)
-        (cached,) = messages(entry, "execution_cached")
-        if not cached["nodes"]:
-            return entry
-    raise AssertionError("ComfyUI did not empty its cache")
+    entry = server.run_afresh(prompt, SECONDS, before=lambda: forget_what_was_shown(server))
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    return entry
 
 
 def forget_what_was_shown(server):

@@ -35,8 +35,10 @@ def complaint(server, prompt):
     try:
         (error,) = messages(server.run(prompt), "execution_error")
     except RuntimeError as refused:
-        assert "value_not_in_list" in str(refused) or "RarityError" in str(refused)
-        return str(refused)
+        (node,) = json.loads(str(refused).partition(": ")[2])["node_errors"].values()
+        (error,) = node["errors"]  # of several errors the message only says how many there are
+        assert error["type"].startswith("value_") or "RarityError" in error["extra_info"]["exception_type"], error
+        return f"{node['class_type']}: {error['message']}: {error['details']}"
     assert error["exception_type"] == "Rarity", error
     return f"{error['node_type']}: {error['exception_message']}"
 
@@ -130,10 +132,18 @@ def test_an_empty_prompt_gives_one_clear_error_and_the_next_run_works(server, li
 
 
 @pytest.mark.parametrize("class_type, name, value, word", [
+    ("RaritySamplePrior", "count", 0, "count"),
+    ("RaritySamplePrior", "keep_as", "/etc/passwd", "The file name '/etc/passwd' cannot be used"),
+    ("RaritySamplePrior", "keep_as", "a" * 5000, "aaa' cannot be used"),
     ("RarityFitDensity", "components", 4096, "components"),
+    ("RarityFitDensity", "components", -1, "components"),
+    ("RarityFitDensity", "estimator", "best", "An estimator is one of auto"),
     ("RarityMakeRare", "count", 4096, "4,096"),
+    ("RarityMakeRare", "count", 0, "The count must be 1 to 300"),
     ("RarityMakeRare", "start_from", "nowhere", "nowhere"),
-    ("RarityLoadKandinsky", "model", "no-such-model", "no-such-model"),
+    ("RarityDial", "stop", "7", "Rarity Dial stops at 10, 100, 1,000"),
+    ("RarityLoadKandinsky", "model", "no-such-model", "There is no Kandinsky model 'no-such-model' here"),
+    ("RarityLoadKandinsky", "repository", "../x", "The repository must be a name such as"),
     ("RarityContrastGuardrail", "alternatives", "", "alternative"),
 ])
 def test_other_bad_inputs_give_one_clear_error(server, little, class_type, name, value, word):

@@ -5,9 +5,11 @@ from comfyui import messages
 
 
 @pytest.fixture(scope="module")
-def all_of_them(on_comfyui, native_models, tmp_path_factory):
-    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "clip_vision_l_small")
-    return on_comfyui("learnt_token.py", *map(str, models), str(tmp_path_factory.mktemp("token")))
+def all_of_them(comfyui, on_comfyui, native_models, tmp_path_factory):
+    z_image = ["zimage_small", "qwen3_4b_small"] if (comfyui / "comfy" / "text_encoders" / "z_image.py").is_file() else []
+    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "clip_vision_l_small", "flux_small", "clip_l_small", "t5xxl_small",
+                           "ae_small", *z_image)
+    return on_comfyui("learnt_token.py", str(tmp_path_factory.mktemp("token")), *map(str, models))
 
 
 @pytest.fixture
@@ -20,22 +22,53 @@ def found_xl(all_of_them):
     return all_of_them["sdxl"]
 
 
-@pytest.fixture(params=["sd15", "sdxl", "sd21"])
+@pytest.fixture(params=["sd15", "sdxl", "sd21_unclip_l", "flux", "zimage"])
 def each(request, all_of_them):
+    if request.param not in all_of_them:
+        pytest.skip("This ComfyUI is older than Z-Image.")
+    return all_of_them[request.param]
+
+
+@pytest.fixture(params=["flux", "zimage"])
+def not_clip_s(request, all_of_them):
+    """Models that read with T5 beside CLIP, and with Qwen 3 behind a template."""
+    if request.param not in all_of_them:
+        pytest.skip("This ComfyUI is older than Z-Image.")
     return all_of_them[request.param]
 
 
 def test_stock_nodes_read_from_the_file_what_came_out(each):
     """The same numbers go through the same functions in the same order."""
-    assert each["begins as the word"] == 0 and each["from stock"] == 0
+    assert each["from stock"] == 0
+    if not {"t5xxl", "qwen3_4b"} & set(each["file"]):  # these read the text behind a file's word as a text of its own
+        assert each["begins as the word"] == 0
     assert each["moved"] > 0.05 and each["plain"]
     assert 'Saved as rare-chair.safetensors: write "embedding:rare-chair" where "*" stands.' in each["report"]
 
 
 def test_each_text_encoder_has_its_vector(all_of_them):
-    assert {name: found["file"] for name, found in all_of_them.items()} == {
-        "sd15": {"clip_l": [1, 768]}, "sdxl": {"clip_l": [1, 768], "clip_g": [1, 1280]}, "sd21": {"clip_h": [1, 1024]},
+    files = {name: found["file"] for name, found in all_of_them.items() if name != "refused"}
+    assert files.pop("zimage", {"qwen3_4b": [1, 64]}) == {"qwen3_4b": [1, 64]}
+    assert files == {
+        "sd15": {"clip_l": [1, 768]}, "sdxl": {"clip_l": [1, 768], "clip_g": [1, 1280]}, "sd21_unclip_l": {"clip_h": [1, 1024]},
+        "flux": {"clip_l": [1, 768], "t5xxl": [1, 64]},
     }
+
+
+def test_other_text_encoders_have_gradients_and_directions_too(not_clip_s):
+    slope = not_clip_s["slope"]
+    assert slope["gradient"] > 0.1 and abs(slope["difference"] / slope["gradient"] - 1) < 0.01 and slope["gap"] < 1e-4
+    count, rank, encoders = not_clip_s["columns"]
+    assert count == rank == 8 and encoders == [1] * 8, "text encoders of other words have directions of their own"
+    assert not_clip_s["mean"] < 1e-6, "the template of the prompt is no part of the start"
+
+
+@pytest.mark.parametrize("kind, encoder", [("Qwen-Image", "qwen25_7b"), ("Anima", "t5xxl")])
+def test_text_encoders_that_take_no_vectors_are_refused(all_of_them, kind, encoder):
+    said = all_of_them["refused"]
+    if kind not in said:
+        pytest.skip(f"This ComfyUI has no {kind}.")
+    assert f"ComfyUI's text encoder {encoder} takes no vectors: it reads embedding:NAME as text" in said[kind]
 
 
 def test_whatever_happens_nothing_that_is_connected_changes(each):

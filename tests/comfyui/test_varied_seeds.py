@@ -54,6 +54,28 @@ def test_guards_end_it_and_choose_the_set(found):
     assert "that together are most varied were kept" in report
 
 
+def test_a_measurement_that_is_kept_is_read_again(found):
+    """With nothing drawn, and the same report and curve; for anything else it is measured anew, and said so."""
+    kept = found["node"]["on disk"]
+    first, again = kept["first"], kept["again"]
+    assert first["drawn"] == 15 and again["drawn"] == 0 and kept["same"]
+    assert (first["strength"], first["until"]) == (again["strength"], again["until"])
+    assert "It is kept as kept.safetensors: with the same model, prompt and settings nothing is measured again." in first["said"]
+    assert "This was read from kept.safetensors: it was measured before, for the same." in again["said"]
+    assert [line for line in first["said"] if "kept.s" not in line] == [line for line in again["said"] if "kept.s" not in line]
+    assert kept["inspected"]["kind"] == "strength" and kept["inspected"]["strength"] == first["strength"]
+
+
+@pytest.mark.parametrize("what", ["prompt", "model", "guardrail", "gate", "variety"])
+def test_a_measurement_for_something_else_is_replaced(found, what):
+    assert found["node"]["on disk"][what] == [15, f"kept.safetensors was replaced: it was measured for another {what}."]
+
+
+def test_a_damaged_file_is_an_error_and_stays(found):
+    said, drawn, untouched = found["node"]["on disk"]["damaged"]
+    assert "is damaged or was not saved by Rarity" in said and drawn == 0 and untouched
+
+
 @pytest.mark.parametrize("cause, message", [
     ("no guard", "connect a guardrail or a gate, or ask for a variety of 2"),
     ("dark", "None of the 3 pictures as they are drawn is inside what the guardrails and the gate allow"),
@@ -106,7 +128,7 @@ def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_
     (report,) = entry["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
     assert "lie 1." in report or "lie 2.0" in report
     assert "still the subject" in report.splitlines()[1]
-    assert len(report.splitlines()) in (6, 7), "a look at the first half of the steps is left out where all are varied"
+    assert len(report.splitlines()) in (7, 8), "a look at the first half of the steps is left out where all are varied"
 
     before = dict(prompt[vary]["inputs"])
     prompt[vary]["inputs"] |= {"steps": 1000, "pictures": 64}
@@ -121,3 +143,5 @@ def test_the_workflow_runs_and_again_alike_after_a_cancel(native_server, native_
     prompt[vary]["inputs"] = before
     again = run(server.run_afresh)
     assert (server.pictures(again, sheet) == drawn).all() and (server.pictures(again, curve) == measured).all()
+    (report,) = again["outputs"][nodes_of(prompt, "PreviewAny")[0]]["text"]
+    assert "This was read from sd15_house.safetensors" in report, "the name that the workflow keeps it under"

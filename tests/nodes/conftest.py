@@ -25,7 +25,7 @@ def folders(tiny_root, tmp_path, monkeypatch):
     import folder_paths
 
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(tiny_root)], ["folder"]))
-    for kind in ("rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts", "embeddings", "loras"):
+    for kind in ("rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts", "rarity_strengths", "embeddings", "loras"):
         paths = ([str(tmp_path / kind)], {".safetensors"})
         monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, paths)
     return tmp_path / "rarity_densities"

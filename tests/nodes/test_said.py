@@ -7,6 +7,7 @@ import pytest
 from comfy_execution.utils import CurrentNodeContext
 from rarity import nodes
 from rarity.density.base.errors import RarityError
+from rarity.generators.kandinsky.load import MINIATURE
 from rarity.nodes.parts import frontend, said, upstream
 
 
@@ -83,12 +84,16 @@ def _linked(node):
 
 
 @pytest.mark.parametrize("node, widgets, told", [
-    (nodes.RarityLoadKandinsky, {"repository": "my kandinsky"}, "The repository must be a name such as"),
+    (nodes.RarityLoadKandinsky, {"model": MINIATURE, "repository": "my kandinsky"}, "The repository must be a name such as"),
+    (nodes.RarityLoadKandinsky, {"model": "my kandinsky"}, "no Kandinsky model 'my kandinsky' here. Found: miniature"),
     (nodes.RaritySamplePrior, {"prompt": " \n"}, "The prompt must be some text"),
     (nodes.RaritySamplePrior, {"prompt": "a", "keep_as": "../x"}, "x"),
     (nodes.RarityContrastGuardrail, {"subject": "r", "alternatives": " \n r"}, "Write them into alternatives"),
     (nodes.RarityValidityGate, {"subject": " ", "alternatives": "p"}, "The subject must be some text"),
     (nodes.RaritySteerTowards, {"towards": "", "away_from": "a"}, "needs both ends"),
+    (nodes.RarityFitDensity, {"components": 3, "estimator": "oas"}, "oas has a variance for every direction. Got 3, set it to 0"),
+    (nodes.RarityFitDensity, {"components": -1}, "Choose 1 or more components"),
+    (nodes.RarityFitDensity, {"components": 0, "estimator": "best"}, "An estimator is one of auto, ppca"),
     (nodes.RaritySelectEmbeddings, {"indices": "first"}, "The indices must be whole numbers"),
     (nodes.RaritySelectEmbeddings, {"indices": ""}, "got nothing"),
     (nodes.RaritySaveFile, {"name": ["../x"]}, "x"),
@@ -146,6 +151,8 @@ def test_what_two_widgets_show_together_is_refused_before_hours_of_sampling(aske
         asked(nodes.RarityMakeRare, "6", _graph(299), count=300, embeddings=None)
     with pytest.raises(RarityError, match="Decode Kandinsky got 300 embeddings, one picture each, and at most is 256"):
         asked(nodes.RarityDecodeKandinsky, "8", _graph(), embeddings=None, at_most=256)
+    with pytest.raises(RarityError, match="with 4096 components: at least .* got 2,000. Draw more samples, or choose fewer"):
+        asked(nodes.RarityFitDensity, "4", _graph(), embeddings=None, components=4096)
     with pytest.raises(RarityError, match="no shell to move along.*with the estimator ppca or mixture"):
         asked(nodes.RarityMakeRare, "6", _graph(estimator="neighbours"), count=300, embeddings=None)
 
@@ -173,9 +180,11 @@ def test_what_no_widget_says_is_not_asked(asked, graph):
     assert asked(nodes.RarityDecodeKandinsky, "8", graph, embeddings=None, at_most=300) is True
 
 
-def test_the_smallest_baseline_is_one_error_not_two(asked):
-    """ComfyUI's message has room for one sentence: of several errors it counts them."""
+def test_one_wrong_number_is_one_error_not_two(asked):
+    """ComfyUI's message has room for one sentence: of several errors it counts them. ComfyUI itself refuses 0 samples."""
     assert asked(nodes.RarityMakeRare, "6", _graph(5), count=16, embeddings=None) is True
+    assert asked(nodes.RarityFitDensity, "4", _graph(0), embeddings=None) is True
+    assert asked(nodes.RarityDecodeKandinsky, "8", _graph(299), embeddings=None, at_most=256) is True
 
 
 def test_an_older_page_is_told_while_the_node_runs(monkeypatch):

@@ -22,7 +22,7 @@ def main():
     from rarity.density.files.container import put
     from rarity.generators.kandinsky.load import load_kandinsky
 
-    for kind in ("rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts", "embeddings", "loras"):
+    for kind in ("rarity_densities", "rarity_embeddings", "rarity_exposures", "rarity_concepts", "rarity_strengths", "embeddings", "loras"):
         folder_paths.folder_names_and_paths[kind] = ([str(folder / kind)], {".safetensors"})
     prior, decoder = load_kandinsky(models)
 

@@ -101,11 +101,12 @@ class Server:
         """Run a prompt to its end."""
         return self.wait(self.submit(prompt), seconds)
 
-    def run_afresh(self, prompt, seconds=180):
-        """Run a prompt with nothing in the server's cache of results and models."""
+    def run_afresh(self, prompt, seconds=180, before=lambda: None):
+        """Run a prompt with nothing in the server's cache of results and models. `before` is called before each try."""
         for _ in range(5):
             self.raw("/free", {"unload_models": True, "free_memory": True})
             time.sleep(0.5)  # the server empties its cache between two runs, and tells nobody when
+            before()
             entry = self.run(prompt, seconds)
             if not any(data["nodes"] for data in messages(entry, "execution_cached")):
                 return entry

@@ -1,6 +1,8 @@
-"""Run RarityMakeRareWord on a small Stable Diffusion 1.5, XL and 2.1 of random weights, in this process; print JSON.
+"""Run RarityMakeRareWord on small models of random weights, in this process: Stable Diffusion 1.5, XL and 2.1, Flux, Z-Image; print JSON.
 
-    python tests/support/learnt_token.py SD15 SDXL SD21 CLIP_VISION FOLDER --comfyui FOLDER
+    python tests/support/learnt_token.py FOLDER MODELS... --comfyui FOLDER
+
+MODELS are files that make_checkpoints.py makes, by their names.
 """
 
 import argparse
@@ -20,9 +22,8 @@ START, NAME, PROMPT = "chair", "rare-chair", "a photo of a *, in (a red * house:
 
 def main():
     parser = argparse.ArgumentParser(description="A word learnt with ComfyUI's own models.")
-    for name in ("sd15", "sdxl", "sd21", "clip_vision"):
-        parser.add_argument(name, type=Path)
     parser.add_argument("embeddings", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--comfyui", type=Path, required=True)
     arguments = parser.parse_args()
     start_comfyui(arguments.comfyui, small=True)
@@ -30,19 +31,57 @@ def main():
     import folder_paths
 
     with torch.inference_mode():
-        vision, found, density = comfy.clip_vision.load(str(arguments.clip_vision)), {}, None
-        for kind in ("sd15", "sdxl", "sd21"):
+        files = {path.stem.removesuffix("_small"): str(path) for path in arguments.models}
+        vision, found, density = comfy.clip_vision.load(files["clip_vision_l"]), {}, None
+        for kind in filter(files.__contains__, ("sd15", "sdxl", "sd21_unclip_l", "flux", "zimage")):
             folder = arguments.embeddings / kind
             folder.mkdir(parents=True)
             folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
-            found[kind], density = findings(getattr(arguments, kind), vision, folder, density)
+            found[kind], density = findings(kind, files, vision, folder, density)
+        found["refused"] = refused()
         json.dump(found, sys.stdout)
 
 
-def findings(checkpoint, vision, folder, density):
+def loaded(kind, files, folder):
+    """A model, its text encoders and its VAE, by ComfyUI's own loaders."""
+    import comfy.sd
+    import comfy.utils
+
+    if kind not in ("flux", "zimage"):
+        return comfy.sd.load_checkpoint_guess_config(files[kind], embedding_directory=[str(folder)])[:3]
+    names, clip_type = {"flux": (["clip_l", "t5xxl"], "FLUX"), "zimage": (["qwen3_4b"], "LUMINA2")}[kind]
+    clip = comfy.sd.load_clip([files[name] for name in names], [str(folder)], clip_type=comfy.sd.CLIPType[clip_type])
+    return comfy.sd.load_diffusion_model(files[kind]), clip, comfy.sd.VAE(sd=comfy.utils.load_torch_file(files["ae"]))
+
+
+def refused():
+    """What is said of text encoders that take the name of a file for text: Qwen-Image's; and Anima's, which count words, if there are any."""
+    import importlib.util
+    from types import SimpleNamespace
+
+    from comfy.text_encoders.qwen_image import QwenImageTokenizer
+    from rarity.density.base.errors import RarityError
+    from rarity.generators.comfyui.token import Word
+
+    kinds = {"Qwen-Image": (QwenImageTokenizer, "qwen25_7b")}
+    if importlib.util.find_spec("comfy.text_encoders.anima"):
+        from comfy.text_encoders.anima import AnimaTokenizer
+
+        kinds["Anima"] = (AnimaTokenizer, "qwen3_06b")
+    said = {}
+    for name, (tokenizer, network) in kinds.items():
+        read = tokenizer(embedding_directory=["embeddings"])
+        clip = SimpleNamespace(tokenizer=read, tokenize=read.tokenize_with_weights, cond_stage_model=SimpleNamespace(**{network: read}))
+        try:
+            Word(clip, PROMPT, "*", START)
+        except RarityError as error:
+            said[name] = str(error)
+    return said
+
+
+def findings(kind, files, vision, folder, density):
     """The findings of one model, and its density. The others use that of 1.5, because only their files are tested."""
     import comfy.model_management
-    import comfy.sd
     from rarity.density import GaussianDensity
     from rarity.density.base.errors import RarityError
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
@@ -53,7 +92,7 @@ def findings(checkpoint, vision, folder, density):
 
     import nodes as core
 
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), embedding_directory=[str(folder)])
+    model, clip, vae = loaded(kind, files, folder)
     empty = core.CLIPTextEncode().encode(clip, "")[0]
     later = density is not None
     start = Word(clip, PROMPT, "*", START)
@@ -82,7 +121,7 @@ def findings(checkpoint, vision, folder, density):
 
     def apart(one, other):
         pairs = ((one[0][0], other[0][0]), (one[0][1]["pooled_output"], other[0][1]["pooled_output"]))
-        return max(float((x - y).abs().max()) for x, y in pairs)
+        return max(float((x - y).abs().max()) for x, y in pairs if x is not None)
 
     conditioning, trajectory, report, _ = run(**{"iterations": 1, "one_in": 1000} if later else {"iterations": 30})
     path = folder / f"{NAME}.safetensors"
@@ -100,7 +139,10 @@ def findings(checkpoint, vision, folder, density):
         save_file({"clip_l": torch.zeros(1, 768)}, folder / "half.safetensors")
         before = path.read_bytes()
         found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
-        if len(found["file"]) == 2:  # only XL reads a pooled vector
+        if kind in ("flux", "zimage"):
+            found["slope"], found["columns"] = slopes(start), columns(start)
+            found["mean"] = mean(clip, folder)
+        if kind == "sdxl":  # it reads a pooled vector
             tokens, seven = empty[0][0], torch.ones(1, 768)
             found["errors"] |= {
                 "no pooled": complaint(negative=[[tokens, {}]], cfg=2.0),
@@ -184,6 +226,25 @@ def slopes(word):
             ahead, behind = (((word.moved(sign * step)[0][0]) * weights).sum() for sign in (1, -1))
         return {"gradient": float(slope.norm()), "difference": float(ahead - behind) / 0.02,
                 "gap": float((made.detach() - tokens).abs().max())}
+
+
+def columns(word):
+    """Of the directions: how many there are, their rank, and of how many text encoders each moves the vector."""
+    basis = word.subspace(8)
+    parts = [x.abs().amax(dim=0) > 0 for x in basis.split([table.shape[1] for table in word._tables.values()])]
+    return [basis.shape[1], int(torch.linalg.matrix_rank(basis)), torch.stack(parts).sum(dim=0).tolist()]
+
+
+def mean(clip, folder):
+    """How far the start is from the mean of its words in each text encoder's table, without the template around a prompt."""
+    from rarity.generators.comfyui.token import Word
+
+    word, away = Word(clip, PROMPT, "*", "wooden stool"), 0.0
+    for (key, table), vector in zip(word._tables.items(), word._split(word.vector).values(), strict=True):
+        ids = word._readers[key].tokenizer("wooden stool")["input_ids"]
+        special = {one for one in ids if key != "qwen3_4b" and one in (1, 49406, 49407)}
+        away = max(away, float((vector - table[[one for one in ids if one not in special]].mean(dim=0)).abs().max()))
+    return away
 
 
 def subspace(word):

@@ -6,6 +6,7 @@
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -96,6 +97,7 @@ class Brightness:
     """A judge: pictures are the subject as far as they are bright."""
 
     subject = "something bright"
+    source = {"kind": "brightness"}
 
     def probability(self, pictures, *, progress=None):
         return torch.sigmoid(500 * (pictures.double().mean(dim=(1, 2, 3)) - 0.1))
@@ -163,6 +165,7 @@ def of_node(model, vae, positive, negative, vision):
     found["guarded"] = [guarded[2], guarded[4]]
     kept = run(strength=0.05, keep=2, count=6, guardrail=rails)
     found["kept"] = [kept[1], kept[4], sum(drawn), len(kept[0])]
+    found["on disk"] = on_disk(run, drawn, rails, model, positive)
     found["errors"] = {
         "no guard": complaint(variety=0),
         "dark": complaint(gate=ValidityGate(Brightness(), threshold=0.999999)),
@@ -179,6 +182,46 @@ def of_node(model, vae, positive, negative, vision):
     found["nothing half-measured is remembered"] = not vary_seeds._MEASURED
     ModelPictures.draw = draw
     found["unchanged"] = digest(model, vae, vision.model, positive, negative) == held
+    return found
+
+
+def on_disk(run, drawn, rails, model, positive):
+    """A measurement that is kept under a name: read again, for other things, and damaged."""
+    import folder_paths
+    from rarity.density.base.errors import RarityError
+    from rarity.density.files.store import inspect_file
+    from rarity.density.steering.guardrails import AnchorGuardrail
+    from rarity.generators.judges.validity_gate import ValidityGate
+
+    (rail,) = rails
+    looser = AnchorGuardrail(rail.anchor, rail.min_cosine - 0.01, scale=rail.scale, space=rail.space)
+    patched = model.clone()
+    patched.model_options = {**patched.model_options, "of another pack": 1}
+    ((tokens, options),) = positive
+    other = [[tokens + 0.1 * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(9)), options]]
+    with tempfile.TemporaryDirectory() as folder:
+        folder_paths.folder_names_and_paths["rarity_strengths"] = ([folder], {".safetensors"})
+        path = Path(folder) / "kept.safetensors"
+
+        def keep(**changed):
+            gate = ValidityGate(Brightness(), threshold=0.5)
+            out = run(**{"keep_as": "kept", "guardrail": rails, "gate": gate, **changed})
+            return {"strength": out[2], "until": out[3], "said": out[4].splitlines(), "drawn": sum(drawn), "curve": out[5]}
+
+        first, again = keep(), keep()
+        found = {"same": torch.equal(first.pop("curve"), again.pop("curve")), "first": first, "again": again, "inspected": inspect_file(path)}
+        kept = path.read_bytes()
+        others = {"prompt": {"positive": other}, "model": {"model": patched}, "guardrail": {"guardrail": (looser,)},
+                  "gate": {"gate": ValidityGate(Brightness(), threshold=0.4)}, "variety": {"variety": 1.5}}
+        for what, changed in others.items():
+            one = keep(**changed)
+            found[what] = [one["drawn"], next((line for line in one["said"] if "replaced" in line), None)]
+            path.write_bytes(kept)
+        path.write_bytes(damaged := kept[:-1] + b"!")
+        try:
+            keep()
+        except RarityError as error:
+            found["damaged"] = [str(error).partition("kept.safetensors")[2], sum(drawn), path.read_bytes() == damaged]
     return found
 
 

@@ -40,6 +40,14 @@ CORE = {
         "model": ["MODEL", {}], "seed": ["INT", {"control_after_generate": True}], "steps": ["INT", {}], "cfg": ["FLOAT", {}],
         "sampler_name": [[], {}], "scheduler": [[], {}], "positive": ["CONDITIONING", {}], "negative": ["CONDITIONING", {}],
         "latent_image": ["LATENT", {}], "denoise": ["FLOAT", {}]}}, "output": ["LATENT"]},
+    "UNETLoader": {"input": {"required": {"unet_name": [[], {}], "weight_dtype": [[], {}]}}, "output": ["MODEL"]},
+    "CLIPLoader": {"input": {"required": {"clip_name": [[], {}], "type": [[], {}]}, "optional": {"device": [[], {}]}}, "output": ["CLIP"]},
+    "DualCLIPLoader": {"input": {"required": {"clip_name1": [[], {}], "clip_name2": [[], {}], "type": [[], {}]},
+                                 "optional": {"device": [[], {}]}}, "output": ["CLIP"]},
+    "VAELoader": {"input": {"required": {"vae_name": [[], {}]}}, "output": ["VAE"]},
+    "FluxGuidance": {"input": {"required": {"conditioning": ["CONDITIONING", {}], "guidance": ["FLOAT", {}]}}, "output": ["CONDITIONING"]},
+    "EmptySD3LatentImage": {"input": {"required": {"width": ["INT", {}], "height": ["INT", {}], "batch_size": ["INT", {}]}},
+                            "output": ["LATENT"]},
     "VAEDecode": {"input": {"required": {"samples": ["LATENT", {}], "vae": ["VAE", {}]}}, "output": ["IMAGE"]},
 }
 # Of ComfyUI-Distributed 1.4.1, which cannot be installed here: as its source declares them.
@@ -112,7 +120,8 @@ def test_values_stand_where_the_schema_expects_them(path):
             kinds = {"INT": int, "FLOAT": (int, float), "STRING": str, "COMBO": str, "BOOLEAN": bool}
             assert isinstance(value, kinds[socket]), f"{node['type']}.{name}: {value!r}"
             assert given.get("min", value) <= value <= given.get("max", value) if socket in ("INT", "FLOAT") else True
-            named_here = socket == "COMBO" and node["type"] in OURS and name != "checkpoint"  # a menu of this machine's files
+            elsewhere = ("checkpoint", "sampler_name")  # menus of this machine's files, and of ComfyUI's samplers
+            named_here = socket == "COMBO" and node["type"] in OURS and name not in elsewhere
             assert value in given["options"] if named_here else True
         saved = [item["name"] for item in node["inputs"]]
         sockets = [name for name in options if name not in values]

@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.ops
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .saved_tensors import Saved
 
@@ -46,6 +47,23 @@ def gradients_pass(saved: Saved) -> Iterator[None]:
         _instead(prefetch, "make_prefetch_queue", lambda *_, **__: None),
     ):
         yield
+
+
+@contextmanager
+def gradients_pass_words(saved: Saved) -> Iterator[None]:
+    """The same for text encoders. Those that are language models write a sum into the memory of their input, which has no gradient."""
+    with gradients_pass(saved), _NewSums():
+        yield
+
+
+class _NewSums(TorchFunctionMode):
+    """Inside, torch.add gives a new tensor in place of writing into `out`."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        told = kwargs or {}
+        if function is torch.add and told.get("out") is not None:
+            told = {name: value for name, value in told.items() if name != "out"}
+        return function(*args, **told)
 
 
 def _goes_away(weight: Tensor | None, layer) -> bool:

@@ -11,6 +11,7 @@ from rarity.density import (
     RarityError,
     fit_density,
 )
+from rarity.density.calibration.enough import check_enough
 from rarity.density.estimators.cross_fit import CrossFit
 from rarity.density.statistics.gather import gather
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
@@ -136,7 +137,17 @@ def test_what_nobody_knows_or_needs_is_refused():
         fit_density(draw(100), "kde")
     with pytest.raises(RarityError, match="one of ppca, .*; got 'auto'"):
         GaussianDensity.fit(draw(100), estimator="auto")
-    with pytest.raises(RarityError, match="Components are chosen for ppca only.*Got 3, set it to 0"):
+    with pytest.raises(RarityError, match="Components are chosen for ppca, mixture.* oas has.*Got 3, set it to 0"):
         fit_density(draw(100), "oas", components=3)
     with pytest.raises(RarityError, match="values too large"):
         GaussianDensity.fit(Embeddings(draw(100).vectors * 1e25, EmbeddingSpace("drawn", "f", 12)))
+
+
+def test_what_is_said_to_be_too_few_before_a_fit_is_too_few_for_it():
+    for n, components in ((75, 45), (75, 44), (100, 59), (50, 29)):
+        with pytest.raises(RarityError, match=f"with {components} components: .* got {n}") as before:
+            check_enough(n, components)
+        with pytest.raises(RarityError) as while_fitting:
+            GaussianDensity.fit(draw(n, width=60), components=components)
+        assert str(before.value) == str(while_fitting.value)
+    check_enough(75, 43)  # here the folds decide, which only a fit knows

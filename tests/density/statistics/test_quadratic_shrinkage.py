@@ -95,7 +95,7 @@ def test_shards_merge_and_choices_are_checked():
     assert merged.estimator == "qis" and torch.equal(merged.frame.variances, whole.frame.variances)
     assert torch.equal(merged.calibration.scores, whole.calibration.scores)
     assert "quadratic-inverse" in whole.describe(100)
-    with pytest.raises(RarityError, match="Components are chosen for ppca only"):
+    with pytest.raises(RarityError, match="Components are chosen for ppca, mixture"):
         fit_density(both, "qis", components=3)
 
 

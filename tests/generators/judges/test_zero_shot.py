@@ -22,6 +22,7 @@ def test_the_probability_is_a_softmax_over_the_words(tiny_kandinsky, pictures):
     odds = torch.exp(100 * normalize(prior.encode_images(pictures).vectors.double(), dim=1) @ texts.T)
     torch.testing.assert_close(judge.probability(pictures), odds[:, 0] / odds.sum(dim=1), rtol=1e-9, atol=1e-12)
     assert judge.subject == "a letter r"
+    assert judge.source == {"kind": "contrast", "texts": ["a letter r", "bold", "p"], "space": prior.space.to_dict()}
 
 
 def test_what_learning_makes_of_the_words_is_not_believed(tiny_kandinsky, pictures):

@@ -1,6 +1,7 @@
 """Teaches a ComfyUI smaller sizes than it knows, for tests: linked into custom_nodes, or `small_models.teach()` in a script.
 
-ComfyUI has a table of sizes for U-Nets, text encoders, vision encoders and the stages of Stable Cascade, and nothing else loads.
+ComfyUI has a table of sizes for U-Nets, Flux, Z-Image, text encoders, vision encoders and the stages of Stable Cascade, and
+nothing else loads.
 With this it also builds those of make_checkpoints.py's *_small models: its own classes, with the sizes read off the file's tensors.
 Whatever ComfyUI knows by itself is built as ever.
 """
@@ -24,6 +25,14 @@ CASCADE = {
           "block_repeat": [[1, 1, 1, 1], [1, 1, 1, 1]]},
     "a": {"c_hidden": 32, "bottleneck_blocks": 1},
 }
+FLOW_WIDTHS, WORD_WIDTH = {"flux": 32, "lumina2": 256}, 64  # a step is 256 numbers to Z-Image
+FLOW = {  # what ComfyUI's tables say of Flux, and of Z-Image, whose network is Lumina 2's
+    "flux": {"hidden_size": 32, "num_heads": 2, "axes_dim": [4, 6, 6], "context_in_dim": WORD_WIDTH},
+    "lumina2": {"n_heads": 8, "n_kv_heads": 8, "axes_dims": [8, 12, 12], "axes_lens": [1536, 512, 512], "rope_theta": 256.0,
+                "ffn_dim_multiplier": 8 / 3, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32},
+}
+T5 = {"d_model": WORD_WIDTH, "d_ff": 64, "d_kv": 16, "num_heads": 4, "num_layers": 2}
+QWEN = {"hidden_size": WORD_WIDTH, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 def teach():
@@ -39,6 +48,10 @@ def teach():
     ]
     ours = comfy.clip_vision.load_clipvision_from_sd, comfy.model_detection.detect_unet_config, comfy.sd.CLIP.__init__
     known_vae, known_stage = comfy.sd.VAE.__init__, comfy.sd.StageA
+    known_texts, known_text = comfy.sd.load_text_encoder_state_dicts, comfy.sd.detect_te_model
+    if hasattr(supported, "ZImage"):  # 0.3.64 has none
+        z_image = supported.ZImage
+        supported.models.insert(0, type("ZImage", (z_image,), {"unet_config": z_image.unet_config | {"dim": FLOW_WIDTHS["lumina2"]}}))
 
     def load_clipvision_from_sd(sd, prefix="", convert_keys=False):
         known = ours[0](dict(sd), prefix, convert_keys)
@@ -48,8 +61,26 @@ def teach():
         config = ours[1](state_dict, key_prefix, metadata)
         stage = (config or {}).get("stable_cascade_stage")
         first = state_dict.get(f"{key_prefix}down_blocks.0.0.channelwise.4.weight")
-        small = stage and first.shape[0] == CASCADE[stage]["c_hidden"][0]
-        return config | CASCADE[stage] if small else config
+        if stage and first.shape[0] == CASCADE[stage]["c_hidden"][0]:
+            return config | CASCADE[stage]
+        first = state_dict.get(f"{key_prefix}img_in.weight", state_dict.get(f"{key_prefix}x_embedder.weight"))
+        kind = (config or {}).get("image_model")
+        small = first is not None and first.shape[0] == FLOW_WIDTHS.get(kind)
+        return config | FLOW[kind] if small else config
+
+    def detect_te_model(sd):
+        norm = sd.get("model.layers.0.post_attention_layernorm.weight")
+        return comfy.sd.TEModel.QWEN3_4B if norm is not None and len(norm) == WORD_WIDTH else known_text(sd)
+
+    def load_text_encoder_state_dicts(state_dicts=[], *given, model_options={}, **told):
+        small = {}
+        for sd in state_dicts:
+            for name, key, config in (("t5xxl", "shared.weight", T5), ("qwen3_4b", "model.embed_tokens.weight", QWEN)):
+                if key in sd and sd[key].shape[1] == WORD_WIDTH:
+                    small[f"{name}_model_config"] = config
+            if 0 < _layers({f"clip_l.transformer.{key}": x for key, x in sd.items()}, "clip_l") < KNOWN_LAYERS:
+                small["model_config"] = dict(TEXT)
+        return known_texts(state_dicts, *given, model_options={**model_options, **small}, **told)
 
     def clip(self, *given, tokenizer_data={}, model_options={}, **told):
         layers = {name: _layers(tokenizer_data, name) for name in ("clip_l", "clip_g", "clip_h")}
@@ -63,6 +94,7 @@ def teach():
         known_vae(self, sd, *given, **told)
 
     comfy.sd.VAE.__init__ = vae
+    comfy.sd.detect_te_model, comfy.sd.load_text_encoder_state_dicts = detect_te_model, load_text_encoder_state_dicts
     comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
     comfy.model_detection.detect_unet_config = detect_unet_config
     comfy.sd.CLIP.__init__ = clip
