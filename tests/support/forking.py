@@ -59,7 +59,6 @@ def main():
     import comfy.sd  # noqa: F401
     import matplotlib.backends.backend_agg  # noqa: F401
     import rarity.nodes  # noqa: F401
-    import server  # noqa: F401
     import sklearn.mixture  # noqa: F401
 
     import nodes  # noqa: F401
