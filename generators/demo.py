@@ -26,8 +26,8 @@ from .kandinsky.load import MINIATURE, THINGS, load_kandinsky
 
 LETTERS = tuple(f"a letter {letter}" for letter in ascii_uppercase)
 _DRAWN = (
-    "airplane", "bag", "bell", "bicycle", "boat", "building", "cake", "camera", "car", "cat", "chair", "clock", "crown", "cup", "flower", "ghost",
-    "gift", "glasses", "guitar", "house", "key", "lamp", "robot", "rocket", "shirt", "shoe", "skull", "tree", "trophy", "umbrella",
+    "airplane", "bag", "bell", "bicycle", "boat", "building", "car", "cat", "chair", "clock", "crown", "cup", "flower", "gift", "glasses", "guitar",
+    "house", "key", "lamp", "rocket", "shoe", "tree", "trophy", "umbrella",
 )
 DRAWINGS = tuple(
     f"a drawing of {name}" if name == "glasses" else f"a drawing of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in _DRAWN
