@@ -42,15 +42,17 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "demo",
-        help="draw rare letters with the built-in miniature",
-        description="The whole path on the built-in miniature: learn what it usually draws for a prompt, make letters it "
+        help="draw something rare with a built-in model",
+        description="The whole path on a built-in model: learn what it usually draws for a prompt, make pictures it "
         "would draw only once in N times, and set them beside usual ones. Writes contact_sheet.png, density_map.png and "
         "report.json.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command.add_argument("--out", type=Path, default=Path("rarity_demo"), metavar="DIR", help="folder to write to")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of every random draw")
-    command.add_argument("--prompt", default="a letter G", metavar="TEXT", help="such as 'a bold italic serif letter R'")
+    command.add_argument("--model", choices=("letters", "things"), default="letters", help="what the model draws")
+    example = "such as 'a bold italic serif letter R', or 'a thin outline drawing of a house'; without it the letter G, or a bag"
+    command.add_argument("--prompt", default=argparse.SUPPRESS, metavar="TEXT", help=example)
     command.add_argument("--one-in", type=int, default=1000, metavar="N", help="how rare: 1 in N")
     command.set_defaults(run=_demo)
 
@@ -137,10 +139,13 @@ def _add_cluster(command: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from .generators.demo import demo
+    from .generators.demo import EXAMPLES, demo
+    from .generators.kandinsky.load import MINIATURE, THINGS
 
+    model = THINGS if options.model == "things" else MINIATURE
+    prompt = getattr(options, "prompt", EXAMPLES[model])
     with Bars() as bars:
-        result = demo(options.prompt, seed=options.seed, one_in=options.one_in, stage=bars)
+        result = demo(prompt, seed=options.seed, one_in=options.one_in, folder=model, stage=bars)
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     write_picture(out / "contact_sheet.png", result.contact_sheet)

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
-from valid_rare import ALL, auc, ink_features, vendi
+from valid_rare import auc, vendi
+from worlds import ink_features
 
 ONE_IN, STEPS = 1000, 5
 STYLES = ("bold", "light", "italic", "serif", "sans", "mono")
@@ -107,7 +109,7 @@ def methods(prior) -> dict[str, Callable[[Subject, dict], Tensor]]:
 def measure(q: Subject, vectors: Tensor, pictures: Tensor, judge) -> dict:
     bits = q.other.bits(vectors.double())
     inside = (bits - math.log2(ONE_IN)).abs() <= 1
-    right = judge(pictures).argmax(1) == ALL.index(q.letter)
+    right = judge(pictures).argmax(1) == ascii_uppercase.index(q.letter)
     reference = q.usual[: len(pictures)]
     scores = [q.pixels.score(ink_features(p).double()) for p in (reference, pictures)]
     return {

@@ -31,7 +31,7 @@ from rarity.generators.steering.loop import steer
 from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm
-from valid_rare import ink_features, weights_digest
+from worlds import ink_features, weights_digest
 
 HERE = Path(__file__).resolve().parent
 ONE_IN, STEPS, PRIOR_STEPS = 1000, 2, 10

@@ -1,4 +1,8 @@
-"""The independent judges: readers of letters and of styles, trained by `tools/train_judge.py` on typefaces the miniature never saw."""
+"""The independent judges, trained on what the built-in models never saw.
+
+Readers of letters and of styles by `tools/train_judge.py` on other typefaces, the reader of things by `tools/train_things.py` on other sets of
+pictograms.
+"""
 from __future__ import annotations
 
 import sys
@@ -8,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from rarity.generators.demo import DRAWINGS
 from safetensors import safe_open
 from torch import Tensor
 
@@ -23,6 +28,12 @@ def letter_judge() -> tuple[Callable[[Tensor], Tensor], float]:
     faces = sheet.view(sheet.shape[0] // 64, 64, 26, 64).permute(0, 2, 1, 3)
     right = read(model, faces.flatten(0, 1)).argmax(1) == torch.arange(26).repeat(len(faces))
     return lambda pictures: read(model, 1 - pictures.mean(-1)), float(right.double().mean())
+
+
+def things_judge() -> tuple[Callable[[Tensor], Tensor], float]:
+    """Pictures [N, 64, 64, 3] -> probabilities of the things the built-in model draws, by name; and its accuracy on drawings of unseen sets."""
+    model, notes = _load("things_judge", len(DRAWINGS))
+    return lambda pictures: read(model, 1 - pictures.min(-1).values), float(notes["accuracy"])
 
 
 def style_judge() -> tuple[Callable[[Tensor], dict[str, list[str]]], dict[str, float]]:

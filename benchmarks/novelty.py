@@ -28,7 +28,8 @@ from targets import show_targets, write_json
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
-from valid_rare import SHORT, Cache, auc
+from valid_rare import auc
+from worlds import WORLDS, Cache
 
 HERE = Path(__file__).resolve().parent
 # How far the miniature's encoder moves, as a share of the pictures' spread, when a decoded letter of 64 x 64 loses one pixel on each side
@@ -196,7 +197,7 @@ def main() -> None:
     cache = Cache(options.cache, load_kandinsky()[0])
     letters = [
         tuple(cache.baseline(letter, options.samples, seed) for seed in (0, 1))
-        for letter in tqdm(SHORT, desc="baselines", disable=None)
+        for letter in tqdm(WORLDS["letters"].some, desc="baselines", disable=None)
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small matrices: threads that wait for each other cost more than they bring
@@ -205,7 +206,7 @@ def main() -> None:
     found = None if options.skip_search else search(options.rounds)
     targets = reached(copies, again, spread, found)
     show(copies, again, spread, found, targets)
-    settings = {"letters": list(SHORT), "samples": options.samples, "seen": options.seen, "orders": ORDERS}
+    settings = {"letters": list(WORLDS["letters"].some), "samples": options.samples, "seen": options.seen, "orders": ORDERS}
     rows = {"copies": copies, "repeats": again, "order": spread, "search": found or "not measured"}
     write_json(options.json, settings=settings, rows=rows, targets=targets)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from string import ascii_uppercase
 
 import torch
 from rarity.density import Direction, Embeddings, GaussianDensity, choose_starts, optimize, vendi_score
@@ -18,7 +19,7 @@ from rarity.generators.eyes.contrast_sources import contrast_guardrail
 from rarity.generators.kandinsky.load import load_kandinsky
 from targets import show_targets, write_json
 from tqdm import tqdm
-from valid_rare import ALL, vendi
+from valid_rare import vendi
 
 ONE_IN = 1000
 
@@ -34,7 +35,7 @@ def in_rounds(density, starts: list[Embeddings], rails, strength: float) -> list
 
 def measure(rounds: list[Embeddings], pictures: torch.Tensor, letter: str, density, other, rail, judge) -> dict:
     every = Embeddings.cat(rounds)
-    bits, right = other.bits(every.vectors), judge(pictures).argmax(1) == ALL.index(letter)
+    bits, right = other.bits(every.vectors), judge(pictures).argmax(1) == ascii_uppercase.index(letter)
     last, before = rounds[-1].vectors.double(), torch.cat([some.vectors for some in rounds[:-1]]).double()
     spread = float((every.vectors.double() - density.frame.mean).norm(dim=1).mean())
     return {

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ from rarity.generators.runtime.noise import streams
 from targets import show_targets, write_json
 from torch import Tensor
 from tqdm import tqdm
-from valid_rare import ALL, vendi
+from valid_rare import vendi
 
 GUIDANCE, STEPS = 2.0, 6
 ASKED = 0.95  # of the usual share of readable pictures
@@ -159,7 +160,7 @@ def measure(world: World, told: Callable[[list[int]], Told], count: int, judge, 
     """What became of as many new seeds; of `more` times as many, how often they are readable."""
     parts = [list(range(first, first + count)) for first in range(FIRST_NEW, FIRST_NEW + more * count, count)]
     drawn = [world.draw(told(seeds), seeds) for seeds in parts]
-    right = judge(torch.cat(drawn)).argmax(1) == ALL.index(world.letter)
+    right = judge(torch.cat(drawn)).argmax(1) == ascii_uppercase.index(world.letter)
     return {"readable": float(right.double().mean()), "distance": distance(drawn[0]), "vendi": vendi(drawn[0])}
 
 

@@ -23,14 +23,15 @@ class RarityLoadKandinsky(io.ComfyNode):
             display_name="Load Kandinsky",
             category="Rarity/kandinsky",
             description="Loads a Kandinsky 2.1 or 2.2 model in its two halves: the prior imagines what a picture could be, the decoder "
-            "draws it. The miniature is built in and draws capital letters; for it nothing is downloaded.",
-            **found_by("kandinsky loader", "load model", "miniature", "letters"),
+            "draws it. Two small models are built in, and nothing is downloaded for them: the miniature draws capital letters, the other "
+            "draws things such as bags, houses and cats.",
+            **found_by("kandinsky loader", "load model", "miniature", "letters", "things"),
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=list(kandinsky_models()),
                     default=MINIATURE,
-                    tooltip="The built-in miniature, or a Kandinsky folder inside ComfyUI's models/diffusers.",
+                    tooltip="A built-in model, or a Kandinsky folder inside ComfyUI's models/diffusers.",
                 ),
                 io.String.Input(
                     "repository",

@@ -21,6 +21,8 @@ FILES = {"__init__.py", "cli.py", "pyproject.toml", "requirements.txt", "LICENSE
 MUST_HAVE = {
     "generators/miniature/prior/model_index.json",
     "generators/miniature/decoder/unet/diffusion_pytorch_model.safetensors",
+    "generators/things/prior/model_index.json",
+    "generators/things/decoder/unet/diffusion_pytorch_model.safetensors",
     "web/docs/RarityMakeRare.md",
     "locales/en/nodeDefs.json",
     "web/icon.png",

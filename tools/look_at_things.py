@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from rarity.generators.kandinsky.load import load_kandinsky
-from things import NAMES, WORDS, caption, measure
+from things import SHIPPED, WORDS, caption, measure
 from train_things import THINGS, cover, load_judge
 
 STYLED = ("house", "boat", "bag", "cat", "car", "chair", "rocket", "flower")
@@ -35,7 +35,7 @@ def main() -> None:
     look(**vars(parser.parse_args()))
 
 
-def look(model: Path, work: Path, out: Path, count: int, subjects: Sequence[str] = NAMES) -> None:
+def look(model: Path, work: Path, out: Path, count: int, subjects: Sequence[str] = SHIPPED) -> None:
     out.mkdir(parents=True, exist_ok=True)
     prior, decoder = load_kandinsky(model)
     judge = load_judge(work)
@@ -46,7 +46,7 @@ def look(model: Path, work: Path, out: Path, count: int, subjects: Sequence[str]
 
     def read_as(pictures: np.ndarray, subject: str) -> float:
         with torch.inference_mode():
-            return float((judge(cover(torch.from_numpy(pictures))).argmax(1) == NAMES.index(subject)).float().mean())
+            return float((judge(cover(torch.from_numpy(pictures))).argmax(1) == SHIPPED.index(subject)).float().mean())
 
     usual = {subject: draw(caption(subject)) for subject in subjects}
     sheet([row[:24] for row in usual.values()], out / "usual.png")

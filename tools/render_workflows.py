@@ -66,7 +66,7 @@ def render(server, name):
     picture = server.pictures(entry, save)[0]
     cut(Image.fromarray(picture), part).save(path.with_suffix(".jpg"), quality=88)
     if name in IN_TEXTS:
-        Image.fromarray(picture).save(ROOT / "web" / "docs" / IN_TEXTS[name], quality=88)
+        Image.fromarray(picture).save(ROOT / "web" / "docs" / IN_TEXTS[name], quality=78, optimize=True)
 
 
 def main():

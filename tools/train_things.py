@@ -22,7 +22,7 @@ from command import STAGES, main
 from pictograms import fetch_sources
 from reader import Reader, read, train_reader
 from safetensors.torch import load_file, save_file
-from things import NAMES, WORDS, Things, make_things, read_things
+from things import NAMES, SHIPPED, WORDS, Things, make_things, read_things
 from torch import Tensor
 from training import World
 
@@ -33,18 +33,18 @@ log = logging.getLogger("training")
 def load(work: Path) -> Things:
     return Things(work / "things.npz")
 
-SHOWN = ("drawing", "of", "an", "the", *(word for words in WORDS.values() for word in words if word != "black"), *NAMES)
+READ = ("drawing", "of", "an", "the", *(word for words in WORDS.values() for word in words if word != "black"))
 
 THINGS = World(
     name="things",
     load=load,
-    words=SHOWN,
+    words=(*READ, *NAMES),
     steps={"encoders": 5000, "autoencoder": 6000, "prior": 3000, "unet": 12000},
     batch={"encoders": 64, "autoencoder": 8, "prior": 128, "unet": 32},
     rate={"encoders": 1e-3, "autoencoder": 2e-3, "prior": 1e-3, "unet": 8e-4},
     output=Path(__file__).parents[1] / "generators" / "things",
     decoder_defaults={"steps": 12, "guidance": 1.0},
-    prior_defaults={"learning_rate": 0.001, "words": ["a", *SHOWN]},  # the rate: of concepts
+    prior_defaults={"learning_rate": 0.001, "words": ["a", *READ, *SHIPPED]},  # the rate: of concepts
     seed=SEED,
     latents=12,
     autoencoder_channels=(8, 16, 32, 64),
@@ -62,25 +62,32 @@ def cover(pictures: Tensor) -> Tensor:
     return 1 - pictures.min(3).values.float() / 255
 
 
-def train_judge(work: Path, epochs: int) -> None:
-    """The independent judge: reads the subject, has learnt the judge's families only; says how many of the unseen families' drawings it reads."""
+def train_judge(work: Path, epochs: int) -> float:
+    """The independent judge: reads the subject, has learnt the judge's families only; returns how many of the unseen families' drawings it reads."""
     path = work / "judge.safetensors"
     if not path.exists():
-        pictures, rows, _ = read_things(work / "things.npz", "judge")
-        seen, subjects = cover(torch.from_numpy(pictures)), torch.from_numpy(rows[:, 0]).long()
-        judge = train_reader(seen, subjects, epochs=epochs, seed=7, sizes=(len(NAMES),), batch=min(128, len(seen)))
+        pictures, subjects = shipped(work, "judge")
+        judge = train_reader(pictures, subjects, epochs=epochs, seed=7, sizes=(len(SHIPPED),), batch=min(128, len(pictures)))
         save_file(judge.state_dict(), path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
-    pictures, rows, _ = read_things(work / "things.npz", "unseen")
-    right = read(load_judge(work), cover(torch.from_numpy(pictures))).argmax(1) == torch.from_numpy(rows[:, 0]).long()
-    by_subject = {name: float(right[torch.from_numpy(rows[:, 0] == i)].float().mean()) for i, name in enumerate(NAMES) if (rows[:, 0] == i).any()}
+    pictures, subjects = shipped(work, "unseen")
+    right = read(load_judge(work), pictures).argmax(1) == subjects
+    by_subject = {name: float(right[subjects == i].float().mean()) for i, name in enumerate(SHIPPED) if (subjects == i).any()}
     log.info("judge: %.1f %% of %d drawings of unseen families read; %s", 100 * right.float().mean(), len(right),
              ", ".join(f"{name} {share:.0%}" for name, share in sorted(by_subject.items(), key=lambda entry: entry[1])))
+    return float(right.float().mean())
+
+
+def shipped(work: Path, split: str) -> tuple[Tensor, Tensor]:
+    """The drawings of one side of what the model is said to draw, as the judge sees them; and the number of each one's subject in SHIPPED."""
+    pictures, rows, _ = read_things(work / "things.npz", split)
+    numbers = torch.tensor([SHIPPED.index(name) if name in SHIPPED else -1 for name in NAMES])[torch.from_numpy(rows[:, 0]).long()]
+    return cover(torch.from_numpy(pictures[(numbers >= 0).numpy()])), numbers[numbers >= 0]
 
 
 def load_judge(work: Path) -> Reader:
     """The judge that `train_judge` has kept: pictures as `cover` sees them -> logits of the subjects."""
-    judge = Reader(outputs=len(NAMES))
+    judge = Reader(outputs=len(SHIPPED))
     judge.load_state_dict(load_file(work / "judge.safetensors"))
     return judge.eval()
 
@@ -93,7 +100,11 @@ def make_data(arguments: argparse.Namespace) -> None:
 
 
 def judge(arguments: argparse.Namespace) -> None:
-    train_judge(arguments.work, 1 if arguments.quick else EPOCHS)
+    """Train the judge, and write it in half precision beside the benchmarks."""
+    accuracy = train_judge(arguments.work, 1 if arguments.quick else EPOCHS)
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in load_judge(arguments.work).state_dict().items()}
+    folder = arguments.work if arguments.quick else Path(__file__).parents[1] / "benchmarks"
+    save_file(weights, folder / "things_judge.safetensors", {"accuracy": f"{accuracy:.4f}"})
 
 
 if __name__ == "__main__":

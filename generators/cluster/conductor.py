@@ -11,7 +11,7 @@ from ...density.base.errors import RarityError
 from ...density.base.progress import Progress
 from ...density.base.progress import steps as counted
 from ...density.estimators.choose import check_estimator
-from ..kandinsky.load import MINIATURE
+from ..kandinsky.load import BUILT_IN, MINIATURE
 from ..runtime.kept_baselines import check_range
 from . import tasks
 from .shards import Pictures, Samples, check_folder, cut_pictures, cut_samples
@@ -48,7 +48,7 @@ def draw_baseline(
 
     Parameters
     ----------
-    model : a Kandinsky folder that all workers see under this name, or MINIATURE.
+    model : a Kandinsky folder that all workers see under this name, or a name of BUILT_IN.
     prompt, seed, steps, guidance, negative_prompt : as in `Prior.sample`.
     count, first : the number of samples, and the number of the first one.
     out : the density's file. It and the folder beside it must lie on a disk that this machine and all workers share.
@@ -111,7 +111,7 @@ def shard_folder(out: str | os.PathLike) -> Path:
 
 def _everywhere(model: str | os.PathLike) -> str:
     """The name of a model for workers, as an absolute path, because a worker has its own working folder."""
-    return MINIATURE if str(model) == MINIATURE else os.path.abspath(model)
+    return str(model) if str(model) in BUILT_IN else os.path.abspath(model)
 
 
 def _work(client, job, shards: list[Samples | Pictures], out, estimator: str, components: int, progress) -> str:

@@ -21,7 +21,7 @@ from ...density.statistics.sufficient_statistics import Statistics
 from ..eyes.encoding import check_texts
 from ..eyes.picture_files import encode_picture_files
 from ..eyes.prompt_tokens import unread
-from ..kandinsky.load import MINIATURE, load_kandinsky
+from ..kandinsky.load import BUILT_IN, load_kandinsky
 from ..kandinsky.prior import Prior, sampling_source
 from .shards import Origin, Pictures, Samples, read_shard, write_shard
 
@@ -32,7 +32,7 @@ ONE_AT_A_TIME = threading.Lock()  # a worker may have several threads, but a mod
 class Job:
     """The model that draws samples or encodes pictures, and the samples' settings.
 
-    model : a Kandinsky folder that every worker has, or MINIATURE.
+    model : a Kandinsky folder that every worker has, or a name of BUILT_IN.
     settings : prompt, seed, steps, guidance and negative_prompt of samples; None for pictures.
     """
 
@@ -115,7 +115,7 @@ def load(model: str) -> Prior:
     On a card it is in float16, as in ComfyUI. Samples carry the name of their weights, which is the same in float32.
     """
     card = torch.cuda.is_available()
-    half = torch.float16 if card and model != MINIATURE else None
+    half = torch.float16 if card and model not in BUILT_IN else None
     try:
         prior, _ = load_kandinsky(model, device="cuda" if card else "cpu", dtype=half)
     except RarityError as error:

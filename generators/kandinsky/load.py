@@ -1,4 +1,4 @@
-"""Load a Kandinsky 2.1 or 2.2 from a diffusers folder. The built-in miniature is such a folder, too."""
+"""Load a Kandinsky 2.1 or 2.2 from a diffusers folder. The built-in models are such folders, too."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ from .image_encoder import encoder_fingerprint, encoder_name, zero_picture_embed
 from .layout import find_parts, read_json, reads_text
 from .prior import Prior, read_learning_rate
 
-MINIATURE = "miniature (built in)"
+MINIATURE, THINGS = "miniature (built in)", "things (built in)"
+# The folders of the models that ship with the pack: in each prior/ and decoder/, which are diffusers pipeline folders.
+BUILT_IN = {
+    MINIATURE: Path(__file__).resolve().parents[1] / "miniature",
+    THINGS: Path(__file__).resolve().parents[1] / "things",
+}
 
 
 def miniature_folder() -> Path:
-    """The folder of the model that ships with the pack: prior/ and decoder/, each a diffusers pipeline folder."""
-    return Path(__file__).resolve().parents[1] / "miniature"
+    """The folder of the built-in model that draws letters."""
+    return BUILT_IN[MINIATURE]
 
 
 def load_kandinsky(
@@ -38,7 +43,7 @@ def load_kandinsky(
 
     Parameters
     ----------
-    folder : MINIATURE; or a folder with all parts; or a folder with the folders prior/ and decoder/; or either folder
+    folder : MINIATURE or THINGS; or a folder with all parts; or a folder with the folders prior/ and decoder/; or either folder
         of a pair named as on the Hub (kandinsky-2-2-prior beside kandinsky-2-2-decoder, kandinsky-2-1-prior beside
         kandinsky-2-1).
     decoder : the decoder's folder, if its name does not follow from the prior's.
@@ -55,9 +60,7 @@ def load_kandinsky(
     RarityError : no such folder, missing parts (the error names them), weights that are not safetensors, files that
         cannot be read.
     """
-    if str(folder) == MINIATURE:
-        folder = miniature_folder()
-    parts = find_parts(folder, decoder)
+    parts = find_parts(BUILT_IN.get(str(folder), folder), decoder)
     # Weights made in ComfyUI's inference mode could never take part in learning later.
     with torch.inference_mode(False):
         return _load_parts(parts, torch.device(device), dtype or torch.float32, placement or Placement())

@@ -12,7 +12,7 @@ from ...density.base.errors import RarityError, quoted
 from ...density.files.store import safe_path
 from ...generators.kandinsky.hub import check_repository, download_kandinsky
 from ...generators.kandinsky.layout import kandinsky_folders
-from ...generators.kandinsky.load import MINIATURE
+from ...generators.kandinsky.load import BUILT_IN
 from ...generators.runtime.kept_baselines import check_kept, is_shard
 from ...generators.runtime.model_folder import model_folders
 
@@ -33,14 +33,14 @@ folder_paths.add_model_folder_path(VLMS, str(Path(folder_paths.models_dir) / VLM
 
 
 def kandinsky_models():
-    """List what RarityLoadKandinsky can load: the miniature, then the `kandinsky_folders` in ComfyUI's `diffusers` folders.
+    """List what RarityLoadKandinsky can load: the built-in models, then the `kandinsky_folders` in ComfyUI's `diffusers` folders.
 
     Returns
     -------
     dict[str, str | Path]
         Name in the menu -> what `load_kandinsky` takes.
     """
-    found = {MINIATURE: MINIATURE}
+    found = {name: name for name in BUILT_IN}
     for root in folder_paths.get_folder_paths("diffusers"):
         for folder in kandinsky_folders(root):
             found.setdefault(folder.name, folder)

@@ -5,7 +5,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 
-from ...generators.kandinsky.load import MINIATURE
+from ...generators.kandinsky.load import BUILT_IN
 from ...generators.runtime.captured import forget
 from ...generators.runtime.memory import Placement
 
@@ -49,11 +49,11 @@ class _Plain(torch.nn.Module):
 
 
 def model_dtype(folder, halves=HALF_FIRST):
-    """The type for a model's weights: float32 for the miniature, for other models what ComfyUI chooses for this machine.
+    """The type for a model's weights: float32 for the built-in models, for other models what ComfyUI chooses for this machine.
 
     halves : the types to choose from, the best one for the model first.
     """
-    if folder == MINIATURE:
+    if folder in BUILT_IN:
         return torch.float32
     device = comfy.model_management.get_torch_device()
     chosen = comfy.model_management.unet_dtype(device, supported_dtypes=list(halves))

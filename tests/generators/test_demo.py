@@ -10,7 +10,8 @@ from rarity import cli
 from rarity.density.base.errors import RarityError
 from rarity.density.files.store import save_density
 from rarity.generators import demo as demo_module
-from rarity.generators.demo import LETTERS, demo, subject_of
+from rarity.generators.demo import DRAWINGS, EXAMPLES, LETTERS, demo, subject_of
+from rarity.generators.kandinsky.load import THINGS
 from rarity.generators.runtime.terminal import write_whole
 
 
@@ -18,6 +19,12 @@ from rarity.generators.runtime.terminal import write_whole
 def small_demo(tiny_kandinsky_folder):
     """The demo with a model and numbers that take a second."""
     return partial(demo, folder=tiny_kandinsky_folder, baseline=200, count=3)
+
+
+@pytest.fixture
+def small_command(small_demo, monkeypatch):
+    """The command's demo is the small one, whatever model it names."""
+    monkeypatch.setattr(demo_module, "demo", lambda prompt, folder, **options: small_demo(prompt, **options))
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +55,14 @@ def test_the_subject_of_a_prompt():
     for wrong in ("", "a cat", "a letter", "a letter RS", "lettering"):
         with pytest.raises(RarityError, match="a letter R"):
             subject_of(wrong)
+    assert subject_of("a thin outline drawing of an airplane", THINGS) == "a drawing of an airplane" == DRAWINGS[0]
+    assert subject_of(EXAMPLES[THINGS], THINGS) in DRAWINGS
+    for wrong in ("", "a letter R", "a carpet", "a cat in a car"):
+        with pytest.raises(RarityError, match="a drawing of a bag"):
+            subject_of(wrong, THINGS)
 
 
-def test_the_command_writes_three_files(small_demo, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(demo_module, "demo", small_demo)
+def test_the_command_writes_three_files(small_command, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert cli.main(["demo", "--out", str(out), "--seed", "1", "--prompt", "a letter A", "--one-in", "50"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "density_map.png", "report.json"]
@@ -62,15 +73,14 @@ def test_the_command_writes_three_files(small_demo, monkeypatch, tmp_path, capsy
 
 
 @pytest.mark.parametrize("wrong", [["--prompt", "a cat"], ["--one-in", "1"], ["--one-in", "20000000"]])
-def test_a_wrong_request_is_one_line_and_no_files(small_demo, monkeypatch, tmp_path, capsys, wrong):
-    monkeypatch.setattr(demo_module, "demo", small_demo)
+def test_a_wrong_request_is_one_line_and_no_files(small_command, tmp_path, capsys, wrong):
     assert cli.main(["demo", "--out", str(tmp_path / "out"), *wrong]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("rarity: ")
     assert not (tmp_path / "out").exists()
 
 
 def test_stopping_the_command_writes_nothing(small_demo, monkeypatch, tmp_path, capsys):
-    def stopped(*arguments, stage, **options):
+    def stopped(*arguments, stage, folder, **options):
         def stop_while_drawing(name):
             report = stage(name)
 
@@ -87,7 +97,7 @@ def test_stopping_the_command_writes_nothing(small_demo, monkeypatch, tmp_path, 
     out = tmp_path / "out"
     assert cli.main(["demo", "--out", str(out), "--one-in", "50"]) == 130
     assert "nothing was written" in capsys.readouterr().err and not out.exists()
-    monkeypatch.setattr(demo_module, "demo", small_demo)
+    monkeypatch.setattr(demo_module, "demo", lambda prompt, folder, **options: small_demo(prompt, **options))
     assert cli.main(["demo", "--out", str(out), "--one-in", "50"]) == 0
 
 

@@ -14,14 +14,14 @@ def assert_image(image, count):
     assert 0 <= image.min() and image.max() <= 1
 
 
-def test_the_model_menu_offers_the_miniature_and_kandinsky_folders_only(folders, tiny_root):
+def test_the_model_menu_offers_the_built_in_models_and_kandinsky_folders_only(folders, tiny_root):
     for name in ("not-a-model", "stable-diffusion"):
         (tiny_root / name).mkdir(exist_ok=True)
     (tiny_root / "stable-diffusion" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (tiny_root / "broken").mkdir(exist_ok=True)
     (tiny_root / "broken" / "model_index.json").write_text("[")
     menu = nodes.RarityLoadKandinsky.define_schema().inputs[0]
-    assert menu.options == ["miniature (built in)", "tiny"] and menu.default == menu.options[0]
+    assert menu.options == ["miniature (built in)", "things (built in)", "tiny"] and menu.default == menu.options[0]
 
 
 def test_the_whole_graph(run, model, baseline, density):

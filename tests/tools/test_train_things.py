@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rarity.generators.demo import DRAWINGS
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("resvg_py")
@@ -98,6 +99,7 @@ def test_every_word_of_a_caption_is_a_token(tools, tmp_path):
         text = things.caption(subject, ["thin", "purple", "outline"])
         assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= 12, text
     assert things.caption("bag") == "a drawing of a bag" and things.caption("house", ["thin", "outline"]) == "a thin outline drawing of a house"
+    assert tuple(map(things.caption, things.SHIPPED)) == DRAWINGS
     assert things.caption("airplane", ["outline"]) == "an outline drawing of an airplane"
     assert things.caption("boat", ["colourful"], "the") == "the colourful drawing of a boat"
 
