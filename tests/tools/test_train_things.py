@@ -149,7 +149,7 @@ def test_one_command_leads_from_nothing_to_weights_that_load_and_goes_on_where_i
 
     import look_at_things
 
-    look_at_things.look(model, tmp_path / "quick", tmp_path / "sheets", count=1, subjects=("house", "chair"))
+    look_at_things.look(model, tmp_path / "sheets", count=1, subjects=("house", "chair"))
     printed = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"usual.png", "styles.png"}
     assert all(f"{word} " in printed for word in ["house", "chair", "thin", "purple", "colourful", "filled"]) and "black" not in printed
