@@ -1,6 +1,8 @@
 """`rarity score`, `fit` and `merge` on real files; `demo` and `inspect` are tested beside the demo."""
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from rarity.density import (
     save_exposure,
     score_novelty,
 )
+from rarity.density.base.log import get_logger
 from rarity.density.statistics.sufficient_statistics import Statistics
 from rarity.generators.concepts.concept_files import save_concept
 from rarity.generators.eyes.picture_files import read_picture
@@ -262,31 +265,16 @@ def test_a_missing_argument_says_which(capsys):
         assert stopped.value.code == 2 and missing in capsys.readouterr().err
 
 
-FEW_LETTERS = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
-
-
-IN_A_ROW = """
-import json, sys
-from rarity.cli import main
-for arguments in json.loads(sys.argv[1]):
-    print(main(arguments), end="\\x1e", flush=True)
-    print(end="\\x1e", file=sys.stderr, flush=True)
-"""
-
-
-def redirected(*commands):
-    """`rarity` as a program whose output goes to a file in cp1252, which Windows gives it; its names are in Unicode.
-
-    Commands run one after the other in one process, for its start takes longer than they do. Of each, its code and
-    what it printed on both streams.
-    """
-    commands = json.dumps([list(map(str, command)) for command in commands])
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_ROW, commands], capture_output=True, env={**os.environ, **FEW_LETTERS}, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    both = (stream.decode("cp1252").replace("\r\n", "\n").split("\x1e")[:-1] for stream in (done.stdout, done.stderr))
-    return [(int(printed[-1]), printed[:-1], error) for printed, error in zip(*both, strict=True)]
+def redirected(*arguments):
+    """`rarity` with its output in cp1252, as Windows writes it to a file: its code, and what it printed on both streams."""
+    with pytest.MonkeyPatch.context() as patch:
+        both = [io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\n") for _ in range(2)]
+        for name, stream in zip(("stdout", "stderr"), both, strict=True):
+            patch.setattr(sys, name, stream)
+        code = run(*arguments)
+        for stream in both:
+            stream.flush()
+        return code, *(stream.buffer.getvalue().decode("cp1252") for stream in both)
 
 
 def test_letters_that_the_output_has_not_are_shown_by_their_numbers(pictures, density, tiny_kandinsky_folder, tmp_path):
@@ -299,14 +287,11 @@ def test_letters_that_the_output_has_not_are_shown_by_their_numbers(pictures, de
     fitted = [tmp_path / f"\U0001f600{i}.safetensors" for i in range(2)]
     for i, file in enumerate(files):
         save_embeddings(Embeddings(embeddings(300, i).vectors, SPACE, source={"prompt": "\u5b57", "seed": i}), file)
-    scored, as_json, *fits, inspected, merged, missing = redirected(
-        table,
-        (*table, "--json"),
-        *(("fit", file, "--out", out) for file, out in zip(files, fitted, strict=True)),
-        ("inspect", fitted[1]),
-        ("merge", *fitted, "--out", tmp_path / "\u5b57.safetensors"),
-        ("inspect", tmp_path / "\u5b57" / "none.safetensors"),
-    )
+    scored, as_json = redirected(*table), redirected(*table, "--json")
+    fits = [redirected("fit", file, "--out", out) for file, out in zip(files, fitted, strict=True)]
+    inspected = redirected("inspect", fitted[1])
+    merged = redirected("merge", *fitted, "--out", tmp_path / "\u5b57.safetensors")
+    missing = redirected("inspect", tmp_path / "\u5b57" / "none.safetensors")
     assert scored[0] == 0 and all(name in scored[1] for name in ("größe", r"\u5b57\U0001f600", r"\udcff\udcfe"))
     assert as_json[0] == 0 and [row["label"] for row in json.loads(as_json[1])] == list(map(str, names))
     for i, (done, printed, error) in enumerate(fits):
@@ -324,17 +309,22 @@ def test_json_is_printed_in_letters_where_the_output_has_them(tmp_path, capsys):
 
 
 def test_errors_about_words_that_the_output_has_not(tmp_path):
-    [(done, printed, error)] = redirected(("demo", "--prompt", "a letter \u5b57", "--out", tmp_path / "out"))
-    assert (done, printed) == (1, "") and error.startswith("rarity: ") and r"\u5b57" in error and "Traceback" not in error
+    """The program itself, with an output in cp1252 and names in Unicode."""
+    few = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
+    program = [sys.executable, "-c", "import sys; from rarity.cli import main; sys.exit(main())"]
+    command = ["demo", "--prompt", "a letter \u5b57", "--out", tmp_path / "out"]
+    done = subprocess.run([*program, *map(str, command)], capture_output=True, env={**os.environ, **few}, timeout=300)
+    error = done.stderr.decode("cp1252")
+    assert (done.returncode, done.stdout) == (1, b"") and r"\u5b57" in error
+    assert error.startswith("rarity: ") and "Traceback" not in error
 
 
-def test_what_is_logged_needs_no_letters_that_the_console_has_not():
+def test_what_is_logged_needs_no_letters_that_the_console_has_not(monkeypatch, capsys):
     """ComfyUI's own console handler knows no way out; Python would print a traceback of it."""
-    script = (
-        "import io, logging, sys; sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding='cp1252')\n"
-        "logging.basicConfig(level=logging.INFO)\n"
-        "from rarity.density.base.log import get_logger\n"
-        "[get_logger('rarity.a').warning('The prompt %r and %d', 'gr\\xf6\\xdfe \\u5b57', 3) for _ in range(2)]"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=300)
-    assert done.stderr.decode("cp1252").split() == [*r"WARNING:rarity.a:The prompt 'größe \u5b57' and 3".split()] * 2
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(console)])
+    monkeypatch.setattr(sys, "stderr", console)  # whose letters the log goes by
+    for _ in range(2):
+        get_logger("rarity.a").warning("The prompt %r and %d", "gr\xf6\xdfe \u5b57", 3)
+    console.flush()
+    assert console.buffer.getvalue().decode("cp1252").splitlines() == [r"The prompt 'größe \u5b57' and 3"] * 2

@@ -191,7 +191,7 @@ def test_the_miniature_s_letters_stay_letters():
     prior, decoder = load_kandinsky()
     baseline = prior.sample("a letter R", 1000, seed=0, steps=5)
     density = GaussianDensity.fit(baseline)
-    starts = choose_starts(baseline, density, 48, "usual", seed=3)
+    starts = choose_starts(baseline, density, 20, "usual", seed=3)
     gate = ValidityGate(ContrastJudge(prior, "a letter R", LETTERS), quick(decoder, 4))
     without, within = (optimize(density, starts, 3000, gate=g) for g in (None, gate))
     lost = gate.validity_of(without.final) < 0.5
