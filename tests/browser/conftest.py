@@ -42,9 +42,9 @@ def server_of(tmp_path_factory):
         server.stop()
 
 
-@pytest.fixture(scope="module", params=RENDERERS or [None], ids=_named)
+@pytest.fixture(scope="session", params=RENDERERS or [None], ids=_named)
 def editor(request, browser, server_of):
-    """ComfyUI's page, once for each frontend and renderer; closed where it is not needed, for an open one draws all the time."""
+    """ComfyUI's page, loaded once for each frontend and renderer, and closed before the next one: an open page draws all the time."""
     if request.param is None:
         pytest.skip(f"No ComfyUI found ({PLACES}).")
     comfyui, vue = request.param

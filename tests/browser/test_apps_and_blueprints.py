@@ -56,7 +56,7 @@ def test_a_blueprint_sends_what_it_says(editor, path):
         return sorted((node["class_type"], sorted((name, str(value)) for name, value in node["inputs"].items()
                                                   if not isinstance(value, list))) for node in prompt.values())
 
-    expected = to_api(blueprint, editor.server.get("/object_info"))
+    expected = to_api(blueprint, editor.server.nodes)
     for node in expected.values():  # a whole number of a FLOAT is written without its point
         node["inputs"] = {name: int(value) if isinstance(value, float) and value.is_integer() else value
                           for name, value in node["inputs"].items()}

@@ -200,7 +200,7 @@ def as_prompt(server, model):
     """Turn a shipped workflow into API format, by the server's own node descriptions, on the model at hand."""
 
     def convert(workflow):
-        prompt = to_api(workflow, server.get("/object_info"))
+        prompt = to_api(workflow, server.nodes)
         for node in prompt.values():
             if node["class_type"] == "RarityLoadKandinsky":
                 node["inputs"]["model"] = model[0]

@@ -20,7 +20,7 @@ def blueprint(server, name, values=(), links=()):
         place = next(i for i, one in enumerate(outer["inputs"]) if one["name"] == item)
         outer["inputs"][place]["link"] = number
         workflow["links"].append([number, node, slot, outer["id"], place, "*"])
-    prompt = to_api(workflow, server.get("/object_info"))
+    prompt = to_api(workflow, server.nodes)
     for node in prompt.values():
         node["inputs"] |= LESS.get(node["class_type"], {})
     return prompt

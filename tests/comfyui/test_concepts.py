@@ -22,7 +22,7 @@ LESS = {
 def workflow(own_server, model):
     """workflows/Rarity 05 Teach the model a word.json in API format, with everything small."""
     shipped = json.loads((ROOT / "workflows" / "Rarity 05 Teach the model a word.json").read_text(encoding="utf-8"))
-    prompt = to_api(shipped, own_server.get("/object_info"))
+    prompt = to_api(shipped, own_server.nodes)
     for node in prompt.values():
         node["inputs"] |= LESS.get(node["class_type"], {})
         if node["class_type"] == "RarityLoadKandinsky":

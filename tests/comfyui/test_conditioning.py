@@ -81,7 +81,7 @@ def test_bad_input_says_what_to_do(found, cause, message):
 def graph(native_server, native_models):
     """The shipped workflow on small random models, and everything little."""
     workflow = json.loads((ROOT / "workflows" / "Rarity 10 A rare prompt for Stable Diffusion.json").read_text(encoding="utf-8"))
-    prompt = to_api(workflow, native_server.get("/object_info"))
+    prompt = to_api(workflow, native_server.nodes)
     checkpoint, vision = (path.name for path in native_models("sd15_small", "clip_vision_l_small"))
     size = {"width": 32, "height": 32}
     less = {

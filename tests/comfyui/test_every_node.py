@@ -102,7 +102,7 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     (bars,) = server.pictures(run(server, loaded), "bars")
     assert bars.std() > 5
 
-    ours = {name for name in server.get("/object_info") if name.startswith("Rarity")}
+    ours = {name for name in server.nodes if name.startswith("Rarity")}
     used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
     for path in (ROOT / "workflows").glob("*.json"):
         used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
@@ -119,7 +119,7 @@ TYPED = ["creative", "creativity", "different", "random", "similar", "seed", "ex
 @pytest.mark.parametrize("word", TYPED)
 def test_the_search_knows_the_words_that_artists_type(server, word):
     """The search of nodes reads names and these words, not descriptions; ComfyUI before 0.11 reads names alone."""
-    ours = [info for name, info in server.get("/object_info").items() if name.startswith("Rarity")]
+    ours = [info for name, info in server.nodes.items() if name.startswith("Rarity")]
     if not any("search_aliases" in info for info in ours):
         pytest.skip("This ComfyUI has no words to find nodes by.")
     assert any(word in info["search_aliases"] for info in ours)

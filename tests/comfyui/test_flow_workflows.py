@@ -36,7 +36,7 @@ def read(name):
 
 def graph(server, native_models, clip_checkpoint, name):
     """A shipped workflow in API format on small random models, and everything little."""
-    prompt = to_api(read(name), server.get("/object_info"))
+    prompt = to_api(read(name), server.nodes)
     wanted = {value.removesuffix(".safetensors") for node in prompt.values() for value in node["inputs"].values() if str(value).endswith(".safetensors")}
     native_models(*(f"{STANDS_FOR[file]}_small" for file in wanted & STANDS_FOR.keys()))
     for node in prompt.values():

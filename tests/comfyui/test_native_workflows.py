@@ -46,7 +46,7 @@ def small(native_server, native_models):
     native_models(*stand_ins.values())
 
     def convert(name):
-        prompt = to_api(read(name), native_server.get("/object_info"))
+        prompt = to_api(read(name), native_server.nodes)
         for node in prompt.values():
             node["inputs"] |= {key: value for key, value in LESS.get(node["class_type"], {}).items()}
             for key in ("ckpt_name", "clip_name"):

@@ -48,7 +48,7 @@ def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
     """As an artist does it: press Run, again, and again with the seed set back."""
     from rarity.density import load_exposure
 
-    info, workflow = server.get("/object_info"), read("Rarity 02 Never the same twice")
+    info, workflow = server.nodes, read("Rarity 02 Never the same twice")
 
     def press(workflow):
         prompt = with_fewer_samples(as_prompt(workflow))

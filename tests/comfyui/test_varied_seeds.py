@@ -98,7 +98,7 @@ def graph(native_server, native_models, clip_checkpoint):
     """The shipped workflow on small random models, and everything little."""
     workflow = json.loads((ROOT / "workflows" / "Rarity 15 Seed variety.json").read_text(encoding="utf-8"))
     (checkpoint,) = native_models("sd15_small")
-    prompt = to_api(workflow, native_server.get("/object_info"))
+    prompt = to_api(workflow, native_server.nodes)
     size = {"width": 64, "height": 64}
     less = {
         "CheckpointLoaderSimple": {"ckpt_name": checkpoint.name},

@@ -15,7 +15,9 @@ SETTLE = """async () => {
     let before = "", same = 0
     for (let frame = 0; frame < 300 && same < 4; frame++) {
         await new Promise(requestAnimationFrame)
-        const now = JSON.stringify(%s)
+        const drawn = [...document.querySelectorAll("[data-node-id]")].map(node => Object.values(node.getBoundingClientRect().toJSON()))
+        const {scale, offset} = app.canvas.ds
+        const now = JSON.stringify([scale, [...offset], drawn, app.graph.nodes.map(node => [...node.boundingRect])])
         same = now === before ? same + 1 : 0
         before = now
     }
@@ -114,7 +116,7 @@ class Editor:
         self.page.wait_for_function(FILLED)  # the view is fitted to the canvas, which follows the window a frame later
         self.page.evaluate(OPEN, [workflow, name])
         if settle:
-            self.page.evaluate(SETTLE % MEASURE)
+            self.page.evaluate(SETTLE)
         return self.page.evaluate(MEASURE)
 
     def close(self):

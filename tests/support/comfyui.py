@@ -1,6 +1,7 @@
 """Start the server of a ComfyUI on the CPU with this pack linked in, and talk to it."""
 
 import contextlib
+import functools
 import io
 import json
 import socket
@@ -71,6 +72,11 @@ class Server:
     def get(self, path):
         """The JSON that a path answers."""
         return json.loads(self.raw(path))
+
+    @functools.cached_property
+    def nodes(self):
+        """What the server says of every node, asked once, for it takes a second: menus of files are those of that moment."""
+        return self.get("/object_info")
 
     def submit(self, prompt):
         """Queue a prompt in API format; returns its id."""
