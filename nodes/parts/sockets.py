@@ -56,14 +56,16 @@ def first_input(what):
     what : str
         The name of the samples, such as "pictures".
     """
-    return io.Int.Input(
-        "first",
-        default=0,
-        min=0,
-        max=100000000,
-        optional=True,
-        tooltip=f"The number of the first of these {what}. With it several machines draw one baseline with the same seed: "
-        "each machine begins where the one before it ends. 0 on a single machine.",
+    return advanced(
+        io.Int.Input(
+            "first",
+            default=0,
+            min=0,
+            max=100000000,
+            optional=True,
+            tooltip=f"The number of the first of these {what}. With it several machines draw one baseline with the same seed: "
+            "each machine begins where the one before it ends. 0 on a single machine.",
+        )
     )
 
 
