@@ -28,7 +28,6 @@ REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
-NO_ROOM_FOR_PICTURES = "Rarity 03 "  # its one small picture hangs out of the group, over nothing
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -82,7 +81,7 @@ LAYOUTS = {
     "Rarity 09 Rank any graph": [
         ([], [(None, 290, [1, 2])]),
         ([], [("1  Any graph", 240, [3, 4, 5, -6]), ("1  Any graph", 240, [7, -8, 9]), ("2  What is usual", 240, [10, -11]),
-              ("3  How new", 240, [-12, 13, -14, 15]), ("4  Look, and remember", None, [-17, -18, 19, 20, 16])]),
+              ("3  How new, and remember", 240, [-12, 13, -14, 15, -17, -18]), ("4  Look", None, [19, 20, 16])]),
     ],
     "Rarity 11 Stable Diffusion XL": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
@@ -226,7 +225,7 @@ def lay_out(editor, name):
     needs = {}
     for node in seen["nodes"]:
         number, body, box = node["id"], round(node["least"][1]), round(node["box"][3])
-        if kinds[number] in ("SaveImage", "PreviewImage") and not name.startswith(NO_ROOM_FOR_PICTURES):
+        if kinds[number] in ("SaveImage", "PreviewImage"):
             body = max(body, PICTURE)
         needs[number] = body, max(box + room.get(number, 0), body + PREVIEW.get(kinds[number], 0) + TITLE)
     place(workflow, blocks, needs)
