@@ -24,7 +24,7 @@ IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tenso
 
 
 def advanced(input):
-    """Hide an input among the advanced ones of a node. ComfyUI before 0.10 shows it like any other.
+    """Hide an input among the advanced ones of a node, in Nodes 2.0. Classic nodes, and ComfyUI before 0.10, show it like any other.
 
     Parameters
     ----------
