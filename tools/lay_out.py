@@ -82,7 +82,7 @@ LAYOUTS = {
     "Rarity 09 Rank any graph": [
         ([], [(None, 290, [1, 2])]),
         ([], [("1  Any graph", 240, [3, 4, 5, -6]), ("1  Any graph", 240, [7, -8, 9]), ("2  What is usual", 240, [10, -11]),
-              ("3  How new, and remember", 240, [-12, 13, -14, 15, -17, -18]), ("4  Look", None, [19, 20, 16])]),
+              ("3  How new", 240, [-12, 13, -14, 15]), ("4  Look, and remember", None, [-17, -18, 19, 20])]),
     ],
     "Rarity 11 Stable Diffusion XL": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
