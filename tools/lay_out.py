@@ -221,8 +221,8 @@ def lay_out(editor, name):
         node["flags"] = {}
     seen = editor.open(unfolded, name)
     says = {node["id"] for node in workflow["nodes"] if any(output["name"] == "report" for output in node.get("outputs", ()))}
-    room = {number: 0 if name.startswith(NO_ROOM) else REPORT for number in says}
     kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
+    room = {number: 0 if name.startswith(NO_ROOM) and kinds[number] != "RarityPickStep" else REPORT for number in says}
     needs = {}
     for node in seen["nodes"]:
         number, body, box = node["id"], round(node["least"][1]), round(node["box"][3])
