@@ -49,11 +49,15 @@ class RarityBaselineFromModel(io.ComfyNode):
                 io.Float.Input(
                     "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler: use what you draw with later."
                 ),
-                io.Combo.Input(
-                    "sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler."
+                sockets.advanced(
+                    io.Combo.Input(
+                        "sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler."
+                    )
                 ),
-                io.Combo.Input(
-                    "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler."
+                sockets.advanced(
+                    io.Combo.Input(
+                        "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler."
+                    )
                 ),
                 io.Int.Input(
                     "width",
@@ -170,8 +174,12 @@ class RaritySeedVariety(io.ComfyNode):
                     "steps", default=8, min=1, max=10000, tooltip="Sampling steps of the small pictures: those you draw with, or somewhat fewer."
                 ),
                 io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler: 1 for most turbo models."),
-                io.Combo.Input("sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler."),
-                io.Combo.Input("scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler."),
+                sockets.advanced(
+                    io.Combo.Input("sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler.")
+                ),
+                sockets.advanced(
+                    io.Combo.Input("scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler.")
+                ),
                 io.Int.Input(
                     "width",
                     default=512,
@@ -192,24 +200,28 @@ class RaritySeedVariety(io.ComfyNode):
                     optional=True,
                     tooltip='Validity Gate: knows by words whether a picture is "still a cat". Without a gate or a guardrail only the variety counts.',
                 ),
-                io.Int.Input(
-                    "keep",
-                    default=0,
-                    min=0,
-                    max=256,
-                    optional=True,
-                    tooltip="How many seeds to keep. A small picture of every seed is drawn; of those that still are the subject, the "
-                    "seeds that differ most go on to KSampler. 0 keeps all seeds, and draws no small pictures for it.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "keep",
+                        default=0,
+                        min=0,
+                        max=256,
+                        optional=True,
+                        tooltip="How many seeds to keep. A small picture of every seed is drawn; of those that still are the subject, the "
+                        "seeds that differ most go on to KSampler. 0 keeps all seeds, and draws no small pictures for it.",
+                    )
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=0.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.001,
-                    optional=True,
-                    tooltip="A strength that this node found before for the same model and prompt: then nothing is measured. Set "
-                    "until, too, to the value found with it. 0 measures the strength.",
+                sockets.advanced(
+                    io.Float.Input(
+                        "strength",
+                        default=0.0,
+                        min=0.0,
+                        max=100.0,
+                        step=0.001,
+                        optional=True,
+                        tooltip="A strength that this node found before for the same model and prompt: then nothing is measured. Set "
+                        "until, too, to the value found with it. 0 measures the strength.",
+                    )
                 ),
                 sockets.advanced(
                     io.Float.Input(

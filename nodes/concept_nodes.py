@@ -225,23 +225,29 @@ class RaritySampleConcept(io.ComfyNode):
                 ),
                 io.Int.Input("count", default=16, min=1, max=1000000, tooltip="How many samples."),
                 sockets.seed_input("Draws the samples. The same seed gives the same sample at every checkpoint, more or less rare."),
-                io.Int.Input(
-                    "steps", default=0, min=0, max=1000, tooltip="Denoising steps of the prior. 0 takes those it was learnt with."
+                sockets.advanced(
+                    io.Int.Input(
+                        "steps", default=0, min=0, max=1000, tooltip="Denoising steps of the prior. 0 takes those it was learnt with."
+                    )
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip="How strictly the prior follows the prompt. 0 takes what it was learnt with.",
+                sockets.advanced(
+                    io.Float.Input(
+                        "guidance",
+                        default=0.0,
+                        min=0.0,
+                        max=30.0,
+                        step=0.1,
+                        tooltip="How strictly the prior follows the prompt. 0 takes what it was learnt with.",
+                    )
                 ),
-                io.String.Input(
-                    "negative_prompt",
-                    optional=True,
-                    dynamic_prompts=True,
-                    default="",
-                    tooltip="What to stay away from. Empty takes what it was learnt with.",
+                sockets.advanced(
+                    io.String.Input(
+                        "negative_prompt",
+                        optional=True,
+                        dynamic_prompts=True,
+                        default="",
+                        tooltip="What to stay away from. Empty takes what it was learnt with.",
+                    )
                 ),
             ],
             outputs=[

@@ -39,20 +39,24 @@ def _drawing_inputs():
             tooltip="gradient: calculates the way; needs several times the memory of drawing, a clip_vision and the sampler euler. "
             "evolution: draws and compares; needs no more memory than drawing, but many more pictures.",
         ),
-        io.Int.Input(
-            "pictures",
-            default=4,
-            min=1,
-            max=64,
-            tooltip="Seeds that are watched together. 1 is quickest and fits that seed only. With more seeds the result holds more "
-            "surely for any seed.",
+        sockets.advanced(
+            io.Int.Input(
+                "pictures",
+                default=4,
+                min=1,
+                max=64,
+                tooltip="Seeds that are watched together. 1 is quickest and fits that seed only. With more seeds the result holds more "
+                "surely for any seed.",
+            )
         ),
-        io.Int.Input(
-            "iterations",
-            default=30,
-            min=1,
-            max=10000,
-            tooltip="The most steps of the engine. It ends as soon as all pictures are as rare as dialled.",
+        sockets.advanced(
+            io.Int.Input(
+                "iterations",
+                default=30,
+                min=1,
+                max=10000,
+                tooltip="The most steps of the engine. It ends as soon as all pictures are as rare as dialled.",
+            )
         ),
         sockets.seed_input("Of the first picture; the next one has the next seed, as in Baseline from Model."),
         io.Int.Input(
@@ -63,17 +67,25 @@ def _drawing_inputs():
             tooltip="Sampling steps of each picture: few, and those of the baseline. You can draw with more later.",
         ),
         io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler, and as in the baseline."),
-        io.Combo.Input(
-            "sampler_name",
-            options=list(comfy.samplers.SAMPLER_NAMES),
-            default="euler",
-            tooltip="As in the baseline. The engine gradient works with euler only.",
+        sockets.advanced(
+            io.Combo.Input(
+                "sampler_name",
+                options=list(comfy.samplers.SAMPLER_NAMES),
+                default="euler",
+                tooltip="As in the baseline. The engine gradient works with euler only.",
+            )
         ),
-        io.Combo.Input(
-            "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in the baseline."
+        sockets.advanced(
+            io.Combo.Input(
+                "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in the baseline."
+            )
         ),
-        io.Int.Input("width", default=512, min=16, max=16384, step=8, tooltip="In pixels, as in the baseline. Small is quick."),
-        io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
+        sockets.advanced(
+            io.Int.Input("width", default=512, min=16, max=16384, step=8, tooltip="In pixels, as in the baseline. Small is quick.")
+        ),
+        sockets.advanced(
+            io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width.")
+        ),
     ]
 
 
@@ -222,7 +234,9 @@ class RarityMakeRareWord(io.ComfyNode):
                     multiline=True,
                     tooltip="What the word is learnt in: the prompt of the baseline, with the placeholder where the word is to stand.",
                 ),
-                io.String.Input("placeholder", default="*", tooltip="The word or sign in the prompt that stands for the new word."),
+                sockets.advanced(
+                    io.String.Input("placeholder", default="*", tooltip="The word or sign in the prompt that stands for the new word.")
+                ),
                 io.String.Input(
                     "start_word",
                     default="chair",

@@ -196,13 +196,15 @@ class RarityDecodeKandinsky(io.ComfyNode):
                     step=0.1,
                     tooltip="How strictly the picture follows its embedding. 0 takes the model's own value.",
                 ),
-                io.String.Input(
-                    "prompt",
-                    optional=True,
-                    dynamic_prompts=True,
-                    default="",
-                    tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
-                    "Empty takes the one the embeddings were sampled for.",
+                sockets.advanced(
+                    io.String.Input(
+                        "prompt",
+                        optional=True,
+                        dynamic_prompts=True,
+                        default="",
+                        tooltip="For Kandinsky 2.1, whose decoder reads a prompt as well. "
+                        "Empty takes the one the embeddings were sampled for.",
+                    )
                 ),
                 sockets.at_most_input(),
             ],

@@ -54,7 +54,7 @@ class RarityLocalScore(io.ComfyNode):
                     options=list(SIZES),
                     default="as for photographs",
                     tooltip="How far a pixel looks at each step. Published sizes fit trained networks; from the pictures measures how "
-                    "far apart pixels of your own pictures still depend on each other.",
+                    "far apart pixels of your own pictures still depend on each other. My own list is written into the advanced input sizes.",
                 ),
                 io.Float.Input(
                     "patch_scale",
@@ -65,20 +65,24 @@ class RarityLocalScore(io.ComfyNode):
                     tooltip="The dial between faithful and inventive: above 1 larger pieces of your pictures survive, "
                     "below 1 they are mixed in smaller ones.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=20,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps from noise to picture. 20 is the published number.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "steps",
+                        default=20,
+                        min=1,
+                        max=1000,
+                        tooltip="Steps from noise to picture. 20 is the published number.",
+                    )
                 ),
-                io.Int.Input(
-                    "patches",
-                    default=20000,
-                    min=0,
-                    max=100000000,
-                    tooltip="How many pieces each pixel chooses from, where they may come from anywhere. More is slower and "
-                    "closer to your pictures. 0 takes all there are.",
+                sockets.advanced(
+                    io.Int.Input(
+                        "patches",
+                        default=20000,
+                        min=0,
+                        max=100000000,
+                        tooltip="How many pieces each pixel chooses from, where they may come from anywhere. More is slower and "
+                        "closer to your pictures. 0 takes all there are.",
+                    )
                 ),
                 io.Float.Input(
                     "max_minutes",
@@ -96,12 +100,14 @@ class RarityLocalScore(io.ComfyNode):
                     tooltip="Instead of images: a batch of latents, for larger pictures. Needs vae.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Decodes what was made from latent."),
-                io.String.Input(
-                    "sizes",
-                    optional=True,
-                    default="",
-                    tooltip='The list for "my own list": odd numbers of pixels, from the last step to the first, such as '
-                    "3 3 5 7 11 17. It is stretched over the steps.",
+                sockets.advanced(
+                    io.String.Input(
+                        "sizes",
+                        optional=True,
+                        default="",
+                        tooltip='The list for "my own list": odd numbers of pixels, from the last step to the first, such as '
+                        "3 3 5 7 11 17. It is stretched over the steps.",
+                    )
                 ),
             ],
             outputs=[

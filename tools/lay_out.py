@@ -24,11 +24,11 @@ from wires import lead_around  # noqa: E402
 
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
 TITLE, GAP, VUE_GAP, GROUP_TITLE = 30, 60, 16, 56
+BELOW = 64  # of a group under its nodes: some grow as much after a run where there is no room for reports; the view fits nodes only
 REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
-NO_ROOM_FOR_PICTURES = "Rarity 03 "  # its one small picture hangs out of the group, over nothing
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
@@ -43,8 +43,8 @@ LAYOUTS = {
         ([], [("5  Look", None, [-10, 12, -11, 13])]),
     ],
     "Rarity 07 The newest of many": [
-        ([1, 2], [("1  What to make", 260, [3, 4]), ("2  What is usual", 260, [-5, 6]), ("3  Draw, score, keep the newest", 280, [-7, -8, 10, -11])]),
-        ([], [("4  Read", 450, [9, 14]), ("5  Look", None, [13, 12])]),
+        ([1, 2], [("1  What to make", 250, [3, 4]), ("2  What is usual", 250, [-5, 6]), ("3  Draw, score, keep the newest", 280, [-7, -8, 10, -11])]),
+        ([], [("4  Read", 500, [9, 14]), ("5  Look", None, [13, 12])]),
     ],
     "Rarity 02 Never the same twice": [
         ([1, 2], [("1  What to make", 260, [3, 4]), ("2  Usual, and seen before", 260, [-5, 6, 9]),
@@ -69,7 +69,7 @@ LAYOUTS = {
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],
     "Rarity 03 Variations of a picture": [
-        ([1, 2], [(title, 240, nodes) for title, _, nodes in KANDINSKY] + [("3  The picture", 240, [7, -8, 9, 10])]),
+        ([1, 2], [(title, 240, nodes) for title, _, nodes in KANDINSKY] + [("3  The picture", 240, [7, -8, -9, 10])]),
         ([], [("4  Two dials", 250, [22, 11, 12]), ("5  Draw", 225, [-13, 18, -15, -14, 19]), ("6  Look", None, [-16, 20, -17, 21])]),
     ],
     "Rarity 05 Teach the model a word": [
@@ -82,7 +82,7 @@ LAYOUTS = {
     "Rarity 09 Rank any graph": [
         ([], [(None, 290, [1, 2])]),
         ([], [("1  Any graph", 240, [3, 4, 5, -6]), ("1  Any graph", 240, [7, -8, 9]), ("2  What is usual", 240, [10, -11]),
-              ("3  How new", 240, [-12, 13, -14, 15]), ("4  Look, and remember", None, [-17, -18, 19, 20, 16])]),
+              ("3  How new", 240, [-12, 13, -14, 15]), ("4  Look, and remember", None, [-17, -18, 19, 20])]),
     ],
     "Rarity 11 Stable Diffusion XL": [
         ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
@@ -165,7 +165,7 @@ def place(workflow, blocks, needs):
         for title, width, ids in columns:
             _fill(nodes, ids, needs, x, top)
             ways.append((x, width, [abs(number) for number in ids], HEIGHT))
-            _frame(workflow["groups"], title, [x - 20, top - GROUP_TITLE - 6, width + 40, HEIGHT - top + GROUP_TITLE + 26])
+            _frame(workflow["groups"], title, [x - 20, top - GROUP_TITLE - 6, width + 40, HEIGHT - top + GROUP_TITLE + 6 + BELOW])
             x += width + GAP
     workflow["extra"]["ds"] = {"scale": 0.62, "offset": [75, 112]}  # what 0.3.64 opens it with
     lead_around(workflow, ways)
@@ -221,12 +221,12 @@ def lay_out(editor, name):
         node["flags"] = {}
     seen = editor.open(unfolded, name)
     says = {node["id"] for node in workflow["nodes"] if any(output["name"] == "report" for output in node.get("outputs", ()))}
-    room = {number: 0 if name.startswith(NO_ROOM) else REPORT for number in says}
     kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
+    room = {number: 0 if name.startswith(NO_ROOM) and kinds[number] != "RarityPickStep" else REPORT for number in says}
     needs = {}
     for node in seen["nodes"]:
         number, body, box = node["id"], round(node["least"][1]), round(node["box"][3])
-        if kinds[number] in ("SaveImage", "PreviewImage") and not name.startswith(NO_ROOM_FOR_PICTURES):
+        if kinds[number] in ("SaveImage", "PreviewImage"):
             body = max(body, PICTURE)
         needs[number] = body, max(box + room.get(number, 0), body + PREVIEW.get(kinds[number], 0) + TITLE)
     place(workflow, blocks, needs)

@@ -22,6 +22,7 @@ from .information import information_gain
 from .separation import Unseen
 
 HEADS = ("picture", "how new", "90 %", "1 in", "how rare", "unseen", "learnt", "nearest seen", "ordinary")
+OF_THE_SEEN = ("unseen", "nearest seen")
 SHOWN = 6  # pictures that a short list names
 
 
@@ -79,10 +80,12 @@ class Novelty:
         """The readings as text, one line a picture under a heading line, columns aligned; and the notes.
 
         The columns: the picture's number; novelty, its 90 % interval, and as 1 in N; global bits, clearness, information gain;
-        the nearest remembered item, and conformity.
+        the nearest remembered item, and conformity. If nothing was seen, the columns about that are left out.
         """
-        return "\n".join([text_table(HEADS, [_line(i, row) for i, row in enumerate(self.rows())]), *self.notes])
-
+        seen = bool((self.nearest >= 0).any())
+        columns = [j for j, head in enumerate(HEADS) if seen or head not in OF_THE_SEEN]
+        lines = [[line[j] for j in columns] for line in (_line(i, row) for i, row in enumerate(self.rows()))]
+        return "\n".join([text_table([HEADS[j] for j in columns], lines), *self.notes])
 
     def brief(self) -> str:
         """The newest pictures, newest first, and the notes: a short list."""
@@ -169,16 +172,16 @@ def conformity(items: Embeddings, density: Density) -> Tensor:
 
 
 def _line(i: int, row: dict) -> tuple[str, ...]:
-    """The texts of one line of `Novelty.table`, with dashes for what needs a memory if that is empty."""
-    seen, one_in = row["nearest"] >= 0, one_in_from_bits(row["novelty"])
+    """The texts of one line of `Novelty.table`, one for each of HEADS."""
+    one_in = one_in_from_bits(row["novelty"])
     return (
         row["label"] or str(i),
         f"{row['novelty']:.2f}",
         f"{row['bits_low']:.1f}-{row['bits_high']:.1f}",
         f"{one_in:,.0f}" if one_in < 1e9 else "over 1e9",
         f"{row['global_bits']:.2f}",
-        f"{row['clearness']:.0%}" if seen else "-",
+        f"{row['clearness']:.0%}",
         f"{row['information_gain']:.2f}",
-        (row["nearest_label"] or str(row["nearest"])) if seen else "-",
+        row["nearest_label"] or str(row["nearest"]),
         f"{row['conformity']:.3f}",
     )

@@ -1,8 +1,9 @@
-"""Sampling settings that cannot be right for a MODEL's family, in sentences for a report."""
+"""Sampling settings that cannot be right for a MODEL's family or for its baseline, in sentences for a report."""
 
 from __future__ import annotations
 
 DISTILLED = ("FluxSchnell",)  # without an input for the guidance, and without use for a negative prompt
+DRAWN_WITH = ("steps", "cfg", "sampler", "scheduler", "width", "height")  # what two sets of pictures must share to be compared
 FOR_DIFFUSION = 7.0, "normal"  # cfg and scheduler that Stable Diffusion 1.5 and XL are drawn with
 
 
@@ -31,6 +32,23 @@ def unsuited(drawing) -> tuple[str, ...]:
             "models are drawn with cfg 1 (turbo and distilled ones) to 5, and mostly with the scheduler simple. Set here what you draw with.",
         )
     return ()
+
+
+def unlike_baseline(source: dict, baseline: dict) -> tuple[str, ...]:
+    """A sentence about settings that differ from those of the baseline; none if all are equal or the baseline was not drawn here.
+
+    Parameters
+    ----------
+    source : of the pictures that are drawn.   baseline : of the density that says what is usual.
+    """
+    differ = [key for key in DRAWN_WITH if key in baseline and baseline[key] != source[key]]
+    if not differ:
+        return ()
+    there, here = (", ".join(f"{key} {held[key]}" for key in differ) for held in (baseline, source))
+    return (
+        f"The baseline was drawn with {there}, these pictures with {here}: so it does not say how rare they are. "
+        "Set here what Baseline from Model has.",
+    )
 
 
 def _cfg(drawing) -> float:

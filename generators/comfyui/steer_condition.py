@@ -19,7 +19,7 @@ from ..runtime.memory import Placement, in_pieces
 from ..steering.engines import ADVICE
 from ..steering.loop import steer
 from .condition import Condition
-from .family_advice import unsuited
+from .family_advice import unlike_baseline, unsuited
 from .model_baseline import ModelPictures
 from .model_drawing import NativePictures
 
@@ -126,7 +126,7 @@ def steer_condition(
         f"{steering.report()} With {drawing.steps} steps each the model was called {calls:,} times. "
         f"At most {peak.gib:.1f} GiB of memory were in use."
     )
-    report = " ".join((report, *unsuited(drawing)))
+    report = " ".join((report, *unlike_baseline(drawing.source, density.source), *unsuited(drawing)))
     with plain():
         change = generator.change(chosen)
     return change, steering.trajectory, report, generator.pictures(chosen, range(pictures))

@@ -64,12 +64,18 @@ def speak_up(node):
             raise Rarity(str(error)) from error
         for place in reports:
             report = result.args[place]
-            say(report if isinstance(report, str) else "\n".join(report))
+            say(_sentences(report if isinstance(report, str) else "\n".join(report)))
         if _running() in _failed:
             say("Done.")  # the error on the node is not true any more
         return result
 
     node.execute = classmethod(execute)
+
+
+def _sentences(report):
+    """A report without the lines of its tables, where columns have two spaces between them: Nodes 2.0 joins all lines to one."""
+    lines = report.splitlines()
+    return "\n".join([line for line in lines if "  " not in line.strip()] or lines)
 
 
 def _running():

@@ -24,7 +24,7 @@ IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tenso
 
 
 def advanced(input):
-    """Hide an input among the advanced ones of a node. ComfyUI before 0.10 shows it like any other.
+    """Hide an input among the advanced ones of a node, in Nodes 2.0. Classic nodes, and ComfyUI before 0.10, show it like any other.
 
     Parameters
     ----------
@@ -56,14 +56,16 @@ def first_input(what):
     what : str
         The name of the samples, such as "pictures".
     """
-    return io.Int.Input(
-        "first",
-        default=0,
-        min=0,
-        max=100000000,
-        optional=True,
-        tooltip=f"The number of the first of these {what}. With it several machines draw one baseline with the same seed: "
-        "each machine begins where the one before it ends. 0 on a single machine.",
+    return advanced(
+        io.Int.Input(
+            "first",
+            default=0,
+            min=0,
+            max=100000000,
+            optional=True,
+            tooltip=f"The number of the first of these {what}. With it several machines draw one baseline with the same seed: "
+            "each machine begins where the one before it ends. 0 on a single machine.",
+        )
     )
 
 

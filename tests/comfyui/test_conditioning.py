@@ -56,6 +56,11 @@ def test_evolution_searches_among_the_wordings_it_is_given(found):
     assert found["evolution"]["along the variation"] > 0.999, "one other wording is one direction"
 
 
+def test_settings_that_are_not_the_baselines_are_named_in_the_report(found):
+    assert "The baseline was drawn with cfg 3.0, these pictures with cfg 5.0" in found["unlike the baseline"]
+    assert "The baseline was drawn" not in found["gradient"]["report"]
+
+
 def test_whatever_happens_nothing_that_is_connected_changes(found):
     """After success, a second success, ten errors and a cancel of each engine."""
     assert len(found["unchanged"]) == 15 and all(found["unchanged"])

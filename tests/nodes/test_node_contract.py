@@ -47,6 +47,9 @@ def test_the_help_page_names_every_input_and_output(node):
         label = LABELS.get(schema.node_id, {}).get("inputs", {}).get(item.id, {}).get("name")
         assert label is None or f"shown as *{label}*" in inputs, f"{item.id} is shown as {label}"
     assert inputs.count("\n* `") == len(schema.inputs)
+    hidden = re.search(r"^Hidden until .*: (.*)\.$", inputs, re.MULTILINE)
+    advanced = [item.id for item in schema.inputs if item.extra_dict.get("advanced")]
+    assert (re.findall(r"`(\w+)`", hidden[1]) if hidden else []) == advanced
     assert not re.search(r"^\|", page, re.MULTILINE), "ComfyUI shows the page beside the graph, where a table is cut on the right"
     for output in schema.outputs:
         assert f"\n* `{output.display_name}`:" in outputs, output.display_name
@@ -78,6 +81,13 @@ def test_a_widget_left_out_of_a_script_s_graph_has_the_value_it_shows(node):
     for item in schema_of(node).inputs:
         if item.optional and getattr(item, "default", None) is not None:
             assert parameters[item.id].default == item.default, item.id
+
+
+@each_node
+def test_no_more_shows_than_one_person_decides(node):
+    """The others are advanced; sockets that have no widget do not count."""
+    widgets = [item for item in schema_of(node).inputs if hasattr(item, "default")]
+    assert len([item for item in widgets if not item.extra_dict.get("advanced")]) <= 8
 
 
 @each_node

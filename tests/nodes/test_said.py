@@ -30,6 +30,11 @@ def test_a_report_is_shown_on_the_node_that_made_it(run, page, density, baseline
     assert page.shown == {"6": report}
 
 
+def test_a_table_of_a_report_stays_in_the_report():
+    assert said._sentences("Learnt it.\nbits  in band\n 9.9       16\nA note.") == "Learnt it.\nA note."
+    assert said._sentences("bits  in band\n 9.9       16") == "bits  in band\n 9.9       16", "a report that is a table is shown as it is"
+
+
 def test_an_error_is_shown_until_the_node_has_run(run, page, density, baseline):
     given = {"embeddings": baseline, "quantile": 0.1}
     with CurrentNodeContext("run", "3"):

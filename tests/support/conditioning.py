@@ -91,6 +91,7 @@ def findings(checkpoint, clip_vision):
         })
         unchanged.append(digest(model, vae, clip, vision, cat, house, empty) == held)
     among = run(engine="evolution", iterations=1, pictures=1, variations=house)[0]
+    found["unlike the baseline"] = run(engine="evolution", iterations=1, pictures=1, cfg=5.0)[2]
     found["evolution"]["along the variation"] = alike(among[0][0] - cat[0][0], house[0][0] - cat[0][0])
     of_xl = [[torch.ones(1, 77, 2048), {"pooled_output": torch.ones(1, 1280)}]]
     found["errors"] = {
