@@ -1,6 +1,5 @@
 """Nodes that draw many small pictures with ComfyUI's own models, to learn what is usual or how to make seeds differ."""
 
-import comfy.samplers
 from comfy_api.latest import io
 
 from ..density.base.framing import MIDDLE
@@ -49,16 +48,7 @@ class RarityBaselineFromModel(io.ComfyNode):
                 io.Float.Input(
                     "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler: use what you draw with later."
                 ),
-                sockets.advanced(
-                    io.Combo.Input(
-                        "sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler."
-                    )
-                ),
-                sockets.advanced(
-                    io.Combo.Input(
-                        "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler."
-                    )
-                ),
+                *sockets.sampler_inputs("As in KSampler."),
                 io.Int.Input(
                     "width",
                     default=512,
@@ -174,12 +164,7 @@ class RaritySeedVariety(io.ComfyNode):
                     "steps", default=8, min=1, max=10000, tooltip="Sampling steps of the small pictures: those you draw with, or somewhat fewer."
                 ),
                 io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler: 1 for most turbo models."),
-                sockets.advanced(
-                    io.Combo.Input("sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="As in KSampler.")
-                ),
-                sockets.advanced(
-                    io.Combo.Input("scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in KSampler.")
-                ),
+                *sockets.sampler_inputs("As in KSampler."),
                 io.Int.Input(
                     "width",
                     default=512,

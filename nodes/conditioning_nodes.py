@@ -1,6 +1,5 @@
 """Nodes that make a prompt, or a new word in it, rare, for models that take no image embedding."""
 
-import comfy.samplers
 from comfy_api.latest import io
 
 from ..density.base.framing import framing_of
@@ -67,25 +66,11 @@ def _drawing_inputs():
             tooltip="Sampling steps of each picture: few, and those of the baseline. You can draw with more later.",
         ),
         io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler, and as in the baseline."),
-        sockets.advanced(
-            io.Combo.Input(
-                "sampler_name",
-                options=list(comfy.samplers.SAMPLER_NAMES),
-                default="euler",
-                tooltip="As in the baseline. The engine gradient works with euler only.",
-            )
-        ),
-        sockets.advanced(
-            io.Combo.Input(
-                "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="normal", tooltip="As in the baseline."
-            )
-        ),
+        *sockets.sampler_inputs("As in the baseline.", " The engine gradient works with euler only."),
         sockets.advanced(
             io.Int.Input("width", default=512, min=16, max=16384, step=8, tooltip="In pixels, as in the baseline. Small is quick.")
         ),
-        sockets.advanced(
-            io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width.")
-        ),
+        sockets.advanced(io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width.")),
     ]
 
 

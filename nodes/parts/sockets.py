@@ -1,5 +1,6 @@
 """The sockets that this pack adds to ComfyUI, and the inputs that several nodes share."""
 
+import comfy.samplers
 from comfy_api.latest import io
 
 from ...density.base.framing import FRAMINGS, MIDDLE
@@ -33,6 +34,24 @@ def advanced(input):
     """
     input.extra_dict["advanced"] = True
     return input
+
+
+def sampler_inputs(tooltip, of_sampler=""):
+    """Make the inputs `sampler_name` and `scheduler`, as KSampler has them. They are advanced.
+
+    Parameters
+    ----------
+    tooltip : str
+        Of both.
+    of_sampler : str
+        What the tooltip of `sampler_name` adds.
+    """
+    names = {"sampler_name": comfy.samplers.SAMPLER_NAMES, "scheduler": comfy.samplers.SCHEDULER_NAMES}
+    tooltips, usual = (tooltip + of_sampler, tooltip), ("euler", "normal")
+    return [
+        advanced(io.Combo.Input(name, options=list(options), default=default, tooltip=text))
+        for (name, options), default, text in zip(names.items(), usual, tooltips, strict=True)
+    ]
 
 
 def seed_input(tooltip):
