@@ -7,17 +7,17 @@ from comfy_api.latest import io, ui
 from ..density.calibration.enough import check_enough
 from ..density.drawing.density_map import density_map
 from ..density.estimators.choose import CHOICES, check_estimator, fit_density
-from ..density.estimators.cross_fit import check_components
+from ..density.estimators.cross_fit import check_components, check_width
 from ..density.estimators.merge import merge_densities
 from ..density.files.store import load_densities
 from ..generators.eyes.usual_words import EXAMPLES, phrases_of, usual_in_words
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import DENSITIES, digests, files_in
+from .parts.folders import DENSITIES, digests, files_in, kandinsky_width
 from .parts.found_by import found_by
 from .parts.node_progress import node_progress
 from .parts.said import say
-from .parts.upstream import number_before
+from .parts.upstream import model_before, number_before
 
 
 class RarityFitDensity(io.ComfyNode):
@@ -61,6 +61,7 @@ class RarityFitDensity(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, embeddings=None, components=None, estimator="ppca"):
         known = fits(check_estimator, estimator) and fits(check_components, estimator, components)
+        known = known and fits(check_width, components, kandinsky_width(model_before("embeddings")))
         return known and fits(check_enough, number_before("embeddings"), components or 0)  # None: components are linked
 
     @classmethod

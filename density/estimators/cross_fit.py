@@ -168,10 +168,7 @@ class CrossFit:
         """Raise a RarityError unless the samples are enough for the estimator, and vary enough for k components."""
         d, n = self.statistics.width, self.statistics.count
         check_components(estimator, components)
-        if components >= d:
-            raise RarityError(
-                f"Choose 1 to {d - 1} components, or 0 for the best by held-out samples; got {components}."
-            )
+        check_width(components, d)
         if estimator == "full":
             check_full(n, self.fewest(1), d)
         check_directions(n, self.fewest(2), components)
@@ -185,6 +182,14 @@ class CrossFit:
                 f"The embeddings vary in {self.rank} of {d} directions only, too few for a full covariance: "
                 "use ledoit-wolf, oas or ppca."
             )
+
+
+def check_width(components: int, width: int) -> None:
+    """Raise a RarityError if embeddings of this width have no room for so many components."""
+    if components >= width:
+        raise RarityError(
+            f"Choose 1 to {width - 1} components, or 0 for the best by held-out samples; got {components}."
+        )
 
 
 def check_components(estimator: str, components: int) -> None:

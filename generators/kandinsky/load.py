@@ -31,6 +31,19 @@ def miniature_folder() -> Path:
     return BUILT_IN[MINIATURE]
 
 
+def embedding_width(folder: str | Path) -> int | None:
+    """The width of a model's embeddings, without loading the model. None if its files do not say it.
+
+    Parameters
+    ----------
+    folder : as in `load_kandinsky`.
+    """
+    root = Path(BUILT_IN.get(str(folder), folder))
+    configs = (read_json(path) for path in (root / "prior" / "config.json", root / "prior" / "prior" / "config.json") if path.is_file())
+    widths = [config.get("embedding_dim") for config in configs]
+    return next((width for width in widths if isinstance(width, int)), None)
+
+
 def load_kandinsky(
     folder: str | Path = MINIATURE,
     *,

@@ -12,7 +12,7 @@ from ...density.base.errors import RarityError, quoted
 from ...density.files.store import safe_path
 from ...generators.kandinsky.hub import check_repository, download_kandinsky
 from ...generators.kandinsky.layout import kandinsky_folders
-from ...generators.kandinsky.load import BUILT_IN
+from ...generators.kandinsky.load import BUILT_IN, embedding_width
 from ...generators.runtime.kept_baselines import check_kept, is_shard
 from ...generators.runtime.model_folder import model_folders
 
@@ -87,6 +87,12 @@ def check_kandinsky(name, repository):
             f"There is no Kandinsky model {quoted(name)} here. Found: {', '.join(models)}. "
             "Choose one of these in model, or put that model's folder into ComfyUI's models/diffusers."
         )
+
+
+def kandinsky_width(name):
+    """The width of a model's embeddings, as its files say. None without a name, or if no model of that name says it."""
+    model = kandinsky_models().get(name)
+    return model and embedding_width(model)
 
 
 def clip_checkpoints():

@@ -51,6 +51,20 @@ def estimator_before(socket):
     return estimator if isinstance(estimator, str) else None
 
 
+def model_before(socket):
+    """The model in the menu of the Load Kandinsky behind the Sample Prior at a socket of the node that ComfyUI is asking now.
+
+    Returns
+    -------
+    str | None
+        None if other nodes are there, or if a repository takes the model's place.
+    """
+    before, widgets = _node(_asked().get(socket))
+    loader, chosen = _node(widgets.get("prior")) if before == "RaritySamplePrior" else (None, {})
+    model = chosen.get("model") if loader == "RarityLoadKandinsky" and not chosen.get("repository") else None
+    return model if isinstance(model, str) else None
+
+
 def _number(inputs, socket):
     """How many embeddings a socket will bring; None if no widget says it, or if the node that makes them will be refused."""
     before, widgets = _node(inputs.get(socket))

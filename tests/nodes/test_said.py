@@ -142,7 +142,8 @@ def asked(says_why):
 
 def _graph(count=2000, estimator="ppca", **more):
     return {
-        "3": {"class_type": "RaritySamplePrior", "inputs": {"count": count, **more}},
+        "2": {"class_type": "RarityLoadKandinsky", "inputs": {"model": MINIATURE, "repository": ""}},
+        "3": {"class_type": "RaritySamplePrior", "inputs": {"count": count, "prior": ["2", 0], **more}},
         "4": {"class_type": "RarityFitDensity", "inputs": {"embeddings": ["3", 0], "estimator": estimator}},
         "6": {"class_type": "RarityMakeRare", "inputs": {"density": ["4", 0], "embeddings": ["3", 0], "count": 300}},
         "8": {"class_type": "RarityDecodeKandinsky", "inputs": {"embeddings": ["6", 0]}},
@@ -156,8 +157,10 @@ def test_what_two_widgets_show_together_is_refused_before_hours_of_sampling(aske
         asked(nodes.RarityMakeRare, "6", _graph(299), count=300, embeddings=None)
     with pytest.raises(RarityError, match="Decode Kandinsky got 300 embeddings, one picture each, and at most is 256"):
         asked(nodes.RarityDecodeKandinsky, "8", _graph(), embeddings=None, at_most=256)
-    with pytest.raises(RarityError, match="with 4096 components: at least .* got 2,000. Draw more samples, or choose fewer"):
-        asked(nodes.RarityFitDensity, "4", _graph(), embeddings=None, components=4096)
+    with pytest.raises(RarityError, match="with 60 components: at least .* got 60. Draw more samples, or choose fewer"):
+        asked(nodes.RarityFitDensity, "4", _graph(60), embeddings=None, components=60)
+    with pytest.raises(RarityError, match="Choose 1 to 63 components.*got 64"):
+        asked(nodes.RarityFitDensity, "4", _graph(), embeddings=None, components=64)
     with pytest.raises(RarityError, match="no shell to move along.*with the estimator ppca or mixture"):
         asked(nodes.RarityMakeRare, "6", _graph(estimator="neighbours"), count=300, embeddings=None)
 
@@ -181,6 +184,8 @@ def test_a_baseline_kept_for_another_prompt_is_refused_before_anything_runs(run,
 ])
 def test_what_no_widget_says_is_not_asked(asked, graph):
     assert asked(nodes.RarityFitDensity, "4", graph, embeddings=None) is True
+    without = {key: node for key, node in graph.items() if node["class_type"] != "RarityLoadKandinsky"}
+    assert asked(nodes.RarityFitDensity, "4", without, embeddings=None, components=64, estimator="ppca") is True
     assert asked(nodes.RarityMakeRare, "6", graph, count=300, embeddings=None) is True
     assert asked(nodes.RarityDecodeKandinsky, "8", graph, embeddings=None, at_most=300) is True
 
