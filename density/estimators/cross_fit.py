@@ -187,9 +187,7 @@ class CrossFit:
 def check_width(components: int, width: int) -> None:
     """Raise a RarityError if embeddings of this width have no room for so many components."""
     if components >= width:
-        raise RarityError(
-            f"Choose 1 to {width - 1} components, or 0 for the best by held-out samples; got {components}."
-        )
+        raise RarityError(f"Choose 1 to {width - 1} components, or 0 for the best by held-out samples; got {components}.")
 
 
 def check_components(estimator: str, components: int) -> None:
