@@ -32,16 +32,17 @@ def miniature_folder() -> Path:
 
 
 def embedding_width(folder: str | Path) -> int | None:
-    """The width of a model's embeddings, without loading the model. None if its files do not say it.
+    """The width of a model's embeddings, by its files. None if they do not say it; `load_kandinsky` tells why.
 
     Parameters
     ----------
     folder : as in `load_kandinsky`.
     """
-    root = Path(BUILT_IN.get(str(folder), folder))
-    configs = (read_json(path) for path in (root / "prior" / "config.json", root / "prior" / "prior" / "config.json") if path.is_file())
-    widths = [config.get("embedding_dim") for config in configs]
-    return next((width for width in widths if isinstance(width, int)), None)
+    try:
+        width = read_json(find_parts(BUILT_IN.get(str(folder), folder))["prior"] / "config.json").get("embedding_dim")
+    except RarityError:
+        return None
+    return width if isinstance(width, int) else None
 
 
 def load_kandinsky(

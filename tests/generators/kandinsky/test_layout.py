@@ -9,7 +9,7 @@ import pytest
 import torch
 from rarity.density.base.errors import RarityError
 from rarity.generators.kandinsky.layout import find_parts
-from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.kandinsky.load import BUILT_IN, embedding_width, load_kandinsky
 from rarity.generators.runtime.loading import load_model
 from tiny_kandinsky import build_tiny_kandinsky
 
@@ -29,6 +29,18 @@ def test_a_pair_named_as_on_the_hub(folder, tiny_kandinsky):
     decoder = (folder / "decoder").rename(folder / "kandinsky-2-2-decoder")
     assert same(load_kandinsky(prior), tiny_kandinsky)
     assert find_parts(decoder) == find_parts(prior) == find_parts(prior, decoder)
+
+
+def test_the_width_is_known_before_anything_is_loaded(folder, tiny_kandinsky, tiny_kandinsky_21, tiny_kandinsky_21_folder):
+    widths = {name: embedding_width(name) for name in BUILT_IN}
+    assert widths == {name: load_kandinsky(name)[0].space.width for name in BUILT_IN}
+    assert embedding_width(folder) == tiny_kandinsky[0].space.width
+    assert embedding_width(tiny_kandinsky_21_folder / "kandinsky-2-1-prior") == tiny_kandinsky_21[0].space.width
+    (config,) = (folder / "prior" / "prior").glob("config.json")
+    for damaged in ("{", "[]", '{"embedding_dim": "64"}', "{}"):
+        config.write_text(damaged)
+        assert embedding_width(folder) is None
+    assert embedding_width(folder / "nowhere") is None
 
 
 def test_a_pair_with_any_names(folder, tiny_kandinsky):
