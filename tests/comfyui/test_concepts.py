@@ -52,7 +52,7 @@ def test_the_workflow_twice_and_after_a_cancel_that_keeps_what_was_learnt(own_se
     pictures = saved(server, workflow, first)
     assert len(pictures) == 3 and all(picture.std() > 10 for picture in pictures.values())
     (report,) = (first["outputs"][key]["text"][0] for key in nodes_of(workflow, "PreviewAny"))
-    assert "Learnt the token 'bold' for 'a bold letter G' in 2 iterations" in report
+    assert "Learnt the token 'bold' and a LoRA of the prior for 'a bold letter G' in 2 iterations" in report
     assert_equal(pictures, saved(server, workflow, run(server, workflow, afresh=True)))
 
     long = copy.deepcopy(workflow)
