@@ -1,9 +1,15 @@
 """What several folders of tests share; which tests run together; on which ComfyUIs they ran."""
 
+import os
 import re
 from collections import Counter
 
 import pytest
+
+# A processor on which torch's own kernels do without AVX-512 has none for oneDNN either. torch's attention in half precision asks
+# oneDNN which there are: told of them on one side only, it calls what the other refuses ("pack_vnni2 is only supported ...").
+if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -73,8 +73,7 @@ def rows(named):
         for place, tile in enumerate(fit_tiles(pictures, TILE, TILE)):
             left = 13 + place * (TILE + GAP)
             page[top + HEAD : top + HEAD + TILE, left : left + TILE] = tile
-    figure.figimage(page.numpy(), origin="upper")
-    return render(figure)
+    return render(figure, page)
 
 
 def load_kandinsky_page(shop):

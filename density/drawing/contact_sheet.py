@@ -171,8 +171,7 @@ def _sheet(panels: list[tuple[str, Tensor, list[str] | None, str]], title: str, 
                 text = clip(text, max(8, tile_w // LETTER))
                 place = (x + tile_w / 2, height - y - tile_h - 16 - LINE * line)
                 write(figure, *place, text, 9.5, SOFT if line else INK, ha="center")
-    figure.figimage(page.numpy(), origin="upper")
-    return render(figure)
+    return render(figure, page)
 
 
 def _columns(count: int, alone: bool) -> int:

@@ -81,9 +81,13 @@ def new_page(width: int, height: int) -> Tensor:
     return torch.tensor(rgb(PAGE)).expand(height, width, 3).clone()
 
 
-def render(figure) -> Tensor:
-    """The figure as a picture, [1, H, W, 3], 0 to 1."""
+def render(figure, page: Tensor | None = None) -> Tensor:
+    """The figure as a picture, [1, H, W, 3], 0 to 1: on paper, or on a page of tiles [H, W, 3], whose pixels stay as they are."""
+    if page is not None:
+        figure.patch.set_alpha(0)
     figure.canvas.draw()
-    pixels = torch.frombuffer(bytearray(figure.canvas.buffer_rgba()), dtype=torch.uint8)
     width, height = figure.canvas.get_width_height()
-    return pixels.reshape(1, height, width, 4)[..., :3].float() / 255
+    pixels = torch.frombuffer(bytearray(figure.canvas.buffer_rgba()), dtype=torch.uint8).reshape(height, width, 4)
+    drawn = pixels[..., :3].float() / 255
+    # matplotlib could draw the page itself, and would resample every pixel of it, which takes as long as all the rest.
+    return (drawn if page is None else torch.lerp(page, drawn, pixels[..., 3:].float() / 255))[None]

@@ -83,9 +83,7 @@ def interest_curve(
         axes.tick_params(axis="x", labelbottom=i == len(names) - 1)
         if i == len(names) - 1:
             axes.set_xlabel("step", fontsize=10 * unit, color=SOFT)
-    if tiles is not None:
-        _lay(figure, trajectory, tiles[shown], shown, tile, unit)
-    return render(figure)
+    return render(figure, None if tiles is None else _lay(figure, trajectory, tiles[shown], shown, tile, unit))
 
 
 def _strip(trajectory: Trajectory, images: Tensor | None, sample: int) -> Tensor | None:
@@ -185,11 +183,12 @@ def _draw(axes, trajectory: Trajectory, name: str, sample: int | None, unit: flo
     axes.locator_params(axis="y", nbins=6 if name == "bits" else 3)
 
 
-def _lay(figure, trajectory: Trajectory, tiles: Tensor, shown: list[int], tile: tuple[int, int], unit: float) -> None:
-    """Lay the pictures in a row, each above its checkpoint."""
+def _lay(figure, trajectory: Trajectory, tiles: Tensor, shown: list[int], tile: tuple[int, int], unit: float) -> Tensor:
+    """A page with the pictures in a row, each above its checkpoint."""
     width, height = figure.canvas.get_width_height()
-    row = new_page(width, tile[0] + 2)
+    page = new_page(width, height)
     across, below = (width - (LEFT + RIGHT) * unit) / len(shown), round(height - HEAD * unit - tile[0] - 1)
+    row = page[height - below - tile[0] - 2 : height - below]
     for i, (s, picture) in enumerate(zip(shown, fit_tiles(tiles, *tile), strict=True)):
         middle = LEFT * unit + (i + 0.5) * across
         x = round(middle - tile[1] / 2)
@@ -197,4 +196,4 @@ def _lay(figure, trajectory: Trajectory, tiles: Tensor, shown: list[int], tile: 
         row[1:-1, x : x + tile[1]] = picture
         write(figure, middle, below - 16 * unit, f"{s}", 10 * unit, INK, ha="center", weight="bold")
         write(figure, middle, below - 30 * unit, f"step {trajectory.steps[s]:,}", 9 * unit, SOFT, ha="center")
-    figure.figimage(row.numpy(), 0, below, origin="upper")
+    return page

@@ -61,8 +61,7 @@ def strength_curve(
         top -= (BETWEEN + CURVE) * unit
         axes = figure.add_axes((LEFT * unit / width, top / height, count * across / width, CURVE * unit / height))
         _draw(axes, values, title, colour, asked, place, strengths, found.strength, unit)
-    _lay(figure, [tiles[strength] for strength in strengths], tile, across, unit)
-    return render(figure)
+    return render(figure, _lay(figure, [tiles[strength] for strength in strengths], tile, across, unit))
 
 
 def strength_card(strength: float, *, width: int = 1200) -> Tensor:
@@ -135,15 +134,16 @@ def _percent(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _lay(figure, columns: list[Tensor], tile: tuple[int, int], across: float, unit: float) -> None:
-    """Lay the pictures below the curves, one column for each strength."""
-    width, _ = figure.canvas.get_width_height()
-    gap = GAP * unit
-    page = new_page(width, math.ceil(len(columns[0]) * (tile[0] + gap)))
+def _lay(figure, columns: list[Tensor], tile: tuple[int, int], across: float, unit: float) -> Tensor:
+    """A page with the pictures below the curves, one column for each strength."""
+    width, height = figure.canvas.get_width_height()
+    gap, page = GAP * unit, new_page(width, height)
+    tall = math.ceil(len(columns[0]) * (tile[0] + gap))
+    rows = page[height - round(FOOT * unit) - tall : height - round(FOOT * unit)]
     for i, pictures in enumerate(columns):
         x = round(LEFT * unit + (i + 0.5) * across - tile[1] / 2)
         for j, picture in enumerate(fit_tiles(pictures, *tile)):
             y = round(j * (tile[0] + gap))
-            page[y : y + tile[0], x : x + tile[1]] = picture
-    figure.figimage(page.numpy(), 0, round(FOOT * unit), origin="upper")
-    write(figure, LEFT * unit, FOOT * unit + len(page) + 12 * unit, "The same seeds at each strength, a row for each", 11 * unit, INK)
+            rows[y : y + tile[0], x : x + tile[1]] = picture
+    write(figure, LEFT * unit, FOOT * unit + tall + 12 * unit, "The same seeds at each strength, a row for each", 11 * unit, INK)
+    return page

@@ -83,8 +83,7 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
             weight="bold",
         )
         write(figure, legend + THUMB + 16, height - y - 48, f"{1 - float(share[named].sum()):.0%}", 11, SOFT)
-    figure.figimage(page.numpy(), origin="upper")
-    return render(figure)
+    return render(figure, page)
 
 
 def _coloured(pictures: Tensor, origins: Origins, named: Tensor) -> Tensor:
