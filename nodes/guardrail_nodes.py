@@ -24,6 +24,10 @@ def _chain_input():
     return sockets.Guardrail.Input("guardrail", optional=True, tooltip=CHAIN_TOOLTIP)
 
 
+def _words_fit(subject, alternatives):
+    return alternatives is None or fits(check_words, subject, alternatives.splitlines())
+
+
 def _chain_output():
     return sockets.Guardrail.Output(display_name="guardrails", tooltip=OUTPUT_TOOLTIP)
 
@@ -149,7 +153,7 @@ class RarityContrastGuardrail(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
         reads = prior is None or encoder is None  # here None means that the input is linked
-        return not reads or fits(check_words, subject, alternatives)
+        return not reads or _words_fit(subject, alternatives)
 
     @classmethod
     def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False,
@@ -264,7 +268,7 @@ class RarityValidityGate(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=(), embeddings=()):
         reads = prior is None or encoder is None  # here None means that the input is linked
-        return (embeddings is None or fits(check_subject, subject)) and (not reads or fits(check_words, subject, alternatives))
+        return (embeddings is None or fits(check_subject, subject)) and (not reads or _words_fit(subject, alternatives))
 
     @classmethod
     def execute(cls, subject, every, threshold, on_no, decoder=None, prior=None, encoder=None, judge=None, alternatives=ALTERNATIVES,

@@ -84,6 +84,15 @@ def check_words(subject: str, alternatives: Iterable[str]) -> None:
     check_texts(texts, "alternatives")
     if subject.strip():
         check_subject(subject)
+    if all(_plain(text) == _plain(subject) for text in texts):
+        raise RarityError(
+            f"The alternative {quoted(texts[0])} reads as the subject {quoted(subject.strip())} does: capital letters and spaces "
+            "make no difference to an encoder, so no picture can be more like the one than like the other. Name something else."
+        )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def check_subject(subject: str) -> None:
