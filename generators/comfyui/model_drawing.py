@@ -152,6 +152,7 @@ def _instead_of(apply: Callable, other: Callable | None) -> Callable:
         names = [name for name, value in told.items() if isinstance(value, Tensor) and value.requires_grad]
 
         def step(x: Tensor, time: Tensor, *moving: Tensor) -> Tensor:
+            _cancel()  # the way back calls the model as often again
             now = told | dict(zip(names, moving, strict=True))
             return other(apply, given | {"input": x, "timestep": time, "c": now}) if other else apply(x, time, **now)
 
@@ -167,7 +168,6 @@ class Euler(comfy.samplers.Sampler):
         scaling = model_wrap.inner_model.model_sampling
         x = scaling.noise_scaling(sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas))
         for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-            _cancel()
             denoised = model_wrap(x, sigma * x.new_ones(len(x)), **extra_args)
             x = x + (x - denoised) / sigma * (following - sigma)
         return scaling.inverse_noise_scaling(sigmas[-1], x)

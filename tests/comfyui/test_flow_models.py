@@ -5,13 +5,18 @@ Their fused operations know no way back: those are left aside, and only then.
 
 import pytest
 
-PICTURES = ["Flux", "Lumina 2", "Stable Diffusion 3", "HiDream", "Chroma", "Qwen-Image", "Wan", "PixArt"]
+PICTURES = ["Flux", "Flux.2", "Lumina 2", "Stable Diffusion 3", "HiDream", "Chroma", "Qwen-Image", "Wan", "PixArt"]
 ROUNDING = 1e-4  # of pixels: float32 sums in another order
+
+
+class Found(dict):
+    def __missing__(self, kind):
+        pytest.skip(f"This ComfyUI has no {kind}.")
 
 
 @pytest.fixture(scope="module")
 def found(on_comfyui, native_models):
-    return on_comfyui("flow_models.py", *map(str, native_models("clip_vision_l_small")))
+    return Found(on_comfyui("flow_models.py", *map(str, native_models("clip_vision_l_small"))))
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -47,9 +52,10 @@ def test_a_guider_a_sampler_and_sigmas_draw_what_the_nodes_look_at(found, kind):
     assert steered["seeds"] == [5, 6] and 0 < steered["strength"] < 10
     for engine in ("gradient", "evolution"):
         one = steered[engine]
-        assert one["moved"] > 0.01 and one["twice"] in (None, 0), "evolution goes along wordings of three and of nine tokens"
+        assert one["moved"] > 0.01, "evolution goes along wordings of three and of nine tokens"
+        assert one["cancelled"] and one["twice"] == 0, "alike before a cancel and after it"
         assert one["as SamplerCustomAdvanced"] < ROUNDING
-        assert one["kept"] == ({"guidance": 2.5} if kind == "Flux" else {})
+        assert one["kept"] == ({"guidance": 2.5} if kind in ("Flux", "Flux.2") else {})
         assert "built in" not in one["report"], "a guider without a negative prompt has no cfg"
 
 
@@ -62,7 +68,7 @@ def test_settings_that_cannot_suit_the_family_are_named(found, kind, sentence):
 
 
 @pytest.mark.parametrize("kind, model", [
-    ("Flux", "Flux"), ("Lumina 2", "Lumina2"), ("Stable Diffusion 3", "SD3"), ("HiDream", "HiDream"), ("Chroma", "Chroma"),
+    ("Flux", "Flux"), ("Flux.2", "Flux2"), ("Lumina 2", "Lumina2"), ("Stable Diffusion 3", "SD3"), ("HiDream", "HiDream"), ("Chroma", "Chroma"),
     ("Qwen-Image", "QwenImage"), ("Wan", "WAN21_T2V"), ("PixArt", "PixArtSigma"), ("LTXV", "LTXV"),
 ])
 def test_tokens_of_another_model_name_both_sides(found, kind, model):

@@ -20,6 +20,9 @@ WIDTH, WORDS, POOLED, LLAMA = 16, 5, 8, 12
 FLUX = {"image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": POOLED, "context_in_dim": WIDTH, "hidden_size": 32,
         "mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [4, 6, 6], "theta": 10000, "patch_size": 2,
         "qkv_bias": True, "guidance_embed": True, "txt_ids_dims": []}
+FLUX2 = FLUX | {"image_model": "flux2", "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "axes_dim": [4, 4, 4, 4],
+                "theta": 2000, "patch_size": 1, "qkv_bias": False, "global_modulation": True, "mlp_silu_act": True,
+                "ops_bias": False, "default_ref_method": "index", "ref_index_scale": 10.0, "txt_ids_dims": [3]}
 CHROMA = FLUX | {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 32, "hidden_dim": 32,
                  "n_layers": 1, "vec_in_dim": None}
 LUMINA = {"image_model": "lumina2", "in_channels": 16, "dim": 32, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2,
@@ -73,7 +76,9 @@ def known_kinds():
         known = {field.name for field in dataclasses.fields(params)} | {"image_model"}
         return {key: x for key, x in config.items() if key in known}
 
-    return {"Flux": (supported.Flux, of(FluxParams, FLUX)), "Lumina 2": (supported.Lumina2, LUMINA),
+    newer = {"Flux.2": (supported.Flux2, of(FluxParams, FLUX2))} if hasattr(supported, "Flux2") else {}
+    return newer | {
+            "Flux": (supported.Flux, of(FluxParams, FLUX)), "Lumina 2": (supported.Lumina2, LUMINA),
             "Stable Diffusion 3": (supported.SD3, SD3), "HiDream": (supported.HiDream, HIDREAM),
             "Chroma": (supported.Chroma, of(ChromaParams, CHROMA)), "Qwen-Image": (supported.QwenImage, QWEN),
             "Wan": (supported.WAN21_T2V, WAN), "PixArt": (supported.PixArtSigma, PIXART), "LTXV": (supported.LTXV, LTXV)}
@@ -101,23 +106,28 @@ def small_vae(latents):
         network = known(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True])
         with mock.patch.object(comfy.ldm.wan.vae, "WanVAE", lambda **sizes: known(**sizes | {"dim": 8})):  # older ones know one size
             return comfy.sd.VAE(sd=dict(filled(network).state_dict()))
-    sizes = {"double_z": True, "z_channels": latents.latent_channels, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
-             "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
-    config = {"params": {"ddconfig": sizes, "embed_dim": latents.latent_channels}}
+    folded = latents.latent_channels == 128  # Flux.2 folds two by two latents of its VAE into one
+    channels = latents.latent_channels // 4 if folded else latents.latent_channels
+    sizes = {"double_z": True, "z_channels": channels, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
+             "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0, "batch_norm_latent": folded}
+    config = {"params": {"ddconfig": sizes, "embed_dim": channels}}
     network = filled(AutoencoderKL(**config["params"]))
     network.decoder.conv_out.weight.mul_(0.1)  # no pixel is cut off at black or white
     vae = comfy.sd.VAE(sd=dict(network.state_dict()), config=config)
     vae.latent_channels = latents.latent_channels
+    if folded:
+        vae.upscale_ratio = vae.downscale_ratio = 16
     return vae
 
 
 def words_of(name, count=WORDS, seed=3, width=WIDTH):
     """A CONDITIONING as the text encoders of this kind make it: with a mask and padding, a pooled vector, layers of Llama."""
     g = torch.Generator().manual_seed(seed)
+    count *= 40 if name == "Flux.2" else 1  # which pads its tokens to 512: a few would hardly be read
     tokens, options = torch.randn(1, count, width, generator=g), {}
     if name in ("Flux", "Stable Diffusion 3", "HiDream", "Chroma"):
         options["pooled_output"] = torch.randn(1, POOLED, generator=g)
-    if name == "Flux":
+    if name in ("Flux", "Flux.2"):
         options["guidance"] = 2.5
     if name == "HiDream":
         options["conditioning_llama3"] = torch.randn(1, 2, count, LLAMA, generator=g)
@@ -191,18 +201,41 @@ def steered(name, drawing, vision):
 
     for engine in ("gradient", "evolution"):
         conditioning, _, said, pictures = rare(engine)
-        again = rare(engine) if name == "Qwen-Image" else None
+        cancelled = _cancelled(patcher, lambda: rare(engine))  # noqa: B023 (called at once)
+        ((after, _),) = rare(engine)[0]
         ((tokens, options),) = conditioning
         there = Guider_Basic(patcher)
         there.set_conds(conditioning)
         noise = torch.randn(1, *drawing.latent_shape, generator=torch.Generator().manual_seed(5))
         drawn = vae.decode(there.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True, seed=5))
         found[engine] = {
-            "moved": float((tokens - words[0][0]).abs().max()), "twice": again and float((tokens - again[0][0][0]).abs().max()),
+            "moved": float((tokens - words[0][0]).abs().max()), "twice": float((tokens - after).abs().max()), "cancelled": cancelled,
             "kept": {key: x for key, x in options.items() if not isinstance(x, torch.Tensor)}, "report": said,
             "as SamplerCustomAdvanced": float((drawn.reshape(pictures.shape).float() - pictures).abs().max()),
         }
     return found
+
+
+def _cancelled(patcher, work):
+    """Whether a cancel during the third call of the model ends the work, with no further call."""
+    import comfy.model_management
+
+    calls = []
+
+    def cancel_at_the_third(*_):
+        calls.append(None)
+        if len(calls) == 3:
+            comfy.model_management.interrupt_current_processing()
+
+    listening = patcher.model.diffusion_model.register_forward_pre_hook(cancel_at_the_third)
+    try:
+        work()
+    except comfy.model_management.InterruptProcessingException:
+        return len(calls) == 3
+    finally:
+        listening.remove()
+        comfy.model_management.interrupt_current_processing(False)
+    return False
 
 
 def errors(name, patcher, words):
