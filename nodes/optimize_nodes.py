@@ -52,7 +52,7 @@ class RarityMakeRare(io.ComfyNode):
                     min=2,
                     max=1000000,
                     tooltip="The dial: how rarely the model would make this by itself. "
-                    "10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure.",
+                    "10 is unusual, 1,000 is rare, 10,000 is beyond what 2,000 samples can measure.",
                 ),
                 io.Int.Input("count", default=16, min=1, max=4096, tooltip="How many rare embeddings to make."),
                 io.Combo.Input(
@@ -145,7 +145,7 @@ class RarityDial(io.ComfyNode):
                     "stop",
                     options=list(STOPS),
                     default="1,000",
-                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure. For a "
+                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 10,000 is beyond what 2,000 samples can measure. For a "
                     "number between the stops type it into 1 in itself.",
                 ),
             ],

@@ -79,7 +79,7 @@ def check_words(subject: str, alternatives: Iterable[str]) -> None:
     if not {*texts} - {subject.strip()}:
         raise RarityError(
             f"The subject{f' {quoted(subject)}' if subject.strip() else ''} needs at least one alternative that it must not turn into, "
-            "got none. Write them into alternatives, one a line, such as 'a letter P'."
+            f"got {'only the subject itself' if texts else 'none'}. Write them into alternatives, one a line, such as 'a letter P'."
         )
     check_texts(texts, "alternatives")
     if subject.strip():
