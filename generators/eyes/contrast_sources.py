@@ -207,8 +207,8 @@ def contrast_guardrails(
     """
     if reader is None and alternative_pictures is None:
         raise RarityError(
-            "A contrast guardrail needs to know what the subject must not turn into: connect a prior or an encoder, "
-            "which read the words, or embeddings of alternative pictures. Got none."
+            "A contrast guardrail needs to know what the subject must not turn into: connect an eye that reads the words, or "
+            "embeddings of alternative pictures. Got none."
         )
     rails = ()
     if reader is not None:
