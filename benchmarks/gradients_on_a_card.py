@@ -196,7 +196,7 @@ def steps(models: dict, work: Path, mode: str, file: str, lora: bool) -> dict:
     cloud = torch.randn(60, eye.space.width, generator=torch.Generator().manual_seed(0))
     density = GaussianDensity.fit(Embeddings(cloud, eye.space), components=4)
     given = {"model": model, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 1, "iterations": 1, "seed": 0,
-             "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, "engine": "gradient", **SIZE}
+             "sampler_name": "euler", "scheduler": "normal", "eye": vision, "engine": "gradient", **SIZE}
     reference = work / f"processor{', LoRA' if lora else ''}.safetensors"
 
     def held():

@@ -51,25 +51,25 @@ class Demo:
 
 
 def demo(
-    prompt: str = "a letter G",
+    prompt: str = EXAMPLES[THINGS],
     *,
     seed: int = 0,
     one_in: int = 1000,
     baseline: int = 2000,
     count: int = 16,
-    folder: str | Path = MINIATURE,
+    folder: str | Path = THINGS,
     stage: Callable[[str], Progress] | None = None,
 ) -> Demo:
     """From a prompt to rare pictures beside usual ones.
 
     Parameters
     ----------
-    prompt : of a letter, such as "a bold italic serif letter R"; for THINGS of a thing, such as "an outline drawing of a house".
+    prompt : of a thing, such as "an outline drawing of a house"; for other models than THINGS of a letter, such as "a bold serif letter R".
     seed : of every random draw.
     one_in : the rarity to reach, 1 in N.
     baseline : how many usual samples the density learns from.
     count : how many rare pictures to make.
-    folder : THINGS, or a model that draws letters.
+    folder : THINGS; or MINIATURE, or another model that draws letters.
     stage : called with the name of each stage; returns the progress function of that stage.
 
     Returns
@@ -106,7 +106,7 @@ def demo(
     return Demo(usual, density, starts, trajectory, usual_pictures, rare_pictures, sheet, plan, report)
 
 
-def subject_of(prompt: str, folder: str | Path = MINIATURE) -> str:
+def subject_of(prompt: str, folder: str | Path) -> str:
     """The bare subject of a prompt: "a letter R" of "a bold serif letter R"; for THINGS "a drawing of a car" of "a blue drawing of a car".
 
     Raises

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..density.base.framing import MIDDLE
-from ..generators.comfyui.clip_vision_eye import eye
+from ..generators.comfyui.clip_vision_eye import eye_of
 from ..generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
 from ..generators.comfyui.vary_seeds import vary_seeds
 from .parts import sockets
@@ -22,14 +22,14 @@ class RarityBaselineFromModel(io.ComfyNode):
             display_name="Baseline from Model",
             category="Rarity/density",
             description="Draws many small, quick pictures with any model and prompt, and looks at each, to learn what this model "
-            "usually makes. These pictures are the baseline that rarity is measured against. Connect exactly one eye: clip_vision, "
-            "encoder or prior.",
+            "usually makes. These pictures are the baseline that rarity is measured against.",
             **found_by("usual", "sample model", "what a model makes", "seed", "random", "baseline"),
             inputs=[
                 io.Model.Input("model", tooltip="Any model that KSampler takes, with its LoRAs. It is not changed."),
                 io.Conditioning.Input("positive", tooltip="The prompt, as KSampler takes it; masks and ControlNet hints included."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it."),
                 io.Vae.Input("vae", tooltip="The model's own VAE."),
+                sockets.eye_input(f"Looks at the pictures: {sockets.AN_EYE}"),
                 io.Int.Input(
                     "count",
                     default=200,
@@ -67,15 +67,6 @@ class RarityBaselineFromModel(io.ComfyNode):
                         tooltip="Pictures at a time. Changes speed and memory, not the pictures. Halved where memory is short.",
                     )
                 ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="The eye: an encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO.",
-                ),
-                sockets.Encoder.Input(
-                    "encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."
-                ),
-                sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
                 sockets.advanced(
                     io.Boolean.Input(
                         "stop_when_enough",
@@ -112,11 +103,10 @@ class RarityBaselineFromModel(io.ComfyNode):
         return fits(folder_to_keep, keep_as)
 
     @classmethod
-    def execute(cls, model, positive, negative, vae, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,
-                clip_vision=None, encoder=None, prior=None, stop_when_enough=False, keep_as="", framing=MIDDLE, first=0,
-                guider=None, sampler=None, sigmas=None):
+    def execute(cls, model, positive, negative, vae, eye, count, seed, steps, cfg, sampler_name, scheduler, width, height, batch,
+                stop_when_enough=False, keep_as="", framing=MIDDLE, first=0, guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
-        looks = eye("Baseline from Model", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye_of(eye, placement, framing)
         pictures = ModelPictures(
             model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider, sampler, sigmas
         )
@@ -136,13 +126,14 @@ class RaritySeedVariety(io.ComfyNode):
             category="Rarity/make rare",
             description="For models that draw nearly the same picture for every seed: gives each seed a prompt of its own, varied so "
             "that pictures differ as much as you ask and still are the subject. It measures the right strength on a few dozen small "
-            "pictures. Goes between CLIP Text Encode and KSampler. Connect exactly one eye: clip_vision, encoder or prior.",
+            "pictures. Goes between CLIP Text Encode and KSampler.",
             **found_by("vary seeds", "variety", "diversity", "seed", "same image", "similar", "same picture", "different", "variation", "turbo", "random"),
             inputs=[
                 io.Model.Input("model", tooltip="Any model that KSampler takes, with its LoRAs. It is not changed."),
                 io.Conditioning.Input("positive", tooltip="The prompt, as KSampler takes it; masks and ControlNet hints included."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt, as KSampler takes it. It is not varied."),
                 io.Vae.Input("vae", tooltip="The model's own VAE."),
+                sockets.eye_input(f"Measures how far apart pictures lie: {sockets.AN_EYE}"),
                 io.Float.Input(
                     "variety",
                     default=2.0,
@@ -174,9 +165,6 @@ class RaritySeedVariety(io.ComfyNode):
                     tooltip="Of the small pictures, in pixels. Small is quick; stay near what the model was trained for.",
                 ),
                 io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="In pixels, as width."),
-                io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye: an encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO."),
-                sockets.Encoder.Input("encoder", optional=True, tooltip="The eye: the encoder of Load OpenCLIP, which reads words as well."),
-                sockets.Prior.Input("prior", optional=True, tooltip="The eye: the prior of Load Kandinsky."),
                 sockets.Guardrail.Input(
                     "guardrail", optional=True, tooltip="The chain of guardrails, made from pictures that the same eye looked at."
                 ),
@@ -278,11 +266,11 @@ class RaritySeedVariety(io.ComfyNode):
         return fits(file_to_keep, STRENGTHS, keep_as)
 
     @classmethod
-    def execute(cls, model, positive, negative, vae, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
-                clip_vision=None, encoder=None, prior=None, guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0,
-                pictures=8, batch=4, framing=MIDDLE, guider=None, sampler=None, sigmas=None, keep_as=""):
+    def execute(cls, model, positive, negative, vae, eye, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
+                guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0, pictures=8, batch=4, framing=MIDDLE,
+                guider=None, sampler=None, sigmas=None, keep_as=""):
         placement = ComfyPlacement()
-        looks = eye("Seed Variety", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye_of(eye, placement, framing)
         drawing = ModelPictures(
             model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider, sampler, sigmas
         )

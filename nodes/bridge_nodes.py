@@ -3,21 +3,17 @@
 from comfy_api.latest import io, ui
 
 from ..density.base.embeddings import few_enough
-from ..generators.comfyui.clip_vision_eye import eye
+from ..generators.comfyui.clip_vision_eye import eye_of
 from ..generators.comfyui.sockets_bridge import (
     describe_outputs,
-    from_clip_vision_output,
-    from_rows,
+    embeddings_from,
     to_clip_vision_outputs,
     to_rows,
 )
-from ..generators.eyes.encoding import the_one
 from .parts import sockets
 from .parts.found_by import found_by
 from .parts.placement import ComfyPlacement
 from .parts.said import say
-
-ONE_SOURCE = "Connect only one of these here. For a second one use a second node, and Join Embeddings makes one set of both."
 
 
 class RarityFromClipVisionOutput(io.ComfyNode):
@@ -32,14 +28,9 @@ class RarityFromClipVisionOutput(io.ComfyNode):
             "made, and the eye that made it.",
             **found_by("convert", "image embeds", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
+                sockets.eye_input(f"The eye that made the embeddings: {sockets.AN_EYE} If another one made them, the error names both."),
                 io.ClipVisionOutput.Input(
                     "clip_vision_output", optional=True, tooltip="What CLIP Vision Encode gives: of one picture or of a batch."
-                ),
-                io.ClipVision.Input(
-                    "clip_vision", optional=True, tooltip="The encoder that made it. If it was another one, the error names both."
-                ),
-                sockets.Prior.Input(
-                    "prior", optional=True, tooltip="Instead of clip_vision: the prior of Load Kandinsky, of the same Kandinsky that made the embeddings."
                 ),
                 sockets.PriorLatent.Input(
                     "prior_latent", optional=True, tooltip="What comfyui-kandinsky22 makes of a prompt or a picture."
@@ -54,14 +45,11 @@ class RarityFromClipVisionOutput(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip_vision_output=None, clip_vision=None, prior=None, prior_latent=None, ip_adapter_embeds=None):
-        node = "Embeddings from CLIP Vision"
-        made = {"clip_vision_output": clip_vision_output, "prior_latent": prior_latent, "ip_adapter_embeds": ip_adapter_embeds}
-        carried = the_one(node, advice=ONE_SOURCE, **made)
-        space = eye(node, ComfyPlacement(), clip_vision=clip_vision, prior=prior).space
-        if carried is clip_vision_output:
-            return io.NodeOutput(from_clip_vision_output(carried, space, clip_vision))
-        return io.NodeOutput(from_rows(carried, space, "socket of another pack"))
+    def execute(cls, eye, clip_vision_output=None, prior_latent=None, ip_adapter_embeds=None):
+        looks = eye_of(eye, ComfyPlacement())
+        return io.NodeOutput(embeddings_from(
+            looks, clip_vision_output=clip_vision_output, prior_latent=prior_latent, ip_adapter_embeds=ip_adapter_embeds
+        ))
 
 
 class RarityToClipVisionOutput(io.ComfyNode):
@@ -77,10 +65,10 @@ class RarityToClipVisionOutput(io.ComfyNode):
             **found_by("convert", "unclip", "revision", "stable cascade", "ip-adapter", "ipadapter", "kandinsky22"),
             inputs=[
                 sockets.Embeddings.Input("embeddings", tooltip="The embeddings to draw: those of Make Rare, for instance."),
-                io.ClipVision.Input(
-                    "clip_vision",
+                sockets.eye_input(
+                    "The eye that the model was trained with: an encoder of Load CLIP Vision or Load OpenCLIP, or a Kandinsky's prior. The "
+                    "node then checks that this eye made the embeddings.",
                     optional=True,
-                    tooltip="The encoder that the model was trained with. The node then checks that this encoder made the embeddings.",
                 ),
                 io.Model.Input(
                     "model",
@@ -88,9 +76,6 @@ class RarityToClipVisionOutput(io.ComfyNode):
                     tooltip="The model that draws. The node then checks that the model reads image embeddings of this length.",
                 ),
                 sockets.at_most_input(),
-                sockets.Prior.Input(
-                    "prior", optional=True, tooltip="The node then checks that the embeddings are of this Kandinsky."
-                ),
             ],
             outputs=[
                 io.ClipVisionOutput.Output(
@@ -112,9 +97,10 @@ class RarityToClipVisionOutput(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, embeddings, clip_vision=None, model=None, at_most=sockets.AT_MOST, prior=None):
+    def execute(cls, embeddings, eye=None, model=None, at_most=sockets.AT_MOST):
         embeddings = few_enough(embeddings, at_most, "Embeddings to CLIP Vision")
-        outputs = to_clip_vision_outputs(embeddings, clip_vision=clip_vision, model=model)
-        rows = to_rows(embeddings, prior=prior, clip_vision=clip_vision)
-        text = describe_outputs(embeddings, clip_vision=clip_vision, model=model)
+        looks = None if eye is None else eye_of(eye, ComfyPlacement())
+        outputs = to_clip_vision_outputs(embeddings, eye=looks, model=model)
+        rows = to_rows(embeddings, eye=looks)
+        text = describe_outputs(embeddings, eye=looks, model=model)
         return io.NodeOutput(outputs, *rows, ui=ui.PreviewText(say(text)))

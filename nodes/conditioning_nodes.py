@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..density.base.framing import framing_of
-from ..generators.comfyui.clip_vision_eye import eye
+from ..generators.comfyui.clip_vision_eye import eye_of
 from ..generators.comfyui.model_baseline import ModelPictures
 from ..generators.comfyui.steer_condition import optimize_conditioning
 from ..generators.comfyui.token import Word, optimize_token
@@ -17,12 +17,13 @@ from .parts.placement import ComfyPlacement
 
 
 def _drawing_inputs():
-    """The inputs for the rarity, the engine, and the drawing of pictures."""
+    """The inputs for what is usual, the eye, the rarity, the engine, and the drawing of pictures."""
     return [
         sockets.Density.Input(
             "density",
             tooltip="What is usual: Fit Density of Baseline from Model, with this very prompt, eye, sampler and size.",
         ),
+        sockets.eye_input("The eye of the baseline. The engine gradient works with an encoder of Load CLIP Vision only."),
         io.Int.Input(
             "one_in",
             default=100,
@@ -35,7 +36,7 @@ def _drawing_inputs():
             "engine",
             options=list(ENGINES),
             default="gradient",
-            tooltip="gradient: calculates the way; needs several times the memory of drawing, a clip_vision and the sampler euler. "
+            tooltip="gradient: calculates the way; needs several times the memory of drawing, an eye of Load CLIP Vision and the sampler euler. "
             "evolution: draws and compares; needs no more memory than drawing, but many more pictures.",
         ),
         sockets.advanced(
@@ -75,11 +76,8 @@ def _drawing_inputs():
 
 
 def _watching_inputs():
-    """The inputs for the eye, and for what the pictures must keep."""
+    """The inputs for what the pictures must keep."""
     return [
-        io.ClipVision.Input("clip_vision", optional=True, tooltip="The eye of the baseline: an encoder of Load CLIP Vision."),
-        sockets.Encoder.Input("encoder", optional=True, tooltip="The eye of the baseline, from Load OpenCLIP. Evolution only."),
-        sockets.Prior.Input("prior", optional=True, tooltip="The eye of the baseline, from Load Kandinsky. Evolution only."),
         sockets.Guardrail.Input(
             "guardrail",
             optional=True,
@@ -129,8 +127,7 @@ class RarityMakeRareConditioning(io.ComfyNode):
             display_name="Make Rare: Conditioning",
             category="Rarity/make rare",
             description="Changes what a prompt means to your model, until the pictures it draws are as rare as you dial: for Stable "
-            "Diffusion and every other model that takes words and no image embedding. Takes minutes, not milliseconds. "
-            "Connect exactly one eye: clip_vision, encoder or prior.",
+            "Diffusion and every other model that takes words and no image embedding. Takes minutes, not milliseconds.",
             **found_by(
                 "rare", "creative", "creativity", "different", "unusual", "weird", "surprise", "prompt variation", "stable diffusion", "flux",
             ),
@@ -183,12 +180,11 @@ class RarityMakeRareConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, vae, density, one_in, engine, pictures, iterations, seed, steps, cfg, sampler_name,
-                scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(), direction=(), gate=None,
-                variations=None, dimensions=8, step_size=0.0, memory=0.0, guider=None, sampler=None, sigmas=None):
+    def execute(cls, model, positive, negative, vae, density, eye, one_in, engine, pictures, iterations, seed, steps, cfg,
+                sampler_name, scheduler, width, height, guardrail=(), direction=(), gate=None, variations=None, dimensions=8,
+                step_size=0.0, memory=0.0, guider=None, sampler=None, sigmas=None):
         placement = ComfyPlacement()
-        framing = framing_of(density.source)
-        looks = eye("Make Rare: Conditioning", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye_of(eye, placement, framing_of(density.source))
         drawing = ModelPictures(model, positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider,
                                 sampler, sigmas)
         progress, preview = node_preview()
@@ -208,7 +204,7 @@ class RarityMakeRareWord(io.ComfyNode):
             category="Rarity/make rare",
             description="Invents a word for your model: it begins as a word you know, and changes until pictures of a prompt with it are "
             "as rare as you dial. The word is saved in ComfyUI's models/embeddings, so that any prompt can say embedding:name. For Stable "
-            "Diffusion, Flux, Z-Image and others that read such files. Takes minutes, not milliseconds. Connect exactly one eye: clip_vision, encoder or prior.",
+            "Diffusion, Flux, Z-Image and others that read such files. Takes minutes, not milliseconds.",
             **found_by("rare", "creative", "textual inversion", "embedding", "new word", "unusual", "unique", "weird"),
             inputs=[
                 io.Model.Input("model", tooltip="The model you draw with, with its LoRAs. It is not changed."),
@@ -280,12 +276,11 @@ class RarityMakeRareWord(io.ComfyNode):
         return [times_lost(file_to_write(TOKENS, name)), *embeddings_in(start_word)]
 
     @classmethod
-    def execute(cls, model, clip, prompt, placeholder, start_word, name, negative, vae, density, one_in, engine, pictures, iterations,
-                seed, steps, cfg, sampler_name, scheduler, width, height, clip_vision=None, encoder=None, prior=None, guardrail=(),
-                direction=(), gate=None, dimensions=8, step_size=0.0, memory=0.0, guider=None, sampler=None, sigmas=None):
+    def execute(cls, model, clip, prompt, placeholder, start_word, name, negative, vae, density, eye, one_in, engine, pictures,
+                iterations, seed, steps, cfg, sampler_name, scheduler, width, height, guardrail=(), direction=(), gate=None,
+                dimensions=8, step_size=0.0, memory=0.0, guider=None, sampler=None, sigmas=None):
         placement, path = ComfyPlacement(), file_to_write(TOKENS, name)
-        framing = framing_of(density.source)
-        looks = eye("Make Rare: Word", placement, framing, clip_vision=clip_vision, encoder=encoder, prior=prior)
+        looks = eye_of(eye, placement, framing_of(density.source))
         word = Word(clip, prompt, placeholder, start_word)
         drawing = ModelPictures(model, word.positive, negative, vae, seed, steps, cfg, sampler_name, scheduler, width, height, guider,
                                 sampler, sigmas)

@@ -192,15 +192,10 @@ class RarityUsualInWords(io.ComfyNode):
                     tooltip="What to look for, one phrase a line, two or more. The clearest phrases are the prompt with one word changed.",
                 ),
                 sockets.seed_input("Draws the examples that a prior imagines for each phrase."),
-                sockets.Prior.Input(
-                    "prior",
-                    optional=True,
-                    tooltip="The prior of Load Kandinsky: imagines examples of each phrase. So the node knows how often it misreads, and corrects the shares.",
-                ),
-                sockets.Encoder.Input(
-                    "encoder",
-                    optional=True,
-                    tooltip="Instead of a prior: Load OpenCLIP, for pictures it looked at. It reads the words alone, which is less sure.",
+                sockets.eye_input(
+                    "The eye of the samples. The prior of Load Kandinsky imagines examples of each phrase: so the node knows how often it "
+                    "misreads, and corrects the shares. The encoder of Load OpenCLIP reads the words alone, which is less sure.",
+                    sockets.READERS,
                 ),
                 sockets.Embeddings.Input("rare", optional=True, tooltip="Rare samples, from Make Rare, to set beside the usual ones."),
                 sockets.advanced(
@@ -223,9 +218,6 @@ class RarityUsualInWords(io.ComfyNode):
         return fits(phrases_of, phrases)
 
     @classmethod
-    def execute(cls, embeddings, phrases, seed, prior=None, encoder=None, rare=None, examples=EXAMPLES):
-        text = usual_in_words(
-            embeddings, phrases, prior=prior, encoder=encoder, rare=rare, examples=examples, seed=seed,
-            progress=node_progress(),
-        )
+    def execute(cls, embeddings, phrases, seed, eye, rare=None, examples=EXAMPLES):
+        text = usual_in_words(embeddings, phrases, eye, rare=rare, examples=examples, seed=seed, progress=node_progress())
         return io.NodeOutput(text, ui=ui.PreviewText(say(text)))

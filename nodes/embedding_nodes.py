@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..density.base.embeddings import Embeddings
 from ..density.base.framing import MIDDLE
 from ..density.novelty.ranking import check_indices, read_indices
-from ..generators.comfyui.clip_vision_eye import eye
+from ..generators.comfyui.clip_vision_eye import eye_of
 from ..generators.eyes.openclip import architectures, load_open_clip
 from .parts import sockets
 from .parts.fits import fits
@@ -23,25 +23,11 @@ class RarityEncodeImages(io.ComfyNode):
             display_name="Encode Images",
             category="Rarity/embeddings",
             description="Looks at pictures with a model's eye and gives one embedding for each: what the picture shows, as numbers. So "
-            "pictures of any origin can be scored, compared and remembered. Connect exactly one eye: prior, clip_vision or encoder.",
+            "pictures of any origin can be scored, compared and remembered.",
             **found_by("clip vision", "image to embedding", "look at pictures"),
             inputs=[
                 io.Image.Input("images", tooltip="The pictures. Eyes look at a square: see framing."),
-                sockets.Prior.Input(
-                    "prior",
-                    optional=True,
-                    tooltip="The prior of Load Kandinsky: its own eye, for a density of samples of this very model.",
-                ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="An encoder of Load CLIP Vision, of the kind CLIP, SigLIP or DINO. Its embeddings can be compared only with those of the same encoder.",
-                ),
-                sockets.Encoder.Input(
-                    "encoder",
-                    optional=True,
-                    tooltip="The encoder of Load OpenCLIP, which reads words as well, for Contrast Guardrail and Steer Towards.",
-                ),
+                sockets.eye_input(f"Looks at the pictures: {sockets.AN_EYE} Embeddings can be compared only with those of the same eye."),
                 sockets.framing_input(),
             ],
             outputs=[
@@ -52,8 +38,8 @@ class RarityEncodeImages(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, prior=None, clip_vision=None, encoder=None, framing=MIDDLE):
-        looks = eye("Encode Images", ComfyPlacement(), framing, prior=prior, clip_vision=clip_vision, encoder=encoder)
+    def execute(cls, images, eye, framing=MIDDLE):
+        looks = eye_of(eye, ComfyPlacement(), framing)
         return io.NodeOutput(looks.encode_images(images, progress=node_progress()))
 
 

@@ -6,7 +6,6 @@ from ..density.steering.gates import ON_NO
 from ..density.steering.guardrails import AnchorGuardrail, ResidualGuardrail
 from ..generators.demo import LETTERS
 from ..generators.eyes.contrast_sources import check_subject, check_words, contrast_guardrails
-from ..generators.eyes.encoding import the_one
 from ..generators.judges.validity_gate import ValidityGate, choose_judge
 from ..generators.judges.vlm import Vlm
 from .parts import sockets
@@ -122,11 +121,11 @@ class RarityContrastGuardrail(io.ComfyNode):
                     step=0.05,
                     tooltip="How clear the subject must stay: 0.5 means clearer than half of the usual samples. Higher is stricter.",
                 ),
-                sockets.Prior.Input(
-                    "prior",
+                sockets.eye_input(
+                    f"The eye of the baseline, which reads the words: {sockets.A_READER} Leave it empty for an eye that reads no words, and "
+                    "connect alternative_pictures.",
+                    sockets.READERS,
                     optional=True,
-                    tooltip="The prior of Load Kandinsky: its text encoder reads the words. For an encoder that reads no "
-                    "words leave it empty, and connect alternative_pictures.",
                 ),
                 _chain_input(),
                 io.Boolean.Input(
@@ -141,26 +140,18 @@ class RarityContrastGuardrail(io.ComfyNode):
                     optional=True,
                     tooltip="Pictures of what it must not turn into: a second guardrail that compares pictures with pictures.",
                 ),
-                sockets.Encoder.Input(
-                    "encoder",
-                    optional=True,
-                    tooltip="Instead of the prior: the encoder of Load OpenCLIP reads the words. The baseline must be of its pictures.",
-                ),
             ],
             outputs=[_chain_output()],
         )
 
     @classmethod
-    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=()):
-        reads = prior is None or encoder is None  # here None means that the input is linked
-        return not reads or _words_fit(subject, alternatives)
+    def validate_inputs(cls, subject=None, alternatives=None, eye=()):
+        return eye is not None or _words_fit(subject, alternatives)  # here None means that the input is linked
 
     @classmethod
-    def execute(cls, embeddings, subject, alternatives, quantile, prior=None, guardrail=(), centred=False,
-                alternative_pictures=None, encoder=None):
-        reader = the_one("Contrast Guardrail", needed=False, prior=prior, encoder=encoder)
+    def execute(cls, embeddings, subject, alternatives, quantile, eye=None, guardrail=(), centred=False, alternative_pictures=None):
         rails = contrast_guardrails(
-            embeddings, reader, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
+            embeddings, eye, subject, alternatives.splitlines(), alternative_pictures, quantile, centred
         )
         return io.NodeOutput((*guardrail, *rails))
 
@@ -235,15 +226,12 @@ class RarityValidityGate(io.ComfyNode):
                     tooltip="Draws the pictures that the gate looks at: the decoder of the same model. Make Rare: Conditioning and "
                     "Make Rare: Word draw by themselves.",
                 ),
-                sockets.Prior.Input(
-                    "prior",
-                    optional=True,
-                    tooltip="Who looks: the prior of Load Kandinsky, which tells the subject from the alternatives.",
+                sockets.eye_input(
+                    f"Who looks, and tells the subject from the alternatives: {sockets.A_READER}", sockets.READERS, optional=True
                 ),
-                sockets.Encoder.Input("encoder", optional=True, tooltip="Who looks, instead of the prior: the encoder of Load OpenCLIP."),
                 sockets.Judge.Input(
                     "judge", optional=True, tooltip=(
-                        "Who looks, instead of both: the vision-language model of Load Judge."
+                        "Who looks, instead of an eye: the vision-language model of Load Judge."
                     )
                 ),
                 io.String.Input(
@@ -251,7 +239,7 @@ class RarityValidityGate(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     default=ALTERNATIVES,
-                    tooltip="For a prior or an encoder: what the pictures might be instead, one a line. A line that means the same as "
+                    tooltip="For an eye: what the pictures might be instead, one a line. A line that means the same as "
                     "the subject to the encoder is left out.",
                 ),
                 sockets.Embeddings.Input(
@@ -266,14 +254,11 @@ class RarityValidityGate(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, subject=None, alternatives=None, prior=(), encoder=(), embeddings=()):
-        reads = prior is None or encoder is None  # here None means that the input is linked
-        return (embeddings is None or fits(check_subject, subject)) and (not reads or _words_fit(subject, alternatives))
+    def validate_inputs(cls, subject=None, alternatives=None, eye=(), embeddings=()):
+        # here None means that the input is linked
+        return (embeddings is None or fits(check_subject, subject)) and (eye is not None or _words_fit(subject, alternatives))
 
     @classmethod
-    def execute(cls, subject, every, threshold, on_no, decoder=None, prior=None, encoder=None, judge=None, alternatives=ALTERNATIVES,
-                embeddings=None):
-        looks = the_one("Validity Gate", needed=False, prior=prior, encoder=encoder, judge=judge)
-        eye = None if looks is judge else looks
+    def execute(cls, subject, every, threshold, on_no, decoder=None, eye=None, judge=None, alternatives=ALTERNATIVES, embeddings=None):
         chosen = choose_judge(subject, eye, alternatives.splitlines(), model=judge, baseline=embeddings)
         return io.NodeOutput(ValidityGate(chosen, decoder, every, threshold, on_no))

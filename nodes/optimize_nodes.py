@@ -52,7 +52,7 @@ class RarityMakeRare(io.ComfyNode):
                     min=2,
                     max=1000000,
                     tooltip="The dial: how rarely the model would make this by itself. "
-                    "10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure.",
+                    "10 is unusual, 1,000 is rare, 10,000 is beyond what 2,000 samples can measure.",
                 ),
                 io.Int.Input("count", default=16, min=1, max=4096, tooltip="How many rare embeddings to make."),
                 io.Combo.Input(
@@ -145,7 +145,7 @@ class RarityDial(io.ComfyNode):
                     "stop",
                     options=list(STOPS),
                     default="1,000",
-                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 100,000 is beyond what 2,000 samples can measure. For a "
+                    tooltip="1 in so many. 10 is unusual, 1,000 is rare, 10,000 is beyond what 2,000 samples can measure. For a "
                     "number between the stops type it into 1 in itself.",
                 ),
             ],
@@ -169,7 +169,7 @@ class RaritySteerTowards(io.ComfyNode):
             display_name="Steer Towards",
             category="Rarity/make rare",
             description="Says which way to be rare: bolder rather than lighter, more like these pictures, less like those. "
-            "Connect one source: a prior for words, embeddings for pictures, or a density.",
+            "Connect one source: an eye for words, embeddings for pictures, or a density.",
             **found_by("steer", "more like", "less like", "style", "slider", "explore", "towards"),
             inputs=[
                 io.Float.Input(
@@ -181,22 +181,20 @@ class RaritySteerTowards(io.ComfyNode):
                     tooltip="How far, in standard deviations (one is how far usual samples typically lie from their average). 2 is "
                     "clearly visible, 0 changes nothing, below 0 goes the other way.",
                 ),
-                sockets.Prior.Input(
-                    "prior", optional=True, tooltip="For a direction in words: the prior of Load Kandinsky reads them."
-                ),
+                sockets.eye_input(f"For a direction in words, the eye that reads them: {sockets.A_READER}", sockets.READERS, optional=True),
                 io.String.Input(
                     "towards",
                     multiline=True,
                     optional=True,
                     default=BOLD,
-                    tooltip="With a prior: where to, one phrase a line. Differ from the other box in one word only.",
+                    tooltip="With an eye: where to, one phrase a line. Differ from the other box in one word only.",
                 ),
                 io.String.Input(
                     "away_from",
                     multiline=True,
                     optional=True,
                     default=LIGHT,
-                    tooltip="With a prior: where from, one phrase a line.",
+                    tooltip="With an eye: where from, one phrase a line.",
                 ),
                 sockets.Embeddings.Input(
                     "embeddings_towards",
@@ -225,11 +223,6 @@ class RaritySteerTowards(io.ComfyNode):
                 sockets.Direction.Input(
                     "direction", optional=True, tooltip="Another direction to follow as well. Leave it empty for the first one."
                 ),
-                sockets.Encoder.Input(
-                    "encoder",
-                    optional=True,
-                    tooltip="For a direction in words, instead of the prior: the encoder of Load OpenCLIP reads them.",
-                ),
             ],
             outputs=[
                 sockets.Direction.Output(
@@ -240,15 +233,14 @@ class RaritySteerTowards(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, towards=None, away_from=None, prior=(), encoder=()):
-        reads = prior is None or encoder is None  # a link is None here
-        return not reads or fits(check_ends, towards, away_from)
+    def validate_inputs(cls, towards=None, away_from=None, eye=()):
+        return eye is not None or fits(check_ends, towards, away_from)  # a link is None here
 
     @classmethod
-    def execute(cls, strength, prior=None, towards=BOLD, away_from=LIGHT, embeddings_towards=None, embeddings_away=None,
-                density=None, component=0, direction=(), encoder=None):
+    def execute(cls, strength, eye=None, towards=BOLD, away_from=LIGHT, embeddings_towards=None, embeddings_away=None,
+                density=None, component=0, direction=()):
         one = make_direction(
-            strength, prior=prior, encoder=encoder, towards=towards, away_from=away_from,
-            embeddings_towards=embeddings_towards, embeddings_away=embeddings_away, density=density, component=component,
+            strength, eye=eye, towards=towards, away_from=away_from, embeddings_towards=embeddings_towards,
+            embeddings_away=embeddings_away, density=density, component=component,
         )
         return io.NodeOutput((*direction, one))

@@ -28,12 +28,12 @@ from training import (
     World,
     standardise_latents,
     train_autoencoder,
+    train_decoder,
     train_encoders,
     train_prior,
     train_unet,
 )
 
-STAGES = ("encoders", "prior", "autoencoder", "unet")
 log = logging.getLogger("training")
 
 
@@ -48,6 +48,8 @@ def run_branch(branch: str, world: World, work: Path, until: float = math.inf) -
             return
         autoencoder = train_autoencoder(world, data, work, until)
         standardise_latents(world, autoencoder, data)
+        if "decoder" in world.steps:
+            autoencoder = train_decoder(world, data, autoencoder, work, until)
         while finished(world, work, "encoders") < 1:
             if time.time() > until:
                 raise OutOfTime("the U-Net waits for the encoders")
@@ -77,7 +79,7 @@ def run_stages(world: World, work: Path, *, cores: int = 2, until: float = math.
             process.join()
         if any(process.exitcode for process in branches):
             raise SystemExit("a training branch failed; run the same command again to continue from its last checkpoint")
-    return all(finished(world, work, name) >= 1 for name in STAGES)
+    return all(finished(world, work, name) >= 1 for name in world.steps)
 
 
 class _First:
@@ -97,23 +99,25 @@ def print_budget(world: World, work: Path, steps: int = 12) -> None:
     """Measure a few steps of every stage on this machine, and print how long all of them take; the work is left as it is."""
     data, tokenizer, seconds = _First(world.load(work), 2000), world.tokenizer(work), {}
     torch.set_num_threads(1)
-    few = replace(world, steps=dict.fromkeys(STAGES, steps))
+    few = replace(world, steps=dict.fromkeys(world.steps, steps))
     encoders, autoencoder = Encoders(few, tokenizer).to(DEVICE), few.autoencoder().to(DEVICE)
     trials = {
         "encoders": lambda folder: train_encoders(few, data, tokenizer, folder),
         "prior": lambda folder: train_prior(few, data, encoders, tokenizer, folder),
         "autoencoder": lambda folder: train_autoencoder(few, data, folder),
+        "decoder": lambda folder: train_decoder(few, data, autoencoder, folder),
         "unet": lambda folder: train_unet(few, data, encoders, autoencoder, folder),
     }
-    for name, trial in trials.items():
+    for name in world.steps:
         with tempfile.TemporaryDirectory() as folder:
-            wall, busy = _seconds_a_step(trial, Path(folder))
+            wall, busy = _seconds_a_step(trials[name], Path(folder))
         seconds[name] = wall
         print(
             f"{name:12} {wall:6.3f} s a step ({busy:6.3f} s of the processor) x {world.steps[name]:6} steps = {wall * world.steps[name] / 3600:5.2f} h "
             f"({busy * world.steps[name] / 3600:5.2f} h), {1 - finished(world, work, name):4.0%} of them left"
         )
-    whole = [sum(seconds[name] * world.steps[name] for name in branch) / 3600 for branch in (STAGES[:2], STAGES[2:])]
+    text = {"encoders", "prior"}
+    whole = [sum(seconds[name] * world.steps[name] for name in branch) / 3600 for branch in (text, world.steps.keys() - text)]
     print(f"one core each: {whole[0]:.2f} h and {whole[1]:.2f} h; on one core {sum(whole):.2f} h")
 
 
@@ -144,6 +148,8 @@ def export(world: World, work: Path, output: Path) -> None:
         module.load_state_dict(torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True)["averaged"])
         module.eval()
     standardise_latents(world, modules["autoencoder"], data)
+    if "decoder" in world.steps:  # finished, so it only reads what it has learnt
+        train_decoder(world, data, modules["autoencoder"], work).eval()
     encoders = modules["encoders"]
     prior = KandinskyV22PriorPipeline(
         prior=modules["prior"].half(),

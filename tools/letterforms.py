@@ -136,6 +136,10 @@ class Letterforms:
         self.italic = torch.tensor([int(f.italic) for f in self.faces])[self.face]
         self.style = torch.tensor([{None: -1, "serif": 0, "sans": 1, "mono": 2}[f.style] for f in self.faces])[self.face]
 
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Rows to learn from next."""
+        return torch.randint(len(self), (count,), generator=generator)
+
     def __len__(self) -> int:
         return len(self.ink)
 

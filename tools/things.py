@@ -33,6 +33,7 @@ WORDS = {
     "colour": ("red", "orange", "green", "blue", "purple", "pink", "colourful", "black"),
     "form": ("outline", "filled"),
 }
+SELDOM = {"thin", "bold", "colourful"}  # words of few pictures
 HUES = {"red": 4, "orange": 32, "green": 130, "blue": 218, "purple": 272, "pink": 330}
 INKS = {"red": "#d62828", "orange": "#ee7b12", "green": "#1f9d45", "blue": "#2563d8", "purple": "#7a35c9", "pink": "#e0408f"}
 ALIKE = 0.05  # root mean square difference under which two pictures of a subject are the same drawing
@@ -218,8 +219,22 @@ class Things:
         self.words = dict(zip(WORDS, columns[2:], strict=True))
         self.plain = [caption(subject) for subject in NAMES]
 
+        # What few captions say is drawn more often: up to six times.
+        self.often = torch.ones(len(self), dtype=torch.float64)
+        for kind, words in WORDS.items():
+            counts = torch.bincount(self.words[kind][self.words[kind] >= 0], minlength=len(words))
+            more = (counts.max() / counts.clamp(min=1)).double().sqrt().clamp(max=6)
+            for word in SELDOM & {*words}:
+                self.often[self.words[kind] == words.index(word)] *= more[words.index(word)]
+        self.often = self.often.cumsum(0)
+
     def __len__(self) -> int:
         return len(self.colours)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Rows to learn from next, those with a word that few captions say more often."""
+        places = torch.rand(count, generator=generator, dtype=torch.float64) * self.often[-1]
+        return torch.searchsorted(self.often, places).clamp(max=len(self) - 1)
 
     def pictures(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pictures [n, 3, 64, 64] in -1..1; shifted by up to one pixel when a generator is given."""

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
 SIDE = 512
+BADGE = 80  # the template browser writes "Node graph" over so much of the top
 BACK, LINE, TEXT, OURS, THEIRS = "#f6f5f1", "#9aa3aa", "#23282c", "#f2d3ba", "#ffffff"
 
 
@@ -26,8 +27,8 @@ def diagram(title, steps):
     picture = Image.new("RGB", (SIDE, SIDE), BACK)
     draw = ImageDraw.Draw(picture)
     for place, line in enumerate(title.split("\n")):
-        draw.text((SIDE / 2, 46 + 44 * place), line, fill=TEXT, font=_font(line, 38, SIDE - 40), anchor="mm")
-    top = 60 + 44 * len(title.split("\n"))
+        draw.text((SIDE / 2, BADGE + 24 + 44 * place), line, fill=TEXT, font=_font(line, 38, SIDE - 40), anchor="mm")
+    top = BADGE + 32 + 44 * len(title.split("\n"))
     pitch = (SIDE - 24 - top) / len(steps)
     for place, step in enumerate(steps):
         y = top + pitch * place

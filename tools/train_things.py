@@ -6,7 +6,7 @@
     python tools/look_at_things.py                 sheets of what it draws, and how often that is what was asked
 
 It needs npm and `pip install resvg_py`. It downloads the pictograms, cleans, splits and draws them, and trains by the stages of `training.py`:
-side by side, one core each, `encoders` followed by `prior`, and `autoencoder` followed by `unet`. Last comes the independent judge, which has
+side by side, one core each, `encoders` followed by `prior`, and `autoencoder` followed by `decoder` and `unet`. Last comes the independent judge, which has
 seen other families of sets. A stopped run goes on where it was.
 """
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from command import STAGES, main
+from command import main
 from pictograms import fetch_sources
 from reader import Reader, read, train_reader
 from safetensors.torch import load_file, save_file
@@ -39,11 +39,11 @@ THINGS = World(
     name="things",
     load=load,
     words=(*READ, *NAMES),
-    steps={"encoders": 5000, "autoencoder": 6000, "prior": 3000, "unet": 12000},
-    batch={"encoders": 64, "autoencoder": 8, "prior": 128, "unet": 32},
-    rate={"encoders": 1e-3, "autoencoder": 2e-3, "prior": 1e-3, "unet": 8e-4},
+    steps={"encoders": 5000, "autoencoder": 6000, "decoder": 8000, "prior": 3000, "unet": 19000},
+    batch={"encoders": 64, "autoencoder": 8, "decoder": 8, "prior": 128, "unet": 32},
+    rate={"encoders": 1e-3, "autoencoder": 2e-3, "decoder": 1e-3, "prior": 1e-3, "unet": 8e-4},
     output=Path(__file__).parents[1] / "generators" / "things",
-    decoder_defaults={"steps": 12, "guidance": 1.0},
+    decoder_defaults={"steps": 12, "guidance": 1.5},  # with 1, subjects are read less often
     prior_defaults={"learning_rate": 0.001, "words": ["a", *READ, *SHIPPED]},  # the rate: of concepts
     seed=SEED,
     latents=12,
@@ -53,7 +53,7 @@ THINGS = World(
     half_on_cpu=False,
 )
 # To see every stage run within a minute; what comes out draws nothing.
-QUICK = replace(THINGS, steps=dict.fromkeys(STAGES, 2), batch=dict.fromkeys(STAGES, 4))
+QUICK = replace(THINGS, steps=dict.fromkeys(THINGS.steps, 2), batch=dict.fromkeys(THINGS.steps, 4))
 RENDERINGS, EPOCHS = 1200, 12
 
 

@@ -15,7 +15,7 @@ from ...density.base.errors import RarityError
 from ...density.base.framing import MIDDLE
 from ...density.base.progress import Progress
 from ...density.base.spaces import EmbeddingSpace
-from ..eyes.encoding import Looks, encode_pictures, the_one
+from ..eyes.encoding import Looks, encode_pictures
 from ..eyes.fingerprint import clip_name, fingerprint, pattern
 from ..runtime.memory import Placement
 
@@ -83,19 +83,27 @@ class ClipVisionEncoder(Looks):
         return {"size": {"height": height, "width": width}, "resample": BILINEAR, "do_center_crop": False, **colours}
 
 
-def eye(node: str, placement: Placement, framing: str = MIDDLE, **sockets):
-    """The one eye that is connected to a node. It has a `space`, and `encode_images` makes embeddings of this space.
+def eye_of(connected, placement: Placement | None = None, framing: str = MIDDLE):
+    """The eye that is connected to a node. It has a `space`, and `encode_images` makes embeddings of this space.
 
-    framing : how much of a picture that is not square the eye is shown; see `framed`.
-    sockets : prior, clip_vision and encoder, or those that the node has; None for a socket without connection.
+    Parameters
+    ----------
+    connected : the output of ComfyUI's Load CLIP Vision, an encoder of OpenCLIP, or a Prior. It is not changed.
+    placement : see `ClipVisionEncoder`.   framing : how much of a picture that is not square the eye is shown; see `framed`.
 
     Raises
     ------
-    RarityError : no eye or several; an encoder that gives neither a vector nor tokens for each picture.
+    RarityError : no eye; an encoder that gives neither a vector nor tokens for each picture.
     """
-    given = the_one(node, **sockets)
-    # A copy, because other nodes use the connected object, too.
-    found = ClipVisionEncoder(given, placement) if given is sockets.get("clip_vision") else copy(given)
+    if isinstance(connected, Looks):
+        found = copy(connected)
+    elif hasattr(connected, "encode_image"):
+        found = ClipVisionEncoder(connected, placement)
+    else:
+        raise RarityError(
+            "An eye must be an encoder of Load CLIP Vision or Load OpenCLIP, or the prior of Load Kandinsky; "
+            f"got {type(connected).__name__}. Connect one of these to eye."
+        )
     found.framing = framing
     return found
 

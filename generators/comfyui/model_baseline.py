@@ -195,7 +195,7 @@ def draw_model_baseline(
     Parameters
     ----------
     pictures : how pictures are drawn.
-    eye : encodes pictures, such as `clip_vision_eye.eye` finds; it has a `space` and `encode_images`.
+    eye : encodes pictures, such as `clip_vision_eye.eye_of` gives; it has a `space` and `encode_images`.
     count : how many.
     first : the number of the first picture, so that several machines can each draw a part of one baseline.
     batch_size : pictures at a time; halved if they do not fit in memory.

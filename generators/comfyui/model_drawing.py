@@ -32,7 +32,7 @@ class NativePictures:
     Parameters
     ----------
     drawing : how pictures are drawn, with the unchanged CONDITIONING.
-    eye : encodes pictures, such as `clip_vision_eye.eye` finds.
+    eye : encodes pictures, such as `clip_vision_eye.eye_of` gives.
     condition : what is moved, a `Condition` or a `Word`. Its `moved(change [k])` gives the CONDITIONING, differentiable.
     basis : [k, m], the direction of each of an offset's m numbers; or [k], their units.
     placement : is asked to make room when memory is short.
@@ -50,7 +50,7 @@ class NativePictures:
                 f"Gradients pass the sampler euler, got {self.drawing.sampler_label}. Choose it, or the engine evolution."
             )
         if not isinstance(self.eye, ClipVisionEncoder):
-            raise RarityError("Gradients pass a CLIP_VISION only. Connect clip_vision, or choose the engine evolution.")
+            raise RarityError("Gradients pass an eye of Load CLIP Vision only. Connect one to eye, or choose the engine evolution.")
         told = {key for _, options in (*self.drawing.positive, *self.drawing.negative) for key in options}
         if "control" in told:
             raise RarityError("Gradients cannot pass a ControlNet. Choose the engine evolution, or add the hints behind this node.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...density.base.embeddings import Embeddings
 from ...density.base.errors import RarityError
 from ...density.base.spaces import EmbeddingSpace
-from .clip_vision_eye import clip_vision_space, gives_tokens, one_vector_each
+from .clip_vision_eye import ClipVisionEncoder, gives_tokens, one_vector_each
 
 TOKEN_STATES = ("last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes")
 READERS = {768: "SD 2.1 unCLIP-l and Stable Cascade (CLIP ViT-L/14)", 1024: "SD 2.1 unCLIP-h (CLIP ViT-H/14)",
@@ -40,13 +40,36 @@ class EmbeddingOutput(comfy.clip_vision.Output):
         raise AttributeError(name)
 
 
-def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> Embeddings:
+def embeddings_from(eye, **sockets) -> Embeddings:
+    """The embeddings that another node made, in the one socket that is connected.
+
+    Parameters
+    ----------
+    eye : the eye that should have made them, such as `eye_of` gives.
+    sockets : clip_vision_output, and those of other packs with their rows [N, d]; None for a socket without connection.
+
+    Raises
+    ------
+    RarityError : no socket is connected, or several are; the errors of `from_clip_vision_output` and `from_rows`.
+    """
+    given = {name: value for name, value in sockets.items() if value is not None}
+    if len(given) != 1:
+        *names, last = sockets
+        raise RarityError(
+            f"Embeddings from CLIP Vision needs exactly one of {', '.join(names)} and {last}, got {' and '.join(given) or 'none'}. "
+            "Connect only one of these here. For a second one use a second node, and Join Embeddings makes one set of both."
+        )
+    ((name, made),) = given.items()
+    return from_clip_vision_output(made, eye) if name == "clip_vision_output" else from_rows(made, eye.space, "socket of another pack")
+
+
+def from_clip_vision_output(output, eye) -> Embeddings:
     """The embeddings inside a CLIP_VISION_OUTPUT.
 
     Parameters
     ----------
-    output : the result of CLIP Vision Encode; image_embeds [N, d], or tokens [N, T, d] if a clip_vision is given.   space : of the encoder that should have made it.
-    clip_vision : that encoder, if ComfyUI loaded it. Its last layers run again on the token states as a check.
+    output : the result of CLIP Vision Encode; image_embeds [N, d], or tokens [N, T, d] of an eye that gives tokens.
+    eye : the eye that should have made it. If ComfyUI loaded it, its last layers run again on the token states as a check.
 
     Returns
     -------
@@ -56,6 +79,7 @@ def from_clip_vision_output(output, space: EmbeddingSpace, clip_vision=None) -> 
     ------
     RarityError : not one vector for each picture, another width, or another encoder made it.
     """
+    space, clip_vision = eye.space, eye.clip_vision if isinstance(eye, ClipVisionEncoder) else None
     rows = getattr(output, "image_embeds", None)
     if clip_vision is not None and isinstance(rows, Tensor) and rows.dim() == 3 and gives_tokens(clip_vision):
         return from_rows(one_vector_each(rows), space, "CLIP_VISION_OUTPUT")
@@ -109,13 +133,13 @@ def from_rows(rows, space: EmbeddingSpace, socket: str) -> Embeddings:
     return Embeddings(rows.float(), space, source={"kind": "pictures"})
 
 
-def to_clip_vision_outputs(embeddings: Embeddings, *, clip_vision=None, model=None) -> list[EmbeddingOutput]:
+def to_clip_vision_outputs(embeddings: Embeddings, *, eye=None, model=None) -> list[EmbeddingOutput]:
     """One CLIP_VISION_OUTPUT for each embedding. Models add up the rows of one, so that a batch would become one picture.
 
     Parameters
     ----------
     embeddings : N rows in a `raw` space, as the encoder projects them.
-    clip_vision : the encoder that the model was trained with. Its fingerprint must be that of the embeddings.
+    eye : the eye that the model was trained with. Its space must be that of the embeddings.
     model : the MODEL that is to draw them. It must read image embeddings of this width.
 
     Returns
@@ -126,7 +150,7 @@ def to_clip_vision_outputs(embeddings: Embeddings, *, clip_vision=None, model=No
     ------
     RarityError : a scaled space, another encoder, a model that would ignore the embeddings or read other ones.
     """
-    _check_space(embeddings, clip_vision=clip_vision)
+    _check_space(embeddings, eye)
     space = embeddings.space
     if model is not None and (width := image_embedding_width(model)) != space.width:
         raise RarityError(
@@ -138,7 +162,7 @@ def to_clip_vision_outputs(embeddings: Embeddings, *, clip_vision=None, model=No
     return [EmbeddingOutput(row.clone().to(device), space, key) for row, key in rows]
 
 
-def to_rows(embeddings: Embeddings, *, prior=None, clip_vision=None) -> tuple[list[Tensor], list[Tensor]]:
+def to_rows(embeddings: Embeddings, *, eye=None) -> tuple[list[Tensor], list[Tensor]]:
     """Each embedding as a bare tensor [1, d], once for comfyui-kandinsky22, and once for the IP-Adapter nodes.
 
     The Kandinsky nodes join it with a tensor on the device that computes. The IP-Adapter nodes join it with a tensor on the
@@ -146,25 +170,23 @@ def to_rows(embeddings: Embeddings, *, prior=None, clip_vision=None) -> tuple[li
 
     Raises
     ------
-    RarityError : a scaled space, or another one than that of the prior or the encoder.
+    RarityError : a scaled space, or another one than that of the eye.
     """
-    _check_space(embeddings, prior=prior, clip_vision=clip_vision)
+    _check_space(embeddings, eye)
     devices = comfy.model_management.get_torch_device(), comfy.model_management.intermediate_device()
     kandinsky, ip_adapter = ([row[None].clone().to(device) for row in embeddings.vectors] for device in devices)
     return kandinsky, ip_adapter
 
 
-def _check_space(embeddings, *, prior=None, clip_vision=None):
+def _check_space(embeddings, eye):
     space = embeddings.space
     if space.kind != "raw":
         raise RarityError(
             f"Models read embeddings as the encoder leaves them (raw), these are {space.kind}: {space}. "
             "Connect the embeddings that Encode Images, Sample Prior or Optimize gave."
         )
-    if prior is not None:
-        prior.space.require_same(space, "embeddings")
-    if clip_vision is not None:
-        clip_vision_space(clip_vision).require_same(space, "embeddings")
+    if eye is not None:
+        eye.space.require_same(space, "embeddings")
 
 
 def image_embedding_width(model) -> int:
@@ -189,11 +211,11 @@ def _kind(model) -> str:
     return type(getattr(model.model, "model_config", model.model)).__name__
 
 
-def describe_outputs(embeddings: Embeddings, *, clip_vision=None, model=None) -> str:
+def describe_outputs(embeddings: Embeddings, *, eye=None, model=None) -> str:
     """A text for the artist: what leaves the bridge, and what was not checked."""
     unchecked = [
         f"Not checked: {what}." for given, what in (
-            (clip_vision, "whether the model was trained with this encoder (connect clip_vision)"),
+            (eye, "whether the model was trained with this encoder (connect eye)"),
             (model, "whether the model reads image embeddings at all (connect model)"),
         ) if given is None
     ]

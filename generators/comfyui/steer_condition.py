@@ -45,7 +45,7 @@ def optimize_conditioning(
     Parameters
     ----------
     drawing : how pictures are drawn, with the unchanged CONDITIONING.
-    eye : encodes pictures, such as `clip_vision_eye.eye` finds.   density : what is usual for this drawing and this eye.
+    eye : encodes pictures, such as `clip_vision_eye.eye_of` gives.   density : what is usual for this drawing and this eye.
     one_in, guardrails, engine : see `steer`.
     variations : other wordings of the prompt, a CONDITIONING of several entries. They span the subspace in which evolution
         searches; see `Condition.subspace`.   dimensions : the largest number of its dimensions.

@@ -46,7 +46,7 @@ class VaryingPictures:
     Parameters
     ----------
     drawing : how pictures are drawn, with the unchanged CONDITIONING.
-    eye : encodes pictures, such as `clip_vision_eye.eye` finds.
+    eye : encodes pictures, such as `clip_vision_eye.eye_of` gives.
     guardrails, gate : say whether a picture still is the subject. Both are optional.
     batch_size : pictures at a time; halved if they do not fit in memory.
     tick : called with the number of model steps since the last call. An exception that it raises cancels the work.

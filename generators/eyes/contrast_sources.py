@@ -79,7 +79,7 @@ def check_words(subject: str, alternatives: Iterable[str]) -> None:
     if not {*texts} - {subject.strip()}:
         raise RarityError(
             f"The subject{f' {quoted(subject)}' if subject.strip() else ''} needs at least one alternative that it must not turn into, "
-            "got none. Write them into alternatives, one a line, such as 'a letter P'."
+            f"got {'only the subject itself' if texts else 'none'}. Write them into alternatives, one a line, such as 'a letter P'."
         )
     check_texts(texts, "alternatives")
     if subject.strip():
@@ -207,8 +207,8 @@ def contrast_guardrails(
     """
     if reader is None and alternative_pictures is None:
         raise RarityError(
-            "A contrast guardrail needs to know what the subject must not turn into: connect a prior or an encoder, "
-            "which read the words, or embeddings of alternative pictures. Got none."
+            "A contrast guardrail needs to know what the subject must not turn into: connect an eye that reads the words, or "
+            "embeddings of alternative pictures. Got none."
         )
     rails = ()
     if reader is not None:

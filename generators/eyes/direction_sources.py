@@ -51,8 +51,7 @@ def _lines(text: str) -> list[str]:
 def direction(
     strength: float,
     *,
-    prior: Reader | None = None,
-    encoder: Reader | None = None,
+    eye: Reader | None = None,
     towards: str = "",
     away_from: str = "",
     embeddings_towards: Embeddings | None = None,
@@ -60,12 +59,12 @@ def direction(
     density: Density | None = None,
     component: int = 0,
 ) -> Direction:
-    """A direction from exactly one source: words (with a prior or an encoder), pictures, or a density.
+    """A direction from exactly one source: words (with an eye that reads them), pictures, or a density.
 
     Parameters
     ----------
     strength : in standard deviations of usual samples; a negative strength goes the other way.
-    prior, encoder : one of them reads the words.   towards, away_from : as in `text_direction`.
+    eye : reads the words.   towards, away_from : as in `text_direction`.
     embeddings_towards, embeddings_away : with both, the direction goes from the mean of one set to that of the other. One
         alone holds examples to come near to, or to stay away from.
     density, component : component 1 is the first principal component of the density. 0 goes towards what it calls usual.
@@ -75,15 +74,15 @@ def direction(
     RarityError : no source, or more than one.
     """
     pictures = [rows for rows in (embeddings_away, embeddings_towards) if rows is not None]
-    sources = {"prior": prior, "encoder": encoder, "embeddings": pictures or None, "density": density}
+    sources = {"eye": eye, "embeddings": pictures or None, "density": density}
     given = [name for name, source in sources.items() if source is not None]
     if len(given) != 1:
         raise RarityError(
-            "A direction needs exactly one source: a prior or an encoder (for words), embeddings towards or away "
+            "A direction needs exactly one source: an eye that reads words, embeddings towards or away "
             f"(pictures), or a density; got {', '.join(given) or 'none'}. Chain one direction for each."
         )
-    if prior or encoder:
-        return text_direction(prior or encoder, towards, away_from, strength)
+    if eye is not None:
+        return text_direction(eye, towards, away_from, strength)
     if density is not None:
         return Direction.component(density, component, strength) if component else Direction.towards(density, strength)
     if len(pictures) == 2:

@@ -19,7 +19,6 @@ from ..runtime.memory import Placement, in_pieces
 from .prompt_tokens import Reading
 
 PIXELS = 1 << 24  # most pixels that are encoded at a time; to resize so many takes a quarter of a second
-ONE_EYE = "Connect one, and the same one throughout the graph: embeddings of two encoders cannot be compared."
 
 
 class Looks:
@@ -51,28 +50,6 @@ class Reader(Protocol):
     def encode_text(self, prompts: list[str]) -> Tensor: ...
 
     def reads(self, texts: list[str]) -> list[Reading]: ...
-
-
-def the_one(node: str, /, *, needed: bool = True, advice: str = ONE_EYE, **sockets):
-    """The one thing that is connected to a group of sockets, of which only one may be used.
-
-    Parameters
-    ----------
-    node : the name of the node.   needed : whether it is an error if no socket is connected.
-    advice : the last words of the error, which say what to do.   sockets : name -> what is connected, or None.
-
-    Raises
-    ------
-    RarityError : several sockets are connected; or none is, and one is needed.
-    """
-    given = {name: value for name, value in sockets.items() if value is not None}
-    if len(given) > 1 or (needed and not given):
-        *names, last = sockets
-        raise RarityError(
-            f"{node} needs {'exactly' if needed else 'at most'} one of {', '.join(names)} and {last}, "
-            f"got {' and '.join(given) or 'none'}. {advice}"
-        )
-    return next(iter(given.values()), None)
 
 
 def encode_pictures(

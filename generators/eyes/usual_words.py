@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from ...density.base.errors import RarityError, quoted
 from ...density.base.progress import waiting
 from ...density.base.tables import text_table
 from ...density.novelty.kinds import Kinds, Shares, estimate_shares, read_by_texts
-from .encoding import Progress, Reader, check_texts, the_one
+from .encoding import Progress, Reader, check_texts
 from .prompt_tokens import unread
 
 NONE = "none of these"
@@ -22,6 +22,7 @@ POOR = 0.8  # if a smaller share of a phrase's own examples is read as the phras
 MOST_UNSURE = 0.5  # if a larger share of pictures is read as none of the phrases, a note says so
 
 
+@runtime_checkable
 class Imagines(Reader, Protocol):
     """A Prior: it reads words, and imagines what they name."""
 
@@ -31,9 +32,8 @@ class Imagines(Reader, Protocol):
 def usual_in_words(
     usual: Embeddings,
     phrases: str,
+    eye: Reader,
     *,
-    prior: Imagines | None = None,
-    encoder: Reader | None = None,
     rare: Embeddings | None = None,
     examples: int = EXAMPLES,
     seed: int = 0,
@@ -41,34 +41,33 @@ def usual_in_words(
 ) -> str:
     """Write a table of the share of samples that the eye reads as each phrase, with 90 % intervals, and notes in sentences.
 
-    A prior imagines examples of each phrase (`Kinds`), with the steps and the guidance of the usual samples. An encoder
-    has no examples and reads by words alone (`read_by_texts`).
+    An eye that imagines (a prior) makes examples of each phrase (`Kinds`), with the steps and the guidance of the usual samples. An
+    encoder has no examples and reads by words alone (`read_by_texts`).
 
     Parameters
     ----------
     usual : samples or pictures of what is usual.   rare : samples to compare, such as results of `optimize`.
     phrases : two or more, one a line; empty and repeated phrases are skipped. A good phrase is the prompt with one word
         changed.
-    prior, encoder : the eye of these embeddings; one of the two.
+    eye : the eye of these embeddings.
     examples : the number of examples of each phrase.   seed : the seed of the examples.
     progress : it is called several times a second with the number of samples drawn, and may raise to cancel.
 
     Raises
     ------
-    RarityError : there are fewer than two phrases; there is no eye, or there are two; the samples are of another space.
+    RarityError : there are fewer than two phrases; the samples are of another space.
     """
     names = phrases_of(phrases)
-    reader = the_one("Usual in Words", prior=prior, encoder=encoder)
     sets = {"usual": usual} | ({"rare": rare} if rare is not None else {})
     for name, rows in sets.items():
-        reader.space.require_same(rows.space, f"{name} samples")
-    if prior is not None:
-        read, confusion = _by_examples(prior, names, usual.source, examples, seed, progress)
+        eye.space.require_same(rows.space, f"{name} samples")
+    if isinstance(eye, Imagines):
+        read, confusion = _by_examples(eye, names, usual.source, examples, seed, progress)
     else:
-        read, confusion = partial(read_by_texts, texts=encoder.encode_text(names)), None
+        read, confusion = partial(read_by_texts, texts=eye.encode_text(names)), None
     tick = waiting(progress)
     found = {name: estimate_shares(read(rows, tick=tick), len(names), confusion, seed) for name, rows in sets.items()}
-    return "\n".join([_table(names, found, confusion), "", *_notes(names, found, confusion, examples), *unread(reader.reads(names))])
+    return "\n".join([_table(names, found, confusion), "", *_notes(names, found, confusion, examples), *unread(eye.reads(names))])
 
 
 def phrases_of(phrases: str) -> list[str]:

@@ -65,7 +65,7 @@ def choose_judge(
     model: Vlm | None = None,
     baseline: Embeddings | None = None,
 ) -> Judge:
-    """Make a judge: the vision-language model, if there is one; otherwise an eye that tells the subject from alternatives.
+    """Make a judge: a vision-language model, or an eye that tells the subject from alternatives.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def choose_judge(
 
     Raises
     ------
-    RarityError : neither a model nor an eye is given; the errors of the two judges.
+    RarityError : neither a model nor an eye is given, or both; the errors of the two judges.
     """
     said: tuple[str, ...] = ()
     if baseline is not None:
@@ -86,11 +86,9 @@ def choose_judge(
 
 
 def _judge(subject: str, eye: Eye | None, alternatives: Iterable[str], model: Vlm | None) -> Judge:
-    if model is not None:
-        return VlmJudge(model, subject)
-    if eye is None:
+    if (model is None) == (eye is None):
         raise RarityError(
-            "The gate needs something that sees pictures and reads words: connect a prior or an encoder, or a vision-language "
-            "model of Load Judge. Got none."
+            "The gate needs exactly one that sees pictures and reads words: connect a prior or the encoder of Load OpenCLIP to eye, or a "
+            f"vision-language model of Load Judge to judge. Got {'none' if eye is None else 'both'}."
         )
-    return ContrastJudge(eye, subject, alternatives)
+    return VlmJudge(model, subject) if eye is None else ContrastJudge(eye, subject, alternatives)

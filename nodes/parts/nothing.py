@@ -29,11 +29,10 @@ def refuse_nothing(node):
         if empty:
             schema = node.define_schema()
             for socket in schema.inputs:
-                if socket.id in empty and socket.io_type not in WIDGETS:
-                    raise RarityError(
-                        f"{schema.display_name} got nothing from the node that is connected to {socket.id}. "
-                        f"{CURES.get(socket.io_type, ELSE)}"
-                    )
+                kinds = socket.get_io_type().split(",")
+                if socket.id in empty and kinds[0] not in WIDGETS:
+                    cure = next((CURES[kind] for kind in kinds if kind in CURES), ELSE)
+                    raise RarityError(f"{schema.display_name} got nothing from the node that is connected to {socket.id}. {cure}")
         return run(cls, **given)
 
     node.execute = classmethod(execute)

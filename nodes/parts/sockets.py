@@ -23,6 +23,29 @@ Encoder = io.Custom("RARITY_ENCODER")  # encodes pictures and text, and draws no
 PriorLatent = io.Custom("PRIOR_LATENT")  # of comfyui-kandinsky22: a bare tensor [1, 1280]
 IpAdapterEmbeds = io.Custom("EMBEDS")  # of ComfyUI_IPAdapter_plus: a bare tensor [N, d], of its standard models
 
+READERS = [Encoder, Prior]  # eyes that read words as well
+EYES = [io.ClipVision, *READERS]
+AN_EYE = (
+    "an encoder of Load CLIP Vision (CLIP, SigLIP or DINO), the encoder of Load OpenCLIP, which reads words as well, or the prior of Load "
+    "Kandinsky."
+)
+A_READER = "the encoder of Load OpenCLIP, or the prior of Load Kandinsky."
+
+
+def eye_input(tooltip, kinds=EYES, optional=False):
+    """Make the `eye` input: what turns pictures into embeddings.
+
+    Parameters
+    ----------
+    tooltip : str
+        What the eye does here, and which eyes there are.
+    kinds : list
+        The sockets that may be connected: EYES, or READERS where words are read.
+    optional : bool
+        Whether the node works without an eye.
+    """
+    return io.MultiType.Input("eye", kinds, optional=optional, tooltip=tooltip)
+
 
 def advanced(input):
     """Hide an input among the advanced ones of a node, in Nodes 2.0. Classic nodes, and ComfyUI before 0.10, show it like any other.

@@ -12,7 +12,7 @@ WRONG = [
     ("RarityLoadKandinsky", "repository", "my kandinsky", "The repository must be a name such as kandinsky-community"),
     ("RaritySamplePrior", "prompt", " ", "The prompt must be some text, got ' '. Write what to draw"),
     ("RaritySamplePrior", "keep_as", "../x", "'../x'"),
-    ("RarityContrastGuardrail", "alternatives", "A LETTER G", "'A LETTER G' reads as the subject 'a letter G' does"),
+    ("RarityContrastGuardrail", "alternatives", "A DRAWING of a  bag", "'A DRAWING of a  bag' reads as the subject 'a drawing of a bag' does"),
     ("RarityContrastGuardrail", "alternatives", "", "needs at least one alternative that it must not turn into, got none"),
     ("RaritySamplePrior", "count", 5, "at least 50 different ones are needed, got 5"),
     ("RarityFitDensity", "components", 64, "Choose 1 to 63 components, or 0 for the best by held-out samples; got 64"),
@@ -75,11 +75,11 @@ def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickst
     quickstart.page.evaluate("app.graph.nodes.forEach(node => node.flags.collapsed && node.collapse())")
     count = 401 if quickstart.vue else 400  # what ComfyUI has cached does not run, and says nothing
     quickstart.page.evaluate(SET, ["RaritySamplePrior", "count", count])
-    long = "a letter G " * 60  # more than any encoder reads
+    long = "a drawing of a bag " * 60  # more than any encoder reads
     quickstart.page.evaluate(SET, ["RarityContrastGuardrail", "subject", f"{long} in red"])
     quickstart.page.evaluate(SET, ["RarityContrastGuardrail", "alternatives", f"{long} in blue"])
     quickstart.page.evaluate("app.queuePrompt(0)")
     quickstart.page.get_by_text("reads as the subject").first.wait_for(timeout=60000)
     if quickstart.shows_texts:
-        quickstart.page.get_by_text(f"{count} samples of 'a letter G'").first.wait_for(timeout=20000)
+        quickstart.page.get_by_text(f"{count} samples of 'a drawing of a bag'").first.wait_for(timeout=20000)
     assert [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")] == before

@@ -196,17 +196,9 @@ def native_server(comfyui, running, native_models):
 
 
 @pytest.fixture
-def as_prompt(server, model):
-    """Turn a shipped workflow into API format, by the server's own node descriptions, on the model at hand."""
-
-    def convert(workflow):
-        prompt = to_api(workflow, server.nodes)
-        for node in prompt.values():
-            if node["class_type"] == "RarityLoadKandinsky":
-                node["inputs"]["model"] = model[0]
-        return prompt
-
-    return convert
+def as_prompt(server):
+    """Turn a shipped workflow into API format, by the server's own node descriptions."""
+    return lambda workflow: to_api(workflow, server.nodes)
 
 
 @pytest.fixture

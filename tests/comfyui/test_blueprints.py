@@ -54,7 +54,7 @@ def test_the_newest_of_any_pictures(server, model, keep):
         "draw": {"class_type": "RarityDecodeKandinsky", "inputs": {
             "decoder": ["load", 1], "embeddings": ["new", 0], "seed": 0, "steps": 2, "guidance": 0.0}},
     }
-    links = {"images": ["draw", 0], "density": ["fit", 0], "prior": ["load", 0]}
+    links = {"images": ["draw", 0], "density": ["fit", 0], "eye": ["load", 0]}
     prompt |= blueprint(server, "Score and keep the newest", {"keep": keep, "floor": 0.0}, links)
     (rank,) = nodes_of(prompt, "RarityRankImages")
     prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": [rank, 0], "filename_prefix": "newest"}}

@@ -19,7 +19,7 @@ def graph(seed=0, count=6, every=50, **gate):
         "density": node("RarityFitDensity", embeddings=["usual", 0], components=0),
         "gate": node("RarityValidityGate", **{
             "decoder": ["model", 1], "subject": "a letter R", "every": every, "threshold": 0.5, "on_no": "step back",
-            "prior": ["model", 0], "alternatives": "a letter P\na letter B\na letter K", **gate,
+            "eye": ["model", 0], "alternatives": "a letter P\na letter B\na letter K", **gate,
         }),
         "rare": node("RarityMakeRare", density=["density", 0], embeddings=["usual", 0], one_in=200, count=count, start_from="usual",
                      steps=100, seed=seed, gate=["gate", 0]),
@@ -48,7 +48,7 @@ def test_a_vision_language_model_of_the_llm_folder_judges(gated):
     """A small one with random weights, which says about 0.6 to everything; put there while the server runs."""
     build_qwen2_vl(gated.base / "models" / "LLM" / "tiny")
     prompt = graph(judge=["asked", 0], every=100) | {"asked": {"class_type": "RarityLoadJudge", "inputs": {"model": "tiny"}}}
-    del prompt["gate"]["inputs"]["prior"]
+    del prompt["gate"]["inputs"]["eye"]
     entry = gated.run(prompt, seconds=SECONDS)
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
     assert "The gate says Yes to 6 of 6" in entry["outputs"]["report"]["text"][0]
@@ -68,6 +68,6 @@ def test_cancel_while_the_gate_looks_and_the_next_run_works(gated):
 
 def test_a_gate_that_cannot_see_says_what_to_connect(gated):
     prompt = graph()
-    del prompt["gate"]["inputs"]["prior"]
+    del prompt["gate"]["inputs"]["eye"]
     (error,) = messages(gated.run(prompt, seconds=SECONDS), "execution_error")
-    assert error["node_type"] == "RarityValidityGate" and "connect a prior or an encoder" in error["exception_message"]
+    assert error["node_type"] == "RarityValidityGate" and "connect a prior or the encoder of Load OpenCLIP to eye" in error["exception_message"]

@@ -105,7 +105,7 @@ def test_masks_and_controlnet_hints_take_effect_and_are_kept(found, kind):
 def test_the_node_does_the_same_and_nothing_is_changed(found):
     difference, same_report, shape = found["node"]
     assert difference < ROUNDING and same_report and shape == [7, 32, 32, 3]
-    assert "exactly one of" in found["node without an eye"] and "got none" in found["node without an eye"]
+    assert "An eye must be" in found["node with no eye"] and "got VAE. Connect one of these to eye." in found["node with no eye"]
     assert found["out of memory"][0] < ROUNDING and found["out of memory"][1] == [7, 4, 2, 2, 2, 1]
     assert found["digest kept"] and found["random state kept"] and found["one frame of a video"] == [16, 1, 4, 4]
 
@@ -121,10 +121,10 @@ def graph(checkpoint, clip, keep_as, count=12):
         "eye": node("RarityLoadOpenCLIP", architecture=SMALLEST, checkpoint=clip),
         "baseline": node("RarityBaselineFromModel", model=["model", 0], positive=["yes", 0], negative=["no", 0], vae=["model", 2],
                          count=count, seed=7, steps=3, cfg=3.0, sampler_name="euler_ancestral", scheduler="normal", width=32,
-                         height=32, batch=2, encoder=["eye", 0], keep_as=keep_as),
+                         height=32, batch=2, eye=["eye", 0], keep_as=keep_as),
         "contrast": node("RarityContrastGuardrail", embeddings=["baseline", 0], subject="a cat", alternatives="a dog",
-                         quantile=0.5, encoder=["eye", 0]),
-        "direction": node("RaritySteerTowards", strength=1.0, encoder=["eye", 0], towards="a large cat", away_from="a small cat"),
+                         quantile=0.5, eye=["eye", 0]),
+        "direction": node("RaritySteerTowards", strength=1.0, eye=["eye", 0], towards="a large cat", away_from="a small cat"),
         "report": node("PreviewAny", source=["baseline", 1]),
         "rails": node("PreviewAny", source=["contrast", 0]),
         "ways": node("PreviewAny", source=["direction", 0]),

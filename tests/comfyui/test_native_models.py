@@ -44,9 +44,9 @@ def test_an_embedding_travels_through_an_unclip_checkpoint_as_large_as_comfyui_w
         "look": {"class_type": "CLIPVisionEncode", "inputs": {
             "clip_vision": ["model", 3], "image": ["grey", 0], "crop": "center"}},
         "in": {"class_type": "RarityFromClipVisionOutput", "inputs": {
-            "clip_vision_output": ["look", 0], "clip_vision": ["model", 3]}},
+            "clip_vision_output": ["look", 0], "eye": ["model", 3]}},
         "out": {"class_type": "RarityToClipVisionOutput", "inputs": {
-            "embeddings": ["in", 0], "clip_vision": ["model", 3], "model": ["model", 0]}},
+            "embeddings": ["in", 0], "eye": ["model", 3], "model": ["model", 0]}},
         "meant": {"class_type": "unCLIPConditioning", "inputs": {
             "conditioning": ["yes", 0], "clip_vision_output": ["out", 0], "strength": 1.0, "noise_augmentation": 0.0}},
     }
@@ -83,8 +83,8 @@ def test_what_a_loader_did_not_find_in_its_file_is_named(native_server, native_m
         (error,) = messages(native_server.run(loaders | asked), "execution_error")
         return error["exception_message"]
 
-    assert ("Encode Images got nothing from the node that is connected to clip_vision. An unCLIP checkpoint loader does so for a "
+    assert ("Encode Images got nothing from the node that is connected to eye. An unCLIP checkpoint loader does so for a "
             "checkpoint without an image encoder: load one with Load CLIP Vision.") in said(
-                "RarityEncodeImages", images=["grey", 0], clip_vision=["unclip", 3])
+                "RarityEncodeImages", images=["grey", 0], eye=["unclip", 3])
     assert "Local Score got nothing from the node that is connected to vae. A checkpoint loader does so" in said(
         "RarityLocalScore", latent=["size", 0], vae=["bare", 2])

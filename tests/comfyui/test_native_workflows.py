@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from comfyui import ROOT, messages
 from graph import nodes_of, to_api
+from tiny_open_clip import SMALLEST
 
 SECONDS = 900  # for one run; ten on a quiet machine, the rest is room for a busy one
 STANDS_FOR = {
@@ -123,7 +124,7 @@ def encoded(native_server, native_models):
     return {
         "eye": {"class_type": "CLIPVisionLoader", "inputs": {"clip_name": eye.name}},
         "grey": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 2, "color": 8421504}},
-        "seen": {"class_type": "RarityEncodeImages", "inputs": {"images": ["grey", 0], "clip_vision": ["eye", 0]}},
+        "seen": {"class_type": "RarityEncodeImages", "inputs": {"images": ["grey", 0], "eye": ["eye", 0]}},
         "out": {"class_type": "RarityToClipVisionOutput", "inputs": {"embeddings": ["seen", 0]}},
         "shown": {"class_type": "PreviewAny", "inputs": {"source": ["out", 0]}},
     }
@@ -146,7 +147,7 @@ def test_a_checkpoint_that_reads_no_image_embedding_stops_with_a_clear_error(nat
 def test_an_encoder_that_does_not_match_stops_with_both_names(native_server, native_models, encoded):
     other = native_models("clip_vision_h_small")[0].name
     encoded["other"] = {"class_type": "CLIPVisionLoader", "inputs": {"clip_name": other}}
-    encoded["out"]["inputs"]["clip_vision"] = ["other", 0]
+    encoded["out"]["inputs"]["eye"] = ["other", 0]
     text = complaint(native_server, encoded, "RarityToClipVisionOutput")
     assert "different embedding spaces" in text and "1280 wide" in text and "1024 wide" in text
 
@@ -156,8 +157,35 @@ def test_a_kandinsky_is_refused_as_another_encoder_than_clip_vision_g(native_ser
     encoded["kandinsky"] = {"class_type": "RarityLoadKandinsky", "inputs": {"model": model[0], "repository": ""}}
     encoded["samples"] = {"class_type": "RaritySamplePrior", "inputs": {
         "prior": ["kandinsky", 0], "prompt": "a letter R", "count": 2, "seed": 0, "steps": 2, "guidance": 4.0}}
-    encoded["out"]["inputs"] = {"embeddings": ["samples", 0], "clip_vision": ["eye", 0]}
+    encoded["out"]["inputs"] = {"embeddings": ["samples", 0], "eye": ["eye", 0]}
     assert "different embedding spaces" in complaint(native_server, encoded, "RarityToClipVisionOutput")
+
+
+def test_every_kind_of_eye_fits_the_one_socket_and_only_eyes_that_read_fit_where_words_are_read(native_server, model, clip_checkpoint, encoded):
+    eyes = {
+        "CLIP": encoded["eye"],
+        "OpenCLIP": {"class_type": "RarityLoadOpenCLIP", "inputs": {"architecture": SMALLEST, "checkpoint": clip_checkpoint}},
+        "Kandinsky": {"class_type": "RarityLoadKandinsky", "inputs": {"model": model[0], "repository": ""}},
+    }
+    prompt = eyes | {"grey": encoded["grey"]}
+    for name in eyes:
+        prompt[f"{name} sees"] = {"class_type": "RarityEncodeImages", "inputs": {"images": ["grey", 0], "eye": [name, 0]}}
+        prompt[f"{name} out"] = {"class_type": "RarityToClipVisionOutput", "inputs": {"embeddings": [f"{name} sees", 0], "eye": [name, 0]}}
+        prompt[f"{name} back"] = {"class_type": "RarityFromClipVisionOutput", "inputs": {
+            "clip_vision_output": [f"{name} out", 0], "eye": [name, 0]}}
+        prompt[f"{name} shown"] = {"class_type": "PreviewAny", "inputs": {"source": [f"{name} back", 0]}}
+    entry = run(native_server, prompt)
+    assert {f"{name} shown" for name in eyes} <= entry["outputs"].keys()
+
+    words = {"towards": "a bold cat", "away_from": "a light cat", "strength": 1.0}
+    reads = {name: {"class_type": "RaritySteerTowards", "inputs": {"eye": [name, 0], **words}} for name in eyes}
+    for name in ("OpenCLIP", "Kandinsky"):
+        run(native_server, eyes | {"way": reads[name], "shown": {"class_type": "PreviewAny", "inputs": {"source": ["way", 0]}}})
+    with pytest.raises(RuntimeError, match=r"received_type\(CLIP_VISION\) mismatch input_type\(RARITY_ENCODER,RARITY_PRIOR\)"):
+        native_server.submit(eyes | {"way": reads["CLIP"], "shown": {"class_type": "PreviewAny", "inputs": {"source": ["way", 0]}}})
+    nothing = {"class_type": "RarityEncodeImages", "inputs": {"images": ["grey", 0]}}
+    with pytest.raises(RuntimeError, match="required_input_missing.*eye"):
+        native_server.submit({"grey": encoded["grey"], "sees": nothing, "shown": {"class_type": "PreviewAny", "inputs": {"source": ["sees", 0]}}})
 
 
 def test_a_list_of_pictures_becomes_one_set_again(native_server, encoded):

@@ -74,12 +74,12 @@ def test_nothing_is_written_before_it_is_asked_for(server):
     )
 
 
-def test_the_quickstart_draws_what_the_demo_draws(server, quickstart, model):
+def test_the_quickstart_draws_what_the_demo_draws(server, quickstart):
     from rarity.generators.demo import demo
 
     entry = server.run(quickstart)
     assert ran(entry), messages(entry, "execution_error")
-    expected = demo(folder=model[1])
+    expected = demo()
     by_prefix = {quickstart[key]["inputs"]["filename_prefix"]: key for key in nodes_of(quickstart, "SaveImage")}
     for prefix, picture in (("rarity_contact_sheet", expected.contact_sheet), ("rarity_density_map", expected.density_map)):
         got = server.pictures(entry, by_prefix[prefix])

@@ -163,11 +163,11 @@ def test_on_a_server_the_word_draws_what_was_found(native_models, native_server)
     }
     learning = {
         "usual": node("RarityBaselineFromModel", model=["model", 0], positive=["plain", 0], negative=["empty", 0], vae=["model", 2],
-                      clip_vision=["eye", 0], count=52, batch=8, keep_as="", stop_when_enough=False, **drawn | size),
+                      eye=["eye", 0], count=52, batch=8, keep_as="", stop_when_enough=False, **drawn | size),
         "density": node("RarityFitDensity", embeddings=["usual", 0], components=4),
         "token": node("RarityMakeRareWord", model=["model", 0], clip=["model", 1], prompt="a photo of a *", placeholder="*",
                       start_word="chair", name="sub/rare-chair", negative=["empty", 0], vae=["model", 2], density=["density", 0],
-                      one_in=20, engine="evolution", pictures=1, iterations=1, clip_vision=["eye", 0], **drawn | size),
+                      one_in=20, engine="evolution", pictures=1, iterations=1, eye=["eye", 0], **drawn | size),
         "report": node("PreviewAny", source=["token", 2]),
     }
     entry = native_server.run(prompt | learning | show(["token", 0]), seconds=300)

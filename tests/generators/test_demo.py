@@ -11,7 +11,7 @@ from rarity.density.base.errors import RarityError
 from rarity.density.files.store import save_density
 from rarity.generators import demo as demo_module
 from rarity.generators.demo import DRAWINGS, EXAMPLES, LETTERS, demo, subject_of
-from rarity.generators.kandinsky.load import THINGS
+from rarity.generators.kandinsky.load import MINIATURE, THINGS
 from rarity.generators.runtime.terminal import write_whole
 
 
@@ -51,10 +51,10 @@ def test_the_same_seed_gives_the_same_pictures(small_demo, result):
 
 
 def test_the_subject_of_a_prompt():
-    assert subject_of("a bold italic serif letter r") == "a letter R" == LETTERS[17]
+    assert subject_of("a bold italic serif letter r", MINIATURE) == "a letter R" == LETTERS[17]
     for wrong in ("", "a cat", "a letter", "a letter RS", "lettering"):
         with pytest.raises(RarityError, match="a letter R"):
-            subject_of(wrong)
+            subject_of(wrong, MINIATURE)
     assert subject_of("a thin outline drawing of an airplane", THINGS) == "a drawing of an airplane" == DRAWINGS[0]
     assert subject_of(EXAMPLES[THINGS], THINGS) in DRAWINGS
     for wrong in ("", "a letter R", "a carpet", "a cat in a car"):
@@ -95,10 +95,10 @@ def test_stopping_the_command_writes_nothing(small_demo, monkeypatch, tmp_path, 
 
     monkeypatch.setattr(demo_module, "demo", stopped)
     out = tmp_path / "out"
-    assert cli.main(["demo", "--out", str(out), "--one-in", "50"]) == 130
+    assert cli.main(["demo", "--out", str(out), "--prompt", "a letter A", "--one-in", "50"]) == 130
     assert "nothing was written" in capsys.readouterr().err and not out.exists()
     monkeypatch.setattr(demo_module, "demo", lambda prompt, folder, **options: small_demo(prompt, **options))
-    assert cli.main(["demo", "--out", str(out), "--one-in", "50"]) == 0
+    assert cli.main(["demo", "--out", str(out), "--prompt", "a letter A", "--one-in", "50"]) == 0
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):

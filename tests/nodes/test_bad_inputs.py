@@ -73,7 +73,7 @@ def test_one_clear_error_for_what_a_user_can_cause(run, model, baseline, density
         "at least 50": (nodes.RarityFitDensity, {"embeddings": baseline.select(range(20)), "components": 25}),
         "1 to 31 components": (nodes.RarityFitDensity, {"embeddings": baseline, "components": 4096}),
         "alternative": (nodes.RarityContrastGuardrail,
-                        {"prior": prior, "embeddings": baseline, "alternatives": "\n a letter R \n"}),
+                        {"eye": prior, "embeddings": baseline, "alternatives": "\n a letter R \n"}),
         "80": (nodes.RarityMakeRare, {"density": density, "embeddings": baseline, "count": len(baseline) + 1}),
         "opened": (nodes.RarityLoadDensity, {"name": "never_saved"}),
     }
@@ -94,14 +94,15 @@ def test_a_connected_socket_that_brings_nothing_is_named_with_what_to_do(node):
     cures = {"CLIP_VISION": "Load CLIP Vision", "CLIP": "Load CLIP", "VAE": "Load VAE"}
     schema = node.define_schema()
     for socket in schema.inputs:
-        if socket.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+        kind = socket.get_io_type().split(",")[0]
+        if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
             continue
-        for nothing in [None, [object(), None]] + [NoWeights()] * (socket.io_type == "VAE"):
+        for nothing in [None, [object(), None]] + [NoWeights()] * (kind == "VAE"):
             with pytest.raises(RarityError) as refused:
                 node.execute(**{socket.id: nothing})
             said = str(refused.value)
             assert said.startswith(f"{schema.display_name} got nothing from the node that is connected to {socket.id}. ")
-            assert said.endswith(f"{cures.get(socket.io_type, 'connect another one')}.")
+            assert said.endswith(f"{cures.get(kind, 'connect another one')}.")
 
 
 def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_path):
@@ -113,7 +114,7 @@ def test_another_model_s_embeddings_are_refused(run, model, density, rare, tmp_p
     for node, inputs in (
         (nodes.RarityDecodeKandinsky, {"decoder": model[1], "embeddings": foreign}),
         (nodes.RarityMakeRare, {"density": density, "embeddings": foreign}),
-        (nodes.RarityContrastGuardrail, {"prior": model[0], "embeddings": foreign}),
+        (nodes.RarityContrastGuardrail, {"eye": model[0], "embeddings": foreign}),
         (nodes.RarityDensityMap, {"density": density, "embeddings": foreign}),
     ):
         with pytest.raises(RarityError, match="fingerprint|space"):

@@ -20,29 +20,29 @@ def test_one_output_an_embedding_and_no_shared_memory(run, rare):
 
 def test_what_was_not_checked_is_said(rare):
     shown = nodes.RarityToClipVisionOutput.execute(embeddings=rare[0]).ui.as_dict()["text"][0]
-    assert "connect clip_vision" in shown and "connect model" in shown and "3 embeddings" in shown
+    assert "connect eye" in shown and "connect model" in shown and "3 embeddings" in shown
 
 
 def test_a_kandinsky_s_embeddings_to_and_from_the_older_pack(run, model, baseline):
-    _, latents, embeds = run(nodes.RarityToClipVisionOutput, embeddings=baseline, prior=model[0])
+    _, latents, embeds = run(nodes.RarityToClipVisionOutput, embeddings=baseline, eye=model[0])
     assert len(latents) == len(embeds) == len(baseline)
-    (back,) = run(nodes.RarityFromClipVisionOutput, prior_latent=latents[2].half(), prior=model[0])
+    (back,) = run(nodes.RarityFromClipVisionOutput, prior_latent=latents[2].half(), eye=model[0])
     assert back.space == baseline.space and torch.allclose(back.vectors[0], baseline.vectors[2], rtol=1e-3, atol=1e-3)
 
 
 def test_rows_of_another_width_are_refused(run, model):
     with pytest.raises(RarityError, match="768 numbers wide, but .* makes"):
-        run(nodes.RarityFromClipVisionOutput, ip_adapter_embeds=torch.zeros(1, 768), prior=model[0])
+        run(nodes.RarityFromClipVisionOutput, ip_adapter_embeds=torch.zeros(1, 768), eye=model[0])
     with pytest.raises(RarityError, match=r"one vector a picture, .* got shape \[1, 257, 1280\]"):
-        run(nodes.RarityFromClipVisionOutput, ip_adapter_embeds=torch.zeros(1, 257, 1280), prior=model[0])
+        run(nodes.RarityFromClipVisionOutput, ip_adapter_embeds=torch.zeros(1, 257, 1280), eye=model[0])
 
 
-def test_both_sockets_or_no_eye_is_an_error(run, model):
+def test_two_sockets_or_none_is_an_error(run, model):
     rows = torch.zeros(1, model[0].space.width)
     with pytest.raises(RarityError, match="exactly one of clip_vision_output, prior_latent and ip_adapter_embeds, got prior_latent and ip_adapter_embeds. Connect only one of these here. For a second one"):
-        run(nodes.RarityFromClipVisionOutput, prior_latent=rows, ip_adapter_embeds=rows, prior=model[0])
-    with pytest.raises(RarityError, match="exactly one of clip_vision and prior, got none. Connect one, and the same one throughout the graph"):
-        run(nodes.RarityFromClipVisionOutput, prior_latent=rows)
+        run(nodes.RarityFromClipVisionOutput, prior_latent=rows, ip_adapter_embeds=rows, eye=model[0])
+    with pytest.raises(RarityError, match="ip_adapter_embeds, got none"):
+        run(nodes.RarityFromClipVisionOutput, eye=model[0])
 
 
 def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
@@ -52,14 +52,14 @@ def test_a_kandinsky_of_another_space_is_refused(run, model, baseline):
 
     foreign = Embeddings(baseline.vectors, replace(baseline.space, fingerprint="0" * 12))
     with pytest.raises(RarityError, match="different embedding spaces"):
-        run(nodes.RarityToClipVisionOutput, embeddings=foreign, prior=model[0])
+        run(nodes.RarityToClipVisionOutput, embeddings=foreign, eye=model[0])
 
 
 def test_a_list_of_pictures_of_different_sizes_becomes_one_set(run, model):
     """As ComfyUI runs a list: Encode Images once for each picture, Join Embeddings once for all."""
     sizes = [(40, 64), (64, 40), (33, 33)]
     pictures = [torch.rand(1, *size, 3, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(sizes)]
-    parts = [run(nodes.RarityEncodeImages, images=picture, prior=model[0])[0] for picture in pictures]
+    parts = [run(nodes.RarityEncodeImages, images=picture, eye=model[0])[0] for picture in pictures]
     (joined,) = run(nodes.RarityJoinEmbeddings, embeddings=parts)
     assert len(joined) == 3 and torch.equal(joined.vectors, torch.cat([part.vectors for part in parts]))
     assert nodes.RarityJoinEmbeddings.define_schema().is_input_list
@@ -77,7 +77,7 @@ def test_a_list_of_pictures_of_different_sizes_becomes_one_set(run, model):
 ])
 def test_pictures_that_are_none_are_refused_with_what_to_do(run, model, shape, words):
     with pytest.raises(RarityError, match=words):
-        run(nodes.RarityEncodeImages, images=torch.zeros(shape), prior=model[0])
+        run(nodes.RarityEncodeImages, images=torch.zeros(shape), eye=model[0])
 
 
 @pytest.mark.parametrize("name", ["last_hidden_state", "penultimate_hidden_states", "all_hidden_states", "mm_projected", "image_sizes"])

@@ -70,9 +70,9 @@ def test_cancel_is_heard_in_every_part(name, run, jobs, monkeypatch):
 def test_large_pictures_are_looked_at_few_at_a_time(run, model, monkeypatch):
     sent = []
     monkeypatch.setattr(utils.ProgressBar, "update_absolute", lambda _, done, total, *__: sent.append((done, total)))
-    run(nodes.RarityEncodeImages, images=torch.zeros(3, 8, 8, 3), prior=model[0])
+    run(nodes.RarityEncodeImages, images=torch.zeros(3, 8, 8, 3), eye=model[0])
     assert sent == [(3, 3)]
     large = torch.zeros(1, 1, 1, 3).expand(5, 2048, 4096, 3)  # 8 million pixels each, in the memory of one
     sent.clear()
-    run(nodes.RarityEncodeImages, images=large, prior=model[0])
+    run(nodes.RarityEncodeImages, images=large, eye=model[0])
     assert sent == [(2, 5), (4, 5), (5, 5)]

@@ -49,7 +49,7 @@ def test_answers_that_are_none_stop_the_run(run, rare):
 
 def test_variations_of_a_picture(run, model, density, baseline, rare):
     drawn = run(nodes.RarityDecodeKandinsky, decoder=model[1], embeddings=rare[0], steps=2)[0]
-    picture = run(nodes.RarityEncodeImages, images=drawn[:1], prior=model[0])[0]
+    picture = run(nodes.RarityEncodeImages, images=drawn[:1], eye=model[0])[0]
 
     def vary(**options):
         return run(

@@ -1,15 +1,17 @@
-"""RarityMakeRareConditioning, RarityMakeRareWord and RaritySeedVariety without their models: what is missing is said before anything is drawn. tests/comfyui runs the rest."""
+"""Nodes that draw with ComfyUI's models, without these models: what is no eye is named before anything is drawn. tests/comfyui runs the rest."""
 
 import pytest
 from rarity import nodes
 from rarity.density.base.errors import RarityError
 
 
-@pytest.mark.parametrize("eyes, got", [({}, "none"), ({"clip_vision": object(), "prior": object()}, "clip_vision and prior")])
-def test_exactly_one_eye_is_connected(run, density, eyes, got):
-    with pytest.raises(RarityError, match=f"Make Rare: Conditioning needs exactly one of .*, got {got}"):
-        run(nodes.RarityMakeRareConditioning, model=object(), positive=[], negative=[], vae=object(), density=density, **eyes)
-    with pytest.raises(RarityError, match=f"Make Rare: Word needs exactly one of .*, got {got}"):
-        run(nodes.RarityMakeRareWord, model=object(), clip=object(), negative=[], vae=object(), density=density, **eyes)
-    with pytest.raises(RarityError, match=f"Seed Variety needs exactly one of .*, got {got}"):
-        run(nodes.RaritySeedVariety, model=object(), positive=[], negative=[], vae=object(), **eyes)
+@pytest.mark.parametrize("node, more", [
+    (nodes.RarityBaselineFromModel, {"positive": []}),
+    (nodes.RaritySeedVariety, {"positive": []}),
+    (nodes.RarityMakeRareConditioning, {"positive": [], "density": None}),
+    (nodes.RarityMakeRareWord, {"clip": object(), "density": None}),
+])
+def test_what_is_no_eye_is_refused_with_what_to_connect(run, density, node, more):
+    given = {"model": object(), "negative": [], "vae": object(), **more} | ({"density": density} if "density" in more else {})
+    with pytest.raises(RarityError, match="An eye must be an encoder of Load CLIP Vision or Load OpenCLIP, or the prior of Load Kandinsky; got str"):
+        run(node, eye="an eye", **given)

@@ -8,10 +8,10 @@ from rarity.density.base.errors import RarityError
 
 @pytest.fixture
 def gate_of(run, model):
-    """A Validity Gate; without the prior where that is None."""
+    """A Validity Gate; without an eye where that is None."""
 
     def make(**given):
-        given = {"subject": "a letter r", "every": 5, "prior": model[0], **given}
+        given = {"subject": "a letter r", "every": 5, "eye": model[0], **given}
         connected = {name: value for name, value in given.items() if value is not None}
         return run(nodes.RarityValidityGate, decoder=model[1], **connected)[0]
 
@@ -44,7 +44,7 @@ def test_the_menu_offers_whole_models_only_and_no_name_leaves_it(run, gate_of, t
     (tmp_path / "outside").symlink_to(root / "packs" / "tiny", target_is_directory=True)
     assert nodes.RarityLoadJudge.define_schema().inputs[0].options == ["packs/tiny"]
     (judge,) = run(nodes.RarityLoadJudge, model="packs/tiny")
-    strict, other = gate_of(judge=judge, prior=None), gate_of(judge=judge, prior=None, threshold=0.9, subject="a letter p")
+    strict, other = gate_of(judge=judge, eye=None), gate_of(judge=judge, eye=None, threshold=0.9, subject="a letter p")
     asked = strict.validity(torch.rand(3, 16, 16, 3))
     assert asked.shape == (3,) and ((asked > 0) & (asked < 1)).all()
     assert strict.judge._model is other.judge._model, "another threshold or subject loads nothing again"
@@ -54,10 +54,11 @@ def test_the_menu_offers_whole_models_only_and_no_name_leaves_it(run, gate_of, t
 
 
 def test_what_a_zero_shot_gate_needs(gate_of):
-    with pytest.raises(RarityError, match="connect a prior or an encoder, or a vision-language model of Load Judge"):
-        gate_of(prior=None)
-    with pytest.raises(RarityError, match="at most one of prior, encoder and judge"):
-        gate_of(encoder=object())
+    told = "exactly one .* a prior or the encoder of Load OpenCLIP to eye, or a vision-language model of Load Judge to judge. Got"
+    with pytest.raises(RarityError, match=f"{told} none"):
+        gate_of(eye=None)
+    with pytest.raises(RarityError, match=f"{told} both"):
+        gate_of(judge=object())
     with pytest.raises(RarityError, match="needs at least one alternative"):
         gate_of(alternatives="a letter r\n")
 

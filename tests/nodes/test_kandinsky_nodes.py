@@ -52,7 +52,7 @@ def test_comfyui_moves_each_model_before_it_runs(run, managed, model, tiny_root)
     assert managed() == [prior.transformer, prior.text_encoder], "the image encoder is not needed to sample"
     pictures = run(nodes.RarityDecodeKandinsky, decoder=decoder, embeddings=baseline, steps=2)[0]
     assert managed()[:2] == [decoder.movq, decoder.unet]
-    run(nodes.RarityEncodeImages, prior=prior, images=pictures)
+    run(nodes.RarityEncodeImages, eye=prior, images=pictures)
     assert managed()[0] is prior.image_encoder
     weights = [p for part in managed() for p in part.parameters()]
     assert not any(p.is_inference() for p in weights), "weights moved under inference mode could never be learned from"

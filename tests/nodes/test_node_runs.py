@@ -28,7 +28,7 @@ def test_the_whole_graph(run, model, baseline, density):
     prior, decoder = model
     rails = run(nodes.RarityAnchorGuardrail, embeddings=baseline)[0]
     rails = run(nodes.RarityResidualGuardrail, density=density, guardrail=rails)[0]
-    rails = run(nodes.RarityContrastGuardrail, prior=prior, embeddings=baseline, guardrail=rails)[0]
+    rails = run(nodes.RarityContrastGuardrail, eye=prior, embeddings=baseline, guardrail=rails)[0]
     assert [rail.name for rail in rails] == ["anchor", "residual", "contrast"]
     assert len(rails[2].others) == 25, "the subject's own line does not count as an alternative"
     rare, usual, trajectory, report = run(
@@ -125,7 +125,7 @@ def test_save_and_load(run, density, baseline, folders):
 
 
 def test_directions_chain_into_optimize_from_words_pictures_and_a_density(run, model, baseline, density):
-    words = run(nodes.RaritySteerTowards, prior=model[0], towards="a bold r", away_from="a light r", strength=1.0)[0]
+    words = run(nodes.RaritySteerTowards, eye=model[0], towards="a bold r", away_from="a light r", strength=1.0)[0]
     pictures = run(nodes.RaritySteerTowards, embeddings_away=baseline.select(range(3)), direction=words)[0]
     chain = run(nodes.RaritySteerTowards, density=density, component=1, strength=-1.0, direction=pictures)[0]
     assert [one.name for one in chain] == ["a bold r", "away from", "component 1"]
@@ -134,10 +134,10 @@ def test_directions_chain_into_optimize_from_words_pictures_and_a_density(run, m
 
 
 def test_contrast_takes_pictures_of_alternatives_beside_words(run, model, baseline):
-    both = run(nodes.RarityContrastGuardrail, prior=model[0], embeddings=baseline, centred=True,
+    both = run(nodes.RarityContrastGuardrail, eye=model[0], embeddings=baseline, centred=True,
                alternative_pictures=baseline.select(range(4)))[0]
     assert [rail.name for rail in both] == ["contrast", "contrast"] and both[0].centre is not None
     pictures = run(nodes.RarityContrastGuardrail, embeddings=baseline, alternative_pictures=baseline.select(range(4)))[0]
     assert [len(rail.others) for rail in pictures] == [1]
-    with pytest.raises(RarityError, match="connect a prior or an encoder, which read the words, or embeddings of alternative pictures"):
+    with pytest.raises(RarityError, match="connect an eye that reads the words, or embeddings of alternative pictures"):
         run(nodes.RarityContrastGuardrail, embeddings=baseline)

@@ -219,7 +219,7 @@ class FakeClipVision:
 
 def test_encode_with_the_prior_s_own_eye(run, model, density):
     images = torch.rand(3, 24, 16, 3, generator=torch.Generator().manual_seed(0))
-    embeddings = run(nodes.RarityEncodeImages, images=images, prior=model[0])[0]
+    embeddings = run(nodes.RarityEncodeImages, images=images, eye=model[0])[0]
     assert torch.equal(embeddings.vectors, model[0].encode_images(images).vectors)
     run(nodes.RarityScoreNovelty, embeddings=embeddings, density=density, images=images)
 
@@ -227,7 +227,7 @@ def test_encode_with_the_prior_s_own_eye(run, model, density):
 def test_encode_with_clip_vision_names_the_encoder_by_what_it_does(run, density):
     images = torch.rand(20, 8, 8, 3, generator=torch.Generator().manual_seed(0))
     one, again, other = (
-        run(nodes.RarityEncodeImages, images=images, clip_vision=FakeClipVision(seed))[0] for seed in (0, 0, 1)
+        run(nodes.RarityEncodeImages, images=images, eye=FakeClipVision(seed))[0] for seed in (0, 0, 1)
     )
     assert one.space == again.space and one.space.encoder == "CLIP ViT 24x2/4" and len(one) == 20
     assert one.space != other.space and one.space.width == other.space.width, "equal widths are not the same space"
@@ -237,16 +237,12 @@ def test_encode_with_clip_vision_names_the_encoder_by_what_it_does(run, density)
         run(nodes.RarityScoreNovelty, embeddings=one, density=density)
 
 
-def test_encode_needs_exactly_one_eye(run, model):
+def test_encode_with_an_eye_that_gives_tokens_takes_their_mean(run):
     images = torch.rand(2, 8, 8, 3)
-    with pytest.raises(RarityError, match="exactly one of prior, clip_vision and encoder, got none"):
-        run(nodes.RarityEncodeImages, images=images)
-    with pytest.raises(RarityError, match="got prior and clip_vision"):
-        run(nodes.RarityEncodeImages, images=images, prior=model[0], clip_vision=FakeClipVision())
-    tokens = run(nodes.RarityEncodeImages, images=images, clip_vision=FakeClipVision(per_patch=True))[0]
+    tokens = run(nodes.RarityEncodeImages, images=images, eye=FakeClipVision(per_patch=True))[0]
     assert tokens.vectors.shape == (2, 32), "the mean of an encoder's tokens, as of SigLIP's"
     with pytest.raises(RarityError, match="from 0 to 1"):
-        run(nodes.RarityEncodeImages, images=images * 255, clip_vision=FakeClipVision())
+        run(nodes.RarityEncodeImages, images=images * 255, eye=FakeClipVision())
 
 
 # --- keep on disk

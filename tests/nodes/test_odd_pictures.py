@@ -20,8 +20,8 @@ def uses(run, model, baseline, rare, encoder):
     two = rare[0].select([0, 1])
     density = run(nodes.RarityFitDensity, embeddings=baseline, components=4)[0]
     return {
-        "encode": lambda images: run(nodes.RarityEncodeImages, images=images, prior=model[0]),
-        "encode, OpenCLIP": lambda images: run(nodes.RarityEncodeImages, images=images, encoder=encoder),
+        "encode": lambda images: run(nodes.RarityEncodeImages, images=images, eye=model[0]),
+        "encode, OpenCLIP": lambda images: run(nodes.RarityEncodeImages, images=images, eye=encoder),
         "novelty": lambda images: run(nodes.RarityScoreNovelty, embeddings=two, density=density, images=images),
         "sheet": lambda images: run(nodes.RarityContactSheet, rare=images, usual=images),
         "curve": lambda images: run(nodes.RarityInterestCurve, trajectory=rare[2], images=images),

@@ -42,39 +42,34 @@ def test_the_menus_list_safetensors_and_architectures(clip_folder):
 
 
 def test_pictures_and_words_of_one_encoder(run, encoder):
-    baseline = run(nodes.RarityEncodeImages, images=pictures(80), encoder=encoder)[0]
+    baseline = run(nodes.RarityEncodeImages, images=pictures(80), eye=encoder)[0]
     density = run(nodes.RarityFitDensity, embeddings=baseline, components=4)[0]
-    rails = run(nodes.RarityContrastGuardrail, embeddings=baseline, encoder=encoder, subject="a cat", alternatives="a dog")[0]
-    wish = run(nodes.RaritySteerTowards, encoder=encoder, towards="a bold cat", away_from="a light cat")[0]
+    rails = run(nodes.RarityContrastGuardrail, embeddings=baseline, eye=encoder, subject="a cat", alternatives="a dog")[0]
+    wish = run(nodes.RaritySteerTowards, eye=encoder, towards="a bold cat", away_from="a light cat")[0]
     rare = run(nodes.RarityMakeRare, density=density, embeddings=baseline, one_in=20, count=3, steps=10, guardrail=rails, direction=wish)
     assert rare[0].space == encoder.space and len(rails[0].others) == 1 and wish[0].name == "a bold cat"
-    again = run(nodes.RarityEncodeImages, images=pictures(80), encoder=encoder)[0]
+    again = run(nodes.RarityEncodeImages, images=pictures(80), eye=encoder)[0]
     assert torch.equal(again.vectors, baseline.vectors)
 
 
 def test_a_list_of_sizes_is_encoded_one_by_one(run, encoder):
     """ComfyUI runs the node once an item: sizes may differ, each picture's embedding is its own."""
     for height, width in ((SIZE, SIZE), (50, 40), (33, 100)):
-        one = run(nodes.RarityEncodeImages, images=torch.rand(1, height, width, 3), encoder=encoder)[0]
+        one = run(nodes.RarityEncodeImages, images=torch.rand(1, height, width, 3), eye=encoder)[0]
         assert len(one) == 1 and one.space == encoder.space
 
 
-def test_what_does_not_belong_together(run, encoder, model, baseline, density):
-    images = pictures(3)
-    with pytest.raises(RarityError, match="exactly one of prior, clip_vision and encoder, got prior and encoder"):
-        run(nodes.RarityEncodeImages, images=images, prior=model[0], encoder=encoder)
-    with pytest.raises(RarityError, match="at most one of prior and encoder, got prior and encoder"):
-        run(nodes.RarityContrastGuardrail, embeddings=baseline, prior=model[0], encoder=encoder)
-    with pytest.raises(RarityError, match="connect a prior or an encoder, which read the words"):
+def test_what_does_not_belong_together(run, encoder, baseline, density):
+    with pytest.raises(RarityError, match="connect an eye that reads the words"):
         run(nodes.RarityContrastGuardrail, embeddings=baseline)
-    with pytest.raises(RarityError, match="one source.*got prior, encoder"):
-        run(nodes.RaritySteerTowards, prior=model[0], encoder=encoder)
-    seen = run(nodes.RarityEncodeImages, images=images, encoder=encoder)[0]
+    with pytest.raises(RarityError, match="one source.*got eye, embeddings"):
+        run(nodes.RaritySteerTowards, eye=encoder, embeddings_away=baseline)
+    seen = run(nodes.RarityEncodeImages, images=pictures(3), eye=encoder)[0]
     both = f"different embedding spaces.*{density.space.fingerprint}.*{encoder.space.fingerprint}"
     with pytest.raises(RarityError, match=both):
         run(nodes.RarityScoreNovelty, embeddings=seen, density=density)
     with pytest.raises(RarityError, match="baseline of the contrast guardrail.*different embedding spaces"):
-        run(nodes.RarityContrastGuardrail, embeddings=baseline, encoder=encoder)
+        run(nodes.RarityContrastGuardrail, embeddings=baseline, eye=encoder)
 
 
 @pytest.mark.parametrize("shape, message", [
@@ -84,9 +79,9 @@ def test_what_does_not_belong_together(run, encoder, model, baseline, density):
     ((8, 8, 3), r"got shape \(8, 8, 3\)"),
 ])
 def test_pictures_that_no_eye_can_read(run, encoder, model, shape, message):
-    for eye in ({"prior": model[0]}, {"encoder": encoder}):
+    for eye in (model[0], encoder):
         with pytest.raises(RarityError, match=message):
-            run(nodes.RarityEncodeImages, images=torch.zeros(shape), **eye)
+            run(nodes.RarityEncodeImages, images=torch.zeros(shape), eye=eye)
 
 
 @pytest.mark.parametrize("name", ["../tiny.safetensors", "/etc/passwd", "model.bin", "none.safetensors", "", "tiny"])

@@ -85,7 +85,7 @@ def says_why(monkeypatch):
 
 def _linked(node):
     """Sockets with a link, as they come to `validate_inputs`: None."""
-    return {"prior": None} if node in (nodes.RarityContrastGuardrail, nodes.RarityValidityGate, nodes.RaritySteerTowards) else {}
+    return {"eye": None} if node in (nodes.RarityContrastGuardrail, nodes.RarityValidityGate, nodes.RaritySteerTowards) else {}
 
 
 @pytest.mark.parametrize("node, widgets, told", [

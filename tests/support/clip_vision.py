@@ -37,23 +37,23 @@ def main():
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         looks = []
         ours.model.register_forward_hook(lambda *_: looks.append("one"))
-        embeddings = RarityEncodeImages.execute(images=pictures, clip_vision=ours).args[0]
-        RarityEncodeImages.execute(images=pictures, clip_vision=ours)
+        embeddings = RarityEncodeImages.execute(images=pictures, eye=ours).args[0]
+        RarityEncodeImages.execute(images=pictures, eye=ours)
         before = len(looks)
-        half = [RarityEncodeImages.execute(images=some, clip_vision=ours).args[0].vectors
+        half = [RarityEncodeImages.execute(images=some, eye=ours).args[0].vectors
                 for some in (large.half(), large.half().float())]
-        cured = {channels: RarityEncodeImages.execute(images=_cured(pictures, channels), clip_vision=ours).args[0].vectors
+        cured = {channels: RarityEncodeImages.execute(images=_cured(pictures, channels), eye=ours).args[0].vectors
                  for channels in (1, 2, 4, 5)}
-        other = RarityEncodeImages.execute(images=pictures, clip_vision=_native(transformers_models(1)[0])).args[0]
+        other = RarityEncodeImages.execute(images=pictures, eye=_native(transformers_models(1)[0])).args[0]
         encoder = load_open_clip(NAME, build_tiny_open_clip(folder, models=models))
-        words = RarityEncodeImages.execute(images=pictures, encoder=encoder).args[0]
-        sizes = [RarityEncodeImages.execute(images=large, **eye).args[0].vectors for eye in ({"clip_vision": ours}, {"encoder": encoder})]
-        grey = RarityEncodeImages.execute(images=pictures[..., :1].expand(-1, -1, -1, 3), clip_vision=ours).args[0]
+        words = RarityEncodeImages.execute(images=pictures, eye=encoder).args[0]
+        sizes = [RarityEncodeImages.execute(images=large, eye=eye).args[0].vectors for eye in (ours, encoder)]
+        grey = RarityEncodeImages.execute(images=pictures[..., :1].expand(-1, -1, -1, 3), eye=ours).args[0]
         refusals = {}
         for name, images, eye in (("grey", pictures[..., :1], ours), ("two channels", pictures[..., :2], ours), ("five channels", pictures[..., [0, 1, 2, 0, 0]], ours),
                                   ("alpha", torch.cat([pictures, pictures[..., :1]], dim=-1), ours), ("no area", pictures[:, :0], ours)):
             try:
-                RarityEncodeImages.execute(images=images, clip_vision=eye)
+                RarityEncodeImages.execute(images=images, eye=eye)
             except RarityError as error:
                 refusals[name] = str(error)
         eyes = _other_eyes(pictures, large)
@@ -100,7 +100,7 @@ def _native(model):
 
 def _other_eyes(pictures, large):
     """Encoders that are not CLIP's: how far their embeddings are from transformers', and what they see of a wide picture."""
-    from rarity.generators.comfyui.clip_vision_eye import clip_vision_space
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
     from rarity.generators.comfyui.sockets_bridge import from_clip_vision_output
     from rarity.nodes import RarityEncodeImages
 
@@ -108,11 +108,11 @@ def _other_eyes(pictures, large):
     for name, (eye, twin) in tiny_eyes().items():
         side = max(eye.image_size, SIZE)
         shown = pictures.repeat_interleave(side // SIZE + 1, 1).repeat_interleave(side // SIZE + 1, 2)[:, :side, :side]
-        embeddings = RarityEncodeImages.execute(images=shown, clip_vision=eye).args[0]
-        found[name] = {"space": embeddings.space.to_dict(), "wide": RarityEncodeImages.execute(images=large, clip_vision=eye).args[0].source}
+        embeddings = RarityEncodeImages.execute(images=shown, eye=eye).args[0]
+        found[name] = {"space": embeddings.space.to_dict(), "wide": RarityEncodeImages.execute(images=large, eye=eye).args[0].source}
         if name != "DINOv3":  # which CLIP Vision Encode of ComfyUI 0.33 cannot encode with
             output = eye.encode_image(shown)
-            through = from_clip_vision_output(output, clip_vision_space(eye), eye)
+            through = from_clip_vision_output(output, ClipVisionEncoder(eye))
             found[name]["bridge"] = float((through.vectors - embeddings.vectors).abs().max())
         if twin is not None:
             mean, std = (torch.tensor(value) for value in (eye.image_mean, eye.image_std))

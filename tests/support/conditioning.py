@@ -33,8 +33,7 @@ def findings(checkpoint, clip_vision):
     from rarity.density import GaussianDensity
     from rarity.density.base.errors import RarityError
     from rarity.density.base.framing import FRAMINGS
-    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.clip_vision_eye import eye as looks_at
+    from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder, eye_of
     from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.comfyui.model_drawing import NativePictures
@@ -54,13 +53,13 @@ def findings(checkpoint, clip_vision):
     held = digest(model, vae, clip, vision, cat, house, empty)
     found = {"gradient": gradient_and_difference(NativePictures(drawing, eye, Condition(cat), Condition(cat).spread))}
     found["framings"] = {
-        framing: seen_both_ways(NativePictures(drawing, looks_at("A test", Placement(), framing, clip_vision=vision), Condition(cat), Condition(cat).spread))
+        framing: seen_both_ways(NativePictures(drawing, eye_of(vision, Placement(), framing), Condition(cat), Condition(cat).spread))
         for framing in FRAMINGS
     }
 
     def run(**changed):
         given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 2,
-                 "iterations": 12, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision,
+                 "iterations": 12, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "eye": vision,
                  "engine": "gradient", **SETTINGS}
         return RarityMakeRareConditioning.execute(**given | changed).args
 

@@ -184,7 +184,7 @@ def steered(name, drawing, vision):
     guider = Guider_Basic(patcher)
     guider.set_conds(others[:1])  # the nodes' own prompt stands for it
     sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([1.0, 0.6, 0.0])
-    by_widgets = {"model": patcher, "positive": words, "negative": others[1:], "vae": vae, "seed": 5, "clip_vision": vision, "steps": 2,
+    by_widgets = {"model": patcher, "positive": words, "negative": others[1:], "vae": vae, "seed": 5, "eye": vision, "steps": 2,
                   "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "width": drawing.width, "height": drawing.height}
     given = by_widgets | {"sampler_name": "dpmpp_2m", "guider": guider, "sampler": sampler, "sigmas": sigmas}
     embeddings, report, _ = RarityBaselineFromModel.execute(count=4, batch=4, **given).args

@@ -102,7 +102,7 @@ def findings(kind, files, vision, folder, density):
     held = digest(model, vae, clip, vision, empty)
     given = {"model": model, "clip": clip, "prompt": PROMPT, "placeholder": "*", "start_word": START, "name": NAME, "negative": empty,
              "vae": vae, "density": density, "one_in": 50, "pictures": 1, "iterations": 1, "seed": 0, "sampler_name": "euler",
-             "scheduler": "normal", "clip_vision": vision, "engine": "gradient", **SETTINGS}
+             "scheduler": "normal", "eye": vision, "engine": "gradient", **SETTINGS}
 
     def run(**changed):
         return RarityMakeRareWord.execute(**given | changed).args

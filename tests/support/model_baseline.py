@@ -171,9 +171,9 @@ def findings(checkpoint, folder):
 
     given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "count": 7, "sampler_name": "euler",
              "scheduler": "normal", **SETTINGS}
-    embeddings, report, last = RarityBaselineFromModel.execute(**given, batch=3, encoder=eye).args
+    embeddings, report, last = RarityBaselineFromModel.execute(**given, batch=3, eye=eye).args
     found["node"] = [apart(embeddings.vectors, whole.vectors) / norm, report == found["report"], list(last.shape)]
-    found["node without an eye"] = complaint(lambda: RarityBaselineFromModel.execute(**given, batch=3))
+    found["node with no eye"] = complaint(lambda: RarityBaselineFromModel.execute(**given, batch=3, eye=vae))
     decode, sizes = vae.decode, []
 
     def little_memory(latents):
@@ -183,7 +183,7 @@ def findings(checkpoint, folder):
         return decode(latents)
 
     vae.decode = little_memory
-    tight = RarityBaselineFromModel.execute(**given, batch=7, encoder=eye).args[0]
+    tight = RarityBaselineFromModel.execute(**given, batch=7, eye=eye).args[0]
     found["out of memory"] = [apart(tight.vectors, whole.vectors) / norm, sizes]
     vae.decode = decode
     found["digest kept"] = digest(model, vae, cat, empty) == held

@@ -124,12 +124,12 @@ def _encoders(models):
     wrong.model.visual_projection.weight.data = wrong.model.visual_projection.weight.flip(1)
     pictures = torch.rand(3, 40, 32, 3, generator=torch.Generator().manual_seed(0))
     (encoded,) = nodes.CLIPVisionEncode().encode(right, pictures, "center")
-    ours = RarityEncodeImages.execute(images=pictures, clip_vision=right).args[0]
-    back = RarityFromClipVisionOutput.execute(clip_vision_output=encoded, clip_vision=right).args[0]
-    outputs = RarityToClipVisionOutput.execute(embeddings=back, clip_vision=right).args[0]
-    again = [RarityFromClipVisionOutput.execute(clip_vision_output=item, clip_vision=right).args[0] for item in outputs]
-    _, latents, embeds = RarityToClipVisionOutput.execute(embeddings=back, clip_vision=right).args
-    returned = RarityFromClipVisionOutput.execute(prior_latent=latents[1], clip_vision=right).args[0]
+    ours = RarityEncodeImages.execute(images=pictures, eye=right).args[0]
+    back = RarityFromClipVisionOutput.execute(clip_vision_output=encoded, eye=right).args[0]
+    outputs = RarityToClipVisionOutput.execute(embeddings=back, eye=right).args[0]
+    again = [RarityFromClipVisionOutput.execute(clip_vision_output=item, eye=right).args[0] for item in outputs]
+    _, latents, embeds = RarityToClipVisionOutput.execute(embeddings=back, eye=right).args
+    returned = RarityFromClipVisionOutput.execute(prior_latent=latents[1], eye=right).args[0]
     no_vector = comfy.clip_vision.Output()
     no_vector["image_embeds"] = encoded.last_hidden_state
     return {
@@ -137,13 +137,13 @@ def _encoders(models):
         "round trip": all(torch.equal(item.vectors[0], row) for item, row in zip(again, back.vectors, strict=True)),
         "other packs": [list(item.shape) for item in (*latents, *embeds)],
         "returned": bool(torch.equal(returned.vectors[0], back.vectors[1])) and returned.space == back.space,
-        "another encoder": _refusal(RarityFromClipVisionOutput.execute, clip_vision_output=encoded, clip_vision=wrong),
+        "another encoder": _refusal(RarityFromClipVisionOutput.execute, clip_vision_output=encoded, eye=wrong),
         "another, from an embedding": _refusal(
-            RarityFromClipVisionOutput.execute, clip_vision_output=outputs[0], clip_vision=wrong),
-        "no match": _refusal(RarityToClipVisionOutput.execute, embeddings=back, clip_vision=wrong),
+            RarityFromClipVisionOutput.execute, clip_vision_output=outputs[0], eye=wrong),
+        "no match": _refusal(RarityToClipVisionOutput.execute, embeddings=back, eye=wrong),
         "tokens for an embedding": _refusal(
-            RarityFromClipVisionOutput.execute, clip_vision_output=no_vector, clip_vision=right),
-        "none": _refusal(RarityFromClipVisionOutput.execute, clip_vision=right),
+            RarityFromClipVisionOutput.execute, clip_vision_output=no_vector, eye=right),
+        "none": _refusal(RarityFromClipVisionOutput.execute, eye=right),
     }
 
 

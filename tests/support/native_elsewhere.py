@@ -99,7 +99,7 @@ def findings(checkpoint, clip_vision):
         "slope of a word": slope(NativePictures(drawing, eye, word, word.spread)),
     }
     given = {"model": model, "positive": cat, "negative": empty, "vae": vae, "density": density, "one_in": 20, "pictures": 1,
-             "iterations": 1, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, **SETTINGS, "steps": 1}
+             "iterations": 1, "seed": 0, "sampler_name": "euler", "scheduler": "normal", "eye": vision, **SETTINGS, "steps": 1}
     reports = []
     for engine, more in (("gradient", {}), ("evolution", {"dimensions": 2})):
         conditioning, _, report, shown = RarityMakeRareConditioning.execute(**given | {"engine": engine} | more).args

@@ -20,10 +20,12 @@ SHOWN = """([runs, words]) => window.ran === runs
 
 
 def open_from_templates(editor):
-    """Open the quickstart in the template browser, and wait until its nodes are there."""
+    """Search the template browser for the quickstart as the readme says, open it, and wait until its nodes are there."""
     editor.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    editor.page.get_by_text(PACK, exact=True).first.click()
-    editor.page.get_by_text(QUICKSTART.stem).first.click()
+    browser = editor.page.get_by_role("dialog")
+    browser.get_by_text(PACK, exact=True).first.wait_for()  # the list on the left has the pack's folder
+    browser.get_by_placeholder("Search").fill("rarity 01")
+    browser.get_by_text(QUICKSTART.stem).first.click()
     count = len(json.loads(QUICKSTART.read_text(encoding="utf-8"))["nodes"])
     editor.page.wait_for_function("count => app.graph.nodes.length === count", arg=count)
 

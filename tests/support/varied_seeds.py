@@ -132,7 +132,7 @@ def of_node(model, vae, positive, negative, vision):
         if forget:
             vary_seeds._MEASURED.clear()
         given = {"model": model, "positive": positive, "negative": negative, "vae": vae, "variety": 2.0, "count": 3, "seed": 5,
-                 "sampler_name": "euler", "scheduler": "normal", "clip_vision": vision, "pictures": 3, "until": 1.0, **SETTINGS}
+                 "sampler_name": "euler", "scheduler": "normal", "eye": vision, "pictures": 3, "until": 1.0, **SETTINGS}
         return RaritySeedVariety.execute(**given | changed).args
 
     def complaint(**changed):

@@ -160,5 +160,5 @@ def test_the_budget_names_every_stage_and_leaves_the_work_as_it_is(tools, source
     tools["things"].make_things(sources, tmp_path / "things.npz", renderings=4, seed=3)
     command.print_budget(world, tmp_path, steps=2)
     printed = capsys.readouterr().out
-    assert all(f"{stage} " in printed for stage in command.STAGES) and printed.count("100% of them left") == 4
+    assert all(f"{stage} " in printed for stage in world.steps) and printed.count("100% of them left") == 5
     assert not list(tmp_path.glob("*.pt"))

@@ -9,7 +9,7 @@ import pytest
 from graph import NOTES, inputs_of, nodes_of, to_api, widget_names
 from node_schemas import object_info
 from PIL import Image
-from rarity.generators.demo import LETTERS, demo, subject_of
+from rarity.generators.demo import DRAWINGS, demo, subject_of
 from rarity.nodes import NODES
 
 ROOT = Path(__file__).parents[2]
@@ -261,8 +261,8 @@ def test_the_quickstart_is_the_demo():
         "RarityLoadKandinsky", "RaritySamplePrior", "RarityFitDensity", "RarityContrastGuardrail", "RarityMakeRare", "RarityDial"))
     assert loader["model"] == defaults["folder"] and fit["components"] == 0
     assert sample["prompt"] == defaults["prompt"] and sample["count"] == defaults["baseline"]
-    assert contrast["subject"] == subject_of(defaults["prompt"])
-    assert contrast["alternatives"].splitlines() == list(LETTERS)
+    assert contrast["subject"] == subject_of(defaults["prompt"], defaults["folder"])
+    assert contrast["alternatives"].splitlines() == list(DRAWINGS)
     assert (optimize["one_in"], dial["stop"]) == ([*nodes_of(prompt, "RarityDial"), 0], f"{defaults['one_in']:,}")
     assert (optimize["count"], optimize["start_from"]) == (defaults["count"], "rarer")
     decoders = inputs("RarityDecodeKandinsky")

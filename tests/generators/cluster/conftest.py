@@ -25,3 +25,14 @@ def client():
             get_mp_context().set_forkserver_preload(HEAVY)
         with connect(workers=3) as found:
             yield found
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_a_worker_has():
+    """On some processors two threads sum in another order than one, and these tests compare bits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -50,7 +50,8 @@ def test_gradients_in_pieces_are_the_whole_batch_s(prior):
         for size in (1, 3):
             other, got = pulled(size)
             torch.testing.assert_close(other, loss, rtol=1e-6, atol=0)
-            assert relative_error(got, whole) <= 1e-5
+            # Each lies up to 9e-6 from the gradient in float64, by the processor's kernels; there pieces and whole agree to 2e-7.
+            assert relative_error(got, whole) <= 2 * 9e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -36,7 +36,7 @@ def test_one_source_and_words_at_both_ends_are_asked_for(tiny_kandinsky, baselin
     prior, _ = tiny_kandinsky
     for make, message in [
         (lambda: direction(1.0), "exactly one source.*got none"),
-        (lambda: direction(1.0, prior=prior, towards="a", away_from="b", embeddings_away=baseline), "got prior, embeddings"),
+        (lambda: direction(1.0, eye=prior, towards="a", away_from="b", embeddings_away=baseline), "got eye, embeddings"),
         (lambda: text_direction(prior, "a bold r", " \n"), "both ends"),
         (lambda: text_direction(prior, "a bold r", "a bold r"), "ends must differ"),
     ]:

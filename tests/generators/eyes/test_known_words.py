@@ -88,7 +88,7 @@ def test_no_subject_and_no_prompt_is_an_error(miniature, usual):
 
 
 @pytest.mark.parametrize("subject, alternatives, told", [
-    ("a letter R", [" ", "a letter R"], "Write them into alternatives, one a line"),
+    ("a letter R", [" ", "a letter R"], "got only the subject itself. Write them into alternatives, one a line"),
     ("", [], "The subject needs at least one alternative"),
     ("a \ud83e", ["p"], "The subject .* holds half a character"),
     ("r", ["p", "a \ud83e"], "The alternatives .* holds half a character"),

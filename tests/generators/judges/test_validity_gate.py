@@ -182,8 +182,10 @@ def test_pictures_pass_without_a_decoder_embeddings_do_not(prior, density):
     assert gate.validity(torch.rand(2, 16, 16, 3)).shape == (2,)
     with pytest.raises(RarityError, match="gate of 'r' has no decoder"):
         gate.validity_of(Embeddings(density.frame.mean[None], density.space))
-    with pytest.raises(RarityError, match="connect a prior or an encoder"):
+    with pytest.raises(RarityError, match="exactly one .* Got none"):
         choose_judge("r")
+    with pytest.raises(RarityError, match="exactly one .* Got both"):
+        choose_judge("r", prior, ["p"], model=object())
 
 
 def test_the_miniature_s_letters_stay_letters():

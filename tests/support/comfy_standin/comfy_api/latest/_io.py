@@ -23,6 +23,9 @@ class Input:
     def as_dict(self):
         return _given(display_name=self.display_name, tooltip=self.tooltip, lazy=self.lazy) | _given(**self.extra_dict)
 
+    def get_io_type(self):
+        return self.io_type
+
 
 class WidgetInput(Input):
     def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, default=None, socketless=None,
@@ -126,6 +129,16 @@ Sampler = _socket("SAMPLER")
 Sigmas = _socket("SIGMAS")
 
 
+class MultiType:
+    class Input(Input):
+        def __init__(self, id, types, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+            self._io_types = types
+
+        def get_io_type(self):
+            return ",".join(kind.io_type for kind in self._io_types)
+
+
 @dataclass
 class Schema:
     node_id: str
@@ -203,7 +216,7 @@ class ComfyNode:
         inputs = {"required": {}}
         for item in schema.inputs or []:
             kind = "optional" if item.optional else "required"
-            inputs.setdefault(kind, {})[item.id] = (item.io_type, item.as_dict())
+            inputs.setdefault(kind, {})[item.id] = (item.get_io_type(), item.as_dict())
         if schema.is_output_node:
             inputs["hidden"] = dict(_OUTPUT_NODE_HIDDEN)
         outputs = schema.outputs or []
