@@ -201,7 +201,7 @@ def steered(name, drawing, vision):
 
     for engine in ("gradient", "evolution"):
         conditioning, _, said, pictures = rare(engine)
-        cancelled = _cancelled(patcher, lambda: rare(engine))  # noqa: B023 (called at once)
+        cancelled = _cancelled(patcher, lambda: rare(engine))
         ((after, _),) = rare(engine)[0]
         ((tokens, options),) = conditioning
         there = Guider_Basic(patcher)
