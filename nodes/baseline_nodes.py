@@ -239,6 +239,13 @@ class RaritySeedVariety(io.ComfyNode):
                     "nothing is measured again, also after a restart. For another prompt it is measured anew, and the file is replaced. "
                     "Empty keeps it until ComfyUI ends.",
                 ),
+                io.Conditioning.Input(
+                    "variations",
+                    optional=True,
+                    tooltip="Other wordings of the prompt, encoded by the same CLIP and joined by Conditioning (Combine): wooden, seen from "
+                    "above, at night. Each seed then goes its own way between and beyond them, which varies more and loses the subject less "
+                    "than moving in all directions.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -268,7 +275,7 @@ class RaritySeedVariety(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, vae, eye, variety, count, seed, steps, cfg, sampler_name, scheduler, width, height,
                 guardrail=(), gate=None, keep=0, strength=0.0, validity=0.95, until=0.0, pictures=8, batch=4, framing=MIDDLE,
-                guider=None, sampler=None, sigmas=None, keep_as=""):
+                guider=None, sampler=None, sigmas=None, keep_as="", variations=None):
         placement = ComfyPlacement()
         looks = eye_of(eye, placement, framing)
         drawing = ModelPictures(
@@ -276,7 +283,7 @@ class RaritySeedVariety(io.ComfyNode):
         )
         progress, preview = node_preview()
         return io.NodeOutput(*vary_seeds(
-            drawing, looks, guardrail, gate=gate, variety=variety, validity=validity, count=count, keep=keep, strength=strength,
-            until=until, pictures=pictures, batch_size=batch, placement=placement, progress=progress, preview=preview,
+            drawing, looks, guardrail, gate=gate, variations=variations, variety=variety, validity=validity, count=count, keep=keep,
+            strength=strength, until=until, pictures=pictures, batch_size=batch, placement=placement, progress=progress, preview=preview,
             path=file_to_keep(STRENGTHS, keep_as),
         ))

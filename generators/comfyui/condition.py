@@ -75,12 +75,17 @@ class Condition:
         """
         if not variations:
             return self._own(most)
-        changes = torch.stack([self._change(Condition([entry], "variations")) for entry in variations])
+        changes = self.changes(variations)
         _, strength, directions = torch.linalg.svd(changes, full_matrices=False)
         used = strength > 1e-4 * max(float(strength.max()), LEAST)
-        if not used.any():
-            raise RarityError("The variations do not differ from the positive CONDITIONING. Give other wordings of the prompt.")
         return ((directions[used] * strength[used, None])[:most].T / len(changes) ** 0.5).contiguous()
+
+    def changes(self, variations) -> Tensor:
+        """The change that each other wording makes to the vector, [n, k]. variations, errors : as for `subspace`."""
+        changes = torch.stack([self._change(Condition([entry], "variations")) for entry in variations])
+        if not changes.norm(dim=1).max() > LEAST:
+            raise RarityError("The variations do not differ from the positive CONDITIONING. Give other wordings of the prompt.")
+        return changes
 
     def _change(self, other: Condition) -> Tensor:
         """The change [k] that another wording makes. What the wording has no tensor for stays: quoted words make one, for example."""

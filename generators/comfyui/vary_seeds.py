@@ -26,7 +26,7 @@ from ...density.steering.guardrails import Guardrail
 from ..runtime.memory import Placement, in_pieces
 from .family_advice import unsuited
 from .model_baseline import ModelPictures, Preview
-from .names import model_name
+from .names import conditioning_name, model_name
 from .varied_condition import varied
 
 MOST = 64  # pictures at each strength
@@ -45,7 +45,7 @@ class VaryingPictures:
 
     Parameters
     ----------
-    drawing : how pictures are drawn, with the unchanged CONDITIONING.
+    drawing : how pictures are drawn, with the unchanged CONDITIONING.   variations : other wordings of it; see `varied`.
     eye : encodes pictures, such as `clip_vision_eye.eye_of` gives.
     guardrails, gate : say whether a picture still is the subject. Both are optional.
     batch_size : pictures at a time; halved if they do not fit in memory.
@@ -61,6 +61,7 @@ class VaryingPictures:
     placement: Placement | None = None
     tick: Callable[[int], None] = lambda steps: None
     preview: Preview | None = None
+    variations: list | None = None
 
     def look(self, strength: float, until: float, seed: int, count: int) -> tuple[Look, Tensor, Embeddings]:
         """Draw the pictures of `count` seeds from `seed` on. strength, until : see `varied`.
@@ -82,7 +83,7 @@ class VaryingPictures:
     def _see(self, strength: float, until: float, seed: int, piece: range) -> tuple[Tensor, Embeddings]:
         drawing = replace(self.drawing, seed=seed % 2**64)
         seeds = [seed + i for i in piece]
-        drawing = replace(drawing, positive=varied(drawing.positive, seeds, strength, until))
+        drawing = replace(drawing, positive=varied(drawing.positive, seeds, strength, until, self.variations))
         done = 0
 
         def tick(step: int) -> None:
@@ -120,6 +121,7 @@ def vary_seeds(
     guardrails: tuple[Guardrail, ...] = (),
     *,
     gate=None,
+    variations: list | None = None,
     variety: float = 2.0,
     validity: float = 0.95,
     count: int = 4,
@@ -142,7 +144,7 @@ def vary_seeds(
     Parameters
     ----------
     drawing : how the small pictures are drawn. Its seed is the first of the seeds that are varied.
-    eye, guardrails, gate, batch_size : see `VaryingPictures`.
+    eye, guardrails, gate, batch_size : see `VaryingPictures`.   variations : other wordings of the prompt; see `varied`.
     variety, validity : see `find_strength`.   until : see `varied`; 0 lets `find_part` choose it.
     count : number of seeds to vary.
     keep : above 0, all seeds are drawn, and so many are kept: those that are most varied together (`most_varied`) among the
@@ -164,7 +166,7 @@ def vary_seeds(
     """
     _check(eye, guardrails, count, keep, strength, until, pictures, batch_size)
     total = drawing.steps * ((0 if strength else (1 + LOOKS) * pictures) + (count if keep else 0))
-    varying = VaryingPictures(drawing, eye, guardrails, gate, batch_size, placement, counted(progress, max(total, 1)), preview)
+    varying = VaryingPictures(drawing, eye, guardrails, gate, batch_size, placement, counted(progress, max(total, 1)), preview, variations)
     seen_as = eye.view(drawing.height, drawing.width)
     if strength:
         said, curve = [f"The strength {strength:g} was given, so nothing was measured."], strength_card(strength)
@@ -179,7 +181,7 @@ def vary_seeds(
         seeds, sentence = _kept(varying, strength, until, count, keep)
         said.append(sentence)
     said += unsuited(drawing)
-    return [varied(drawing.positive, [seed], strength, until) for seed in seeds], seeds, strength, until, "\n".join(said), curve
+    return [varied(drawing.positive, [seed], strength, until, variations) for seed in seeds], seeds, strength, until, "\n".join(said), curve
 
 
 def _measured(
@@ -188,7 +190,8 @@ def _measured(
     """What was seen at several strengths, and sentences about its file. The same input is measured once."""
     drawing = replace(varying.drawing, seed=0)
     settings = {**drawing.origin, "space": varying.eye.space.to_dict(), **seen_as, "until": until, "variety": float(variety),
-                "validity": float(validity), "pictures": pictures}
+                "validity": float(validity), "pictures": pictures,
+                "variations": conditioning_name(varying.variations) if varying.variations else None}
     parts = (drawing.vae, *varying.guardrails, *([varying.gate] if varying.gate is not None else []))
     key = (json.dumps(settings, sort_keys=True), *map(weakref.ref, parts))
     said: tuple[str, ...] = ()

@@ -46,6 +46,12 @@ def test_the_part_of_the_steps_is_measured_too(found):
     assert (given, drawn, enough, most) == (1.0, 15, 0.5, 1.0)
 
 
+def test_other_wordings_are_measured_by_themselves_and_once(found):
+    along = found["node"]["variations"]
+    assert along["moved"] > 0.01 and along["drawn again"] == 0 and along["strength again"] == along["strength"] != found["node"]["strength"]
+    assert "times as far apart as they are drawn" in along["report"] and along["without"], "a measurement of noise is none of wordings"
+
+
 def test_guards_end_it_and_choose_the_set(found):
     strength, report = found["node"]["guarded"]
     assert 0 < strength < 4 and "would no longer be the subject" in report and "still the subject\n" in report
@@ -66,7 +72,7 @@ def test_a_measurement_that_is_kept_is_read_again(found):
     assert kept["inspected"]["kind"] == "strength" and kept["inspected"]["strength"] == first["strength"]
 
 
-@pytest.mark.parametrize("what", ["prompt", "model", "guardrail", "gate", "variety"])
+@pytest.mark.parametrize("what", ["prompt", "model", "guardrail", "gate", "variations", "variety"])
 def test_a_measurement_for_something_else_is_replaced(found, what):
     assert found["node"]["on disk"][what] == [15, f"kept.safetensors was replaced: it was measured for another {what}."]
 
@@ -83,6 +89,8 @@ def test_a_damaged_file_is_an_error_and_stays(found):
     ("keep", "keep from 0 to the count"), ("pictures", "3 to 64 pictures"), ("variety", "The variety must be 1 or more, or 0"),
     ("until", "was given without until"),
     ("tokens", "must hold the tokens of one text, shape [1, T, D], got shape (2, 77, 768)"),
+    ("wordings of another model", "The variations must be encoded with the same CLIP as the positive CONDITIONING, which holds tokens (1, 7, 16)"),
+    ("wordings that say the same", "The variations do not differ from the positive CONDITIONING. Give other wordings of the prompt."),
     ("another model", "FluxSchnell reads tokens 16 wide, got tokens 768 wide (Stable Diffusion 1.5)"),
 ])
 def test_bad_input_says_what_to_do(found, cause, message):

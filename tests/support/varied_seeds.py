@@ -155,6 +155,12 @@ def of_node(model, vae, positive, negative, vision):
     measured = run(until=0.0)
     found["until"] = [until, sum(drawn), measured[3], run(until=0.0, variety=0, gate=Never())[3]]
 
+    wordings = words(7, 2, False) + words(9, 3, False)
+    along, along_again = run(variations=wordings), run(forget=False, variations=wordings, seed=70)
+    turned = [(one[0][0] - positive[0][0]).flatten() for one in along[0]]
+    found["variations"] = {"strength": along[2], "report": along[4], "drawn again": sum(drawn), "strength again": along_again[2],
+                           "moved": min(float(one.norm()) for one in turned), "without": run()[2] == strength}
+
     vae.decode = lambda latents: scarce(latents, decode)
     found["out of memory"] = [run(batch=3)[2] == strength, list(drawn)]
     vae.decode = decode
@@ -172,6 +178,8 @@ def of_node(model, vae, positive, negative, vision):
         "dark set": complaint(gate=ValidityGate(Brightness(), threshold=0.999999), strength=1.0, keep=2),
         "keep": complaint(keep=4), "pictures": complaint(pictures=2), "variety": complaint(variety=0.5), "until": complaint(strength=1.0, until=0.0),
         "tokens": complaint(positive=[[torch.ones(2, 77, 768), {}]]),
+        "wordings of another model": complaint(variations=[[torch.ones(1, 7, 24), {}]]),
+        "wordings that say the same": complaint(variations=positive),
         "another model": complaint(positive=[[torch.ones(1, 77, 768), {"pooled_output": torch.ones(1, POOLED)}]]),
     }
     comfy.model_management.interrupt_current_processing()
@@ -212,7 +220,7 @@ def on_disk(run, drawn, rails, model, positive):
         found = {"same": torch.equal(first.pop("curve"), again.pop("curve")), "first": first, "again": again, "inspected": inspect_file(path)}
         kept = path.read_bytes()
         others = {"prompt": {"positive": other}, "model": {"model": patched}, "guardrail": {"guardrail": (looser,)},
-                  "gate": {"gate": ValidityGate(Brightness(), threshold=0.4)}, "variety": {"variety": 1.5}}
+                  "gate": {"gate": ValidityGate(Brightness(), threshold=0.4)}, "variations": {"variations": words(7, 2, False)}, "variety": {"variety": 1.5}}
         for what, changed in others.items():
             one = keep(**changed)
             found[what] = [one["drawn"], next((line for line in one["said"] if "replaced" in line), None)]

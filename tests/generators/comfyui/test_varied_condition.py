@@ -6,6 +6,7 @@ import pytest
 import torch
 from rarity.density.base.errors import RarityError
 from rarity.generators.comfyui.varied_condition import varied
+from rarity.generators.runtime.noise import streams
 
 WIDTH = 256  # wide, so that random directions are nearly orthogonal
 
@@ -100,6 +101,53 @@ def test_at_strength_0_the_entries_come_back():
     conditioning = [entry()]
     (found,) = varied(conditioning, [0, 1], 0.0)
     assert found is conditioning[0]
+
+
+def wordings(tokens=5, count=3):
+    return [entry(tokens, seed=10 + i, pooled_output=torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(20 + i))) for i in range(count)]
+
+
+def test_along_other_wordings_each_seed_moves_within_what_they_change():
+    """The slow formula: u = t + s / sqrt(n) sum_j e_j d_j, and each token keeps its length."""
+    ((tokens, options),) = given = [entry(pooled_output=torch.ones(1, WIDTH))]
+    others = wordings()
+    moved = varied(given, [3, 4], 0.5, 1.0, others)[0]
+    for now, before, theirs in ((moved[0], tokens, [x for x, _ in others]),
+                                (moved[1]["pooled_output"], options["pooled_output"], [more["pooled_output"] for _, more in others])):
+        for row, seed in zip(now, [3, 4], strict=True):
+            e = torch.randn(3, generator=streams(seed, 0, 1, "variation")[0])
+            u = before[0] + 0.5 / math.sqrt(3) * sum(float(share) * (x[0] - before[0]) for share, x in zip(e, theirs, strict=True))
+            expected = u / u.norm(dim=-1, keepdim=True) * before[0].norm(dim=-1, keepdim=True)
+            torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+    alone = varied(given, [4], 0.5, 1.0, others)[0]
+    assert torch.equal(moved[0][1:], alone[0]), "a seed is the same beside any others"
+
+
+def test_at_strength_1_a_prompt_moves_as_far_as_the_wordings_lie():
+    """Wordings that are near, so that lengths hardly change and what is told holds before they are restored."""
+    ((tokens, _),) = given = [entry()]
+    g = torch.Generator().manual_seed(1)
+    others = [[tokens + 0.05 * tokens.norm(dim=-1, keepdim=True) / WIDTH**0.5 * torch.randn(tokens.shape, generator=g), {}] for _ in range(6)]
+    far = torch.stack([(x - tokens).flatten() for x, _ in others]).square().sum(dim=1).mean().sqrt()
+    moved = (varied(given, range(300), 1.0, 1.0, others)[0][0] - tokens).flatten(1).square().sum(dim=1).mean().sqrt()
+    assert float(moved / far) == pytest.approx(1, abs=0.1), "300 seeds of six numbers each know it to some points"
+
+
+def test_wordings_of_other_lengths_move_what_stands_opposite_them_and_padding_stays():
+    ((tokens, _),) = given = [entry(6)]
+    tokens[:, 5] = 0
+    moved = varied(given, [0], 1.0, 1.0, wordings(3, 2) + wordings(9, 1))[0][0]
+    assert torch.equal(moved[:, 5], tokens[:, 5]) and not torch.equal(moved[:, 0], tokens[:, 0])
+
+
+def test_other_wordings_are_of_one_prompt_and_differ_from_it():
+    given = [entry()]
+    with pytest.raises(RarityError, match="must have one entry, got 2"):
+        varied(given * 2, [0], 1.0, 1.0, wordings())
+    with pytest.raises(RarityError, match="do not differ from the positive CONDITIONING"):
+        varied(given, [0], 1.0, 1.0, given)
+    with pytest.raises(RarityError, match=r"same CLIP as the positive CONDITIONING, which holds tokens \(1, 5, 256\); got tokens \(1, 5, 8\)"):
+        varied(given, [0], 1.0, 1.0, [[torch.ones(1, 5, 8), {}]])
 
 
 def test_what_comes_out_is_an_ordinary_tensor_under_inference_mode():
