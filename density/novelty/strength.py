@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from ..base.errors import RarityError
-from .student import student_t
+from .psychometric import Psychometric
 
 FIRST, FACTOR, STRONGEST = 0.5, 2.5, 4.0  # the first strength, how much stronger the next, and the strongest that is tried
 LOOKS = 4  # how many strengths are tried beside 0
 PARTS, FAR = (0.5, 1.0), 2.0  # of the steps; and the strength that tells whether a part is enough: a token turns by 63 degrees
+CERTAIN, LIKELY = 0.9, 0.7  # how probable it is that the validity is kept: by as much variety as stays the subject, and by a variety that is asked for
 INSIDE = 0.1  # a strength between two others stays this share of their distance away from both; too near, it would tell nothing new
-BEGINS = 1e9  # what strength 0 weighs beside another look: there both curves are 1, whatever noise says of the others
+BEGINS = 1e9  # what strength 0 weighs beside another look: there the variety is 1, whatever noise says of the others
 ALIKE = 1e-6  # of an embedding's length: pictures that lie no farther apart are one picture
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was seen at one strength: the pictures of n seeds, the same seeds at each strength.
+    """What was seen at one strength: the pictures of n seeds.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class Look:
     slack: Tensor
 
     def without(self, row: int) -> Look:
-        """The same without one seed."""
+        """The same without one picture."""
         kept = torch.arange(len(self.x)) != row
         return replace(self, x=self.x[kept], slack=self.slack[kept])
 
@@ -45,15 +46,6 @@ class Look:
     def distance(self) -> float:
         """The mean Euclidean distance of two pictures."""
         return float(torch.pdist(self.x.double()).mean())
-
-    @cached_property
-    def share(self) -> float:
-        """The share of further pictures that will be inside what every guard allows; see `Curves`."""
-        if self.slack.shape[1] == 0:
-            return 1.0
-        slack, n = self.slack.double(), len(self.slack)
-        t = slack.mean(dim=0) / (slack.std(dim=0) * (1 + 1 / n) ** 0.5).clamp_min(1e-12)
-        return float(student_t(t, n - 1).min())
 
     @property
     def valid(self) -> int:
@@ -68,14 +60,10 @@ class Curves:
     variety    v(s) = mean distance of two pictures at s / the same at 0
     validity   r(s) = share inside at s / the same at 0
 
-    What counts is the share of further seeds, and a few pictures that are all inside do not say that every one will be. So it
-    is told by how far inside they are, m the mean and d the deviation of the slack of n pictures:
-
-        share(s) = min over guards of T_{n-1}( m / (d sqrt(1 + 1/n)) ),    T the distribution of Student's t
-
-    More strength means more variety and less validity, so each curve is the nearest monotone one (isotonic regression) that
-    begins at 1, and straight between looks. Sources: isotonic regression, Barlow et al. (1972); the distribution of a further
-    draw, Geisser (1993), chapter 2.
+    More strength means more variety, so v is the nearest monotone curve (isotonic regression) that begins at 1, and straight
+    between looks. r is a `Psychometric` curve. What counts is the share of further seeds, and that a few pictures are all inside
+    does not say that every one will be: so r is told by all looks together, and with how sure it is. Source: isotonic regression,
+    Barlow et al. (1972).
     """
 
     looks: tuple[Look, ...]
@@ -87,31 +75,44 @@ class Curves:
     @cached_property
     def variety(self) -> np.ndarray:
         """v at each look."""
-        return self._monotone([look.distance / self.looks[0].distance for look in self.looks], True)
+        from sklearn.isotonic import IsotonicRegression
+
+        values, weights = [look.distance / self.looks[0].distance for look in self.looks], [BEGINS, *[1.0] * (len(self.looks) - 1)]
+        return IsotonicRegression().fit(self.strengths, values, weights).predict(self.strengths)
 
     @cached_property
     def validity(self) -> np.ndarray:
-        """r at each look; 1 where there are no guards."""
-        shares = [look.share for look in self.looks]
-        return self._monotone([share / shares[0] for share in shares], False)
+        """r at each look, the median of what is probable; 1 where there are no guards."""
+        return np.array([self.kept(look.strength) for look in self.looks])
+
+    def kept(self, strength: float, certainty: float = 0.5) -> float:
+        """What r at a strength is at least, with this probability."""
+        return 1.0 if self._kept is None else self._kept.at_least(strength, certainty)
+
+    @cached_property
+    def _kept(self) -> Psychometric | None:
+        guarded = self.looks[0].slack.shape[1] > 0
+        return Psychometric.of([(look.strength, look.valid, len(look.x)) for look in self.looks]) if guarded else None
 
     def at(self, strength: float) -> tuple[float, float]:
         """v and r at a strength."""
-        return tuple(float(np.interp(strength, self.strengths, values)) for values in (self.variety, self.validity))
+        return float(np.interp(strength, self.strengths, self.variety)), self.kept(strength)
 
     def too_much(self, variety: float, validity: float) -> np.ndarray:
         """Whether each look is as varied as asked, or less valid."""
         return (self.variety >= variety) | (self.validity < validity)
 
-    def strongest(self, variety: float, validity: float) -> float:
-        """The strength up to which v <= variety and r >= validity; the strongest look's where both hold everywhere."""
-        return min(_crossing(self.strengths, self.variety, variety), _crossing(self.strengths, -self.validity, -validity))
+    def strongest(self, variety: float, validity: float, certainty: float = 0.5) -> float:
+        """The strength up to which v <= variety and, with this probability, r >= validity; at most the strongest look's."""
+        varied = _crossing(self.strengths, self.variety, variety)
+        if self.kept(varied, certainty) >= validity:
+            return varied
+        low, high = 0.0, varied
+        while high - low > 1e-6:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.kept(middle, certainty) >= validity else (low, middle)
+        return low
 
-    def _monotone(self, values: list[float], increasing: bool) -> np.ndarray:
-        from sklearn.isotonic import IsotonicRegression
-
-        weights = [BEGINS, *[1.0] * (len(values) - 1)]
-        return IsotonicRegression(increasing=increasing).fit(self.strengths, values, weights).predict(self.strengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +123,8 @@ class FoundStrength:
     ----------
     strength : three digits behind the point, so that it can be written down and given again.
     variety, validity : what the curves say there.   error : the standard error of the variety, by leaving out each seed in turn.
-    limit : what ended it: "variety", as much as was asked for; "validity", more would no longer be the subject; "range", the
-        strongest that is tried.
+    limit : what ended it: "variety", as much as was asked for; "validity", it would no longer be sure enough that more is still
+        the subject; "range", the strongest that is tried.
     looks : by strength, the weakest first.
     """
 
@@ -149,9 +150,9 @@ def find_strength(
 ) -> FoundStrength:
     """The strength at which pictures are as varied as asked, or else the strongest at which they stay the subject.
 
-    It looks at strength 0, then at stronger ones until one is too much, and then where the curves cross what was asked for.
-    Each look shows the same seeds with the same noise, so that the curves differ by the strength alone. The variety is read off
-    its curve between looks; but no strength is chosen beyond the strongest look that was itself as valid as asked.
+    It looks at strength 0, then at stronger ones until one is too much, and then where the curves cross what was asked for. As much
+    variety as validity allows keeps the validity with a probability of CERTAIN. Each look shows seeds of its own: seeds that are seen again
+    at another strength say less.
 
     Parameters
     ----------
@@ -180,15 +181,13 @@ def choose_strength(looks: Sequence[Look], variety: float, validity: float) -> F
     _check_numbers(variety, validity)
     _check(looks[0], variety)
     wanted, curves = variety or math.inf, Curves(tuple(looks))
-    # What stays valid is not interpolated: the first of n seeds to be lost tells of one in n + 1, and the curve up to it of nothing.
-    held = float(curves.strengths[curves.validity >= validity].max())
+    # Who looks for the edge finds it too far out as often as not; what few pictures say of a strength before it is told as it is.
+    certainty = LIKELY if variety else CERTAIN
     # Downwards: three digits more must not be a step over the edge.
-    strength = math.floor(1000 * min(curves.strongest(wanted, validity), held) + 1e-6) / 1000
+    strength = math.floor(1000 * curves.strongest(wanted, validity, certainty) + 1e-6) / 1000
     reached, valid = curves.at(strength)
-    if not curves.too_much(wanted, validity).any():
-        limit = "range"
-    else:
-        limit = "variety" if _crossing(curves.strengths, curves.variety, wanted) - strength < 2e-3 else "validity"
+    varied = _crossing(curves.strengths, curves.variety, wanted)
+    limit = "validity" if varied - strength >= 2e-3 else "variety" if curves.variety.max() >= wanted else "range"
     return FoundStrength(strength, reached, valid, _error(curves, strength), limit, tuple(looks))
 
 
@@ -247,7 +246,7 @@ def _crossing(strengths: np.ndarray, rising: np.ndarray, level: float) -> float:
 
 
 def _error(curves: Curves, strength: float) -> float:
-    """The standard error of v at a strength, by the jackknife: sqrt((n - 1) / n sum_i (v_i - mean)^2), v_i without seed i."""
+    """The standard error of v at a strength, by the jackknife: sqrt((n - 1) / n sum_i (v_i - mean)^2), v_i without row i of all looks."""
     n = len(curves.looks[0].x)
     fewer = (Curves(tuple(look.without(i) for look in curves.looks)) for i in range(n))
     without = [np.interp(strength, one.strengths, one.variety) for one in fewer]

@@ -137,8 +137,8 @@ def vary_seeds(
 ) -> tuple[list[list], list[int], float, float, str, Tensor]:
     """A CONDITIONING for each of several seeds, varied so strongly that the pictures are as varied as asked.
 
-    The strength is measured on the seeds 0, 1, 2, ..., whatever seeds are varied: it depends only on the model, the prompt and
-    the settings. It is remembered as long as the process runs, so that more seeds need no second measurement; and for longer in
+    The strength is measured on the seeds 0, 1, 2, ..., others at each strength, whatever seeds are varied: it depends only on the
+    model, the prompt and the settings. It is remembered as long as the process runs, so that more seeds need no second measurement; and for longer in
     a file, if there is a path.
 
     Parameters
@@ -220,7 +220,7 @@ def _measure(varying: VaryingPictures, variety: float, validity: float, until: f
     tiles: dict[Look, Tensor] = {}
 
     def look(strength: float, part: float) -> Look:
-        one, drawn, _ = varying.look(strength, part, 0, pictures)
+        one, drawn, _ = varying.look(strength, part, pictures * len(tiles), pictures)
         scale = min(1.0, TILE / max(drawn.shape[1:3]))
         size = [max(1, round(scale * side)) for side in drawn.shape[1:3]]
         small = interpolate(drawn[:SHOWN].movedim(-1, 1), size=size, mode="area").movedim(1, -1)
@@ -256,13 +256,14 @@ def told(found: FoundStrength, variety: float, validity: float, until: float) ->
             f"(give or take {found.error:.2f})."]
     if found.limit == "validity":
         wish = f"The {variety:g} times that were asked for are not reached: with" if variety else "With"
-        said.append(f"{wish} more strength, more than {1 - validity:.0%} of the usual number would no longer be the subject.")
+        sure = "too few would still be the subject" if variety else "it would not be sure enough that the pictures still are the subject"
+        said.append(f"{wish} more strength, {sure}.")
     elif found.limit == "range":
         longer = "" if until == 1 else " Set until to 0 or 1 for more."
         said.append(f"More strength than that is not tried: beyond it, little is left of the prompt.{longer}")
     if found.guarded:
-        said.append(f"About {found.validity:.0%} as many are still the subject as without variation; {n} pictures tell that to some "
-                    "points only.")
+        said.append(f"About {found.validity:.0%} as many are still the subject as without variation; "
+                    + (f"{n} pictures tell that to some points only." if variety else f"at least {validity:.0%} in nine cases of ten."))
     else:
         said.append(unguarded)
     rows = [f"{look.strength:8.3f}  {ratio:7.2f}" + (f"  {look.valid:4d} of {n}" if found.guarded else "")

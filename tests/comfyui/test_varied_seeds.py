@@ -54,7 +54,7 @@ def test_other_wordings_are_measured_by_themselves_and_once(found):
 
 def test_guards_end_it_and_choose_the_set(found):
     strength, report = found["node"]["guarded"]
-    assert 0 < strength < 4 and "would no longer be the subject" in report and "still the subject\n" in report
+    assert 0 < strength < 4 and "it would not be sure enough that the pictures still are the subject" in report and "still the subject\n" in report
     seeds, report, drawn, conditionings = found["node"]["kept"]
     assert len(seeds) == conditionings <= 2 and set(seeds) <= set(range(5, 11)) and drawn == 6
     assert "that together are most varied were kept" in report
