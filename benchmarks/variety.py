@@ -12,18 +12,21 @@ not do: its samples are as varied at a high guidance as at a usual one.) A seed 
   that is most varied while it keeps the share of readable pictures that is asked for, as the judge itself says on the pictures shown;
 * CADS (Sadat et al. 2024, arXiv 2310.17347): noise that is annealed away, gamma between tau_1 and tau_2, rescaled with the mixing factor psi;
   at the paper's settings for text, and at its best noise scale, found in the same way;
-* ours: for each letter `find_part` on 40 pictures, as much as stays the subject, which the miniature's own eye judges by words;
-* ours, one strength: the best single strength of our noise in all steps for all letters together, found as the others' were.
+* ours, noise: for each letter `find_part` on 40 pictures, as much as stays the subject, which the miniature's own eye judges by words;
+* ours, other wordings: the same along six wordings of the prompt with a word of style each, `variations` of the node;
+* each of ours at one strength: the best single strength in all steps for all letters together, found as the others' were.
 
 Pictures are of seeds that ours was not measured on. An independent reader of other typefaces says which are readable.
 """
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -47,6 +50,7 @@ SVE_SHARE, SVE_UNTIL, SVE_DEFAULT = 0.5, 0.2, 20.0
 CADS_DEFAULT, TAU, PSI = 0.25, (0.6, 0.9), 1.0
 MORE = 4  # times as many seeds say how often ours is readable: a letter's share is known to 2 points then
 SURE = 1e-15  # as the node takes a gate's answers
+WORDINGS = ("a bold", "a light", "an italic", "a serif", "a sans", "a mono")
 FIRST_NEW = 1000  # seeds from here on are those that are judged
 
 Told = Callable[[float], Tensor]  # the share of the steps that is done, 0 to below 1 -> conditions [n, d]
@@ -58,9 +62,13 @@ class World:
     def __init__(self, letter: str, prior, decoder):
         self.letter, self.prior, self.decoder = letter, prior, decoder
         self.judge = ContrastJudge(prior, f"a letter {letter}", LETTERS)
-        samples = prior.sample(f"a letter {letter}", 64, seed=0, steps=10).vectors
-        # The most usual of them: the one nearest to their mean.
-        self.condition = samples[(samples - samples.mean(dim=0)).norm(dim=1).argmin()]
+        self.condition = self._usual(f"a letter {letter}")
+        self.wordings = [[self._usual(f"{words} letter {letter}")[None, None], {}] for words in WORDINGS]
+
+    def _usual(self, prompt: str) -> Tensor:
+        """The most usual embedding of a prompt: of its samples the one nearest to their mean."""
+        samples = self.prior.sample(prompt, 64, seed=0, steps=10).vectors
+        return samples[(samples - samples.mean(dim=0)).norm(dim=1).argmin()]
 
     @torch.no_grad()
     def draw(self, told: Told, seeds: list[int]) -> Tensor:
@@ -81,10 +89,14 @@ class World:
         """The condition as it is."""
         return lambda done: self.condition.expand(len(seeds), -1)
 
-    def ours(self, seeds: list[int], strength: float, until: float = 1.0) -> Told:
-        """Noise of the token's own size, as the node Seed Variety gives it."""
-        first = varied([[self.condition[None, None], {}]], seeds, strength, until)[0][0][:, 0].expand(len(seeds), -1)
+    def ours(self, seeds: list[int], strength: float, until: float = 1.0, variations: list | None = None) -> Told:
+        """Noise of the token's own size, as the node Seed Variety gives it; or along other wordings, as with its `variations`."""
+        first = varied([[self.condition[None, None], {}]], seeds, strength, until, variations)[0][0][:, 0].expand(len(seeds), -1)
         return lambda done: first if done < until else self.plain(seeds)(done)
+
+    def along(self, seeds: list[int], strength: float, until: float = 1.0) -> Told:
+        """Along the other wordings."""
+        return self.ours(seeds, strength, until, self.wordings)
 
     def fixed(self, seeds: list[int], strength: float, until: float = SVE_UNTIL) -> Told:
         """SeedVarianceEnhancer: values + U(-strength, strength) Bernoulli(1/2)."""
@@ -121,12 +133,14 @@ class World:
     def random(seeds: list[int]) -> list[torch.Generator]:
         return [streams(seed, 0, 1, "variation")[0] for seed in seeds]
 
-    def find(self) -> tuple[float, float]:
-        """Strength and part of ours for this condition, from the pictures of seeds 0 to LOOKED - 1 at each of its looks."""
-        seeds = list(range(LOOKED))
+    def find(self, told: Callable[[list[int], float, float], Told]) -> tuple[float, float]:
+        """Strength and part of one of ours for this condition, from LOOKED pictures at each strength, of seeds of their own."""
+        looks = itertools.count()
 
         def look(strength: float, until: float) -> Look:
-            pictures = self.draw(self.ours(seeds, strength, until), seeds)
+            first = LOOKED * next(looks)
+            seeds = list(range(first, first + LOOKED))
+            pictures = self.draw(told(seeds, strength, until), seeds)
             probability = self.judge.probability(pictures).clamp(SURE, 1 - SURE)
             return Look(strength, self.prior.encode_images(pictures).vectors, torch.logit(probability)[:, None])
 
@@ -147,7 +161,8 @@ FAMILIES = (
     Method("fixed noise, first fifth", World.fixed, (2.0, 4.0, 8.0)),
     Method("fixed noise, all steps", World.fixed_in_all, (1.5, 2.0, 2.5, 3.0, 4.0)),
     Method("CADS", World.cads, (1.0, 4.0, 8.0)),
-    Method("ours, one strength", World.ours, (0.75, 0.9, 1.0, 1.2)),
+    Method("ours, noise", World.ours, (0.75, 0.9, 1.0, 1.2)),
+    Method("ours, other wordings", World.along, (0.75, 1.0, 1.25, 1.5)),
 )
 
 
@@ -184,7 +199,7 @@ def best(rows: list[dict]) -> dict:
 
 def targets(rows: dict[str, dict]) -> list[dict]:
     """What was asked of ours, with what came out."""
-    ours = rows["ours"]
+    ours = rows["ours, other wordings, each its own"]
     # The better of the two settings of the published noise, and the better for each measure of the two.
     fixed = {key: max(rows[f"fixed noise, {part}, the best"][key] for part in ("first fifth", "all steps")) for key in ("distance x", "vendi x")}
     asked = [
@@ -198,8 +213,8 @@ def targets(rows: dict[str, dict]) -> list[dict]:
     return [{"name": name, "value": value, "reach": reach, "ok": bool(value >= reach)} for name, value, reach in asked]
 
 
-def run(worlds: list[World], count: int, judge) -> tuple[dict[str, dict], list[tuple[float, float]]]:
-    """The rows of the table by their names, and what ours chose, (strength, part) a letter."""
+def run(worlds: list[World], count: int, judge) -> tuple[dict[str, dict], dict[str, list[tuple[float, float]]]]:
+    """The rows of the table by their names, and what each of ours chose, (strength, part) a letter."""
     usual = [measure(world, world.plain, count, judge) for world in tqdm(worlds, desc="as they are", disable=None)]
 
     def row(name: str, told: Callable[[World, list[int]], Told], strength: float | str = "", more: int = 1) -> dict:
@@ -217,9 +232,12 @@ def run(worlds: list[World], count: int, judge) -> tuple[dict[str, dict], list[t
     for family in FAMILIES:
         tried = [row(f"{family.name} {s:g}", lambda w, seeds, s=s, family=family: family.told(w, seeds, s), s) for s in family.strengths]
         table[f"{family.name}, the best"] = best(tried)
-    chosen = {world: world.find() for world in tqdm(worlds, desc="ours: finding", disable=None)}
-    table["ours"] = row("ours", lambda w, seeds: w.ours(seeds, *chosen[w]), "each its own", MORE)
-    return table, list(chosen.values())
+    chosen = {}
+    for name, told in (("ours, noise", World.ours), ("ours, other wordings", World.along)):
+        own = {world: world.find(partial(told, world)) for world in tqdm(worlds, desc=f"{name}: finding", disable=None)}
+        table[f"{name}, each its own"] = row(name, lambda w, seeds, told=told, own=own: told(w, seeds, *own[w]), "each its own", MORE)
+        chosen[name] = list(own.values())
+    return table, chosen
 
 
 def main() -> None:
@@ -235,7 +253,7 @@ def main() -> None:
     judge, accuracy = letter_judge()
     table, chosen = run([World(letter, prior, decoder) for letter in options.letters], options.pictures, judge)
     reached = targets(table)
-    columns = [key for key in table["ours"] if key != "strength"]
+    columns = [key for key in table["seeds as they are"] if key != "strength"]
     print(f"\n{'method':40}{'strength':>14}" + "".join(f"{column:>20}" for column in columns))
     for name, one in table.items():
         print(f"{name:40}{one['strength']:>14}" + "".join(f"{one[column]:20.3f}" for column in columns))
@@ -244,7 +262,8 @@ readable        an independent reader of other typefaces ({accuracy:.3f} right o
 valid           the same, as a share of the prompt's seeds as they are; {ASKED:g} is asked for
 within 2        prompts whose valid is at most 2 points below that; both ways: no more above it, either
 distance x      mean distance of two pictures, pixel by pixel, over that of the seeds as they are; vendi x: their Vendi scores' ratio
-ours chose      {', '.join(f'{strength:g} in {until:.0%}' for strength, until in chosen)} of the steps, on {LOOKED * (1 + LOOKS)} pictures a letter
+chosen          {'; '.join(f"{name}: " + ', '.join(f'{strength:g} in {until:.0%}' for strength, until in own) for name, own in chosen.items())}
+                of the steps, on {LOOKED * (1 + LOOKS)} pictures a letter
 the best        of {'; '.join(f"{one.name}: {', '.join(f'{s:g}' for s in one.strengths)}" for one in FAMILIES)}
 """)
     show_targets(reached)

@@ -1,4 +1,4 @@
-"""Variety and validity over the strength of a variation, with the pictures of a few seeds at each strength."""
+"""Variety and validity over the strength of a variation, with pictures of a few seeds at each strength."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def strength_curve(
     Parameters
     ----------
     found : the result of `find_strength`.
-    tiles : strength of a look -> pictures [m, H, W, 3], 0 to 1, of the same seeds.
+    tiles : strength of a look -> pictures [m, H, W, 3], 0 to 1, of seeds of its own.
     variety, validity : the wanted values.   width : pixels.
 
     Returns
@@ -145,5 +145,5 @@ def _lay(figure, columns: list[Tensor], tile: tuple[int, int], across: float, un
         for j, picture in enumerate(fit_tiles(pictures, *tile)):
             y = round(j * (tile[0] + gap))
             rows[y : y + tile[0], x : x + tile[1]] = picture
-    write(figure, LEFT * unit, FOOT * unit + tall + 12 * unit, "The same seeds at each strength, a row for each", 11 * unit, INK)
+    write(figure, LEFT * unit, FOOT * unit + tall + 12 * unit, "Pictures at each strength, each of a seed of its own", 11 * unit, INK)
     return page

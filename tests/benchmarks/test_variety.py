@@ -66,6 +66,16 @@ def test_ours_is_told_what_the_node_gives(world):
     assert not torch.equal(moved[0], moved[1]) and torch.equal(told(0.5), world.condition.expand(3, -1))
 
 
+def test_other_wordings_are_those_of_the_model(world):
+    """Six words of style that it knows; each wording is another condition, and seeds move between them."""
+    ends = torch.stack([tokens[0, 0] for tokens, _ in world.wordings])
+    assert len(ends) == 6 and float(torch.pdist(ends).min()) > 0.1 * float(world.condition.norm())
+    moved = world.along(SEEDS, 1.0)(0.0) - world.condition
+    # Apart from their length, which is restored, seeds stay in the space of seven vectors.
+    basis = torch.linalg.qr(torch.cat([ends, world.condition[None]]).T)[0]
+    assert float((moved - moved @ basis @ basis.T).norm() / moved.norm()) < 1e-4
+
+
 def test_the_best_fixed_strength_is_the_most_varied_that_is_valid(module):
     rows = [{"valid": valid, "distance x": far} for valid, far in ((1.0, 2.0), (0.96, 3.0), (0.9, 5.0))]
     assert module.best(rows) is rows[1] and module.best(rows[2:]) is rows[2]
@@ -74,7 +84,7 @@ def test_the_best_fixed_strength_is_the_most_varied_that_is_valid(module):
 def test_the_table_and_what_was_asked(module, world, monkeypatch):
     """Rows are relative to the same letter's seeds as they are; every picture is judged once."""
     monkeypatch.setattr(module, "FAMILIES", [module.Method(one.name, one.told, one.strengths[:1]) for one in module.FAMILIES])
-    monkeypatch.setattr(module.World, "find", lambda self: (0.5, 1.0))
+    monkeypatch.setattr(module.World, "find", lambda self, told: (0.5, 1.0))
     judged = []
 
     def judge(pictures):
@@ -82,8 +92,8 @@ def test_the_table_and_what_was_asked(module, world, monkeypatch):
         return torch.eye(26)[[ascii_uppercase.index("R")] * len(pictures)]
 
     table, chosen = module.run([world], 3, judge)
-    assert chosen == [(0.5, 1.0)] and judged == [3] * 8 + [3 * module.MORE]
-    plain, ours = table["seeds as they are"], table["ours"]
+    assert chosen == {"ours, noise": [(0.5, 1.0)], "ours, other wordings": [(0.5, 1.0)]} and judged == [3] * 9 + [3 * module.MORE] * 2
+    plain, ours = table["seeds as they are"], table["ours, other wordings, each its own"]
     assert plain["valid"] == plain["distance x"] == plain["vendi x"] == ours["valid"] == 1.0
     assert ours["distance x"] > 2 and ours["within 2"] == 1.0 and ours["within 2 both ways"] == 0.0
     reached = {target["name"]: target for target in module.targets(table)}
