@@ -179,9 +179,9 @@ def steps(models: dict, work: Path, mode: str, file: str, lora: bool) -> dict:
     from conditioning import digest
     from rarity.density import Embeddings, GaussianDensity
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_baseline import ModelPictures
     from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.prompts.condition import Condition
     from rarity.generators.comfyui.token import Word
     from rarity.nodes import RarityMakeRareConditioning, RarityMakeRareWord
     from safetensors.torch import load_file, save_file

@@ -33,7 +33,7 @@ from string import ascii_uppercase
 import numpy as np
 import torch
 from rarity.density.novelty.strength import LOOKS, Look, find_part
-from rarity.generators.comfyui.varied_condition import varied
+from rarity.generators.comfyui.prompts.varied_condition import varied
 from rarity.generators.demo import LETTERS
 from rarity.generators.judges.zero_shot import ContrastJudge
 from rarity.generators.kandinsky.load import load_kandinsky

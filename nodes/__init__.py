@@ -35,12 +35,19 @@ from .guardrail_nodes import (
 )
 from .kandinsky_nodes import RarityDecodeKandinsky, RarityLoadKandinsky, RaritySamplePrior
 from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
-from .novelty_nodes import RarityContactSheet, RarityExposureUpdate, RarityRankImages, RarityScoreNovelty
+from .novelty_nodes import (
+    RarityCheckOriginality,
+    RarityContactSheet,
+    RarityExposureUpdate,
+    RarityMeasureVariety,
+    RarityRankImages,
+    RarityScoreNovelty,
+)
 from .optimize_nodes import RarityDial, RarityMakeRare, RaritySteerTowards
 from .parts.nothing import refuse_nothing
 from .parts.said import speak_up
 from .parts.upstream import watch
-from .set_nodes import RarityCheckOriginality, RarityMeasureVariety
+from .wording_nodes import RarityOtherWordings
 
 NODES = [
     RarityLoadKandinsky,
@@ -87,6 +94,7 @@ NODES = [
     RarityDial,
     RaritySeedVariety,
     RarityUsualInWords,
+    RarityOtherWordings,
 ]
 
 for node in NODES:

@@ -9,7 +9,7 @@ import comfy.model_management
 from torch import Tensor
 
 from ...density.base.errors import RarityError
-from .text_parts import POOLED
+from .prompts.text_parts import POOLED
 
 MADE_FOR = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the refiner of Stable Diffusion XL",
             2048: "Stable Diffusion XL", 2304: "Lumina 2", 2560: "Z-Image", 3584: "Qwen-Image",

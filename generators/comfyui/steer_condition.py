@@ -18,10 +18,10 @@ from ...density.steering.trajectory import Trajectory
 from ..runtime.memory import Placement, in_pieces
 from ..steering.engines import ADVICE
 from ..steering.loop import steer
-from .condition import Condition
 from .family_advice import unlike_baseline, unsuited
 from .model_baseline import ModelPictures
 from .model_drawing import NativePictures
+from .prompts.condition import Condition
 
 STEP_SIZES = {"gradient": 0.02, "evolution": 0.3}
 GIB = 2**30

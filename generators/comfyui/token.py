@@ -19,12 +19,12 @@ from ...density.estimators.contract import Density
 from ...density.steering.guardrails import Guardrail
 from ...density.steering.trajectory import Trajectory
 from ..runtime.exported import check_ours, put_ours
-from .condition import Condition
 from .gradients.gradients_pass import gradients_pass_words
 from .gradients.recomputed import frozen, own, recomputed
 from .model_baseline import ModelPictures
+from .prompts.condition import Condition
+from .prompts.text_parts import POOLED, TOKENS, text_parts
 from .steer_condition import steer_condition
-from .text_parts import POOLED, TOKENS, text_parts
 
 OF_CLIP = ("l", "g", "h")  # ComfyUI's keys of the tokens of CLIP's own text encoders
 STEP_SIZES = {"gradient": 0.05, "evolution": 0.5}

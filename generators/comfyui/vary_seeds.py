@@ -27,7 +27,7 @@ from ..runtime.memory import Placement, in_pieces
 from .family_advice import unsuited
 from .model_baseline import ModelPictures, Preview
 from .names import conditioning_name, model_name
-from .varied_condition import varied
+from .prompts.varied_condition import varied
 
 MOST = 64  # pictures at each strength
 SHOWN, TILE = 4, 160  # pictures of each strength that the curve shows; pixels of the longer side at which they are kept

@@ -34,9 +34,9 @@ def findings(checkpoint, clip_vision):
     from rarity.density.base.errors import RarityError
     from rarity.density.base.framing import FRAMINGS
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder, eye_of
-    from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.prompts.condition import Condition
     from rarity.generators.runtime.memory import Placement
     from rarity.nodes import RarityMakeRareConditioning
 

@@ -138,9 +138,9 @@ def words_of(name, count=WORDS, seed=3, width=WIDTH):
 
 def findings(name, kind, config, vision):
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_baseline import ModelPictures
     from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.prompts.condition import Condition
 
     patcher, vae = small_model(kind, config)
     model, words, eye = patcher.model, words_of(name), ClipVisionEncoder(vision)
@@ -162,8 +162,8 @@ def findings(name, kind, config, vision):
 def through_eyes(drawing, words):
     """Gradients through encoders that are not CLIP's, and whether a wide picture is seen as Encode Images sees it."""
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.prompts.condition import Condition
 
     found = {}
     for name, (clip_vision, _) in tiny_eyes().items():

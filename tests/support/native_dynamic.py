@@ -77,9 +77,9 @@ def made(checkpoint, clip_vision, dtype):
     import comfy.model_management
     import comfy.sd
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_baseline import ModelPictures
     from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.prompts.condition import Condition
     from rarity.generators.comfyui.token import Word
 
     import nodes as core

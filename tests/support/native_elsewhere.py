@@ -76,9 +76,9 @@ def findings(checkpoint, clip_vision):
     import comfy.sd
     from rarity.density import Embeddings, GaussianDensity
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
-    from rarity.generators.comfyui.condition import Condition
     from rarity.generators.comfyui.model_baseline import ModelPictures, draw_model_baseline
     from rarity.generators.comfyui.model_drawing import NativePictures
+    from rarity.generators.comfyui.prompts.condition import Condition
     from rarity.generators.comfyui.token import Word
     from rarity.nodes import RarityMakeRareConditioning
 

@@ -69,7 +69,7 @@ def of_model(model, vae, positive, negative, vision):
     """Whether varied pictures of several seeds at once are those that KSampler draws one by one with what the node gives it."""
     from rarity.generators.comfyui.clip_vision_eye import ClipVisionEncoder
     from rarity.generators.comfyui.model_baseline import ModelPictures
-    from rarity.generators.comfyui.varied_condition import varied
+    from rarity.generators.comfyui.prompts.varied_condition import varied
     from rarity.generators.comfyui.vary_seeds import VaryingPictures
 
     import nodes as core

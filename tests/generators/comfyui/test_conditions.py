@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from rarity.density.base.errors import RarityError
-from rarity.generators.comfyui.condition import Condition
+from rarity.generators.comfyui.prompts.condition import Condition
 
 TOKENS, WIDTH, POOLED = 5, 8, 6
 

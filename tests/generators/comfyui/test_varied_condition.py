@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from rarity.density.base.errors import RarityError
-from rarity.generators.comfyui.varied_condition import varied
+from rarity.generators.comfyui.prompts.varied_condition import varied
 from rarity.generators.runtime.noise import streams
 
 WIDTH = 256  # wide, so that random directions are nearly orthogonal

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...density.base.tensors import ordinary
+from ....density.base.tensors import ordinary
 
 POOLED, TOKENS = "pooled_output", "conditioning"
 # ComfyUI's names; the attention mask of conditioning_x is attention_mask_x.

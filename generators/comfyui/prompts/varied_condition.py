@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ...density.base.errors import RarityError
-from ...density.base.tensors import plain
-from ..runtime.noise import streams
+from ....density.base.errors import RarityError
+from ....density.base.tensors import plain
+from ...runtime.noise import streams
 from .condition import Condition
 from .text_parts import TOKENS, TextPart, text_parts
 

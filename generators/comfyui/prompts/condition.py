@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from ...density.base.errors import RarityError
+from ....density.base.errors import RarityError
 from .text_parts import POOLED, TOKENS, TextPart, text_parts
 
 LEAST = 1e-6  # a unit of an offset; smaller ones are lost in rounding
