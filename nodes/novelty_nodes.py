@@ -4,7 +4,13 @@ from comfy_api.latest import io, ui
 
 from ..density.base.embeddings import Embeddings
 from ..density.drawing.contact_sheet import HEADINGS, contact_sheet, headings_of
-from ..density.drawing.score_sheet import kept_sheet, novelty_sheet, originality_brief, originality_sheet, originality_table
+from ..density.drawing.score_sheet import (
+    kept_sheet,
+    novelty_sheet,
+    originality_brief,
+    originality_sheet,
+    originality_table,
+)
 from ..density.novelty.exposure import ExposureMemory
 from ..density.novelty.originality import originality
 from ..density.novelty.ranking import most_novel
