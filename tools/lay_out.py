@@ -29,7 +29,7 @@ REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
-GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
+GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1, "RarityOtherWordings": 2}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
 
@@ -106,7 +106,7 @@ LAYOUTS = {
     ],
     "Rarity 15 Seed variety": [
         ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  Still the subject", 240, [7]), ("3  The dial", 250, [8, -9]),
+        ([], [("1  What to make", 240, [3, 4, 5]), ("2  Still the subject", 240, [6, 7]), ("3  The dial", 250, [8, -9]),
               ("4  Draw", 240, [-10, 11, 12, -13, -14]), ("5  Look", None, [-15, -16, -17, 18, 19])]),
     ],
     "Rarity 16 Seed variety with Z-Image": [
