@@ -178,15 +178,17 @@ def concept(shop):
 
 
 def seed_variety(shop):
-    """Letters that hardly differ from seed to seed, as a distilled model draws; their embeddings are turned in place of a prompt."""
+    """Letters that hardly differ from seed to seed, as a distilled model draws; their embeddings move between wordings in place of a prompt."""
     middle, judge, tiles = shop.usual.vectors.mean(dim=0), ContrastJudge(shop.prior, shop.prompt, LETTERS), {}
-    alike = shop.usual.select(range(ACROSS))
-    alike = replace(alike, vectors=middle + 0.4 * (alike.vectors - middle))
-    noise = torch.randn(alike.vectors.shape, generator=torch.Generator().manual_seed(0), dtype=alike.vectors.dtype)
+    words = ("bold", "light", "italic", "serif", "sans", "mono")
+    wordings = [shop.prior.sample(shop.prompt.replace("letter", f"{word} letter"), 64, seed=0).vectors.mean(dim=0) for word in words]
+    changes, random = torch.stack(wordings) - middle, torch.Generator().manual_seed(0)
 
     def look(strength):
-        length = alike.vectors.norm(dim=1, keepdim=True)
-        turned = alike.vectors + strength * length * noise / noise.norm(dim=1, keepdim=True)
+        alike = shop.usual.select(range(ACROSS * len(tiles), ACROSS * (len(tiles) + 1)))
+        vectors = middle + 0.4 * (alike.vectors - middle)
+        length, shares = vectors.norm(dim=1, keepdim=True), torch.randn(ACROSS, len(words), generator=random)
+        turned = vectors + strength / len(words) ** 0.5 * shares @ changes
         drawn = shop.draw(replace(alike, vectors=turned * length / turned.norm(dim=1, keepdim=True)))
         tiles[strength] = drawn[:4]
         valid = torch.logit(judge.probability(drawn).double().clamp(0.001, 0.999))
