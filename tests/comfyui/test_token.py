@@ -9,8 +9,8 @@ NEWER = {"zimage": "qwen3_4b", "krea2": "qwen3vl_4b", "flux2": "mistral3_24b"}  
 @pytest.fixture(scope="module")
 def all_of_them(comfyui, on_comfyui, native_models, tmp_path_factory):
     z_image = ["zimage_small", "qwen3_4b_small"] if (comfyui / "comfy" / "text_encoders" / "z_image.py").is_file() else []
-    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "clip_vision_l_small", "flux_small", "clip_l_small", "t5xxl_small",
-                           "ae_small", *z_image)
+    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "cascade_c_small", "clip_vision_l_small", "flux_small",
+                           "clip_l_small", "t5xxl_small", "ae_small", *z_image)
     return on_comfyui("learnt_token.py", str(tmp_path_factory.mktemp("token")), *map(str, models))
 
 
@@ -24,7 +24,7 @@ def found_xl(all_of_them):
     return all_of_them["sdxl"]
 
 
-@pytest.fixture(params=["sd15", "sdxl", "sd21_unclip_l", "flux", *NEWER])
+@pytest.fixture(params=["sd15", "sdxl", "sd21_unclip_l", "cascade_c", "flux", *NEWER])
 def each(request, all_of_them):
     if request.param not in all_of_them:
         pytest.skip(f"This ComfyUI is older than {request.param}.")
@@ -54,7 +54,7 @@ def test_each_text_encoder_has_its_vector(all_of_them):
         assert files.pop(kind, {encoder: [1, 64]}) == {encoder: [1, 64]}
     assert files == {
         "sd15": {"clip_l": [1, 768]}, "sdxl": {"clip_l": [1, 768], "clip_g": [1, 1280]}, "sd21_unclip_l": {"clip_h": [1, 1024]},
-        "flux": {"clip_l": [1, 768], "t5xxl": [1, 64]},
+        "cascade_c": {"clip_g": [1, 1280]}, "flux": {"clip_l": [1, 768], "t5xxl": [1, 64]},
     }
 
 

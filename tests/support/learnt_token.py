@@ -1,6 +1,6 @@
 """Run RarityMakeRareWord on small models of random weights, in this process, and print JSON.
 
-Stable Diffusion 1.5, XL and 2.1, Flux and Z-Image from their files; Krea 2 and Flux.2 made here, if this ComfyUI knows them.
+Stable Diffusion 1.5, XL and 2.1, Stable Cascade, Flux and Z-Image from their files; Krea 2 and Flux.2 made here, if this ComfyUI knows them.
 
     python tests/support/learnt_token.py FOLDER MODELS... --comfyui FOLDER
 
@@ -38,7 +38,7 @@ def main():
         files = {path.stem.removesuffix("_small"): str(path) for path in arguments.models}
         vision, found, density = comfy.clip_vision.load(files["clip_vision_l"]), {}, None
         made_here = ENCODERS if importlib.util.find_spec("comfy.text_encoders.krea2") else ()
-        for kind in (*filter(files.__contains__, ("sd15", "sdxl", "sd21_unclip_l", "flux", "zimage")), *made_here):
+        for kind in (*filter(files.__contains__, ("sd15", "sdxl", "sd21_unclip_l", "cascade_c", "flux", "zimage")), *made_here):
             folder = arguments.embeddings / kind
             folder.mkdir(parents=True)
             folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
