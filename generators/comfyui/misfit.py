@@ -11,17 +11,29 @@ from torch import Tensor
 from ...density.base.errors import RarityError
 from .prompts.text_parts import POOLED
 
-MADE_FOR = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the refiner of Stable Diffusion XL",
+MADE_FOR = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "Stable Cascade and the refiner of Stable Diffusion XL",
             2048: "Stable Diffusion XL", 2304: "Lumina 2", 2560: "Z-Image", 3584: "Qwen-Image",
-            4096: "Stable Diffusion 3, Flux and others that read T5"}
+            4096: "Stable Diffusion 3, Flux and others that read T5", 30720: "Krea 2"}
 POOLED_WIDTH = 1280  # the pooled vector of Stable Diffusion XL and its refiner
 # The first layer that reads the tokens, in the networks whose configuration does not say the tokens' width; -1 is the last of a list.
 READERS = ("txt_in", "cap_embedder.1", "text_embedding.0", "caption_projection.linear_1", "caption_projection.-1.linear",
            "y_embedder.y_proj.fc1", "cond_seq_linear", "clip_txt_mapper")
+POOLED_READERS = ("clip_txt_pooled_mapper", "clip_mapper")  # the same for the pooled vector, in Stable Cascade's stages C and B
 # What a model cannot do without beside the tokens: its class in ComfyUI -> the keys of an entry.
 NEEDED = {"SDXL": (POOLED,), "SDXLRefiner": (POOLED,), "HiDream": (POOLED, "conditioning_llama3"), "LTXV": ("attention_mask",),
-          "Lumina2": ("attention_mask",)}
+          "Lumina2": ("attention_mask",), "StableCascade_C": (POOLED,), "StableCascade_B": (POOLED,)}
+LAID_OUT = "stable_cascade_prior"  # ComfyUI's name for the latents of stage C that stage B draws in full
 ADVICE = "Encode the prompt with the CLIP of the checkpoint that the model comes from, or connect the model that it was encoded for."
+
+
+def check_stage(model, positive: list) -> None:
+    """Raise a RarityError if Stable Cascade's stage B is to draw without latents of stage C. ComfyUI would take zeros for them."""
+    if type(model.model).__name__ == "StableCascade_B" and not any(LAID_OUT in options for _, options in positive):
+        raise RarityError(
+            "The model is stage B of Stable Cascade, which draws in full what stage C has laid out, and positive holds no latents of "
+            "stage C. Connect the model of stage C and the VAE of its checkpoint; or, for pictures that differ in details only, put "
+            "StableCascade_StageB_Conditioning before positive."
+        )
 
 
 @contextmanager
@@ -44,7 +56,7 @@ def explained(model, **conditionings: list) -> Iterator[None]:
         yield
     except comfy.model_management.OOM_EXCEPTION:
         raise
-    except (RuntimeError, LookupError, AttributeError, TypeError) as error:
+    except (RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
         for name, conditioning in conditionings.items():
             for tokens, options in conditioning:
                 if why := _misfit(model, tokens, options, error):
@@ -77,7 +89,8 @@ def token_width(model) -> int | None:
     """The width of the tokens that a MODEL reads; None if neither its configuration nor its layers say it in a known way."""
     config = model.model.model_config.unet_config
     embedder = config.get("context_embedder_config") or {}  # Stable Diffusion 3
-    told = config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features")
+    layers = config.get("txtlayers", 0) * config.get("txtdim", 0)  # Krea 2 reads layers of its text encoder side by side
+    told = config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features") or layers
     return told or next(filter(None, (_reads(model.model.diffusion_model, name) for name in READERS)), None)
 
 
@@ -89,7 +102,8 @@ def pooled_width(model) -> int | None:
     if isinstance(model.model, (SDXL, SDXLRefiner)):
         return POOLED_WIDTH
     # Stable Diffusion 3, Flux, HiDream
-    return config.get("adm_in_channels") if isinstance(model.model, SD3) else config.get("vec_in_dim") or config.get("text_emb_dim")
+    told = config.get("adm_in_channels") if isinstance(model.model, SD3) else config.get("vec_in_dim") or config.get("text_emb_dim")
+    return told or next(filter(None, (_reads(model.model.diffusion_model, name) for name in POOLED_READERS)), None)
 
 
 def _reads(network, path: str) -> int | None:

@@ -21,7 +21,7 @@ from ...density.base.progress import Progress
 from ..runtime.kept_baselines import Drawn, check_range, gather
 from ..runtime.memory import Placement, in_pieces
 from .family_advice import unsuited
-from .misfit import explained
+from .misfit import check_stage, explained
 from .names import conditioning_name, model_name
 from .sampling_plan import (
     check_sampling,
@@ -37,6 +37,7 @@ from .sampling_plan import (
 SHARD = 64  # pictures in a file; a crash of the machine can cost so many
 SHOWN = 8  # pictures that are kept to look at
 SAME = 0.5  # a picture that is drawn again moves by less than this share of the spread of all pictures; another is farther away
+STAGE_C_PIXELS = 32  # of a latent of Stable Cascade's stage C
 ROUNDING = 0.01  # the same as a share of an embedding's length, if no spread is known yet
 
 Preview = Callable[[Tensor], None]
@@ -63,7 +64,8 @@ class ModelPictures:
 
     Raises
     ------
-    RarityError : a number out of range, a model that makes no pictures, a VAE of another model.
+    RarityError : a number out of range, a model that makes no pictures, a VAE of another model; stage B of Stable Cascade
+        without latents of stage C.
     """
 
     model: Any
@@ -98,6 +100,7 @@ class ModelPictures:
                 f"The VAE belongs to another model: it reads latents of {vae.latent_channels} channels, {self.name} makes "
                 f"{latents.latent_channels}. Connect the VAE of the same checkpoint."
             )
+        check_stage(self.model, self.positive)
         known = {"sampler": comfy.samplers.SAMPLER_NAMES, "scheduler": comfy.samplers.SCHEDULER_NAMES}
         chosen = {"sampler": self.sampler_name if self.sampler is None else None, "scheduler": self.scheduler if self.sigmas is None else None}
         for what, name in chosen.items():
@@ -110,7 +113,7 @@ class ModelPictures:
         if min(self.latent_shape[-2:]) < 1:
             raise RarityError(
                 f"A picture of {self.width} x {self.height} is too small: one latent of this VAE is "
-                f"{vae.spacial_compression_encode()} pixels wide. Make it larger."
+                f"{self._pixels} pixels wide. Make it larger."
             )
 
     @property
@@ -120,9 +123,15 @@ class ModelPictures:
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of the latent of one picture: [C, h, w]; for one frame of a video model [C, 1, h, w]."""
-        latents, pixels = self.model.get_model_object("latent_format"), self.vae.spacial_compression_encode()
+        latents = self.model.get_model_object("latent_format")
         one_frame = (1,) * (latents.latent_dimensions - 2)
-        return (latents.latent_channels, *one_frame, self.height // pixels, self.width // pixels)
+        return (latents.latent_channels, *one_frame, self.height // self._pixels, self.width // self._pixels)
+
+    @property
+    def _pixels(self) -> int:
+        """The width of a latent in pixels."""
+        # ComfyUI says 8 of a VAE that is the previewer of Stable Cascade's stage C alone.
+        return STAGE_C_PIXELS if self.name == "StableCascade_C" else self.vae.spacial_compression_encode()
 
     @property
     def source(self) -> dict:

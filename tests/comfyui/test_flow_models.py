@@ -6,7 +6,8 @@ Their fused operations know no way back: those are left aside, and only then.
 import pytest
 from environments import version_of
 
-PICTURES = ["Flux", "Flux.2", "Lumina 2", "Stable Diffusion 3", "HiDream", "Chroma", "Qwen-Image", "Wan", "PixArt"]
+PICTURES = ["Flux", "Flux.2", "Krea 2", "Lumina 2", "Stable Diffusion 3", "HiDream", "Chroma", "Qwen-Image", "Wan", "PixArt", "Stable Cascade"]
+NEWER = ("Flux.2", "Krea 2")  # than the oldest ComfyUI
 ROUNDING = 1e-4  # of pixels: float32 sums in another order
 
 
@@ -14,9 +15,9 @@ ROUNDING = 1e-4  # of pixels: float32 sums in another order
 def found(comfyui, on_comfyui, native_models):
     class Found(dict):
         def __missing__(self, kind):
-            if kind != "Flux.2" or version_of(comfyui) != "0.3.64":
+            if kind not in NEWER or version_of(comfyui) != "0.3.64":
                 raise KeyError(kind)
-            pytest.skip("This ComfyUI has no Flux.2.")
+            pytest.skip(f"This ComfyUI has no {kind}.")
 
     return Found(on_comfyui("flow_models.py", *map(str, native_models("clip_vision_l_small"))))
 
@@ -70,8 +71,9 @@ def test_settings_that_cannot_suit_the_family_are_named(found, kind, sentence):
 
 
 @pytest.mark.parametrize("kind, model", [
-    ("Flux", "Flux"), ("Flux.2", "Flux2"), ("Lumina 2", "Lumina2"), ("Stable Diffusion 3", "SD3"), ("HiDream", "HiDream"), ("Chroma", "Chroma"),
+    ("Flux", "Flux"), ("Flux.2", "Flux2"), ("Krea 2", "Krea2"), ("Lumina 2", "Lumina2"), ("Stable Diffusion 3", "SD3"), ("HiDream", "HiDream"), ("Chroma", "Chroma"),
     ("Qwen-Image", "QwenImage"), ("Wan", "WAN21_T2V"), ("PixArt", "PixArtSigma"), ("LTXV", "LTXV"),
+    ("Stable Cascade", "Stable_Cascade_C"),
 ])
 def test_tokens_of_another_model_name_both_sides(found, kind, model):
     said = found[kind]["errors"]
@@ -83,6 +85,7 @@ def test_tokens_of_another_model_name_both_sides(found, kind, model):
     ("Stable Diffusion 3", "pooled_output", "SD3 reads a pooled vector 8 wide beside the tokens, got none"),
     ("HiDream", "pooled_output", "HiDream reads a pooled vector 8 wide beside the tokens, got none"),
     ("HiDream", "conditioning_llama3", "HiDream reads conditioning_llama3 beside the tokens, got none"),
+    ("Stable Cascade", "pooled_output", "Stable_Cascade_C reads a pooled vector 8 wide beside the tokens, got none"),
     ("LTXV", "attention_mask", "LTXV reads attention_mask beside the tokens, got none"),
 ])
 def test_what_a_prompt_lacks_is_named(found, kind, key, sentence):

@@ -3,12 +3,14 @@
 import pytest
 from comfyui import messages
 
+NEWER = {"zimage": "qwen3_4b", "krea2": "qwen3vl_4b", "flux2": "mistral3_24b"}  # than the oldest ComfyUI, and their text encoders
+
 
 @pytest.fixture(scope="module")
 def all_of_them(comfyui, on_comfyui, native_models, tmp_path_factory):
     z_image = ["zimage_small", "qwen3_4b_small"] if (comfyui / "comfy" / "text_encoders" / "z_image.py").is_file() else []
-    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "clip_vision_l_small", "flux_small", "clip_l_small", "t5xxl_small",
-                           "ae_small", *z_image)
+    models = native_models("sd15_small", "sdxl_small", "sd21_unclip_l_small", "cascade_c_small", "clip_vision_l_small", "flux_small",
+                           "clip_l_small", "t5xxl_small", "ae_small", *z_image)
     return on_comfyui("learnt_token.py", str(tmp_path_factory.mktemp("token")), *map(str, models))
 
 
@@ -22,25 +24,25 @@ def found_xl(all_of_them):
     return all_of_them["sdxl"]
 
 
-@pytest.fixture(params=["sd15", "sdxl", "sd21_unclip_l", "flux", "zimage"])
+@pytest.fixture(params=["sd15", "sdxl", "sd21_unclip_l", "cascade_c", "flux", *NEWER])
 def each(request, all_of_them):
     if request.param not in all_of_them:
-        pytest.skip("This ComfyUI is older than Z-Image.")
+        pytest.skip(f"This ComfyUI is older than {request.param}.")
     return all_of_them[request.param]
 
 
-@pytest.fixture(params=["flux", "zimage"])
+@pytest.fixture(params=["flux", *NEWER])
 def not_clip_s(request, all_of_them):
-    """Models that read with T5 beside CLIP, and with Qwen 3 behind a template."""
+    """Models that read with T5 beside CLIP, and with Qwen 3, Qwen 3 VL and Mistral behind a template."""
     if request.param not in all_of_them:
-        pytest.skip("This ComfyUI is older than Z-Image.")
+        pytest.skip(f"This ComfyUI is older than {request.param}.")
     return all_of_them[request.param]
 
 
 def test_stock_nodes_read_from_the_file_what_came_out(each):
     """The same numbers go through the same functions in the same order."""
     assert each["from stock"] == 0
-    if not {"t5xxl", "qwen3_4b"} & set(each["file"]):  # these read the text behind a file's word as a text of its own
+    if not {"t5xxl", *NEWER.values()} & set(each["file"]):  # these read the text behind a file's word as a text of its own
         assert each["begins as the word"] == 0
     assert each["moved"] > 0.05 and each["plain"]
     assert 'Saved as rare-chair.safetensors: write "embedding:rare-chair" where "*" stands.' in each["report"]
@@ -48,10 +50,11 @@ def test_stock_nodes_read_from_the_file_what_came_out(each):
 
 def test_each_text_encoder_has_its_vector(all_of_them):
     files = {name: found["file"] for name, found in all_of_them.items() if name != "refused"}
-    assert files.pop("zimage", {"qwen3_4b": [1, 64]}) == {"qwen3_4b": [1, 64]}
+    for kind, encoder in NEWER.items():
+        assert files.pop(kind, {encoder: [1, 64]}) == {encoder: [1, 64]}
     assert files == {
         "sd15": {"clip_l": [1, 768]}, "sdxl": {"clip_l": [1, 768], "clip_g": [1, 1280]}, "sd21_unclip_l": {"clip_h": [1, 1024]},
-        "flux": {"clip_l": [1, 768], "t5xxl": [1, 64]},
+        "cascade_c": {"clip_g": [1, 1280]}, "flux": {"clip_l": [1, 768], "t5xxl": [1, 64]},
     }
 
 

@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 from conditioning import gradient_and_difference, seen_both_ways
 from in_process import start_comfyui
+from small_models import CASCADE
 from tiny_eyes import tiny_eyes
 
 WIDTH, WORDS, POOLED, LLAMA = 16, 5, 8, 12
@@ -41,8 +42,13 @@ PIXART = {"image_model": "pixart_sigma", "hidden_size": 32, "depth": 1, "num_hea
           "model_max_length": 20, "micro_condition": False, "input_size": 128, "pe_interpolation": 2}
 LTXV = {"image_model": "ltxv", "in_channels": 128, "cross_attention_dim": 32, "attention_head_dim": 16, "num_attention_heads": 2,
         "caption_channels": WIDTH, "num_layers": 1}
+KREA2 = {"image_model": "krea2", "features": 32, "channels": 16, "patch": 2, "layers": 1, "heads": 2, "kvheads": 1, "txtlayers": 2,
+         "txtdim": WIDTH // 2, "txtheads": 2, "txtkvheads": 2}
+STAGE_C = CASCADE["c"] | {"stable_cascade_stage": "c", "c_clip_text": WIDTH, "c_clip_text_pooled": POOLED}
 GAINS = {"SD3": 1.0, "HiDream": 1.0, "PixArtSigma": 1.0}  # smaller where the values would grow from layer to layer
+APART = {"PixArt": 0.03, "Krea 2": 0.001}  # of differences: Krea 2's norms of small vectors bend more
 SETTINGS = {"steps": 2, "cfg": 1.0, "width": 64, "height": 64}
+SIZES = {"PixArt": {"width": 320, "height": 320}, "Stable Cascade": {"width": 96, "height": 96}}  # a latent of stage C is 32 pixels wide
 
 
 def main():
@@ -77,11 +83,13 @@ def known_kinds():
         return {key: x for key, x in config.items() if key in known}
 
     newer = {"Flux.2": (supported.Flux2, of(FluxParams, FLUX2))} if hasattr(supported, "Flux2") else {}
+    newer |= {"Krea 2": (supported.Krea2, KREA2)} if hasattr(supported, "Krea2") else {}
     return newer | {
             "Flux": (supported.Flux, of(FluxParams, FLUX)), "Lumina 2": (supported.Lumina2, LUMINA),
             "Stable Diffusion 3": (supported.SD3, SD3), "HiDream": (supported.HiDream, HIDREAM),
             "Chroma": (supported.Chroma, of(ChromaParams, CHROMA)), "Qwen-Image": (supported.QwenImage, QWEN),
-            "Wan": (supported.WAN21_T2V, WAN), "PixArt": (supported.PixArtSigma, PIXART), "LTXV": (supported.LTXV, LTXV)}
+            "Wan": (supported.WAN21_T2V, WAN), "PixArt": (supported.PixArtSigma, PIXART), "LTXV": (supported.LTXV, LTXV),
+            "Stable Cascade": (supported.Stable_Cascade_C, STAGE_C)}
 
 
 def small_model(kind, config):
@@ -99,6 +107,8 @@ def small_vae(latents):
     """A VAE of random weights without kinks: of videos where latents have frames, else of pictures."""
     import comfy.ldm.wan.vae
     import comfy.sd
+    from comfy.latent_formats import SC_Prior
+    from comfy.ldm.cascade.stage_c_coder import Previewer
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     if latents.latent_dimensions == 3:
@@ -106,6 +116,13 @@ def small_vae(latents):
         network = known(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True])
         with mock.patch.object(comfy.ldm.wan.vae, "WanVAE", lambda **sizes: known(**sizes | {"dim": 8})):  # older ones know one size
             return comfy.sd.VAE(sd=dict(filled(network).state_dict()))
+    if isinstance(latents, SC_Prior):  # Stable Cascade's stage C
+        network = filled(Previewer())
+        for norm in network.blocks[2::3]:
+            norm.weight.fill_(1.0)
+        network.blocks[-1].weight.mul_(0.03)  # no pixel is cut off at black or white
+        network.blocks[-1].bias.fill_(0.5)
+        return comfy.sd.VAE(sd=dict(network.state_dict()))
     folded = latents.latent_channels == 128  # Flux.2 folds two by two latents of its VAE into one
     channels = latents.latent_channels // 4 if folded else latents.latent_channels
     sizes = {"double_z": True, "z_channels": channels, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
@@ -125,7 +142,7 @@ def words_of(name, count=WORDS, seed=3, width=WIDTH):
     g = torch.Generator().manual_seed(seed)
     count *= 40 if name == "Flux.2" else 1  # which pads its tokens to 512: a few would hardly be read
     tokens, options = torch.randn(1, count, width, generator=g), {}
-    if name in ("Flux", "Stable Diffusion 3", "HiDream", "Chroma"):
+    if name in ("Flux", "Stable Diffusion 3", "HiDream", "Chroma", "Stable Cascade"):
         options["pooled_output"] = torch.randn(1, POOLED, generator=g)
     if name in ("Flux", "Flux.2"):
         options["guidance"] = 2.5
@@ -143,20 +160,23 @@ def findings(name, kind, config, vision):
     from rarity.generators.comfyui.prompts.condition import Condition
 
     patcher, vae = small_model(kind, config)
-    model, words, eye = patcher.model, words_of(name), ClipVisionEncoder(vision)
-    held = {name: x.clone() for name, x in model.state_dict().items()}
+    words, eye = words_of(name), ClipVisionEncoder(vision)
+
+    def weights():
+        return [x.clone() for part in (patcher.model, vae.first_stage_model, vision.model) for x in part.state_dict().values()]
+
+    held = weights()
     found = {"errors": errors(name, patcher, words)}
     if name != "LTXV":
-        size = {"width": 320, "height": 320} if name == "PixArt" else {}
-        drawing = ModelPictures(patcher, words, words, vae, 0, **SETTINGS | size)
+        drawing = ModelPictures(patcher, words, words, vae, 0, **SETTINGS | SIZES.get(name, {}))
         pictures = NativePictures(drawing, eye, Condition(words), Condition(words).spread)
         pictures.require_gradients()
-        found |= gradient_and_difference(pictures, 0.03 if name == "PixArt" else 0.01)
+        found |= gradient_and_difference(pictures, APART.get(name, 0.01))
     if name == "Qwen-Image":
         found["eyes"] = through_eyes(drawing, words)
     if name not in ("PixArt", "LTXV"):  # PixArt knows no small pictures
         found["steered"] = steered(name, drawing, vision)
-    return found | {"unchanged": all(torch.equal(x, held[name]) for name, x in model.state_dict().items())}
+    return found | {"unchanged": all(map(torch.equal, held, weights()))}
 
 
 def through_eyes(drawing, words):

@@ -1,4 +1,6 @@
-"""Run RarityMakeRareWord on small models of random weights, in this process: Stable Diffusion 1.5, XL and 2.1, Flux, Z-Image; print JSON.
+"""Run RarityMakeRareWord on small models of random weights, in this process, and print JSON.
+
+Stable Diffusion 1.5, XL and 2.1, Stable Cascade, Flux and Z-Image from their files; Krea 2 and Flux.2 made here, if this ComfyUI knows them.
 
     python tests/support/learnt_token.py FOLDER MODELS... --comfyui FOLDER
 
@@ -6,6 +8,7 @@ MODELS are files that make_checkpoints.py makes, by their names.
 """
 
 import argparse
+import importlib.util
 import json
 import string
 import sys
@@ -15,6 +18,7 @@ import torch
 from conditioning import SETTINGS as OTHERS
 from conditioning import digest
 from in_process import start_comfyui
+from language_models import ENCODERS, language_model
 
 SETTINGS = OTHERS | {"steps": 1, "cfg": 1.0}
 START, NAME, PROMPT = "chair", "rare-chair", "a photo of a *, in (a red * house:1.3)"
@@ -33,7 +37,8 @@ def main():
     with torch.inference_mode():
         files = {path.stem.removesuffix("_small"): str(path) for path in arguments.models}
         vision, found, density = comfy.clip_vision.load(files["clip_vision_l"]), {}, None
-        for kind in filter(files.__contains__, ("sd15", "sdxl", "sd21_unclip_l", "flux", "zimage")):
+        made_here = ENCODERS if importlib.util.find_spec("comfy.text_encoders.krea2") else ()
+        for kind in (*filter(files.__contains__, ("sd15", "sdxl", "sd21_unclip_l", "cascade_c", "flux", "zimage")), *made_here):
             folder = arguments.embeddings / kind
             folder.mkdir(parents=True)
             folder_paths.folder_names_and_paths["embeddings"] = ([str(folder)], {".safetensors"})
@@ -47,6 +52,8 @@ def loaded(kind, files, folder):
     import comfy.sd
     import comfy.utils
 
+    if kind in ENCODERS:
+        return language_model(kind, folder)
     if kind not in ("flux", "zimage"):
         return comfy.sd.load_checkpoint_guess_config(files[kind], embedding_directory=[str(folder)])[:3]
     names, clip_type = {"flux": (["clip_l", "t5xxl"], "FLUX"), "zimage": (["qwen3_4b"], "LUMINA2")}[kind]
@@ -56,7 +63,6 @@ def loaded(kind, files, folder):
 
 def refused():
     """What is said of text encoders that take the name of a file for text: Qwen-Image's; and Anima's, which count words, if there are any."""
-    import importlib.util
     from types import SimpleNamespace
 
     from comfy.text_encoders.qwen_image import QwenImageTokenizer
@@ -139,7 +145,7 @@ def findings(kind, files, vision, folder, density):
         save_file({"clip_l": torch.zeros(1, 768)}, folder / "half.safetensors")
         before = path.read_bytes()
         found["errors"] = {"start": complaint(start_word="embedding:half"), "prompt": complaint(prompt="a * by embedding:half")}
-        if kind in ("flux", "zimage"):
+        if kind in ("flux", "zimage", *ENCODERS):
             found["slope"], found["columns"] = slopes(start), columns(start)
             found["mean"] = mean(clip, folder)
         if kind == "sdxl":  # it reads a pooled vector
