@@ -1,4 +1,4 @@
-"""Place the nodes of the shipped workflows in columns, so that a whole graph can be read in the window it opens in.
+"""Place the nodes of the shipped workflows, and of their subgraphs, in columns, so that a whole graph can be read in the window it opens in.
 
     python tools/lay_out.py              all workflows
     python tools/lay_out.py "Rarity 01 Quickstart"   one
@@ -31,7 +31,7 @@ BELOW = 64  # of a group under its nodes: some grow as much after a run where th
 REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
-NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
+NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "13"))  # for reports: they need the height
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups

@@ -51,10 +51,12 @@ def test_its_subgraphs_open_and_it_sends_what_they_hold(editor, path):
             nodes = editor.look_inside(node["id"])["nodes"]
             assert {one["id"] for one in nodes} == {one["id"] for one in graphs[node["type"]]["nodes"]}
             assert not list(overlapping(nodes))
-    sent, described = editor.page.evaluate("app.graphToPrompt().then(prompt => prompt.output)"), editor.server.nodes
+    sent, described = editor.sent(), editor.server.nodes
     for node in sent.values():  # a page may add widgets of its own, which no server reads
         known = [name for name, _, _ in inputs_of(described[node["class_type"]])]
         node["inputs"] = {name: value for name, value in node["inputs"].items() if name in known}
         node.pop("_meta")
     assert sent == to_api(workflow, described)
+    if any(node["widgets_values"] for node in workflow["nodes"] if node["type"] in graphs):
+        assert editor.keeps_what_is_turned(path.stem)
     assert not editor.complaints

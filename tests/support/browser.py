@@ -16,6 +16,13 @@ ENTER = """number => {
     app.canvas.openSubgraph(node.subgraph, node)
 }"""
 
+# Adds one to every number on the nodes that stand for subgraphs; returns what is then sent and saved.
+TURN = """async () => {
+    for (const node of app.graph.nodes.filter(node => node.subgraph))
+        for (const widget of node.widgets.filter(widget => typeof widget.value === "number")) widget.value += 1
+    return app.graphToPrompt()
+}"""
+
 # Waits until no box moves any more.
 SETTLE = """async () => {
     let before = "", same = 0
@@ -132,6 +139,16 @@ class Editor:
         inside = self.page.evaluate(MEASURE)
         self.page.evaluate("app.canvas.setGraph(app.graph)")
         return inside
+
+    def sent(self):
+        """What the page would send to the server."""
+        return self.page.evaluate("app.graphToPrompt().then(prompt => prompt.output)")
+
+    def keeps_what_is_turned(self, name):
+        """Whether numbers on nodes that stand for subgraphs are sent, and are the same when the workflow is saved and opened again."""
+        before, turned = self.sent(), self.page.evaluate(TURN)
+        self.open(turned["workflow"], f"{name} again", settle=False)
+        return before != turned["output"] == self.sent()
 
     def close(self):
         self.page.close()
