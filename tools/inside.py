@@ -6,6 +6,7 @@ from wires import lead_around
 TITLE, WIDTH, GAP = 30, 260, 60
 BESIDE = 70  # of the frames of the inputs and outputs, whose widths only the page knows
 FRAME, SLOT, MARGIN = 160, 20, 10  # width of such a frame; height of a line in it, and what is left free around the lines
+START = FRAME + BESIDE  # of the nodes: the frame of the inputs stands at 0, for 0.3.64 opens a subgraph with the view outside it
 FIRST = 14  # from a node's position to its first socket, as wires.py counts
 
 
@@ -23,9 +24,9 @@ def place_inside(graph, needs, number):
     int : the last reroute after that.
     """
     columns = _columns(graph)
-    height = max(_stack(column, place * (WIDTH + GAP), needs) for place, column in enumerate(columns))
-    right = len(columns) * (WIDTH + GAP) - GAP
-    ends = [_frame(graph, INPUTS, -BESIDE - FRAME, height), _frame(graph, OUTPUTS, right + BESIDE, height)]
+    height = max(_stack(column, START + place * (WIDTH + GAP), needs) for place, column in enumerate(columns))
+    right = START + len(columns) * (WIDTH + GAP) - GAP
+    ends = [_frame(graph, INPUTS, 0, height), _frame(graph, OUTPUTS, right + BESIDE, height)]
     ways = [(node["pos"][0], WIDTH, [one["id"] for one in column], height) for column in columns for node in column[:1]]
     ways = [(ends[0]["pos"][0], FRAME, [INPUTS], height), *ways, (ends[1]["pos"][0], FRAME, [OUTPUTS], height)]
     flat = {"nodes": [*graph["nodes"], *ends], "links": links_of(graph), "extra": {}}
