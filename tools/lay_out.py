@@ -1,4 +1,4 @@
-"""Place the nodes of the shipped workflows in columns, so that a whole graph can be read in the window it opens in.
+"""Place the nodes of the shipped workflows, and of their subgraphs, in columns, so that a whole graph can be read in the window it opens in.
 
     python tools/lay_out.py              all workflows
     python tools/lay_out.py "Rarity 01 Quickstart"   one
@@ -20,6 +20,9 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from browser import Editor, chromium, what_it_lacks  # noqa: E402
 from comfyui import Server  # noqa: E402
 from environments import PLACES, find_comfyuis  # noqa: E402
+from graph import subgraphs_of  # noqa: E402
+from inside import WIDTH as INSIDE  # noqa: E402
+from inside import place_inside  # noqa: E402
 from wires import lead_around  # noqa: E402
 
 WIDTH, HEIGHT = 1865, 936  # opened at 57.2 % or more in windows of 1440 x 900 and 1536 x 730
@@ -28,8 +31,8 @@ BELOW = 64  # of a group under its nodes: some grow as much after a run where th
 REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
-NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "11", "12", "13"))  # for reports: they need the height
-GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1, "RarityOtherWordings": 2}
+NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "13"))  # for reports: they need the height
+GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "RarityOtherWordings": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
 
@@ -57,9 +60,9 @@ LAYOUTS = {
         ([], [("4  Look", None, [11, 12, 13])]),
     ],
     "Rarity 06 Everything with a Kandinsky": [
-        ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [-5, -6, -7, 8])]),
+        ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [24, 8])]),
         ([], [("3  The dial, with a gate", 260, [9, 23, 10])]),
-        ([2], [("4  The way there", 225, [15, -16, -17, 19]), ("5  Draw", 225, [-11, -12, -13, -14, 21])]),
+        ([2], [("4  The way there", 225, [15, 25, 19]), ("5  Draw", 225, [26, 21])]),
         ([], [("6  Look", None, [20, 22, 18])]),
     ],
     "Rarity 04 Which way to be rare": [
@@ -73,10 +76,9 @@ LAYOUTS = {
         ([], [("4  Two dials", 250, [22, 11, 12]), ("5  Draw", 225, [-13, 18, -15, -14, 19]), ("6  Look", None, [-16, 20, -17, 21])]),
     ],
     "Rarity 05 Teach the model a word": [
-        ([1], KANDINSKY),
+        ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [5, 6])]),
         ([], [("3  Learn a word", 250, [7])]),
-        ([2], [("4  The way, new pictures", 225, [-8, -12, -13, -17, -18, 11]),
-               ("5  Draw", 225, [-9, -10, -14, -15, -16, -19, -20, -21])]),
+        ([2], [("4  The way there", 225, [8, 25, 11]), ("5  New pictures", 225, [26, 27])]),
         ([], [("6  Look", None, [24, 23, 22])]),
     ],
     "Rarity 09 Rank any graph": [
@@ -85,19 +87,20 @@ LAYOUTS = {
               ("3  How new", 240, [-12, 13, -14, 15]), ("4  Look, and remember", None, [-17, -18, 19, 20])]),
     ],
     "Rarity 11 Stable Diffusion XL": [
-        ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
-                  ("4  Draw", 240, [-14, -15, -16, 17])]),
-        ([], [("5  Compare", 225, [-18, -19, 13]), ("6  Look", None, [-20, 22, -21, 23])]),
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, -9, 24]), ("3  The dial", 250, [12, 13]),
+              ("4  Draw", 240, [25, 16, 17]), ("5  Look", None, [26, 22, 23])]),
     ],
     "Rarity 12 Stable Diffusion unCLIP": [
-        ([1, 2], [("1  What to make", 240, [3, 4, 5]), ("2  What is usual", 240, [6, -7]), ("3  The dial", 240, [-9, -10, 11, -8]),
-                  ("4  Draw", 240, [-13, -14, -15, 16])]),
-        ([], [("5  Compare", 225, [-17, -18, 12]), ("6  Look", None, [-19, 21, -20, 22])]),
+        ([], [(None, 270, [1, 2])]),
+        ([], [("1  What to make", 240, [3, 4, 5]), ("2  What is usual", 240, [6, -8, 23]), ("3  The dial", 250, [11, 12]),
+              ("4  Draw", 240, [24, 15, 16]), ("5  Look", None, [25, 21, 22])]),
     ],
     "Rarity 13 Stable Cascade": [
-        ([1, 2], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -8]), ("3  The dial", 240, [-10, -11, 12, -9]),
-                  ("4  Draw: stage C", 240, [-14, -15, -16, 17])]),
-        ([], [("5  Draw: stages B and A", 250, [-18, -19, 20, -21, -22, 13]), ("6  Look", None, [-23, 25, -24, 26])]),
+        ([1], [("1  What to make", 240, [3, 4, 5, -6]), ("2  What is usual", 240, [7, -9])]),
+        ([], [("3  The dial", 240, [27, 12, 13]), ("4  Draw: stage C", 240, [28, 16, 17])]),
+        ([2], [("5  Draw: stage B", 240, [29, 20])]),
+        ([], [("6  Look", None, [30, 25, 26])]),
     ],
     "Rarity 14 Many machines": [
         ([], [(None, 400, [1, 2])]),
@@ -116,13 +119,13 @@ LAYOUTS = {
     ],
     "Rarity 17 A rare picture with Flux": [
         ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to make", 240, [3, 4, 5, 6, -7, -8]), ("2  What is usual", 240, [9, 10, -11, -12]), ("3  The dial", 250, [13, -14]),
-              ("4  Draw", 240, [-15, 16, 17, -18, -19]), ("5  Look", None, [-20, 22, -21, 23])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6, -7, -8]), ("2  What is usual", 240, [9, 10, 24]), ("3  The dial", 250, [13, -14]),
+              ("4  Draw", 240, [15, 16, 17]), ("5  Look", None, [25, 22, 23])]),
     ],
     "Rarity 10 A rare prompt for Stable Diffusion": [
         ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, -8, -9]), ("3  The dial", 250, [10, -11]),
-              ("4  Draw", 240, [-12, 13, 14, -15, -16]), ("5  Look", None, [-17, 19, -18, 20])]),
+        ([], [("1  What to make", 240, [3, 4, 5, 6]), ("2  What is usual", 240, [7, 21]), ("3  The dial", 250, [10, -11]),
+              ("4  Draw", 240, [12, 13, 14]), ("5  Look", None, [22, 19, 20])]),
     ],
 }
 
@@ -223,14 +226,32 @@ def lay_out(editor, name):
     says = {node["id"] for node in workflow["nodes"] if any(output["name"] == "report" for output in node.get("outputs", ()))}
     kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
     room = {number: 0 if name.startswith(NO_ROOM) and kinds[number] != "RarityPickStep" else REPORT for number in says}
-    needs = {}
-    for node in seen["nodes"]:
-        number, body, box = node["id"], round(node["least"][1]), round(node["box"][3])
+    needs = needed(seen)
+    for number, (body, box) in needs.items():
         if kinds[number] in ("SaveImage", "PreviewImage"):
             body = max(body, PICTURE)
         needs[number] = body, max(box + room.get(number, 0), body + PREVIEW.get(kinds[number], 0) + TITLE)
     place(workflow, blocks, needs)
+    lay_out_inside(editor, workflow, name)
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def needed(seen):
+    """For each id the least height of the node's body, and of its whole box, of what a page has measured."""
+    return {node["id"]: (round(node["least"][1]), round(node["box"][3])) for node in seen["nodes"]}
+
+
+def lay_out_inside(editor, workflow, name):
+    """Place what is inside the workflow's subgraphs, each as it is when opened."""
+    number = len(workflow["extra"]["reroutes"])
+    graphs = subgraphs_of(workflow)
+    for graph in graphs.values():  # as narrow as they will be, and short
+        for node in graph["nodes"]:
+            node["size"], node["flags"] = [INSIDE, 40], {}
+    editor.open(workflow, f"{name}, inside")
+    for node in workflow["nodes"]:
+        if node["type"] in graphs:
+            number = place_inside(graphs[node["type"]], needed(editor.look_inside(node["id"])), number)
 
 
 def main():

@@ -50,7 +50,7 @@ def test_a_blueprint_sends_what_it_says(editor, path):
     assert path.stem in offered
     blueprint = read(path)
     editor.open(blueprint, path.stem)
-    sent = editor.page.evaluate("app.graphToPrompt().then(prompt => prompt.output)")
+    sent = editor.sent()
 
     def told(prompt):  # the frontend numbers the inner nodes anew
         return sorted((node["class_type"], sorted((name, str(value)) for name, value in node["inputs"].items()
@@ -61,4 +61,5 @@ def test_a_blueprint_sends_what_it_says(editor, path):
         node["inputs"] = {name: int(value) if isinstance(value, float) and value.is_integer() else value
                           for name, value in node["inputs"].items()}
     assert told(sent) == told(expected)
+    assert editor.keeps_what_is_turned(path.stem)
     assert not editor.complaints

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from graph import inputs_of, subgraphs_of, to_api
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+FOLDED = [path for path in WORKFLOWS if subgraphs_of(json.loads(path.read_text(encoding="utf-8")))]
 WINDOWS = [(1440, 900), (1536, 730), (1920, 1080)]
 
 
@@ -36,4 +38,25 @@ def test_it_can_be_read_as_it_opens(editor, path):
         left, top, width, height = seen["window"]
         for x, y, w, h in (node["box"] for node in nodes):
             assert x >= left and y >= top and x + w <= left + width and y + h <= top + height, f"{window}: a node is out of it"
+    assert not editor.complaints
+
+
+@pytest.mark.parametrize("path", FOLDED, ids=lambda path: path.stem)
+def test_its_subgraphs_open_and_it_sends_what_they_hold(editor, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    graphs = subgraphs_of(workflow)
+    editor.open(workflow, f"{path.stem} inside")
+    for node in workflow["nodes"]:
+        if node["type"] in graphs:
+            nodes = editor.look_inside(node["id"])["nodes"]
+            assert {one["id"] for one in nodes} == {one["id"] for one in graphs[node["type"]]["nodes"]}
+            assert not list(overlapping(nodes))
+    sent, described = editor.sent(), editor.server.nodes
+    for node in sent.values():  # a page may add widgets of its own, which no server reads
+        known = [name for name, _, _ in inputs_of(described[node["class_type"]])]
+        node["inputs"] = {name: value for name, value in node["inputs"].items() if name in known}
+        node.pop("_meta")
+    assert sent == to_api(workflow, described)
+    if any(node["widgets_values"] for node in workflow["nodes"] if node["type"] in graphs):
+        assert editor.keeps_what_is_turned(path.stem)
     assert not editor.complaints

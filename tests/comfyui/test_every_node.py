@@ -4,6 +4,7 @@ import json
 
 import pytest
 from comfyui import ROOT, messages
+from graph import nodes_in
 
 SECONDS = 900  # for one run; twenty on a quiet machine, the rest is room for a busy one
 
@@ -105,7 +106,7 @@ def test_one_graph_with_all_that_the_workflows_have_not(own_server):
     ours = {name for name in server.nodes if name.startswith("Rarity")}
     used = {node["class_type"] for some in (prompt, loaded) for node in some.values()}
     for path in (ROOT / "workflows").glob("*.json"):
-        used |= {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+        used |= {node["type"] for node in nodes_in(json.loads(path.read_text(encoding="utf-8")))}
     # These need files of their own: test_gate.py, test_model_baseline.py, test_token.py.
     used |= {"RarityLoadJudge", "RarityLoadOpenCLIP", "RarityMakeRareWord"}
     assert ours <= used, ours - used

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from comfyui import ROOT, messages
-from graph import nodes_of, to_api
+from graph import nodes_in, nodes_of, to_api
 from tiny_open_clip import SMALLEST
 
 SMALL = {"width": 64, "height": 64}
@@ -87,7 +87,7 @@ def test_it_runs_twice_alike_with_a_cancel_between(comfyui, native_server, nativ
 def test_manager_can_offer_what_is_missing(name):
     """Every loader names the files it shows, with public addresses that end in these very names."""
     folders = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "DualCLIPLoader": "text_encoders", "VAELoader": "vae"}
-    for node in read(name)["nodes"]:
+    for node in nodes_in(read(name)):
         shown = [value for value in node["widgets_values"] if str(value).endswith(".safetensors")]
         offered = node["properties"].get("models", [])
         assert [model["name"] for model in offered] == shown, node["type"]

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pytest
 from comfyui import ROOT, messages
-from graph import nodes_of, to_api
+from graph import nodes_in, nodes_of, to_api
 from tiny_open_clip import SMALLEST
 
 SECONDS = 900  # for one run; ten on a quiet machine, the rest is room for a busy one
@@ -204,7 +204,7 @@ def test_a_list_of_pictures_becomes_one_set_again(native_server, encoded):
 @each
 def test_manager_can_offer_what_is_missing(name):
     """Every loader names the file it shows, with a public address that ends in this very name."""
-    for node in read(name)["nodes"]:
+    for node in nodes_in(read(name)):
         shown = [value for value in node["widgets_values"] if str(value).endswith(".safetensors")]
         offered = node["properties"].get("models", [])
         assert [model["name"] for model in offered] == shown, node["type"]

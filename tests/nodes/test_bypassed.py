@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from graph import nodes_in
 from rarity import nodes
 from rarity.density.base.embeddings import Embeddings
 from rarity.density.base.errors import RarityError
@@ -34,7 +35,7 @@ def test_a_whole_baseline_is_not_drawn_by_mistake(run, model, whole, name):
 
 def test_no_shipped_workflow_changes_the_limit():
     for path in (ROOT / "workflows").glob("*.json"):
-        for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+        for node in nodes_in(json.loads(path.read_text(encoding="utf-8"))):
             if node["type"] in ("RarityDecodeKandinsky", "RarityToClipVisionOutput"):
                 assert node["widgets_values"][-1] == 256
 

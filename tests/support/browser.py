@@ -10,6 +10,19 @@ OPEN = """([workflow, name]) => app.loadGraphData(workflow, true, true, name, {o
 # Whether as many pixels are drawn as the canvas has.
 FILLED = "app.canvas.canvas.width === Math.round(app.canvas.canvas.getBoundingClientRect().width * devicePixelRatio)"
 
+# Opens a subgraph, as the button on its node does.
+ENTER = """number => {
+    const node = app.graph.nodes.find(node => Number(node.id) === number)
+    app.canvas.openSubgraph(node.subgraph, node)
+}"""
+
+# Adds one to every number on the nodes that stand for subgraphs; returns what is then sent and saved.
+TURN = """async () => {
+    for (const node of app.graph.nodes.filter(node => node.subgraph))
+        for (const widget of node.widgets.filter(widget => typeof widget.value === "number")) widget.value += 1
+    return app.graphToPrompt()
+}"""
+
 # Waits until no box moves any more.
 SETTLE = """async () => {
     let before = "", same = 0
@@ -17,7 +30,7 @@ SETTLE = """async () => {
         await new Promise(requestAnimationFrame)
         const drawn = [...document.querySelectorAll("[data-node-id]")].map(node => Object.values(node.getBoundingClientRect().toJSON()))
         const {scale, offset} = app.canvas.ds
-        const now = JSON.stringify([scale, [...offset], drawn, app.graph.nodes.map(node => [...node.boundingRect])])
+        const now = JSON.stringify([scale, [...offset], drawn, app.canvas.graph.nodes.map(node => [...node.boundingRect])])
         same = now === before ? same + 1 : 0
         before = now
     }
@@ -32,7 +45,7 @@ MEASURE = """(() => {
     return {
         scale: ds.scale, blank: canvas.low_quality,
         window: [-ds.offset[0], -ds.offset[1], page.width / ds.scale, page.height / ds.scale],
-        nodes: app.graph.nodes.map(node => {
+        nodes: canvas.graph.nodes.map(node => {
             const vue = document.querySelector(`[data-node-id="${node.id}"]`)
             const element = vue ?? node.widgets?.find(widget => widget.element)?.element
             const note = element && node.type.includes("Note")
@@ -118,6 +131,24 @@ class Editor:
         if settle:
             self.page.evaluate(SETTLE)
         return self.page.evaluate(MEASURE)
+
+    def look_inside(self, number):
+        """Open the subgraph for which a node stands, and go back; returns what `MEASURE` finds inside."""
+        self.page.evaluate(ENTER, number)
+        self.page.evaluate(SETTLE)
+        inside = self.page.evaluate(MEASURE)
+        self.page.evaluate("app.canvas.setGraph(app.graph)")
+        return inside
+
+    def sent(self):
+        """What the page would send to the server."""
+        return self.page.evaluate("app.graphToPrompt().then(prompt => prompt.output)")
+
+    def keeps_what_is_turned(self, name):
+        """Whether numbers on nodes that stand for subgraphs are sent, and are the same when the workflow is saved and opened again."""
+        before, turned = self.sent(), self.page.evaluate(TURN)
+        self.open(turned["workflow"], f"{name} again", settle=False)
+        return before != turned["output"] == self.sent()
 
     def close(self):
         self.page.close()

@@ -4,6 +4,8 @@ import copy
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTES = {"Note", "MarkdownNote"}  # nodes that only the frontend knows
+INPUTS, OUTPUTS = -10, -20  # the ids by which links inside a subgraph name its own inputs and outputs
+LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")  # of a link inside a subgraph
 
 
 def widget_names(info):
@@ -24,50 +26,78 @@ def inputs_of(info):
             yield name, spec[0], spec[1] if len(spec) > 1 else {}
 
 
-def flattened(workflow, object_info):
-    """The workflow with subgraphs replaced by their nodes, named OUTER:INNER, as the frontend sends them."""
-    definitions = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
-    nodes, links = [], [list(link) for link in workflow["links"]]
-    for outer in workflow["nodes"]:
-        if outer["type"] not in definitions:
-            nodes.append(outer)
-            continue
-        graph = copy.deepcopy(definitions[outer["type"]])
-        values = iter(outer["widgets_values"])
-        given = [next(values) if "widget" in item else None for item in outer["inputs"]]
-        inner = {node["id"]: node | {"id": f"{outer['id']}:{node['id']}"} for node in graph["nodes"]}
-        for link in graph["links"]:
-            source, target = inner.get(link["origin_id"]), inner.get(link["target_id"])
-            if source and target:
-                name = f"{outer['id']}:{link['id']}"
-                links.append([name, source["id"], link["origin_slot"], target["id"], link["target_slot"], link["type"]])
-                target["inputs"][link["target_slot"]]["link"] = name
-            elif source:  # to an output of the subgraph
-                for outside in links:
-                    if outside[1:3] == [outer["id"], link["target_slot"]]:
-                        outside[1:3] = source["id"], link["origin_slot"]
-            else:  # from an input of the subgraph: a link, a widget's value, or nothing
-                item = target["inputs"][link["target_slot"]]
-                item["link"] = outer["inputs"][link["origin_slot"]]["link"]
-                if item["link"] is None and "widget" in item:
-                    place = widget_names(object_info[target["type"]]).index(item["name"])
-                    target["widgets_values"][place] = given[link["origin_slot"]]
-        nodes += inner.values()
-    return workflow | {"nodes": nodes, "links": links}
+def subgraphs_of(workflow):
+    """The subgraphs that a workflow defines, by the id that is the type of their nodes."""
+    return {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
+
+
+def nodes_in(workflow):
+    """All nodes of a workflow, with those inside its subgraphs; the nodes that stand for a subgraph are left out."""
+    subgraphs = subgraphs_of(workflow)
+    for graph in (workflow, *subgraphs.values()):
+        yield from (node for node in graph["nodes"] if node["type"] not in subgraphs)
+
+
+def links_of(graph):
+    """(id, origin, slot, target, slot, type) of every link, of a workflow or of a subgraph."""
+    return [tuple(link) if isinstance(link, list) else tuple(link[key] for key in LINK) for link in graph["links"]]
+
+
+class Level:
+    """The whole graph of a workflow, or what is inside one node that stands for a subgraph.
+
+    Parameters
+    ----------
+    graph : the workflow, or the definition of the subgraph.
+    subgraphs : from `subgraphs_of`.
+    node : the node that stands for it; None for the whole.
+    outside : the level on which that node stands.
+    """
+
+    def __init__(self, graph, subgraphs, node=None, outside=None):
+        self.node, self.outside = node, outside
+        self.path = f"{outside.path}{node['id']}:" if node else ""
+        self.origins = {link: (origin, slot) for link, origin, slot, *_ in links_of(graph)}
+        self.outputs = {slot: link for link, _, _, target, slot, _ in links_of(graph) if target == OUTPUTS}
+        self.nodes = [one for one in graph["nodes"] if one["type"] not in subgraphs]
+        self.inside = {one["id"]: Level(subgraphs[one["type"]], subgraphs, one, self) for one in graph["nodes"] if one["type"] in subgraphs}
+
+    def levels(self):
+        """This one and all inside."""
+        yield self
+        for level in self.inside.values():
+            yield from level.levels()
+
+    def given(self, link):
+        """What a link brings, as the frontend sends it: [node, slot], a value of a widget outside, or None."""
+        if link is None:
+            return None
+        origin, slot = self.origins[link]
+        if origin == INPUTS:
+            item = self.node["inputs"][slot]
+            brought = self.outside.given(item["link"])
+            return values_of(self.node).get(item["name"]) if brought is None else brought
+        level = self.inside.get(origin)
+        return level.given(level.outputs[slot]) if level else [f"{self.path}{origin}", slot]
+
+
+def values_of(node):
+    """The values on a node that stands for a subgraph, by the names of its inputs."""
+    return dict(zip((item["name"] for item in node["inputs"] if "widget" in item), node["widgets_values"], strict=True))
 
 
 def to_api(workflow, object_info):
-    """Convert a workflow to the API format with the server's own node descriptions."""
-    workflow = flattened(workflow, object_info)
-    origin = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    """Convert a workflow to the API format with the server's own node descriptions; nodes in subgraphs are named OUTER:INNER."""
     prompt = {}
-    for node in workflow["nodes"]:
-        if node["type"] in NOTES:
-            continue
-        names = widget_names(object_info[node["type"]])
-        inputs = {name: value for name, value in zip(names, node["widgets_values"], strict=True) if name}
-        inputs |= {item["name"]: origin[item["link"]] for item in node["inputs"] if item["link"] is not None}
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    for level in Level(workflow, subgraphs_of(workflow)).levels():
+        for node in level.nodes:
+            if node["type"] in NOTES:
+                continue
+            names = widget_names(object_info[node["type"]])
+            inputs = {name: value for name, value in zip(names, node["widgets_values"], strict=True) if name}
+            brought = {item["name"]: level.given(item["link"]) for item in node["inputs"]}
+            inputs |= {name: value for name, value in brought.items() if value is not None}
+            prompt[f"{level.path}{node['id']}"] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
 
@@ -80,7 +110,7 @@ def next_run(workflow, object_info):
     """The workflow after one press of Run: the frontend increments every number that is set to count up."""
     after = copy.deepcopy(workflow)
     for node in after["nodes"]:
-        names = widget_names(object_info[node["type"]]) if node["type"] not in NOTES else []
+        names = widget_names(object_info[node["type"]]) if node["type"] in object_info else []
         for place, name in enumerate(names):
             if name is None and node["widgets_values"][place] == "increment":
                 node["widgets_values"][place - 1] += 1
