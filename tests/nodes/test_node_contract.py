@@ -208,8 +208,8 @@ def test_the_snapshot_notices_a_removed_node():
     assert broken_promises(_node(), {})
 
 
-def test_the_palette_has_one_colour_for_each_type_of_ours():
+def test_the_page_has_one_colour_for_each_type_of_ours():
     outputs = ",".join(kind for node in json.loads(SNAPSHOT.read_text()).values() for kind in node["outputs"])
     ours = {kind for kind in outputs.split(",") if kind.startswith("RARITY_")}
-    colours = json.loads((ROOT / "docs" / "wire_colours.json").read_text(encoding="utf-8"))["colors"]["node_slot"]
+    colours = dict(re.findall(r'^  (\w+): "(#\w{6})"', (ROOT / "web" / "wire_colours.js").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(colours) == ours and len(set(colours.values())) == len(colours)
