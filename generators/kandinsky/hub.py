@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 from ...density.base.errors import RarityError, quoted
+from ...density.base.log import get_logger
 from .layout import decoder_names, prior_names, read_json
+
+log = get_logger(__name__)
+
+ANSWER = 2.0  # seconds; ComfyUI does nothing else while it checks a graph
 
 # The pipeline that a repository was made for -> the names its other half may have, derived from its own name.
 _OTHER_HALF = {
@@ -55,6 +61,37 @@ def check_repository(name: str) -> None:
         raise RarityError(
             f"The repository must be a name such as kandinsky-community/kandinsky-2-2-prior (owner/name), got {quoted(name)}."
         )
+
+
+def find_repository(name: str) -> None:
+    """Raise RarityError if the Hub says that it has no such repository. Nothing is asked of a repository that is here already.
+
+    Where the Hub does not answer within ANSWER seconds, nothing is known: `download_kandinsky` says so when it gets there.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    check_repository(name)
+    name = name.strip()
+    if isinstance(try_to_load_from_cache(name, "model_index.json"), str):
+        return
+    refused = []
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(name, timeout=ANSWER)
+        except RepositoryNotFoundError as error:
+            refused.append(error)
+        except Exception as error:  # no connection, or whatever else a network does
+            log.info("The Hugging Face Hub was not asked for %s: %s", name, error)
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name server that does not answer knows no limit of time
+    asking.start()
+    asking.join(ANSWER)
+    if refused:
+        raise RarityError(
+            f"The Hugging Face Hub has no repository {quoted(name)}, or it is a private one. Check the name in repository."
+        ) from refused[0]
 
 
 def _download(repository: str) -> Path:

@@ -10,7 +10,7 @@ import folder_paths
 
 from ...density.base.errors import RarityError, quoted
 from ...density.files.store import safe_path
-from ...generators.kandinsky.hub import check_repository, download_kandinsky
+from ...generators.kandinsky.hub import download_kandinsky, find_repository
 from ...generators.kandinsky.layout import kandinsky_folders
 from ...generators.kandinsky.load import BUILT_IN, embedding_width
 from ...generators.runtime.kept_baselines import check_kept, is_shard
@@ -77,10 +77,10 @@ def check_kandinsky(name, repository):
     Raises
     ------
     RarityError
-        When no model has that name, or no repository could have.
+        When no model has that name, or no repository.
     """
     if repository.strip():
-        return check_repository(repository)
+        return find_repository(repository)
     models = kandinsky_models()
     if name not in models:
         raise RarityError(

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from rarity.density.base.errors import RarityError
-from rarity.generators.kandinsky.hub import download_kandinsky
+from rarity.generators.kandinsky import hub
+from rarity.generators.kandinsky.hub import download_kandinsky, find_repository
 
 PRIOR, DECODER = "community/kandinsky-2-1-prior", "community/kandinsky-2-1"
 
@@ -27,7 +29,16 @@ with Hub(repositories) as hub:
     del connected[:]
     from rarity.density.base.errors import RarityError
     from rarity.generators.kandinsky.load import load_kandinsky
-    from rarity.generators.kandinsky.hub import download_kandinsky
+    from rarity.generators.kandinsky.hub import download_kandinsky, find_repository
+
+    asked = {}
+    for name in ("PRIOR", " PRIOR ", "community/nothing"):
+        try:
+            asked[name] = find_repository(name)
+        except RarityError as error:
+            asked[name] = str(error)
+    found["before a download"], found["asked before"] = asked, hub.asked[:]
+    del hub.asked[:], connected[:]
 
     prior, decoder = load_kandinsky(folder)
     expected = prior.sample("a letter r", 2, steps=2)
@@ -41,6 +52,9 @@ with Hub(repositories) as hub:
     found["same"] = prior.space == expected.space and bool((prior.sample("a letter r", 2, steps=2).vectors == expected.vectors).all())
     del hub.asked[:]
     found["by the decoder's name"] = download_kandinsky("DECODER") == fetched
+    asked_so_far = len(hub.asked)
+    find_repository("PRIOR")
+    found["asked of what is here"] = hub.asked[asked_so_far:]
     found["fetched again"] = [line for line in hub.asked if "GET" in line and "/resolve/" in line]
     errors = found["errors"] = {}
     for name in ("community/nothing", "community/pickled-prior", "community/other"):
@@ -86,6 +100,15 @@ def session(tiny_kandinsky_21_folder, tmp_path_factory):
     return json.loads(run.stdout)
 
 
+def test_before_a_run_the_hub_is_asked_whether_it_has_a_repository(session):
+    assert session["before a download"] == {
+        PRIOR: None, f" {PRIOR} ": None,
+        "community/nothing": "The Hugging Face Hub has no repository 'community/nothing', or it is a private one. Check the name in repository.",
+    }
+    assert sum("/api/models/" in line for line in session["asked before"]) == 3 and not [line for line in session["asked before"] if "/resolve/" in line], "and nothing is fetched"
+    assert session["asked of what is here"] == []
+
+
 def test_a_folder_needs_no_network(session):
     assert session["connections for a folder"] == [] and session["asked for a folder"] == []
 
@@ -114,7 +137,25 @@ def test_each_error_says_what_is_wrong(session):
     assert "community/other" in session["errors"]["community/other"]
 
 
+def test_without_an_answer_nothing_is_known_and_the_run_goes_on(monkeypatch):
+    """No connection; and a name server that never answers."""
+    import huggingface_hub
+
+    def none(self, name, timeout):
+        raise ConnectionError("no connection")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", none)
+    find_repository("community/nothing")
+    never = threading.Event()
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, name, timeout: never.wait(60))
+    monkeypatch.setattr(hub, "ANSWER", 0.05)
+    find_repository("community/nothing")
+    assert not never.is_set(), "it came back by itself"
+    never.set()
+
+
 @pytest.mark.parametrize("name", ["", "kandinsky", "https://huggingface.co/a/b", "a/b/c", "../b", "a/..", "C:\\a/b", "/etc/passwd"])
 def test_what_is_no_repository_is_refused_before_anything_is_asked(name):
-    with pytest.raises(RarityError, match="The repository must be a name such as"):
-        download_kandinsky(name)
+    for use in (download_kandinsky, find_repository):
+        with pytest.raises(RarityError, match="The repository must be a name such as"):
+            use(name)
