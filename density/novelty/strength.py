@@ -197,7 +197,7 @@ def find_part(
     """The shortest part of the steps that is long enough to vary in, and the strength for it.
 
     What is varied in the first steps alone, the other steps may take back. So it looks first at what the strength FAR does in
-    the shortest part: if that is not enough, it goes on to the next one.
+    the shortest part: if pictures are neither as varied as asked nor lost to the subject then, it goes on to the next one.
 
     Parameters
     ----------
@@ -214,7 +214,8 @@ def find_part(
     _check(plain, variety)
     while others and (variety == 0 or variety > 1):
         far, looks = look(FAR, first), looks - 1
-        if Curves((plain, far)).too_much(variety or math.inf, validity).any():
+        lost = plain.slack.shape[1] > 0 and far.valid < validity * plain.valid
+        if lost or far.distance >= (variety or math.inf) * plain.distance:
             return find_strength(lambda strength: look(strength, first), variety, validity, looks=looks, seen=(plain, far)), first
         first, *others = others
     return find_strength(lambda strength: look(strength, first), variety, validity, looks=looks, seen=(plain,)), first
