@@ -87,7 +87,7 @@ def _head(figure, found: FoundStrength, height: float, unit: float) -> None:
     ends = {"variety": "as varied as was asked for", "validity": "stronger, too few would still be the subject",
             "range": "the strongest that is tried"}
     n = len(found.looks[0].x)
-    write(figure, 32 * unit, height - 72 * unit, f"{ends[found.limit]}  ·  measured on {n} seeds, give or take {found.error:.2f}", 11.5 * unit, SOFT)
+    write(figure, 32 * unit, height - 72 * unit, f"{ends[found.limit]}  ·  measured on {n} pictures at each strength, give or take {found.error:.2f}", 11.5 * unit, SOFT)
 
 
 def _draw(axes, values, title: str, colour: str, asked: float | None, place: float, strengths, strength: float, unit: float) -> None:

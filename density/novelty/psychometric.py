@@ -20,7 +20,7 @@ class Psychometric:
 
         p(inside at s) = p0 r(s),    r(s) = 1 / (1 + (s / h)^k)
 
-    The posterior over p0, h and k by Bayes' rule, on a grid: k binomial answers at each strength; log h is normal beforehand, and
+    The posterior over p0, h and k by Bayes' rule, on a grid: the answers at each strength are binomial; beforehand log h is normal, and
     log k and p0 are uniform. Adaptive measurement of such curves: Watson & Pelli (1983), Kontsevich & Tyler (1999).
 
     Attributes
@@ -34,7 +34,7 @@ class Psychometric:
 
     @classmethod
     def of(cls, answers: Sequence[tuple[float, int, int]]) -> Psychometric:
-        """answers : for each strength (strength, how many were inside, of how many)."""
+        """The posterior. answers : for each strength (strength, how many were inside, of how many)."""
         h, k, p0 = np.meshgrid(HALVES, SLOPES, BEFORE, indexing="ij")
         log = -0.5 * (np.log(h / HALF) / np.log(WITHIN)) ** 2
         for strength, yes, of in answers:

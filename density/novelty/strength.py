@@ -181,7 +181,7 @@ def choose_strength(looks: Sequence[Look], variety: float, validity: float) -> F
     _check_numbers(variety, validity)
     _check(looks[0], variety)
     wanted, curves = variety or math.inf, Curves(tuple(looks))
-    # Who looks for the edge finds it too far out as often as not; what few pictures say of a strength before it is told as it is.
+    # A strength at the edge is chosen because its few pictures looked good, and they mostly looked better than further ones will.
     certainty = LIKELY if variety else CERTAIN
     # Downwards: three digits more must not be a step over the edge.
     strength = math.floor(1000 * curves.strongest(wanted, validity, certainty) + 1e-6) / 1000
