@@ -38,6 +38,7 @@ class Subject:
     density: GaussianDensity
     other: GaussianDensity  # learnt from as many samples of another seed: it decides what is in the band
     pixels: GaussianDensity
+    channels: int  # of colour that `pixels` sees
     starts: Embeddings
     text: Tensor
     contrast: object
@@ -128,7 +129,8 @@ def auc(usual: Tensor, rare: Tensor) -> float:
 def prepare(name: str, count: int, samples: int, cache: Cache, decoder) -> Subject:
     baseline, second = (cache.baseline(name, samples, seed) for seed in (0, 1))
     features = cache.usual_pictures(name, second, decoder)
-    pixel_space = EmbeddingSpace("ink 16 x 16", "pixels", features.shape[1], "raw")
+    channels = cache.world.channels
+    pixel_space = EmbeddingSpace(f"ink 16 x 16 x {channels}", "pixels", features.shape[1], "raw")
     density, prompts = GaussianDensity.fit(baseline), cache.world.prompts
     return Subject(
         name,
@@ -136,6 +138,7 @@ def prepare(name: str, count: int, samples: int, cache: Cache, decoder) -> Subje
         density,
         GaussianDensity.fit(second),
         GaussianDensity.fit(Embeddings(features, pixel_space)),
+        channels,
         choose_starts(baseline, density, count, "usual", 0),
         cache.prior.encode_text([prompts[name]]),
         contrast_guardrail(cache.prior, baseline, prompts[name], tuple(prompts.values())),
@@ -152,7 +155,7 @@ def measure(method: Method, subjects: list[Subject], usual: Method, judge: Calla
         right = judge(pictures).argmax(1) == names.index(subject.name)
         band[subject.name], read[subject.name] = float(inside.double().mean()), float(right.double().mean())
         both[subject.name] = float((inside & right).double().mean())
-        scores = [subject.pixels.score(ink_features(p).double()) for p in (reference, pictures)]
+        scores = [subject.pixels.score(ink_features(p, subject.channels).double()) for p in (reference, pictures)]
         visible.append(auc(*scores))
         varied.append(vendi(pictures) / vendi(reference))
         sharp.append(float((2 * (pictures - 0.5).abs()).mean() / (2 * (reference - 0.5).abs()).mean()))

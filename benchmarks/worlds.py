@@ -31,6 +31,7 @@ class World:
     model : for load_kandinsky.   prompts : by subject, in the order of the judge's answers.
     some : the subjects of a short run.   judge : loads the judge and its accuracy on drawings that nobody has learnt from.
     readable, accuracy : asked of what is made rare, as a share of the usual samples' rate, and of the judge.
+    channels : of colour that a density of its pixels sees, 1 or 3.
     """
 
     model: str
@@ -39,20 +40,22 @@ class World:
     judge: Callable[[], tuple[Callable[[Tensor], Tensor], float]]
     readable: float
     accuracy: float
+    channels: int
 
 
 WORLDS = {
-    "letters": World(MINIATURE, dict(zip(ascii_uppercase, LETTERS, strict=True)), tuple("AEGKRS"), letter_judge, 0.96, 0.93),
+    "letters": World(MINIATURE, dict(zip(ascii_uppercase, LETTERS, strict=True)), tuple("AEGKRS"), letter_judge, 0.96, 0.93, 1),
     "things": World(
         THINGS, {prompt.split()[-1]: prompt for prompt in DRAWINGS},
-        ("bag", "boat", "building", "car", "cat", "chair", "guitar", "house"), things_judge, 0.95, 0.90,
+        ("bag", "boat", "building", "car", "cat", "chair", "guitar", "house"), things_judge, 0.95, 0.90, 3,
     ),
 }
 
 
-def ink_features(pictures: Tensor) -> Tensor:
-    """Ink of pictures [N, 64, 64, 3] as [N, 256]: 16 x 16 averages of 1 - brightness."""
-    return avg_pool2d(1 - pictures.mean(-1)[:, None], pictures.shape[1] // 16).flatten(1)
+def ink_features(pictures: Tensor, channels: int = 1) -> Tensor:
+    """Ink of pictures [N, 64, 64, 3] as [N, 256 channels]: 16 x 16 averages of 1 - brightness, or of 1 - each of 3 colours."""
+    seen = pictures if channels == 3 else pictures.mean(-1, keepdim=True)
+    return avg_pool2d((1 - seen).permute(0, 3, 1, 2), pictures.shape[1] // 16).flatten(1)
 
 
 def weights_digest(folder: Path) -> str:
@@ -85,8 +88,8 @@ class Cache:
         return load_embeddings(path)
 
     def usual_pictures(self, subject: str, baseline: Embeddings, decoder) -> Tensor:
-        path = self.folder / f"{self.digests['prior']}_{self.digests['decoder']}_{subject}_{PICTURES}.npy"
+        path = self.folder / f"{self.digests['prior']}_{self.digests['decoder']}_{subject}_{PICTURES}_{self.world.channels}.npy"
         if not path.exists():
             some = baseline.select(torch.arange(PICTURES))
-            np.save(path, ink_features(decoder.decode(some, seed=2, batch_size=100)).numpy())
+            np.save(path, ink_features(decoder.decode(some, seed=2, batch_size=100), self.world.channels).numpy())
         return torch.from_numpy(np.load(path))

@@ -92,6 +92,33 @@ def test_how_a_picture_is_drawn_is_measured(tools, sources):
     assert words(("emojione", "cat-outline"), thicker=0.2)["weight"] == "thin"
 
 
+def lines(*rows, width=2, ink=0):
+    """A white picture with horizontal lines of this width."""
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    for row in rows:
+        picture[row : row + width, 8:56] = ink
+    return picture
+
+
+def test_a_word_is_said_of_what_anyone_would_call_so(tools):
+    things = tools["things"]
+
+    def words(picture, margin=0.0):
+        return {kind: options[w] for (kind, options), w in zip(things.WORDS.items(), things.measure(picture, margin).values(), strict=True) if w >= 0}
+
+    # Lines that enclose nothing are lines: they would fill a silhouette of their own.
+    assert words(lines(10, 30, 50)) == {"weight": "thin", "colour": "black", "form": "outline"}
+    assert words(lines(10, 30, 50, width=6)) == {"weight": "bold", "colour": "black", "form": "outline"}
+    assert words(lines(10, width=40)) == {"colour": "black", "form": "filled"}
+    # A broad grey stroke between two hairlines covers as little as a thin line, and so does a pale picture. Neither is one.
+    grey = lines(20, width=9, ink=190)
+    grey[[20, 28], 8:56] = 0
+    assert "weight" not in words(grey) and "weight" not in words(lines(10, 30, 50, width=12, ink=185))
+    # A caption says less than is true, never more.
+    between = lines(10, 30, 50, width=4)
+    assert words(between)["weight"] == "bold" and "weight" not in words(between, margin=0.1)
+
+
 def test_every_word_of_a_caption_is_a_token(tools, tmp_path):
     things = tools["things"]
     tokenizer = tools["train_things"].THINGS.tokenizer(tmp_path)
