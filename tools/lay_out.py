@@ -56,8 +56,8 @@ LAYOUTS = {
     ],
     "Rarity 08 New pictures without a model": [
         ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to draw", 270, [3, 4]), ("2  The sources", 270, [6, -7, -5]), ("3  Mix their pieces", 270, [-8, 9, -10])]),
-        ([], [("4  Look", None, [11, 12, 13])]),
+        ([], [("1  The sources", 270, [3]), ("2  Mix their pieces", 270, [4, 5])]),
+        ([], [("3  Look", None, [6, 7, 8])]),
     ],
     "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [24, 8])]),
