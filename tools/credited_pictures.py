@@ -12,8 +12,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pictograms import Pictogram, draw, fetch_sources, find_pictograms, ink_box, read_left_out, read_sets
+from PIL import Image
 from things import ALIKE, NAMES, WORDS, distances, measure, vectors
 
 SETS = (
