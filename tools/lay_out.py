@@ -34,7 +34,7 @@ PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "13"))  # for reports: they need the height
 GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "RarityOtherWordings": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
-MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
+MAIN = ("The dial", "Learn", "Towards outlines", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
 
 # For each workflow its blocks from left to right: (notes above the block, its columns). A column: (title of its group,
 # width or None for what is left, its nodes from top to bottom; those below 0 are folded to their title).
@@ -67,7 +67,7 @@ LAYOUTS = {
     ],
     "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
-        ([], [("3  Towards bold", 260, [7, 20, 8])]),
+        ([], [("3  Towards outlines", 260, [7, 20, 8])]),
         ([2], [("4  Away from these", 260, [-9, 10]), ("5  Draw", 240, [-11, -12, -13, 16, 17])]),
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],
