@@ -32,7 +32,7 @@ REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "13"))  # for reports: they need the height
-GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "RarityOtherWordings": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
+GROWS = {"SaveImage": 4, "PreviewImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "RarityOtherWordings": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
 MAIN = ("The dial", "Learn", "Towards outlines", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
 
@@ -55,8 +55,8 @@ LAYOUTS = {
         ([], [("5  Look", None, [15, 14])]),
     ],
     "Rarity 08 New pictures without a model": [
-        ([], [(None, 270, [1, 2])]),
-        ([], [("1  The sources", 270, [3]), ("2  Mix their pieces", 270, [4, 5])]),
+        ([], [(None, 330, [1, 2])]),
+        ([], [("1  The sources", 330, [3, 9]), ("2  Mix their pieces", 330, [4, 5])]),
         ([], [("3  Look", None, [6, 7, 8])]),
     ],
     "Rarity 06 Everything with a Kandinsky": [

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from rarity.density.base.errors import RarityError
+from rarity.generators.eyes.picture_folder import load_pictures
 from rarity.generators.local_score.cost import seconds, spoken, work
 from rarity.generators.local_score.machine import KINDS, LocalScore
-from rarity.generators.local_score.new_pictures import Recipe, as_sources, new_latents, new_pictures
+from rarity.generators.local_score.new_pictures import BAGS, Recipe, as_sources, new_latents, new_pictures
 from rarity.generators.local_score.noise_levels import signal_share
 from rarity.generators.local_score.origins_map import origins_map
 from rarity.generators.local_score.patch_origins import patch_origins
@@ -87,6 +88,17 @@ def test_seeds_repeat_and_pictures_do_not_depend_on_their_batch(images, kind):
     assert not torch.equal(three, new_pictures(images, 3, recipe, seed=6))
     # One at a time the same sums run in another order.
     torch.testing.assert_close(new_pictures(images, 1, recipe, seed=5)[0], three[0], rtol=0, atol=1e-3)
+
+
+def test_new_bags_are_new_and_at_the_largest_patches_they_are_copies():
+    """What the help page says of the pictures that ship, at the settings of the workflow."""
+    bags = load_pictures(BAGS).images
+
+    def most_from_one(scale):
+        made = new_pictures(bags, 16, Recipe("local", "drawings", scale), seed=3)
+        return patch_origins(made, bags, 15, moved=False).shares().amax(dim=1)
+
+    assert most_from_one(1.0).max() < 0.5 < most_from_one(4.0).median()
 
 
 @pytest.mark.parametrize("kind", ["local", "ideal"])
