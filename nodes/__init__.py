@@ -34,7 +34,7 @@ from .guardrail_nodes import (
     RarityValidityGate,
 )
 from .kandinsky_nodes import RarityDecodeKandinsky, RarityLoadKandinsky, RaritySamplePrior
-from .local_score_nodes import RarityLocalScore, RarityPatchOrigins
+from .local_score_nodes import RarityLoadPictures, RarityLocalScore, RarityPatchOrigins
 from .novelty_nodes import (
     RarityCheckOriginality,
     RarityContactSheet,
@@ -95,6 +95,7 @@ NODES = [
     RaritySeedVariety,
     RarityUsualInWords,
     RarityOtherWordings,
+    RarityLoadPictures,
 ]
 
 for node in NODES:

@@ -1,15 +1,19 @@
-"""Nodes that make new pictures from pictures without a network, and show where each piece came from."""
+"""Nodes that read a folder of pictures, make new pictures of them without a network, and show where each piece came from."""
 
 import comfy.model_management
 from comfy_api.latest import io
 
 from ..density.base.errors import RarityError
+from ..generators.eyes.picture_folder import load_pictures
 from ..generators.local_score.new_pictures import Recipe, new_from_either
 from ..generators.local_score.origins_map import origins_map
 from ..generators.local_score.patch_origins import patch_origins
 from .parts import sockets
+from .parts.fits import fits
+from .parts.folders import digests
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview, node_progress
+from .parts.picture_folders import files_of, picture_folder, picture_folders
 from .parts.said import say
 
 PLACES = {
@@ -25,6 +29,58 @@ SIZES = {
     "from the pictures": "pictures",
     "my own list": "list",
 }
+
+
+class RarityLoadPictures(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="RarityLoadPictures",
+            display_name="Load Pictures",
+            category="Rarity/pictures",
+            description="Loads a folder of pictures as one batch of one size, and whose each picture is, as its metadata.csv says.",
+            **found_by("folder", "load images", "batch", "directory", "credit", "licence", "attribution", "metadata.csv"),
+            inputs=[
+                io.Combo.Input(
+                    "folder",
+                    options=list(picture_folders()),
+                    tooltip="A folder in ComfyUI's input folder; pictures in its folders count. Press R to see a new one. The built-in one has "
+                    "60 free pictograms of bags.",
+                ),
+                io.Int.Input(
+                    "size",
+                    default=64,
+                    min=0,
+                    max=4096,
+                    tooltip="The middle square of each picture is scaled to so many pixels. 0 leaves pictures as they are; then all must be of "
+                    "one size.",
+                ),
+                io.Int.Input(
+                    "at_most", default=256, min=1, max=100000, tooltip="So many pictures are read, the first in the order of their names."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The pictures; what was transparent is white."),
+                io.String.Output(
+                    display_name="credits", tooltip="One line for each picture: its title, author, licence and source, or its file's name. For "
+                    "Patch Origins."
+                ),
+                io.String.Output(display_name="report", tooltip="In words: how many pictures, and how many of them have credits."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder=None):
+        return fits(picture_folder, folder)
+
+    @classmethod
+    def fingerprint_inputs(cls, folder, size, at_most):
+        return digests(files_of(folder, at_most))
+
+    @classmethod
+    def execute(cls, folder, size, at_most):
+        found = load_pictures(picture_folder(folder), size, at_most, progress=node_progress())
+        return io.NodeOutput(found.images, found.lines(), found.report())
 
 
 class RarityLocalScore(io.ComfyNode):
@@ -93,7 +149,9 @@ class RarityLocalScore(io.ComfyNode):
                     tooltip="The time is estimated first. If it would take longer than this, an error says so and offers faster "
                     "settings.",
                 ),
-                io.Image.Input("images", optional=True, tooltip="Your pictures: two or more, all of one size."),
+                io.Image.Input(
+                    "images", optional=True, tooltip="Your pictures: two or more, all of one size. Load Pictures reads a folder."
+                ),
                 io.Latent.Input(
                     "latent",
                     optional=True,
@@ -177,21 +235,29 @@ class RarityPatchOrigins(io.ComfyNode):
                     tooltip="For pieces from anywhere: the time is estimated first. If it would take longer than this, an error says "
                     "so and offers faster settings.",
                 ),
+                io.String.Input(
+                    "source_credits",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Whose the sources are, one line for each, from Load Pictures: sources of one line are one, with its name. Without it "
+                    "sources have numbers.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="map", tooltip="Each picture beside its map, and the sources in their colours."
                 ),
                 io.String.Output(display_name="credits", tooltip=(
-                    "One line for each picture: its sources and their shares."
+                    "One line for each picture: its sources and their shares. Then the credits of all, if they are known."
                 )),
             ],
         )
 
     @classmethod
-    def execute(cls, images, sources, patch, pieces_from, max_minutes=10.0):
+    def execute(cls, images, sources, patch, pieces_from, max_minutes=10.0, source_credits=""):
         moved = _choice({"same place": False, "anywhere": True}, pieces_from)
-        origins = patch_origins(images, sources, patch, moved=moved, minutes=max_minutes, progress=node_progress())
+        settings = {"moved": moved, "minutes": max_minutes, "credits": source_credits, "progress": node_progress()}
+        origins = patch_origins(images, sources, patch, **settings)
         say(origins.brief())
         return io.NodeOutput(origins_map(images, sources, origins), origins.table())
 

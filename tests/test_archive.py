@@ -23,6 +23,8 @@ MUST_HAVE = {
     "generators/miniature/decoder/unet/diffusion_pytorch_model.safetensors",
     "generators/things/prior/model_index.json",
     "generators/things/decoder/unet/diffusion_pytorch_model.safetensors",
+    "generators/local_score/bags/metadata.csv",
+    "generators/local_score/bags/LICENSES.txt",
     "web/docs/RarityMakeRare.md",
     "locales/en/nodeDefs.json",
     "web/icon.png",

@@ -1,4 +1,4 @@
-"""Draw the small pictures of the help pages from the built-in miniature: what each node makes, or what it changes.
+"""Draw the small pictures of the help pages, most of them from the built-in miniature: what each node makes, or what it changes.
 
     python tools/help_pictures.py                    all of them, about two minutes of two CPU cores
     python tools/help_pictures.py RarityDecodeKandinsky       one
@@ -33,8 +33,10 @@ from rarity.generators.concepts.sampling import sample_concept
 from rarity.generators.demo import LETTERS
 from rarity.generators.eyes.contrast_sources import contrast_guardrail
 from rarity.generators.eyes.direction_sources import text_direction
+from rarity.generators.eyes.picture_folder import load_pictures
 from rarity.generators.judges.zero_shot import ContrastJudge
 from rarity.generators.kandinsky.load import load_kandinsky
+from rarity.generators.local_score.new_pictures import BAGS, Recipe, new_pictures
 
 DOCS = Path(__file__).resolve().parents[1] / "web" / "docs"
 WIDTH, QUALITY = 640, 80  # of a picture as it ships
@@ -197,6 +199,12 @@ def seed_variety(shop):
     return strength_curve(find_strength(look), tiles, 2.0, 0.95, width=900)
 
 
+def local_score(shop):
+    bags = load_pictures(BAGS).images
+    return rows({f"{ACROSS} of {len(bags)} sources": bags[:: len(bags) // ACROSS][:ACROSS],
+                 **{f"new ones, patch scale {scale:g}": new_pictures(bags, ACROSS, Recipe("local", "drawings", scale), seed=3) for scale in (0.5, 1.0, 1.6)}})
+
+
 PICTURES = {
     "RarityLoadKandinsky": load_kandinsky_page,
     "RaritySamplePrior": sample_prior,
@@ -215,6 +223,7 @@ PICTURES = {
     "RarityCheckOriginality": originality_page,
     "RarityMakeRareConcept": concept,
     "RaritySeedVariety": seed_variety,
+    "RarityLocalScore": local_score,
 }
 
 

@@ -32,9 +32,9 @@ REPORT = 62  # what a report adds to a node once it has run
 PREVIEW = {"RarityLocalScore": 216, "RarityMakeRareConcept": 216}  # what the last preview adds, which classic nodes keep
 PICTURE = 242  # ComfyUI makes a node that shows pictures 300 tall at least; the gap below takes the rest
 NO_ROOM = tuple(f"Rarity {number} " for number in ("02", "03", "04", "06", "13"))  # for reports: they need the height
-GROWS = {"SaveImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "RarityOtherWordings": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
+GROWS = {"SaveImage": 4, "PreviewImage": 4, "PreviewAny": 2, "RarityContrastGuardrail": 2, "RarityOtherWordings": 2, "MarkdownNote": 1, "RaritySamplePrior": 1, "CLIPTextEncode": 1}
 COLOR, MAIN_COLOR = "#7ab0d0", "#e0b040"
-MAIN = ("The dial", "Learn", "Towards bold", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
+MAIN = ("The dial", "Learn", "Towards outlines", "Two dials", "Mix", "keep", "How new", "Only what is new")  # words of main groups
 
 # For each workflow its blocks from left to right: (notes above the block, its columns). A column: (title of its group,
 # width or None for what is left, its nodes from top to bottom; those below 0 are folded to their title).
@@ -55,9 +55,9 @@ LAYOUTS = {
         ([], [("5  Look", None, [15, 14])]),
     ],
     "Rarity 08 New pictures without a model": [
-        ([], [(None, 270, [1, 2])]),
-        ([], [("1  What to draw", 270, [3, 4]), ("2  The sources", 270, [6, -7, -5]), ("3  Mix their pieces", 270, [-8, 9, -10])]),
-        ([], [("4  Look", None, [11, 12, 13])]),
+        ([], [(None, 330, [1, 2])]),
+        ([], [("1  The sources", 330, [3, 9]), ("2  Mix their pieces", 330, [4, 5])]),
+        ([], [("3  Look", None, [6, 7, 8])]),
     ],
     "Rarity 06 Everything with a Kandinsky": [
         ([1], [KANDINSKY[0], (KANDINSKY[1][0], 250, [24, 8])]),
@@ -67,7 +67,7 @@ LAYOUTS = {
     ],
     "Rarity 04 Which way to be rare": [
         ([1], KANDINSKY),
-        ([], [("3  Towards bold", 260, [7, 20, 8])]),
+        ([], [("3  Towards outlines", 260, [7, 20, 8])]),
         ([2], [("4  Away from these", 260, [-9, 10]), ("5  Draw", 240, [-11, -12, -13, 16, 17])]),
         ([], [("6  Look", None, [-14, 18, -15, 19])]),
     ],

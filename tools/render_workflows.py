@@ -31,7 +31,7 @@ SHOWN = {
     "Rarity 05 Teach the model a word": ("rarity_concept_elsewhere", 0, RARE_HALF),
     "Rarity 06 Everything with a Kandinsky": ("rarity_kandinsky_curve", 0, (0, 0, 1, 0.87)),
     "Rarity 07 The newest of many": ("rarity_scores", 0, (0, 0, 0.82, 1)),
-    "Rarity 08 New pictures without a model": ("rarity_patch_origins", 0, (0, 0, 0.83, 1)),
+    "Rarity 08 New pictures without a model": ("rarity_patch_origins", 0, (0, 0, 0.735, 1)),
 }
 IN_TEXTS = {"Rarity 01 Quickstart": "quickstart.jpg", "Rarity 08 New pictures without a model": "patch_origins.jpg"}  # whole
 # Their models are downloads of many gigabytes, or they need several machines: instead of what they would draw, what they do.

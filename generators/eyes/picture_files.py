@@ -21,8 +21,13 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NAMED = 10  # most unreadable files that an error names
 
 
-def read_picture(path: str | os.PathLike) -> Tensor:
+def read_picture(path: str | os.PathLike, *, paper: bool = False) -> Tensor:
     """A picture file as [1, H, W, 3] float32, values 0 to 1. It is turned as the camera noted, and loses its transparency.
+
+    Parameters
+    ----------
+    paper : whether what is transparent becomes white paper. If not, the colour below the transparency is shown, as in
+        ComfyUI; that of a drawing is often as black as its lines.
 
     Raises
     ------
@@ -35,6 +40,9 @@ def read_picture(path: str | os.PathLike) -> Tensor:
                 grey = np.asarray(picture, dtype=np.float32) / 65535
                 array = np.repeat(grey.clip(0, 1)[..., None], 3, axis=2)
             else:
+                if paper and ("A" in picture.getbands() or "transparency" in picture.info):
+                    picture = picture.convert("RGBA")
+                    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
                 array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
     except Exception as error:  # a damaged file may make the library raise anything; the user sees one clear error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" '")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from .machine import LocalScore
 from .patch_schedules import PUBLISHED, from_list, from_pictures, scaled
 
 LOG = get_logger(__name__)
+BAGS = Path(__file__).parent / "bags"  # sixty pictograms with credits, to try it on; made by tools/credited_pictures.py
 TOGETHER = 1 << 18  # pixels of new pictures that are made at a time; this bounds the memory
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...density.base.credits import BETWEEN, credit, names_of, parts_of
 from ...density.base.errors import RarityError
 from ...density.base.log import get_logger
 from .cost import origins_seconds, spoken
@@ -32,6 +33,8 @@ class Origins:
         is a plain patch, which could be from anywhere.
     distance : [B, H, W] float32, root mean square difference of the two patches' values (0 to 1 scale).
     sources : number of sources.   patch : the size of the compared patches.
+    credits : a line for each source, see `density.base.credits`; sources of one line are one in tables and on the map.
+        Empty if nothing is known of the sources but their numbers.
     """
 
     source: Tensor
@@ -40,31 +43,56 @@ class Origins:
     distance: Tensor
     sources: int
     patch: int
+    credits: tuple[str, ...] = ()
 
     def shares(self) -> Tensor:
         """Each source's share of the pixels of each picture that are not plain, [B, N] float64."""
         counts = torch.stack([torch.bincount(one[one >= 0], minlength=self.sources) for one in self.source]).double()
         return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
 
+    def credited(self) -> tuple[list[str], Tensor, Tensor]:
+        """The lines of all sources, each once; which of them is each source's [N]; each line's shares [B, lines]."""
+        every = [line or f"source {n}" for n, line in enumerate(self.credits or [""] * self.sources)]
+        lines = list(dict.fromkeys(every))
+        place = {line: number for number, line in enumerate(lines)}
+        of = torch.tensor([place[line] for line in every])
+        shares = self.shares()
+        return lines, of, shares.new_zeros(len(shares), len(lines)).index_add_(1, of, shares)
+
     def table(self) -> str:
-        """The credits as text: one line a picture, its sources with their shares, the largest first."""
-        return "\n".join(f"picture {i}: {_credits(share)}" for i, share in enumerate(self.shares()))
+        """The credits as text: one line a picture, its sources with their shares, the largest first.
+
+        Where credits are known, those of all pictures follow in full.
+        """
+        lines, _, shares = self.credited()
+        names, order = names_of(lines), shares.sum(dim=0).argsort(descending=True, stable=True)
+        full = [lines[n] for n in order if shares[:, n].any() and BETWEEN in lines[n]]
+        rows = [f"picture {i}: {_credits(share, names)}" for i, share in enumerate(shares)]
+        return "\n".join([*rows, *(["", "Credits", *full] if full else [])])
 
     def brief(self) -> str:
         """The credits of all pictures together, one line a source: a short list."""
-        return _credits(self.shares().mean(dim=0), "\n", NAMED)
+        lines, _, shares = self.credited()
+        return _credits(shares.mean(dim=0), names_of(lines), "\n", NAMED)
 
 
-def _credits(share: Tensor, between: str = ", ", most: int | None = None) -> str:
-    """Sources with their shares [N], the largest first, and what is left in one figure."""
+def _credits(share: Tensor, names: list[str], between: str = ", ", most: int | None = None) -> str:
+    """Names with their shares [n], the largest first, and what is left in one figure."""
     order = [int(n) for n in share.argsort(descending=True, stable=True) if share[n] >= DUST][:most]
     rest = float(share.sum() - share[order].sum())
-    lines = [f"source {n} {share[n]:.0%}" for n in order]
+    lines = [f"{names[n]} {share[n]:.0%}" for n in order]
     return between.join([*lines, f"others {rest:.0%}"] if rest >= DUST or not lines else lines)
 
 
 def patch_origins(
-    pictures: Tensor, images: Tensor, patch: int = 9, *, moved: bool = True, minutes: float = 10.0, progress=None
+    pictures: Tensor,
+    images: Tensor,
+    patch: int = 9,
+    *,
+    moved: bool = True,
+    minutes: float = 10.0,
+    credits: str = "",
+    progress=None,
 ) -> Origins:
     """Find, for every pixel, the nearest patch of the sources among those that the border cuts in the same way.
 
@@ -75,6 +103,7 @@ def patch_origins(
     pictures : [B, H, W, 3], 0 to 1.   images : the sources, [N, H, W, 3], 0 to 1.   patch : odd, at most the picture.
     moved : whether patches may come from another place; if not, only patches at the same place are compared.
     minutes : a search for moved patches that would take longer here is refused.
+    credits : whose the sources are, a line for each, as `load_pictures` gives them; "" names sources by their numbers.
     progress : called with (done, 100), several times a second; it may raise to cancel.
 
     Returns
@@ -84,7 +113,7 @@ def patch_origins(
     Raises
     ------
     RarityError : sizes that differ, pictures not in RGB, a patch that is even or larger than the picture, a search that
-        would take longer than allowed.
+        would take longer than allowed, another number of credits than sources.
     """
     made, sources = as_sources(pictures), as_sources(images)
     if made.shape[1:] != sources.shape[1:]:
@@ -92,6 +121,12 @@ def patch_origins(
             f"Pictures and sources must be of one size, got {made.shape[3]} x {made.shape[2]} and "
             f"{sources.shape[3]} x {sources.shape[2]} pixels. "
             "Connect the pictures that Local Score was given."
+        )
+    lines = tuple(credit(*parts_of(line)) for line in credits.rstrip("\n").split("\n")) if credits.strip() else ()
+    if lines and len(lines) != len(sources):
+        raise RarityError(
+            f"There are {len(sources):,} sources and {len(lines):,} lines of credits; there must be one line for each source. "
+            "Connect both from the same Load Pictures, or connect no credits."
         )
     count, _, height, width = made.shape
     check_patch(patch, height, width)
@@ -113,7 +148,7 @@ def patch_origins(
         found[0][_contrast(made, patch) < PLAIN] = -1
     size = box_sums(torch.ones(1, height, width), patch // 2) * made.shape[1] * 4  # -1 to 1 is twice 0 to 1
     distance = (best.cpu().clamp_min(0) / size).sqrt()
-    return Origins(*found.cpu(), distance, len(sources), patch)
+    return Origins(*found.cpu(), distance, len(sources), patch, lines)
 
 
 def _check_time(made: Tensor, sources: Tensor, patch: int, minutes: float) -> None:

@@ -14,6 +14,54 @@ def images():
     return torch.nn.functional.avg_pool2d(torch.rand(5, 3, 18, 18, generator=g), 3, stride=1).movedim(1, -1).contiguous()
 
 
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """ComfyUI's input folder, with a folder of two pictures."""
+    import folder_paths
+    from PIL import Image
+
+    (tmp_path / "mine").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (9, 9), "white").save(tmp_path / "mine" / f"{name}.png")
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
+    return tmp_path
+
+
+def test_a_folder_of_pictures_is_credited_by_its_sets_up_to_the_map(run):
+    pictures, credits, report = run(nodes.RarityLoadPictures, folder="bags (built in)")
+    assert pictures.shape == (60, 64, 64, 3) and len(credits.splitlines()) == 60 and "All have a credit" in report
+    made = run(nodes.RarityLocalScore, images=pictures, count=2, patch_sizes="as for drawings")[0]
+    _, said = run(nodes.RarityPatchOrigins, images=made, sources=pictures, patch=15, source_credits=credits)
+    first, second, _, heading, *full = said.splitlines()
+    assert heading == "Credits" and len(full) > 3 and {*full} <= {*credits.splitlines()}
+    assert "source " not in first and any(line.split(" · ")[0] in second for line in full)
+    assert any(" · MIT · https://" in line for line in full)
+
+
+def test_the_menu_has_the_folders_of_the_input_folder_and_nothing_else_is_read(run, inputs):
+    (inputs / ".hidden").mkdir()
+    (inputs / "empty").mkdir()
+    assert nodes.RarityLoadPictures.define_schema().inputs[0].options == ["bags (built in)", "empty", "mine"]
+    assert run(nodes.RarityLoadPictures, folder="mine", size=0)[1] == "a.png\nb.png"
+    for name in ("../mine", str(inputs / "mine"), ".hidden", "", "mine/."):
+        with pytest.raises(RarityError, match="no folder of pictures .* Found: bags .built in., empty, mine"):
+            run(nodes.RarityLoadPictures, folder=name)
+    with pytest.raises(RarityError, match="no pictures in the folder"):
+        run(nodes.RarityLoadPictures, folder="empty")
+
+
+def test_a_changed_folder_is_read_again(inputs):
+    def print_of():
+        return nodes.RarityLoadPictures.fingerprint_inputs(folder="mine", size=64, at_most=256)
+
+    seen = {print_of(), print_of()}
+    (inputs / "mine" / "metadata.csv").write_text("file_name,title\na.png,Ann", encoding="utf-8")
+    seen.add(print_of())
+    (inputs / "mine" / "b.png").unlink()
+    seen.add(print_of())
+    assert len(seen) == 3
+
+
 class Doubling:
     """The part of a VAE that is used: latents [N, 4, h, w] to pictures twice as large."""
 

@@ -30,8 +30,8 @@ OURS = object_info(NODES)
 # The few core nodes the workflows use, as ComfyUI 0.3.64 describes them; tests/comfyui converts with the server's own.
 CORE = {
     "SaveImage": {"input": {"required": {"images": ["IMAGE", {}], "filename_prefix": ["STRING", {}]}}, "output": []},
+    "PreviewImage": {"input": {"required": {"images": ["IMAGE", {}]}}, "output": []},
     "PreviewAny": {"input": {"required": {"source": ["*", {}]}}, "output": []},
-    "ImageBatch": {"input": {"required": {"image1": ["IMAGE", {}], "image2": ["IMAGE", {}]}}, "output": ["IMAGE"]},
     "RebatchImages": {"input": {"required": {"images": ["IMAGE", {}], "batch_size": ["INT", {}]}}, "output": ["IMAGE"]},
     "CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[], {}]}}, "output": ["MODEL", "CLIP", "VAE"]},
     "unCLIPCheckpointLoader": {"input": {"required": {"ckpt_name": [[], {}]}}, "output": ["MODEL", "CLIP", "VAE", "CLIP_VISION"]},

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from rarity.density.base.errors import RarityError
+from rarity.generators.eyes.picture_folder import load_pictures
 from rarity.generators.local_score.cost import seconds, spoken, work
 from rarity.generators.local_score.machine import KINDS, LocalScore
-from rarity.generators.local_score.new_pictures import Recipe, as_sources, new_latents, new_pictures
+from rarity.generators.local_score.new_pictures import BAGS, Recipe, as_sources, new_latents, new_pictures
 from rarity.generators.local_score.noise_levels import signal_share
 from rarity.generators.local_score.origins_map import origins_map
 from rarity.generators.local_score.patch_origins import patch_origins
@@ -87,6 +88,17 @@ def test_seeds_repeat_and_pictures_do_not_depend_on_their_batch(images, kind):
     assert not torch.equal(three, new_pictures(images, 3, recipe, seed=6))
     # One at a time the same sums run in another order.
     torch.testing.assert_close(new_pictures(images, 1, recipe, seed=5)[0], three[0], rtol=0, atol=1e-3)
+
+
+def test_new_bags_are_new_and_at_the_largest_patches_they_are_copies():
+    """What the help page says of the pictures that ship, at the settings of the workflow."""
+    bags = load_pictures(BAGS).images
+
+    def most_from_one(scale):
+        made = new_pictures(bags, 16, Recipe("local", "drawings", scale), seed=3)
+        return patch_origins(made, bags, 15, moved=False).shares().amax(dim=1)
+
+    assert most_from_one(1.0).max() < 0.5 < most_from_one(4.0).median()
 
 
 @pytest.mark.parametrize("kind", ["local", "ideal"])
@@ -215,6 +227,35 @@ def test_plain_patches_are_nobody_s(images):
     made[0] = 1.0
     found = patch_origins(made, images, 3)
     assert (found.source[0] == -1).all() and float(found.shares()[0].sum()) == 0 and float(found.shares()[1].sum()) == 1
+
+
+def test_sources_of_one_credit_are_one_and_are_named_in_full_below(images):
+    made = torch.cat([images[:1], images[1:2]])
+    lines = ["A set · Ann · MIT · https://a.example", "B · Bob · CC0-1.0", "A set · Ann · MIT · https://a.example", "B · Bob · CC0-1.0", "", "photo.png"]
+    made[0, :6] = images[2, :6]
+    found = patch_origins(made, images, 3, moved=False, credits="\n".join(lines))
+    assert found.table().splitlines() == ["picture 0: A set 100%", "picture 1: B 100%", "", "Credits", lines[0], lines[1]]
+    assert found.brief() == "A set 50%\nB 50%"
+    of_all, of, shares = found.credited()
+    assert of_all == [*lines[:2], "source 4", "photo.png"] and of.tolist() == [0, 1, 0, 1, 2, 3]
+    torch.testing.assert_close(shares, torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64))
+    with pytest.raises(RarityError, match=r"6 sources and 2 lines of credits.*same Load Pictures"):
+        patch_origins(made, images, 3, moved=False, credits="one\ntwo\n")
+
+
+def test_one_credit_has_one_colour_on_the_map(images):
+    made = images[:1].clone()
+    made[0, :6] = images[2, :6]
+    apart = patch_origins(made, images, 3, moved=False)
+    one = patch_origins(made, images, 3, moved=False, credits="\n".join(["A · Ann · MIT"] * 6))
+    colours = [{tuple((pixel * 255).round().int().tolist()) for pixel in _frames(origins_map(made, images, found))} for found in (apart, one)]
+    orange, blue = (0xE6, 0x9F, 0), (0x56, 0xB4, 0xE9)
+    assert {orange, blue} <= colours[0] and orange in colours[1] and blue not in colours[1]
+
+
+def _frames(drawn):
+    """The distinct colours of the part of a map where the legend is."""
+    return torch.unique(drawn[0, :, drawn.shape[2] // 2 :].reshape(-1, 3), dim=0)
 
 
 def test_the_map_is_a_picture_with_a_legend(images):

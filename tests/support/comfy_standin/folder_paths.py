@@ -34,3 +34,7 @@ def get_filename_list(folder_name):
     names = (os.path.relpath(os.path.join(folder, name), root)
              for root in paths for folder, _, names in os.walk(root) for name in names)
     return sorted({name for name in names if not extensions or os.path.splitext(name)[1].lower() in extensions})
+
+
+def get_input_directory():
+    return os.path.join(base_path, "input")
