@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("rarity_demo"), metavar="DIR", help="folder to write to")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of every random draw")
     command.add_argument("--model", choices=("things", "letters"), default="things", help="what the model draws")
-    example = "such as 'an outline drawing of a house', or 'a bold italic serif letter R'; without it a bag, or the letter G"
+    example = "such as 'an outline drawing of a house', or 'a bold italic serif letter R'; without it a car, or the letter G"
     command.add_argument("--prompt", default=argparse.SUPPRESS, metavar="TEXT", help=example)
     command.add_argument("--one-in", type=int, default=1000, metavar="N", help="how rare: 1 in N")
     command.set_defaults(run=_demo)

@@ -84,7 +84,7 @@ def install_comfyuis(session):
 
 @nox.session
 def demo(session):
-    """Rare bags beside usual ones, in rarity_demo/."""
+    """Rare cars beside usual ones, in rarity_demo/."""
     install(session)
     session.run(str(PYTHON.with_name("rarity" + PYTHON.suffix)), "demo", *session.posargs, external=True)
 

@@ -32,7 +32,7 @@ _DRAWN = (
 DRAWINGS = tuple(
     f"a drawing of {name}" if name == "glasses" else f"a drawing of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in _DRAWN
 )
-EXAMPLES = {MINIATURE: "a letter G", THINGS: "a drawing of a bag"}  # a prompt that each built-in model draws well
+EXAMPLES = {MINIATURE: "a letter G", THINGS: "a drawing of a car"}  # a prompt that each built-in model draws well
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def subject_of(prompt: str, folder: str | Path) -> str:
     if folder == THINGS:
         named = [subject for name, subject in zip(_DRAWN, DRAWINGS, strict=True) if re.search(rf"\b{name}\b", prompt.lower())]
         if len(named) != 1:
-            raise RarityError(f"The prompt must name one of {', '.join(_DRAWN)}, as 'a drawing of a bag' does, got {quoted(prompt)}.")
+            raise RarityError(f"The prompt must name one of {', '.join(_DRAWN)}, as 'a drawing of a car' does, got {quoted(prompt)}.")
         return named[0]
     found = re.search(r"\bletter ([A-Za-z])\b", prompt)
     if not found:

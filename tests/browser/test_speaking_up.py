@@ -12,7 +12,7 @@ WRONG = [
     ("RarityLoadKandinsky", "repository", "my kandinsky", "The repository must be a name such as kandinsky-community"),
     ("RaritySamplePrior", "prompt", " ", "The prompt must be some text, got ' '. Write what to draw"),
     ("RaritySamplePrior", "keep_as", "../x", "'../x'"),
-    ("RarityContrastGuardrail", "alternatives", "A DRAWING of a  bag", "'A DRAWING of a  bag' reads as the subject 'a drawing of a bag' does"),
+    ("RarityContrastGuardrail", "alternatives", "A DRAWING of a  car", "'A DRAWING of a  car' reads as the subject 'a drawing of a car' does"),
     ("RarityContrastGuardrail", "alternatives", "", "needs at least one alternative that it must not turn into, got none"),
     ("RaritySamplePrior", "count", 5, "at least 50 different ones are needed, got 5"),
     ("RarityFitDensity", "components", 64, "Choose 1 to 63 components, or 0 for the best by held-out samples; got 64"),
@@ -81,5 +81,5 @@ def test_what_only_the_run_shows_stands_on_the_node_and_no_text_is_saved(quickst
     quickstart.page.evaluate("app.queuePrompt(0)")
     quickstart.page.get_by_text("reads as the subject").first.wait_for(timeout=60000)
     if quickstart.shows_texts:
-        quickstart.page.get_by_text(f"{count} samples of 'a drawing of a bag'").first.wait_for(timeout=20000)
+        quickstart.page.get_by_text(f"{count} samples of 'a drawing of a car'").first.wait_for(timeout=20000)
     assert [quickstart.page.evaluate(SAVED, name) for name in ("RaritySamplePrior", "RarityFitDensity")] == before

@@ -58,7 +58,7 @@ def test_the_subject_of_a_prompt():
     assert subject_of("a thin outline drawing of an airplane", THINGS) == "a drawing of an airplane" == DRAWINGS[0]
     assert subject_of(EXAMPLES[THINGS], THINGS) in DRAWINGS
     for wrong in ("", "a letter R", "a carpet", "a cat in a car"):
-        with pytest.raises(RarityError, match="a drawing of a bag"):
+        with pytest.raises(RarityError, match="a drawing of a car"):
             subject_of(wrong, THINGS)
 
 
