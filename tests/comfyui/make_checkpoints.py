@@ -73,7 +73,8 @@ NORM = re.compile(r"norm\d?\.(weight|bias)$")
 GAINS = [  # so that pictures and words change what comes out, and a deep stack does not explode
     (r"zimage.final_layer", 8.0),
     (r"^sd35\.final_layer", 8.0),
-    (r"^(flux|sd35)\.(txt_in|vector_in|context_embedder|y_embedder)", 0.5),  # so that seeds change it, too
+    (r"^sd35\.(context_embedder|y_embedder)", 0.5),  # so that seeds change it, too
+    (r"^flux\.(txt_in|vector_in)", 1.0),
     (r"^(flux|chroma|sd35)\.(img_in|x_embedder)", 4.0),
     (rf"^({'|'.join(NETWORKS)})\.", 2.0),
     (r"clip_vision.*\.0\.self_attn", 4.0),
@@ -237,8 +238,9 @@ def _values(name, shape):
     """Half-precision random numbers that keep the size of what passes through; ones for norms, zeros for biases."""
     if DEEPER.search(name) and not NORM.search(name):
         return torch.zeros((), dtype=torch.float16).expand(shape)
-    if len(shape) < 2 or name.endswith("gamma"):
-        fill = torch.ones if name.endswith(("weight", "scale", "running_var", "gamma")) else torch.zeros
+    gain_of_norm = name.startswith("qwen_image_vae") and name.endswith("gamma")
+    if len(shape) < 2 or gain_of_norm:
+        fill = torch.ones if gain_of_norm or name.endswith(("weight", "scale", "running_var")) else torch.zeros
         return fill(shape, dtype=torch.float16) * (4 if PEAKED.search(name) else 1)
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
     inputs = 1 if "embedding" in name and "patch" not in name else math.prod(shape[1:])

@@ -114,7 +114,9 @@ def small_vae(latents):
             norm.weight.fill_(1.0)
         network.blocks[-1].weight.mul_(0.03)  # no pixel is cut off at black or white
         network.blocks[-1].bias.fill_(0.5)
-        return comfy.sd.VAE(sd=dict(network.state_dict()))
+        vae = comfy.sd.VAE(sd=dict(network.state_dict()))
+        filled(vae.first_stage_model.encoder.mapper)  # which is not in this file: ComfyUI leaves there what was in the memory
+        return vae
     folded = latents.latent_channels == 128  # Flux.2 folds two by two latents of its VAE into one
     channels = latents.latent_channels // 4 if folded else latents.latent_channels
     sizes = {"double_z": True, "z_channels": channels, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
