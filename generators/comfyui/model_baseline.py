@@ -37,7 +37,8 @@ from .sampling_plan import (
 SHARD = 64  # pictures in a file; a crash of the machine can cost so many
 SHOWN = 8  # pictures that are kept to look at
 SAME = 0.5  # a picture that is drawn again moves by less than this share of the spread of all pictures; another is farther away
-STAGE_C_PIXELS = 32  # of a latent of Stable Cascade's stage C
+# The width of a latent in pixels, where ComfyUI says 8 of some VAEs: the previewer of Stable Cascade's stage C, and the small VAE taef2.
+PIXELS = {"StableCascade_C": 32, "Flux2": 16}
 ROUNDING = 0.01  # the same as a share of an embedding's length, if no spread is known yet
 
 Preview = Callable[[Tensor], None]
@@ -130,8 +131,7 @@ class ModelPictures:
     @property
     def _pixels(self) -> int:
         """The width of a latent in pixels."""
-        # ComfyUI says 8 of a VAE that is the previewer of Stable Cascade's stage C alone.
-        return STAGE_C_PIXELS if self.name == "StableCascade_C" else self.vae.spacial_compression_encode()
+        return PIXELS.get(self.name) or self.vae.spacial_compression_encode()
 
     @property
     def source(self) -> dict:

@@ -127,8 +127,8 @@ def _give_models(server, model, native):
     for folder in native.iterdir() if native else ():
         (server.base / "models").mkdir(exist_ok=True)
         (server.base / "models" / folder.name).symlink_to(folder, target_is_directory=True)
-    if native:
-        (server.base / "custom_nodes" / "small_models").symlink_to(SUPPORT / "small_models", target_is_directory=True)
+    for pack in ("small_models", "watching") if native else ():
+        (server.base / "custom_nodes" / pack).symlink_to(SUPPORT / pack, target_is_directory=True)
     if model[0] != model[1]:
         diffusers = server.base / "models" / "diffusers"
         diffusers.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def native_models(printed_on_comfyui, tmp_path_factory):
     mine = tmp_path_factory.getbasetemp()
     shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
     folder = shared / "native" / "models"
-    for kind in ("checkpoints", "clip_vision", "diffusion_models", "text_encoders", "vae"):
+    for kind in ("checkpoints", "clip_vision", "diffusion_models", "text_encoders", "vae", "vae_approx"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
 
     def need(*names):

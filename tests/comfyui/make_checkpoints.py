@@ -18,8 +18,10 @@ their sizes; sd15_wide_small keeps the U-Net's width, for tests of memory and of
 | sd21_unclip_l, sd21_unclip_h | Stable Diffusion 2.1 unCLIP | U-Net, OpenCLIP-H text encoder, VAE, vision encoder (ViT-L/14, ViT-H/14) |
 | sdxl | Stable Diffusion XL base | U-Net, CLIP-L and OpenCLIP-bigG text encoders, VAE |
 | cascade_c, cascade_b | Stable Cascade, lite | stage C, bigG text encoder, ViT-L/14 vision encoder; stage B and stage A |
-| flux, zimage | Flux.1 dev and Z-Image, small only | the network |
-| clip_l, t5xxl, qwen3_4b; ae | the text encoders and the VAE of both, small only | |
+| sd35 | Stable Diffusion 3.5, small only | network, CLIP-L and OpenCLIP-bigG text encoders, VAE |
+| flux, flux2, chroma, zimage, qwen_image | Flux.1 dev, Flux.2 dev, Chroma, Z-Image and Qwen-Image, small only | the network |
+| clip_l, t5xxl, qwen3_4b, qwen25_7b, mistral3_24b | their text encoders, small only | |
+| ae, qwen_image_vae; taef2_encoder, taef2_decoder | their VAEs; Flux.2's in two files, which have one size only | |
 | clip_vision_l, clip_vision_h, clip_vision_g | vision encoders | ViT-L/14 (768), ViT-H/14 (1024), ViT-bigG/14 (1280) |
 """
 
@@ -37,7 +39,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from flow_files import FOLDERS, flow_file  # noqa: E402
+from flow_files import FOLDERS, NETWORKS, flow_file  # noqa: E402
 from small_models import CASCADE, UNET_WIDTH  # noqa: E402
 from small_models import TEXT as SMALL_TEXT  # noqa: E402
 from small_models import VISION as SMALL_VISION  # noqa: E402
@@ -61,15 +63,20 @@ INSIDE = {"sd21_unclip_l": "clip_vision_l", "sd21_unclip_h": "clip_vision_h", "c
 CHECKPOINTS = [*UNETS, "cascade_c", "cascade_b"]
 NAMES = [*CHECKPOINTS, *VISION]
 SMALL, WIDE = "_small", "sd15_wide"
-DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
+DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 DEEPER = re.compile(
     r"(encoder\.layers|transformer_blocks)\.[1-9]\d*\.|(down|up)_blocks\.\d+\.([3-9]|\d\d)\."
     r"|stage_c_coder\.encoder|self_attn\.[qk]_proj|encoder\.layers\.0\.mlp"
 )
+PEAKED = re.compile(r"^flux2\..*query_norm")  # looks at few tokens, for few of those of Flux.2 are the prompt's
 NORM = re.compile(r"norm\d?\.(weight|bias)$")
 GAINS = [  # so that pictures and words change what comes out, and a deep stack does not explode
     (r"zimage.final_layer", 8.0),
-    (r"^(flux|zimage)", 2.0),
+    (r"^sd35\.final_layer", 8.0),
+    (r"^sd35\.(context_embedder|y_embedder)", 0.5),  # so that seeds change it, too
+    (r"^flux\.(txt_in|vector_in)", 1.0),
+    (r"^(flux|chroma|sd35)\.(img_in|x_embedder)", 4.0),
+    (rf"^({'|'.join(NETWORKS)})\.", 2.0),
     (r"clip_vision.*\.0\.self_attn", 4.0),
     (r"position_embedding", 0.3),
     (r"taesd.*conv\.4\.weight", 0.3),
@@ -88,7 +95,7 @@ def main():
     parser = argparse.ArgumentParser(description="Small random-weight models in the native formats.")
     parser.add_argument("out", type=Path, help="written here as below ComfyUI's models folder")
     parser.add_argument("--comfyui", type=Path, required=True, help="a checkout; nothing is written into it")
-    choices = [*NAMES, *(name + SMALL for name in [*NAMES, WIDE, *FOLDERS])]
+    choices = [*NAMES, *FOLDERS, *(name + SMALL for name in [*NAMES, WIDE, *FOLDERS])]
     parser.add_argument("--only", nargs="*", choices=choices, default=NAMES, metavar="NAME", help=", ".join(choices))
     arguments = parser.parse_args()
     _find_comfyui(arguments.comfyui)
@@ -119,6 +126,8 @@ def state_dict(name, small=False):
         return _stable_diffusion(name, small, UNET_WIDTH if small else UNET["model_channels"])
     if name == "clip_l":
         return {key.removeprefix("clip_l.transformer."): x for key, x in _text(name, TEXT["sd15"][name], small).items()}
+    if name == "sd35":
+        return _stable_diffusion_3(name, small)
     if name in FOLDERS:
         return flow_file(name, _half, _on_meta, _filled)
     if name == WIDE:
@@ -147,6 +156,17 @@ def _stable_diffusion(name, small, width):
     if name in INSIDE:
         tensors |= model.process_clip_vision_state_dict_for_saving(_vision(INSIDE[name], small))
     return tensors
+
+
+def _stable_diffusion_3(name, small):
+    import comfy.supported_models as supported
+
+    model = supported.SD3({})
+    tensors = model.process_unet_state_dict_for_saving(flow_file(name, _half, _on_meta, _filled))
+    for prefix, described in TEXT["sdxl"].items():
+        tensors |= model.process_clip_state_dict_for_saving(_text(prefix, described, small))
+    return tensors | model.process_vae_state_dict_for_saving(flow_file("ae", _half, _on_meta, _filled))
+
 
 def _cascade(name, small):
     import comfy.supported_models as supported
@@ -218,9 +238,10 @@ def _values(name, shape):
     """Half-precision random numbers that keep the size of what passes through; ones for norms, zeros for biases."""
     if DEEPER.search(name) and not NORM.search(name):
         return torch.zeros((), dtype=torch.float16).expand(shape)
-    if len(shape) < 2:
-        fill = torch.ones if name.endswith(("weight", "scale", "running_var")) else torch.zeros
-        return fill(shape, dtype=torch.float16)
+    gain_of_norm = name.startswith("qwen_image_vae") and name.endswith("gamma")
+    if len(shape) < 2 or gain_of_norm:
+        fill = torch.ones if gain_of_norm or name.endswith(("weight", "scale", "running_var")) else torch.zeros
+        return fill(shape, dtype=torch.float16) * (4 if PEAKED.search(name) else 1)
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
     inputs = 1 if "embedding" in name and "patch" not in name else math.prod(shape[1:])
     gain = next((value for pattern, value in GAINS if re.search(pattern, name)), 1.0)

@@ -4,13 +4,12 @@
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 import traceback
 from pathlib import Path
-from unittest import mock
 
+import flow_files
 import torch
 from conditioning import gradient_and_difference, seen_both_ways
 from in_process import start_comfyui
@@ -21,11 +20,8 @@ WIDTH, WORDS, POOLED, LLAMA = 16, 5, 8, 12
 FLUX = {"image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": POOLED, "context_in_dim": WIDTH, "hidden_size": 32,
         "mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [4, 6, 6], "theta": 10000, "patch_size": 2,
         "qkv_bias": True, "guidance_embed": True, "txt_ids_dims": []}
-FLUX2 = FLUX | {"image_model": "flux2", "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "axes_dim": [4, 4, 4, 4],
-                "theta": 2000, "patch_size": 1, "qkv_bias": False, "global_modulation": True, "mlp_silu_act": True,
-                "ops_bias": False, "default_ref_method": "index", "ref_index_scale": 10.0, "txt_ids_dims": [3]}
-CHROMA = FLUX | {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 32, "hidden_dim": 32,
-                 "n_layers": 1, "vec_in_dim": None}
+FLUX2 = FLUX | flow_files.FLUX2 | {"image_model": "flux2", "mlp_ratio": 2.0, "axes_dim": [4, 4, 4, 4]}
+CHROMA = FLUX | flow_files.CHROMA | {"image_model": "chroma", "out_dim": 32, "hidden_dim": 32, "n_layers": 1}
 LUMINA = {"image_model": "lumina2", "in_channels": 16, "dim": 32, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2,
           "axes_dims": [4, 6, 6], "axes_lens": [64, 64, 64], "cap_feat_dim": WIDTH, "qk_norm": True, "patch_size": 2}
 SD3 = {"in_channels": 16, "depth": 1, "patch_size": 2, "adm_in_channels": POOLED, "pos_embed_max_size": 24, "num_patches": 576,
@@ -79,8 +75,7 @@ def known_kinds():
     from comfy.ldm.flux.model import FluxParams
 
     def of(params, config):
-        known = {field.name for field in dataclasses.fields(params)} | {"image_model"}
-        return {key: x for key, x in config.items() if key in known}
+        return {"image_model": config["image_model"], **flow_files.known_to(params, config)}
 
     newer = {"Flux.2": (supported.Flux2, of(FluxParams, FLUX2))} if hasattr(supported, "Flux2") else {}
     newer |= {"Krea 2": (supported.Krea2, KREA2)} if hasattr(supported, "Krea2") else {}
@@ -112,17 +107,16 @@ def small_vae(latents):
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     if latents.latent_dimensions == 3:
-        known = comfy.ldm.wan.vae.WanVAE
-        network = known(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True])
-        with mock.patch.object(comfy.ldm.wan.vae, "WanVAE", lambda **sizes: known(**sizes | {"dim": 8})):  # older ones know one size
-            return comfy.sd.VAE(sd=dict(filled(network).state_dict()))
+        return comfy.sd.VAE(sd=dict(filled(comfy.ldm.wan.vae.WanVAE(**flow_files.WAN_VAE)).state_dict()))
     if isinstance(latents, SC_Prior):  # Stable Cascade's stage C
         network = filled(Previewer())
         for norm in network.blocks[2::3]:
             norm.weight.fill_(1.0)
         network.blocks[-1].weight.mul_(0.03)  # no pixel is cut off at black or white
         network.blocks[-1].bias.fill_(0.5)
-        return comfy.sd.VAE(sd=dict(network.state_dict()))
+        vae = comfy.sd.VAE(sd=dict(network.state_dict()))
+        filled(vae.first_stage_model.encoder.mapper)  # which is not in this file: ComfyUI leaves there what was in the memory
+        return vae
     folded = latents.latent_channels == 128  # Flux.2 folds two by two latents of its VAE into one
     channels = latents.latent_channels // 4 if folded else latents.latent_channels
     sizes = {"double_z": True, "z_channels": channels, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,

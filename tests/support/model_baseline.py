@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 from in_process import start_comfyui
+from watching import digest
 
 SETTINGS = {"seed": 5, "steps": 2, "cfg": 3.0, "width": 32, "height": 32}
 SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde_gpu", "er_sde", "exp_heun_2_x0_sde"]
@@ -246,31 +246,6 @@ def custom_sampling(model, vae, pictures, draw, complaint, texts):
         "no prompt": complaint(lambda: pictures(guider=comfy.samplers.CFGGuider(model))),
         "no sampler": complaint(lambda: pictures(sampler="euler")),
     }
-
-
-def digest(*things):
-    """SHA-256 of every weight, and of everything in conditionings."""
-    found = hashlib.sha256()
-
-    def feed(thing):
-        if isinstance(thing, torch.Tensor):
-            found.update(thing.contiguous().reshape(-1).view(torch.uint8).numpy())
-        elif isinstance(thing, dict):
-            for key in sorted(thing):
-                found.update(key.encode())
-                feed(thing[key])
-        elif isinstance(thing, (list, tuple)):
-            for part in thing:
-                feed(part)
-        elif hasattr(thing, "state_dict"):
-            feed(thing.state_dict())
-        elif hasattr(thing, "patcher") or hasattr(thing, "model"):
-            feed(getattr(thing, "first_stage_model", None) or thing.model)
-        else:
-            found.update(repr(thing).encode() if isinstance(thing, (int, float, str, bool)) else type(thing).__name__.encode())
-
-    feed(things)
-    return found.hexdigest()
 
 
 def with_latents(model, latent_format):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from flow_models import LUMINA, POOLED, WIDTH, filled, known_kinds, small_model
 from in_process import start_comfyui
-from model_baseline import digest
+from watching import digest
 
 SETTINGS = {"steps": 2, "cfg": 3.0, "width": 64, "height": 64}
 STRENGTH, UNTIL, SEED = 0.7, 0.5, 2**64 - 2  # the third seed begins again at 0

@@ -1,16 +1,20 @@
 """Teaches a ComfyUI smaller sizes than it knows, for tests: linked into custom_nodes, or `small_models.teach()` in a script.
 
-ComfyUI has a table of sizes for U-Nets, Flux, Z-Image, text encoders, vision encoders and the stages of Stable Cascade, and
+ComfyUI has a table of sizes for U-Nets, flow models, text encoders, vision encoders, VAEs and the stages of Stable Cascade, and
 nothing else loads.
 With this it also builds those of make_checkpoints.py's *_small models: its own classes, with the sizes read off the file's tensors.
 Whatever ComfyUI knows by itself is built as ever.
 """
 
+import contextlib
 import functools
 import json
 import re
 import tempfile
 from pathlib import Path
+from unittest import mock
+
+from .made_up_tokenizer import VOCABULARY
 
 NODE_CLASS_MAPPINGS = {}  # ComfyUI takes this for a node pack
 
@@ -25,14 +29,26 @@ CASCADE = {
           "block_repeat": [[1, 1, 1, 1], [1, 1, 1, 1]]},
     "a": {"c_hidden": 32, "bottleneck_blocks": 1},
 }
-FLOW_WIDTHS, WORD_WIDTH = {"flux": 32, "lumina2": 256}, 64  # a step is 256 numbers to Z-Image
-FLOW = {  # what ComfyUI's tables say of Flux, and of Z-Image, whose network is Lumina 2's
-    "flux": {"hidden_size": 32, "num_heads": 2, "axes_dim": [4, 6, 6], "context_in_dim": WORD_WIDTH},
+WORD_WIDTH = 64
+FLOW_WIDTHS = {"flux": 32, "flux2": 32, "chroma": 32, "qwen_image": 32, "lumina2": 256}  # a step is 256 numbers to Z-Image
+FLUX = {"hidden_size": 32, "num_heads": 2, "axes_dim": [4, 6, 6], "context_in_dim": WORD_WIDTH}
+FLOW = {  # what ComfyUI's tables say of these networks; that of Z-Image is Lumina 2's
+    "flux": FLUX,
+    "flux2": FLUX | {"axes_dim": [4, 4, 4, 4], "context_in_dim": 3 * WORD_WIDTH},
+    "chroma": FLUX | {"out_dim": 32, "hidden_dim": 32, "n_layers": 1},
+    "qwen_image": {"attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": WORD_WIDTH, "axes_dims_rope": (4, 6, 6)},
     "lumina2": {"n_heads": 8, "n_kv_heads": 8, "axes_dims": [8, 12, 12], "axes_lens": [1536, 512, 512], "rope_theta": 256.0,
                 "ffn_dim_multiplier": 8 / 3, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32},
 }
 T5 = {"d_model": WORD_WIDTH, "d_ff": 64, "d_kv": 16, "num_heads": 4, "num_layers": 2}
-QWEN = {"hidden_size": WORD_WIDTH, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1}
+LANGUAGE = {"hidden_size": WORD_WIDTH, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+LANGUAGES = {  # language models that encode prompts
+    "qwen3_4b": LANGUAGE | {"num_hidden_layers": 3},
+    "qwen25_7b": LANGUAGE | {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4},  # told by its keys
+    "mistral3_24b": LANGUAGE | {"num_hidden_layers": 30, "vocab_size": VOCABULARY},  # three of its layers are read, the 30th last
+}
+SIGHT = {"hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "num_layers": 1}  # of Qwen 2.5 VL, which also sees
+WAN_VAE_WIDTH = 8
 
 
 def teach():
@@ -69,18 +85,23 @@ def teach():
         return config | FLOW[kind] if small else config
 
     def detect_te_model(sd):
-        norm = sd.get("model.layers.0.post_attention_layernorm.weight")
-        return comfy.sd.TEModel.QWEN3_4B if norm is not None and len(norm) == WORD_WIDTH else known_text(sd)
+        kinds, words = comfy.sd.TEModel, sd.get("shared.weight", sd.get("model.embed_tokens.weight"))
+        if words is None or words.shape[1] != WORD_WIDTH or "model.layers.0.self_attn.k_proj.bias" in sd:
+            return known_text(sd)
+        if "shared.weight" in sd:
+            return kinds.T5_XXL
+        return kinds.MISTRAL3_24B_PRUNED_FLUX2 if "tekken_model" in sd else kinds.QWEN3_4B
 
     def load_text_encoder_state_dicts(state_dicts=[], *given, model_options={}, **told):
         small = {}
         for sd in state_dicts:
-            for name, key, config in (("t5xxl", "shared.weight", T5), ("qwen3_4b", "model.embed_tokens.weight", QWEN)):
-                if key in sd and sd[key].shape[1] == WORD_WIDTH:
-                    small[f"{name}_model_config"] = config
+            words = sd.get("shared.weight", sd.get("model.embed_tokens.weight"))
+            if words is not None and words.shape[1] == WORD_WIDTH:
+                small |= {f"{name}_model_config": dict(config) for name, config in ({"t5xxl": T5} | LANGUAGES).items()}
             if 0 < _layers({f"clip_l.transformer.{key}": x for key, x in sd.items()}, "clip_l") < KNOWN_LAYERS:
                 small["model_config"] = dict(TEXT)
-        return known_texts(state_dicts, *given, model_options={**model_options, **small}, **told)
+        with small_sight() if small else contextlib.nullcontext():
+            return known_texts(state_dicts, *given, model_options={**model_options, **small}, **told)
 
     def clip(self, *given, tokenizer_data={}, model_options={}, **told):
         layers = {name: _layers(tokenizer_data, name) for name in ("clip_l", "clip_g", "clip_h")}
@@ -91,13 +112,34 @@ def teach():
         first = (sd or {}).get("up_blocks.0.0.weight")
         small = first is not None and first.shape[0] == CASCADE["a"]["c_hidden"]
         comfy.sd.StageA = functools.partial(known_stage, **CASCADE["a"]) if small else known_stage
-        known_vae(self, sd, *given, **told)
+        last = (sd or {}).get("decoder.head.0.gamma")
+        with small_wan_vae() if last is not None and last.shape[0] == WAN_VAE_WIDTH else contextlib.nullcontext():
+            known_vae(self, sd, *given, **told)
 
     comfy.sd.VAE.__init__ = vae
     comfy.sd.detect_te_model, comfy.sd.load_text_encoder_state_dicts = detect_te_model, load_text_encoder_state_dicts
     comfy.clip_vision.load_clipvision_from_sd = load_clipvision_from_sd
     comfy.model_detection.detect_unet_config = detect_unet_config
     comfy.sd.CLIP.__init__ = clip
+
+
+def small_sight():
+    """Where this holds, ComfyUI builds a small Qwen 2.5 VL."""
+    from comfy.text_encoders import qwen_vl
+
+    return _smaller(qwen_vl, "Qwen2VLVisionTransformer", SIGHT)
+
+
+def small_wan_vae():
+    """Where this holds, ComfyUI builds a small VAE of Wan, which is Qwen-Image's, too. Older ones know one size."""
+    import comfy.ldm.wan.vae
+
+    return _smaller(comfy.ldm.wan.vae, "WanVAE", {"dim": WAN_VAE_WIDTH})
+
+
+def _smaller(module, name, sizes):
+    known = getattr(module, name)
+    return mock.patch.object(module, name, lambda **given: known(**given | sizes))
 
 
 def _small_vision(sd):
