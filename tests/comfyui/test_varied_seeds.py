@@ -1,6 +1,7 @@
 """Seeds varied with ComfyUI's own models: each picture is KSampler's, nothing is changed; and the workflow on a server."""
 
 import json
+import re
 import time
 
 import pytest
@@ -34,7 +35,8 @@ def test_the_node_gives_each_seed_a_prompt_and_measures_once(found):
     assert node["given"] == [0, 0.25, node["given"][2]]
     assert node["given"][2].startswith("The strength 0.25 was given, so nothing was measured.")
     assert node["out of memory"] == [True, [3, 2, 1] * 5], "half as many at a time"
-    assert f"At strength {node['strength']:g}, in all steps, the pictures of different seeds lie 2.00 times as far apart" in node["report"]
+    said = re.search(rf"At strength {node['strength']:g}, in all steps, the pictures of different seeds lie ([0-9.]+) times as far apart", node["report"])
+    assert float(said[1]) == pytest.approx(2, abs=0.02), "a strength of three decimals comes so near, on every processor"
     assert "connect a gate or a guardrail" in node["report"] and len(node["report"].splitlines()) == 8
     assert "FluxSchnell has its guidance built in and was trained to be drawn with cfg 1: with cfg 3" in node["report"]
     assert node["curve"][0] == 1 and node["curve"][2:] == [1200, 3]
