@@ -29,6 +29,6 @@ def test_each_type_has_its_colour_and_keeps_it_when_the_palette_changes(editor):
             assert editor.page.evaluate(DRAWN, OURS[kind]) > 100, kind
     for palette in ("light", "dark"):
         editor.page.evaluate("palette => app.extensionManager.setting.set('Comfy.ColorPalette', palette)", palette)
-        editor.page.wait_for_timeout(600)
-        assert editor.page.evaluate(SEEN, list(OURS)) == expected, palette
+        editor.page.wait_for_timeout(600)  # the palette takes the colours away at once, and they come back after it
+        editor.page.wait_for_function(f"([types, expected]) => JSON.stringify(({SEEN})(types)) === JSON.stringify(expected)", arg=[list(OURS), expected])
     assert not editor.complaints

@@ -66,13 +66,14 @@ def test_a_second_run_knows_what_the_first_one_showed(server, as_prompt):
     assert len(load_exposure(path)) == 6 and min(first) > 2, "nothing seen: all are rare"
     second, computed = press(next_run(workflow, info))
     assert "RaritySamplePrior" not in computed and "RarityLoadExposure" in computed
-    assert len(load_exposure(path)) == 12
+    known = sum(bits < 0.1 for bits in second)  # both runs start from the rarest tenth of a small baseline, and may share a start
+    assert known < 6 and len(load_exposure(path)) == 12 - known
     repeated, computed = press(next_run(workflow, info))
-    assert max(repeated) < 0.1, "the same letters a second time"
+    assert max(repeated) < 0.1, "the same drawings a second time"
     assert {"RarityLoadExposure", "RarityScoreNovelty", "RaritySaveFile"} <= computed, "the file changed, nothing else"
     assert "RarityMakeRare" not in computed and "RarityDecodeKandinsky" not in computed
     back, _ = press(workflow)
-    assert max(back) < 0.1, "the first letters are remembered, too"
+    assert max(back) < 0.1, "the first drawings are remembered, too"
     assert max(second) > 0.5, "what was new was not all known"
 
 
