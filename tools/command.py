@@ -91,13 +91,16 @@ class _First:
     def __len__(self) -> int:
         return min(self.count, len(self.data))
 
+    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return self.data.draw(count, generator) % len(self)
+
     def __getattr__(self, name: str):
         return getattr(self.data, name)
 
 
-def print_budget(world: World, work: Path, steps: int = 12) -> None:
-    """Measure a few steps of every stage on this machine, and print how long all of them take; the work is left as it is."""
-    data, tokenizer, seconds = _First(world.load(work), 2000), world.tokenizer(work), {}
+def print_budget(world: World, work: Path, steps: int = 12, pictures: int = 2000) -> None:
+    """Measure a few steps of every stage on this machine, with the first pictures, and print how long all of them take; the work is left as it is."""
+    data, tokenizer, seconds = _First(world.load(work), pictures), world.tokenizer(work), {}
     torch.set_num_threads(1)
     few = replace(world, steps=dict.fromkeys(world.steps, steps))
     encoders, autoencoder = Encoders(few, tokenizer).to(DEVICE), few.autoencoder().to(DEVICE)
