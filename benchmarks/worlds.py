@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 GUIDANCE = 4.0
-PICTURES = 1000  # usual pictures that a density in pixel space learns from, for each channel of colour that it sees
+PICTURES = 1000  # usual pictures that a density in pixel space learns from
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,8 @@ class Cache:
         return load_embeddings(path)
 
     def usual_pictures(self, subject: str, baseline: Embeddings, decoder) -> Tensor:
-        channels = self.world.channels
-        count = PICTURES * channels
-        path = self.folder / f"{self.digests['prior']}_{self.digests['decoder']}_{subject}_{count}_{channels}.npy"
+        path = self.folder / f"{self.digests['prior']}_{self.digests['decoder']}_{subject}_{PICTURES}_{self.world.channels}.npy"
         if not path.exists():
-            pictures = decoder.decode(baseline.select(torch.arange(count)), seed=2, batch_size=100)
-            np.save(path, ink_features(pictures, channels).numpy())
+            some = baseline.select(torch.arange(PICTURES))
+            np.save(path, ink_features(decoder.decode(some, seed=2, batch_size=100), self.world.channels).numpy())
         return torch.from_numpy(np.load(path))
