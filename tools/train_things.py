@@ -39,8 +39,9 @@ THINGS = World(
     name="things",
     load=load,
     words=(*READ, *NAMES),
-    # The weights that ship came to these steps in parts, each from the one before in half precision and at half the rate. Their image encoder
-    # learnt with captions that were measured less exactly, and the text encoder alone went on for 1,900 steps with these.
+    # The weights that ship came to these steps in parts, each from the one before in half precision and at a lower rate; their prior is the
+    # mean of its last two parts. Their image encoder learnt with captions that were measured less exactly, and the text encoder alone went
+    # on for 1,900 steps with these.
     steps={"encoders": 5000, "autoencoder": 6000, "decoder": 12000, "prior": 15500, "unet": 26000},
     batch={"encoders": 64, "autoencoder": 8, "decoder": 8, "prior": 128, "unet": 32},
     rate={"encoders": 1e-3, "autoencoder": 2e-3, "decoder": 1e-3, "prior": 1e-3, "unet": 8e-4},
