@@ -77,7 +77,9 @@ class Origins:
 
 
 def _credits(share: Tensor, names: list[str], between: str = ", ", most: int | None = None) -> str:
-    """Names with their shares [n], the largest first, and what is left in one figure."""
+    """Names with their shares [n], the largest first, and what is left in one figure; or that all is plain."""
+    if not share.any():
+        return "nothing but plain parts"
     order = [int(n) for n in share.argsort(descending=True, stable=True) if share[n] >= DUST][:most]
     rest = float(share.sum() - share[order].sum())
     lines = [f"{names[n]} {share[n]:.0%}" for n in order]

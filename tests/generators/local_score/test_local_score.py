@@ -227,6 +227,8 @@ def test_plain_patches_are_nobody_s(images):
     made[0] = 1.0
     found = patch_origins(made, images, 3)
     assert (found.source[0] == -1).all() and float(found.shares()[0].sum()) == 0 and float(found.shares()[1].sum()) == 1
+    assert found.table().startswith("picture 0: nothing but plain parts\npicture 1: source 1 ")
+    assert patch_origins(made[:1], images, 3).brief() == "nothing but plain parts"
 
 
 def test_sources_of_one_credit_are_one_and_are_named_in_full_below(images):
