@@ -37,7 +37,7 @@ class RarityLoadPictures(io.ComfyNode):
             node_id="RarityLoadPictures",
             display_name="Load Pictures",
             category="Rarity/pictures",
-            description="Loads a folder of pictures as one batch of one size, and whose each picture is, as its metadata.csv says.",
+            description="Loads a folder of pictures as one batch of one size, and says whose each picture is, as its metadata.csv has it.",
             **found_by("folder", "load images", "batch", "directory", "credit", "licence", "attribution", "metadata.csv"),
             inputs=[
                 io.Combo.Input(

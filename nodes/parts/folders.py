@@ -255,8 +255,14 @@ def check_kept_as(name, prompt, negative_prompt):
 
 
 def digests(paths):
-    """The digest of several files with their names. It changes when a file is added, changed or gone."""
-    return "\n".join(f"{digest(path)} {path}" for path in paths)
+    """The digest of several files with their names; "" of no files. It changes when a file is added, changed or gone."""
+    return digest_of_lines(f"{digest(path)} {path}" for path in paths)
+
+
+def digest_of_lines(lines):
+    """SHA-256 of texts. ComfyUI writes what a node was fingerprinted by into every saved picture: paths must not be read there."""
+    text = "\n".join(lines)
+    return text and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def digest(path):

@@ -64,6 +64,12 @@ def test_a_changed_folder_is_read_again(inputs):
     assert len(seen) == 4
 
 
+def test_what_goes_into_every_saved_picture_tells_nothing_of_the_computer(inputs):
+    """ComfyUI saves the fingerprint of a node with the prompt."""
+    mark = nodes.RarityLoadPictures.fingerprint_inputs(folder="mine", size=64, at_most=256)
+    assert len(mark) == 64 and not any(word in mark for word in ("/", "\\", "png", inputs.name))
+
+
 def test_pictures_beyond_the_first_change_the_report(run, inputs):
     def told():
         few = {"folder": "mine", "size": 64, "at_most": 2}
