@@ -201,9 +201,7 @@ def file_to_read(kind, name):
 
 
 def files_in(kind, folder):
-    """List the saved files of this kind in a folder inside ComfyUI's folders, in the order of their names.
-
-    If the folder's name is empty, the list is empty.
+    """List the saved files of this kind in a folder inside ComfyUI's folders, in the order of their names; none for an empty name.
 
     Raises
     ------
