@@ -10,10 +10,9 @@ from ..generators.local_score.origins_map import origins_map
 from ..generators.local_score.patch_origins import patch_origins
 from .parts import sockets
 from .parts.fits import fits
-from .parts.folders import digests
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview, node_progress
-from .parts.picture_folders import files_of, picture_folder, picture_folders
+from .parts.picture_folders import picture_folder, picture_folders, print_of
 from .parts.said import say
 
 PLACES = {
@@ -38,7 +37,7 @@ class RarityLoadPictures(io.ComfyNode):
             node_id="RarityLoadPictures",
             display_name="Load Pictures",
             category="Rarity/pictures",
-            description="Loads a folder of pictures as one batch of one size, and whose each picture is, as its metadata.csv says.",
+            description="Loads a folder of pictures as one batch of one size, and says whose each picture is, as its metadata.csv has it.",
             **found_by("folder", "load images", "batch", "directory", "credit", "licence", "attribution", "metadata.csv"),
             inputs=[
                 io.Combo.Input(
@@ -75,7 +74,7 @@ class RarityLoadPictures(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder, size, at_most):
-        return digests(files_of(folder, at_most))
+        return print_of(folder, at_most)
 
     @classmethod
     def execute(cls, folder, size, at_most):

@@ -58,7 +58,7 @@ def write(chosen: dict[Pictogram, np.ndarray], sets: dict[str, dict], out: Path)
         grey = Image.fromarray(level, "P")
         grey.putpalette([value for step in range(GREYS) for value in [round(255 * step / (GREYS - 1))] * 3])
         grey.save(out / name, optimize=True, bits=4)
-        lines.append([name, about["name"], about["author"]["name"], about["license"]["spdx"], about["author"]["url"]])
+        lines.append([name, about["name"], about["author"]["name"], about["license"]["spdx"], about["author"].get("url", "")])
     with (out / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
 
@@ -68,10 +68,12 @@ def main() -> None:
     parser.add_argument("--subject", default="bag", choices=NAMES)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--sets", nargs="+", default=SETS, metavar="PREFIX", help="of the sets, in the order they are asked")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=OUT, help="a new folder, or the one that ships, whose pictures are replaced")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "rarity" / "things", help="where the sources are downloaded to")
     parser.add_argument("--sources", type=Path, help="folder of unpacked sources, if they are not in the work folder")
     arguments = parser.parse_args()
+    if arguments.out != OUT and arguments.out.is_dir() and any(arguments.out.iterdir()):  # its pictures may be somebody's own
+        raise SystemExit(f"{arguments.out} is not empty, and its pictures would be replaced. Name a new folder with --out.")
     arguments.work.mkdir(parents=True, exist_ok=True)
     sources = arguments.sources or fetch_sources(arguments.work)
     write(choose(sources, arguments.subject, tuple(arguments.sets), arguments.count), read_sets(sources), arguments.out)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 BETWEEN = " · "  # between the parts of a line: the name, the author, the licence, the address
-LONGEST = 200  # characters of a part
+LONGEST = 1000  # characters of a part: the address of a file in Wikimedia Commons has up to 800
 
 
 def credit(*parts: str | None) -> str:
@@ -24,4 +26,5 @@ def parts_of(line: str) -> list[str]:
 def names_of(lines: list[str]) -> list[str]:
     """The first part of each line. A line whose first part another line has as well is named by all of itself."""
     names = [parts_of(line)[0] for line in lines]
-    return [name if names.count(name) == 1 else line for name, line in zip(names, lines, strict=True)]
+    count = Counter(names)
+    return [name if count[name] == 1 else line for name, line in zip(names, lines, strict=True)]

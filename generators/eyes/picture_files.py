@@ -44,6 +44,8 @@ def read_picture(path: str | os.PathLike, *, paper: bool = False) -> Tensor:
                     picture = picture.convert("RGBA")
                     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
                 array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    except Image.DecompressionBombError as error:
+        raise RarityError(f"{path} has too many pixels to be read: {str(error).split(',')[0]}. Scale it down, or leave it out.") from error
     except Exception as error:  # a damaged file may make the library raise anything; the user sees one clear error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" '")[0]
         raise RarityError(
@@ -55,7 +57,7 @@ def read_picture(path: str | os.PathLike, *, paper: bool = False) -> Tensor:
 def picture_files(path: Path) -> list[Path]:
     """The picture files in a folder and in its folders, sorted by name; for a file, the file itself.
 
-    The ending of a name says whether it is a picture.
+    The ending of a name says whether it is a picture. Hidden files, whose name or folder begins with a dot, are left out.
 
     Raises
     ------
@@ -63,7 +65,8 @@ def picture_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    named = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    found = sorted(file for file in named if not any(part.startswith(".") for part in file.relative_to(path).parts) and file.is_file())
     if not found:
         raise RarityError(f"There are no pictures in the folder {path}. Looked for were {', '.join(sorted(SUFFIXES))}.")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -43,8 +44,8 @@ class PictureFolder:
     def report(self) -> str:
         """In words: how many pictures, how large, and how many of them have a credit."""
         count, height, width = self.images.shape[:3]
-        first = f"The first {count:,} of {self.found:,} pictures" if count < self.found else f"{count:,} pictures"
-        credited = {0: "None has", count: "All have"}.get(self.credited, f"{self.credited:,} have")
+        first = f"The first {count:,} of {self.found:,} pictures" if count < self.found else f"{count:,} picture{'s' if count > 1 else ''}"
+        credited = {0: "None has", count: "All have", 1: "1 has"}.get(self.credited, f"{self.credited:,} have")
         return f"{first}, {width} x {height} pixels.\n{credited} a credit in {CREDITS}."
 
 
@@ -63,16 +64,14 @@ def load_pictures(folder: Path, side: int = 64, most: int = 256, *, progress: Pr
         into memory; credits that cannot be read.
     """
     files, credits = picture_files(folder), read_credits(folder)
-    some, tiles, lines = files[:most], [], []
-    for number, file in enumerate(some):
+    names, tiles = [file.relative_to(folder).as_posix() for file in files[:most]], []
+    for number, file in enumerate(files[:most]):
         tiles.append(_tile(read_picture(file, paper=True), side))
-        _check_size(tiles, some)
-        inside = file.relative_to(folder).as_posix()
-        lines.append(credits.get(inside) or credit(inside))
+        _check_size(tiles, names)
         if progress:
-            progress(number + 1, len(some))
-    credited = sum(bool(credits.get(file.relative_to(folder).as_posix())) for file in some)
-    return PictureFolder(torch.cat(tiles), tuple(lines), credited, len(files))
+            progress(number + 1, len(names))
+    lines = tuple(credits.get(_same(name)) or credit(name) for name in names)
+    return PictureFolder(torch.cat(tiles), lines, sum(_same(name) in credits for name in names), len(files))
 
 
 def read_credits(folder: Path) -> dict[str, str]:
@@ -82,7 +81,8 @@ def read_credits(folder: Path) -> dict[str, str]:
 
     Raises
     ------
-    RarityError : a file that is too large, not UTF-8, not a table, or without the column file_name.
+    RarityError : a file that is too large, not UTF-8, not a table, or without the column file_name; a line with more
+        cells than there are columns; two credits for one picture.
     """
     path = folder / CREDITS
     if not path.is_file():
@@ -91,10 +91,11 @@ def read_credits(folder: Path) -> dict[str, str]:
         raise RarityError(f"{path} has {path.stat().st_size / 2**20:.0f} MB; credits may have {MOST_BYTES >> 20}. Shorten it.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        semicolons = text.split("\n", 1)[0].count(";") > 0  # as spreadsheets write it where the comma is in numbers
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if semicolons else ",", strict=True)
+        # Spreadsheets write semicolons where the comma is in numbers.
+        mark = ";" if ";" in next(io.StringIO(text, newline=""), "") else ","
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True, strict=True)
         heads = [head.strip().lower().replace("licence", "license") for head in next(rows, [])]
-        lines = [dict(zip(heads, row, strict=False)) for row in rows]
+        lines = [(rows.line_num, row) for row in rows]
     except UnicodeDecodeError as error:
         raise RarityError(f"{path} is not text in UTF-8. Save it from the spreadsheet as CSV UTF-8.") from error
     except csv.Error as error:
@@ -104,7 +105,25 @@ def read_credits(folder: Path) -> dict[str, str]:
             f"{path} needs a first line with the names of its columns: {FILE}, and some of {', '.join(COLUMNS)}. "
             f"It has {', '.join(map(quoted, islice(filter(None, heads), 8))) or 'none'}."
         )
-    return {line[FILE].strip().replace("\\", "/"): credit(*(line.get(column) for column in COLUMNS)) for line in lines if FILE in line}
+    credits = {}
+    for number, row in lines:
+        if any(map(str.strip, row[len(heads) :])):
+            raise RarityError(
+                f'{path} has {len(row)} cells in line {number}, for {len(heads)} columns. Put a text with "{mark}" in it into quotes, as a '
+                "spreadsheet does."
+            )
+        line = dict(zip(heads, row, strict=False))
+        name, said = _same(line.get(FILE, "")), credit(*(line.get(column) for column in COLUMNS))
+        if name and said and credits.setdefault(name, said) != said:
+            raise RarityError(
+                f"{path} has two credits for {quoted(name)}: {quoted(credits[name])} and {quoted(said)}. Leave one line for each picture."
+            )
+    return credits
+
+
+def _same(name: str) -> str:
+    """The name of a file as it is compared: two systems write one letter with an accent in two ways, and folders with / or \\."""
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/"))
 
 
 def _tile(picture: Tensor, side: int) -> Tensor:
@@ -117,15 +136,15 @@ def _tile(picture: Tensor, side: int) -> Tensor:
     return fit_tiles(picture[:, top : top + short, left : left + short], side, side)
 
 
-def _check_size(tiles: list[Tensor], files: list[Path]) -> None:
+def _check_size(tiles: list[Tensor], names: list[str]) -> None:
     """The last tile is as large as the first, and all of them will fit into memory."""
     (height, width), (first_height, first_width) = tiles[-1].shape[1:3], tiles[0].shape[1:3]
     if (height, width) != (first_height, first_width):
         raise RarityError(
-            f"{files[0].name} has {first_width} x {first_height} pixels, {files[len(tiles) - 1].name} has {width} x {height}. Pictures "
+            f"{names[0]} has {first_width} x {first_height} pixels, {names[len(tiles) - 1]} has {width} x {height}. Pictures "
             "must be of one size: set a size, to which the middle square of each is scaled."
         )
-    if len(files) * height * width > LARGEST:
+    if len(names) * height * width > LARGEST:
         raise RarityError(
-            f"{len(files):,} pictures of {width} x {height} pixels do not fit into memory. Set a smaller size, or read fewer."
+            f"{len(names):,} pictures of {width} x {height} pixels do not fit into memory. Set a smaller size, or read fewer."
         )

@@ -9,7 +9,7 @@ from ...density.base.credits import names_of, parts_of
 from ...density.base.errors import RarityError
 from ...density.base.picture_checks import as_pictures
 from ...density.drawing.figure import FAINT, INK, SOFT, clip, fit_tiles, new_figure, new_page, render, rgb, side, write
-from .patch_origins import Origins
+from .patch_origins import Origins, together
 
 # Eight colours that differ under every colour blindness (Okabe and Ito 2008; the last one is ours), then a grey.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442", "#6a51a3")
@@ -17,7 +17,7 @@ REST = "#a9adb2"
 MARGIN, GAP, THUMB, HEAD, UNDER = 32, 12, 64, 92, 20
 SMALLEST, LARGEST = 130, 420  # height of a picture on the map
 BESIDE, BROAD = 150, 270  # pixels for the words of the legend, and where they are names and licences
-BOLD, LETTER = 9, 7  # pixels of one letter of a name, and of what stands below it
+BOLD, LETTER, SAID = 9, 7, 7.5  # pixels of one letter of a name, of what stands below it, and of the sentence on top
 
 
 def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
@@ -46,7 +46,7 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
             f"got {tuple(pictures.shape)} and {tuple(images.shape)}."
         )
     lines, of, shares = origins.credited()
-    share, own = shares.mean(dim=0), origins.shares().mean(dim=0)
+    share, own = together(shares), together(origins.shares())
     named = share.argsort(descending=True, stable=True)[: len(COLOURS)]
     named = named[share[named] > 0]
     entries = len(named) + (1 if len(named) < int((share > 0).sum()) else 0)
@@ -57,13 +57,13 @@ def origins_map(pictures: Tensor, images: Tensor, origins: Origins) -> Tensor:
     panel = 2 * tile[1] + GAP
     legend = MARGIN + across * (panel + 2 * GAP) + 2 * GAP
     beside = BROAD if origins.credits else BESIDE
-    width = legend + THUMB + beside + MARGIN
-    height = HEAD + max(rows * (tile[0] + UNDER), entries * (THUMB + GAP)) + MARGIN
-    figure, page = new_figure(width, height), new_page(width, height)
-    write(figure, MARGIN, height - 46, "Where every piece came from", 17, INK, weight="bold")
     credited = f" with {len(lines):,} credits" if len(lines) < len(images) else ""
     said = f"{len(images):,} sources{credited}, patches of {origins.patch} x {origins.patch} pixels. "
     said += "What is plain has no colour: it could be from anywhere."
+    width = max(legend + THUMB + beside, MARGIN + round(len(said) * SAID)) + MARGIN
+    height = HEAD + max(rows * (tile[0] + UNDER), entries * (THUMB + GAP)) + MARGIN
+    figure, page = new_figure(width, height), new_page(width, height)
+    write(figure, MARGIN, height - 46, "Where every piece came from", 17, INK, weight="bold")
     write(figure, MARGIN, height - 70, said, 10.5, SOFT)
     drawn = fit_tiles(pictures, *tile)
     maps = _enlarged(_coloured(pictures, origins.source, of, named), tile)

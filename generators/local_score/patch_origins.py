@@ -73,11 +73,18 @@ class Origins:
     def brief(self) -> str:
         """The credits of all pictures together, one line a source: a short list."""
         lines, _, shares = self.credited()
-        return _credits(shares.mean(dim=0), names_of(lines), "\n", NAMED)
+        return _credits(together(shares), names_of(lines), "\n", NAMED)
+
+
+def together(shares: Tensor) -> Tensor:
+    """The mean [N] of shares [B, N] over the pictures that are not plain everywhere; 0 if all are."""
+    return shares.sum(dim=0) / shares.any(dim=1).sum().clamp_min(1)
 
 
 def _credits(share: Tensor, names: list[str], between: str = ", ", most: int | None = None) -> str:
-    """Names with their shares [n], the largest first, and what is left in one figure."""
+    """Names with their shares [n], the largest first, and what is left in one figure; or that all is plain."""
+    if not share.any():
+        return "nothing but plain parts"
     order = [int(n) for n in share.argsort(descending=True, stable=True) if share[n] >= DUST][:most]
     rest = float(share.sum() - share[order].sum())
     lines = [f"{names[n]} {share[n]:.0%}" for n in order]

@@ -201,9 +201,7 @@ def file_to_read(kind, name):
 
 
 def files_in(kind, folder):
-    """List the saved files of this kind in a folder inside ComfyUI's folders, in the order of their names.
-
-    If the folder's name is empty, the list is empty.
+    """List the saved files of this kind in a folder inside ComfyUI's folders, in the order of their names; none for an empty name.
 
     Raises
     ------
@@ -255,8 +253,14 @@ def check_kept_as(name, prompt, negative_prompt):
 
 
 def digests(paths):
-    """The digest of several files with their names. It changes when a file is added, changed or gone."""
-    return "\n".join(f"{digest(path)} {path}" for path in paths)
+    """The digest of several files with their names; "" of no files. It changes when a file is added, changed or gone."""
+    return digest_of_lines(f"{digest(path)} {path}" for path in paths)
+
+
+def digest_of_lines(lines):
+    """SHA-256 of texts. ComfyUI writes what a node was fingerprinted by into every saved picture: paths must not be read there."""
+    text = "\n".join(lines)
+    return text and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def digest(path):

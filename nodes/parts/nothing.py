@@ -30,7 +30,7 @@ def refuse_nothing(node):
             schema = node.define_schema()
             for socket in schema.inputs:
                 kinds = socket.get_io_type().split(",")
-                if socket.id in empty and kinds[0] not in WIDGETS:
+                if socket.id in empty and (kinds[0] not in WIDGETS or getattr(socket, "force_input", None)):
                     cure = next((CURES[kind] for kind in kinds if kind in CURES), ELSE)
                     raise RarityError(f"{schema.display_name} got nothing from the node that is connected to {socket.id}. {cure}")
         return run(cls, **given)

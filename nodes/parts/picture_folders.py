@@ -8,6 +8,7 @@ from ...density.base.errors import RarityError, quoted
 from ...generators.eyes.picture_files import picture_files
 from ...generators.eyes.picture_folder import CREDITS
 from ...generators.local_score.new_pictures import BAGS
+from .folders import digest, digest_of_lines
 
 BUILT_IN = "bags (built in)"
 
@@ -42,7 +43,13 @@ def picture_folder(name):
     return known[name]
 
 
-def files_of(name, most):
-    """The files that `load_pictures` reads of a folder of a name: its credits, and so many of its pictures."""
+def print_of(name, most):
+    """A digest that changes when a folder's credits change, or one of its first pictures, or their number.
+
+    Pictures are told by size and time and are not read: a folder may hold many gigabytes, and nobody can cancel here.
+    """
     folder = picture_folder(name)
-    return [folder / CREDITS, *picture_files(folder)[:most]]
+    files = picture_files(folder)
+    seen = ((file, file.stat()) for file in files[:most])
+    told = (f"{file} {at.st_size} {at.st_mtime_ns}" for file, at in seen)
+    return digest_of_lines([f"{digest(folder / CREDITS)} {len(files)}", *told])

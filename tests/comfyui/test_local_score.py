@@ -64,8 +64,14 @@ def test_a_folder_in_the_input_folder_is_in_the_menu_and_its_new_credits_are_rea
         "origins": {"class_type": "RarityPatchOrigins", "inputs": {"images": ["load", 0], "sources": ["load", 0], "patch": 5, "pieces_from": "same place",
                                                                    "source_credits": ["load", 1]}},
         "credits": {"class_type": "PreviewAny", "inputs": {"source": ["origins", 1]}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["origins", 0], "filename_prefix": "credited"}},
     }
-    assert ran(server, prompt)["outputs"]["credits"]["text"][0].splitlines() == ["picture 0: a.png 100%", "picture 1: b.png 100%"]
+    entry = ran(server, prompt)
+    assert entry["outputs"]["credits"]["text"][0].splitlines() == ["picture 0: a.png 100%", "picture 1: b.png 100%"]
+    (saved,) = (server.base / "output").glob("credited*")
+    with Image.open(saved) as picture:
+        held = picture.info["prompt"]
+    assert "my pictures" in held and str(server.base) not in held and "a.png" not in held, "nothing of this computer is shared"
     (folder / "metadata.csv").write_text("file_name,title,author,license\na.png,My house,Ann,CC-BY-4.0\n", encoding="utf-8")
     said = ran(server, prompt)["outputs"]["credits"]["text"][0].splitlines()
     assert said == ["picture 0: My house 100%", "picture 1: b.png 100%", "", "Credits", "My house · Ann · CC-BY-4.0"]

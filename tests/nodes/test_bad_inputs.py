@@ -95,7 +95,7 @@ def test_a_connected_socket_that_brings_nothing_is_named_with_what_to_do(node):
     schema = node.define_schema()
     for socket in schema.inputs:
         kind = socket.get_io_type().split(",")[0]
-        if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+        if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not getattr(socket, "force_input", None):
             continue
         for nothing in [None, [object(), None]] + [NoWeights()] * (kind == "VAE"):
             with pytest.raises(RarityError) as refused:

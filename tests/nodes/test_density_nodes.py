@@ -58,6 +58,7 @@ def test_a_folder_of_densities_merges_and_one_more_is_noticed(run, model, folder
         (file,), (same,) = run(nodes.RaritySaveFile, what=[density], name=[f"usual/{first}"])
         assert file == f"usual/{first}.safetensors" and same is density and (folders / file).is_file()
         marks.append(nodes.RarityMergeDensities.fingerprint_inputs(folder="usual"))
+    assert {*map(len, marks)} == {64}, "ComfyUI saves them in every picture: no path may stand in them"
     assert len(set(marks)) == 3 and nodes.RarityMergeDensities.fingerprint_inputs(density_1=None, folder=None) == ""
     merged = run(nodes.RarityMergeDensities, folder="usual")[0]
     assert torch.equal(merged.statistics.keys, whole.statistics.keys) and merged.count == 210

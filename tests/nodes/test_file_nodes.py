@@ -54,6 +54,7 @@ def test_a_kept_baseline_is_one_entry_of_the_menu_and_loads_as_it_was_drawn(run,
     run(nodes.RaritySaveFile, what=[drawn.select([0])], name=["series/1"])
     assert nodes.RarityLoadEmbeddings.define_schema().inputs[0].options == ["series/1.safetensors", "series/chairs"]
     mark = nodes.RarityLoadEmbeddings.fingerprint_inputs(name="series/chairs")
+    assert len(mark) == 64 and "chairs" not in mark, "ComfyUI saves it in every picture: no path may stand in it"
     (loaded,) = run(nodes.RarityLoadEmbeddings, name="series/chairs")
     assert torch.equal(loaded.vectors, drawn.vectors) and torch.equal(loaded.keys, drawn.keys) and loaded.source == drawn.source
     run(nodes.RaritySamplePrior, count=len(drawn) + 1, **asked)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from rarity import nodes
 from rarity.density.base.errors import RarityError
 
@@ -18,7 +19,6 @@ def images():
 def inputs(tmp_path, monkeypatch):
     """ComfyUI's input folder, with a folder of two pictures."""
     import folder_paths
-    from PIL import Image
 
     (tmp_path / "mine").mkdir()
     for name in ("a", "b"):
@@ -59,7 +59,25 @@ def test_a_changed_folder_is_read_again(inputs):
     seen.add(print_of())
     (inputs / "mine" / "b.png").unlink()
     seen.add(print_of())
-    assert len(seen) == 3
+    Image.new("RGB", (99, 99)).save(inputs / "mine" / "a.png")
+    seen.add(print_of())
+    assert len(seen) == 4
+
+
+def test_what_goes_into_every_saved_picture_tells_nothing_of_the_computer(inputs):
+    """ComfyUI saves the fingerprint of a node with the prompt."""
+    mark = nodes.RarityLoadPictures.fingerprint_inputs(folder="mine", size=64, at_most=256)
+    assert len(mark) == 64 and not any(word in mark for word in ("/", "\\", "png", inputs.name))
+
+
+def test_pictures_beyond_the_first_change_the_report(run, inputs):
+    def told():
+        few = {"folder": "mine", "size": 64, "at_most": 2}
+        return nodes.RarityLoadPictures.fingerprint_inputs(**few), run(nodes.RarityLoadPictures, **few)[2]
+
+    before = told()
+    Image.new("RGB", (9, 9)).save(inputs / "mine" / "c.png")
+    assert "The first 2 of 3" in told()[1] and before[0] != told()[0]
 
 
 class Doubling:

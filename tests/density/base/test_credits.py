@@ -17,3 +17,9 @@ def test_what_others_wrote_stays_on_one_line_of_readable_text():
 def test_two_works_of_one_title_are_told_apart():
     lines = [f"Untitled{BETWEEN}Ann", f"Untitled{BETWEEN}Bob", f"House{BETWEEN}Ann"]
     assert names_of(lines) == [*lines[:2], "House"]
+
+
+def test_as_many_as_a_folder_can_have_are_told_apart():
+    """Compared one by one with one another, so many would take half an hour."""
+    lines = [f"{number}.png" for number in range(100_000)]
+    assert names_of(lines) == lines

@@ -1,11 +1,14 @@
 """A folder of pictures is one batch with a line of credit for each picture, and a hostile or damaged metadata.csv is one clear error."""
 
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rarity.density.base.credits import LONGEST
 from rarity.density.base.errors import RarityError
 from rarity.generators.eyes.picture_folder import CREDITS, load_pictures, read_credits
 from rarity.generators.local_score.new_pictures import BAGS
@@ -62,12 +65,15 @@ def test_a_spreadsheet_gives_title_author_licence_and_source(folder, start, sepa
 
 def test_a_credit_cannot_add_lines_or_turn_the_writing_round(folder):
     found = load_pictures(written(folder, 'file_name,title,author\nb.png,"one\ntwo\x00","\u202eeve"\na.jpg,' + "x" * 9000), 16)
-    assert len(found.lines().split("\n")) == 3 and found.credits[1] == "one two · eve" and len(found.credits[0]) == 200
+    assert len(found.lines().split("\n")) == 3 and found.credits[1] == "one two · eve" and len(found.credits[0]) == LONGEST
 
 
 @pytest.mark.parametrize("text, said", [
     ("title,author\nx,y\n", r"needs a first line with the names of its columns: file_name.*It has 'title', 'author'"),
     ("", "It has none"),
+    ("file_name,title,author\nb.png,Icons, all,Ann\n", "has 4 cells in line 2, for 3 columns. Put a text with \",\" in it into quotes"),
+    ("file_name;title\n\nb.png;A;B\n", "has 3 cells in line 3, for 2 columns. Put a text with \";\""),
+    ("file_name,title\nmore/c.png,Ann\nmore\\c.png,Bob\n", "two credits for 'more/c.png': 'Ann' and 'Bob'. Leave one line"),
     ("file_name,title\nb.png,\"open\n", "cannot be read as a table"),
     ("file_name,title\nb.png," + "x" * 200_000, "cannot be read as a table: field larger"),
     ("file_name,title\nb.png,Paweł".encode("utf-16"), "not text in UTF-8.*CSV UTF-8"),
@@ -78,12 +84,59 @@ def test_credits_that_cannot_be_read(folder, text, said):
         load_pictures(written(folder, text), 16)
 
 
+def test_a_table_written_by_hand_or_by_an_old_spreadsheet(folder):
+    text = 'file_name, title, author,\rb.png, "Icons; all, small", Ann,, \ra.jpg,Map\ra.jpg,Map\ra.jpg,\r,One\r,Two'
+    found = load_pictures(written(folder, text), 16)
+    assert found.credits == ("Map", "Icons; all, small · Ann", "more/c.png")
+
+
+def test_a_name_with_an_accent_is_the_same_however_a_system_writes_it(tmp_path):
+    for composed in ("caf\u00e9.png", "cafe\u0301 2.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / composed)
+    found = load_pictures(written(tmp_path, "file_name,title\ncafe\u0301.png,One\ncaf\u00e9 2.png,Two"), 8)
+    assert found.credited == 2 and {*found.credits} == {"One", "Two"}
+
+
+def test_the_address_of_a_picture_is_not_cut(folder):
+    address = "https://commons.wikimedia.org/wiki/File:" + "%E5%8C%85" * 80  # the longest name there, of Chinese letters
+    assert load_pictures(written(folder, f"file_name,source\nb.png,{address}"), 16).credits[1] == address
+
+
+def test_the_report_of_one_picture(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert load_pictures(written(tmp_path, "file_name,title\na.png,A"), 8).report() == "1 picture, 8 x 8 pixels.\n1 has a credit in metadata.csv."
+
+
+def test_hidden_files_are_no_pictures(folder):
+    """An archive from a Mac has a hidden file beside each picture, and file managers keep small copies of pictures in hidden folders."""
+    for name in ("__MACOSX/._b.png", ".thumbnails/b.png"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"no picture")
+    assert load_pictures(folder, 16).credits == ("a.jpg", "b.png", "more/c.png")
+    hidden = folder.rename(folder.parent / ".hidden")
+    assert load_pictures(hidden, 16).found == 3
+
+
 def test_pictures_that_do_not_go_together(folder):
     with pytest.raises(RarityError, match=r"a.jpg has 40 x 20 pixels, b.png has 20 x 20. .* set a size"):
+        load_pictures(folder, 0)
+    Image.new("RGB", (8, 8)).save(folder / "more" / "a.jpg")
+    with pytest.raises(RarityError, match=r"a.jpg has 40 x 20 pixels, more/a.jpg has 8 x 8"):
+        (folder / "b.png").unlink()
         load_pictures(folder, 0)
     (folder / "broken.png").write_bytes(b"\x89PNG but not really")
     with pytest.raises(RarityError, match="broken.png cannot be read as a picture"):
         load_pictures(folder, 16)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_by_its_first_bytes(tmp_path):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    with pytest.raises(RarityError, match=r"large.png has too many pixels to be read: .*900000000.* exceeds limit of \d+ pixels\. Scale it down"):
+        load_pictures(tmp_path, 16)
 
 
 def test_more_than_fits_into_memory_is_refused_at_the_first_picture(folder, monkeypatch):

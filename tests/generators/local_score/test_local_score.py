@@ -227,6 +227,9 @@ def test_plain_patches_are_nobody_s(images):
     made[0] = 1.0
     found = patch_origins(made, images, 3)
     assert (found.source[0] == -1).all() and float(found.shares()[0].sum()) == 0 and float(found.shares()[1].sum()) == 1
+    assert found.table().startswith("picture 0: nothing but plain parts\npicture 1: source 1 ")
+    assert patch_origins(made[:1], images, 3).brief() == "nothing but plain parts"
+    assert found.brief() == "source 1 100%"
 
 
 def test_sources_of_one_credit_are_one_and_are_named_in_full_below(images):
@@ -253,9 +256,16 @@ def test_one_credit_has_one_colour_on_the_map(images):
     assert {orange, blue} <= colours[0] and orange in colours[1] and blue not in colours[1]
 
 
+@pytest.mark.parametrize("credits", ["", "A · Ann\nB\nB"])
+def test_the_map_of_one_picture_has_room_for_its_sentence(images, credits):
+    drawn = origins_map(images[:1], images[:3], patch_origins(images[:1], images[:3], 3, moved=False, credits=credits))
+    paper = drawn[0, 0, 0]
+    assert (drawn[0, :88, -20:] == paper).all() and (drawn[0, :88, -200:-20] != paper).any()
+
+
 def _frames(drawn):
-    """The distinct colours of the part of a map where the legend is."""
-    return torch.unique(drawn[0, :, drawn.shape[2] // 2 :].reshape(-1, 3), dim=0)
+    """The distinct colours right of the map of one picture, where the legend is."""
+    return torch.unique(drawn[0, :, 290:].reshape(-1, 3), dim=0)
 
 
 def test_the_map_is_a_picture_with_a_legend(images):
