@@ -11,7 +11,7 @@ import math
 import re
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,8 @@ STYLE_WORDS = frozenset(
     "24px 16px 32px 12px 20px 28px 48px animal vehicle food thing icon emoji plain monochrome v1 v2 s m l b black white".split()
 )
 
+PALE = re.compile(r'<(?:path|circle|rect|ellipse)(?![^>]*fill="none")(?=\s)[^>]*\s(?:fill-)?opacity="0?\.[1-6]\d*"[^>]*>')  # a shape of a second tone
+
 
 @dataclass(frozen=True)
 class Pictogram:
@@ -98,6 +100,19 @@ class Pictogram:
     def coloured(self) -> bool:
         """Whether the drawing has colours of its own; one in a single colour takes any."""
         return "currentColor" not in self.body
+
+    @property
+    def duotone(self) -> bool:
+        """Whether a drawing in one colour has shapes in a paler tone of it."""
+        return not self.coloured and PALE.search(self.body) is not None
+
+    def with_second_ink(self, ink: str) -> Pictogram:
+        """The drawing with its shapes of the paler tone in a colour of their own."""
+
+        def inked(shape: re.Match) -> str:
+            return re.sub(r"^<\w+", rf'\g<0> fill="{ink}"', re.sub(r'\s(?:(?:fill-)?opacity|fill)="[^"]*"', "", shape[0]))
+
+        return replace(self, body=PALE.sub(inked, self.body))
 
     @property
     def stroked(self) -> bool:

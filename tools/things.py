@@ -172,12 +172,18 @@ def measure(picture: np.ndarray, margin: float = 0.0) -> dict[str, int]:
     return {kind: WORDS[kind].index(word) if word else -1 for kind, word in found.items()}
 
 
-def augment(pictogram: Pictogram, box: tuple, rng: np.random.Generator) -> np.ndarray:
-    """One rendering: scaled, shifted, turned a little, mirrored where the subject allows, lines thinner or thicker, one-colour sets in a colour."""
+def augment(pictogram: Pictogram, box: tuple, rng: np.random.Generator, second_ink: bool = False) -> np.ndarray:
+    """One rendering: scaled, shifted, turned a little, mirrored where the subject allows, lines thinner or thicker, one-colour sets in a colour.
+
+    With `second_ink` half of the coloured renderings of a drawing in two tones are in two colours.
+    """
     colour = "#000" if rng.random() < 0.5 else list(INKS.values())[rng.integers(len(INKS))]
     pen = rng.uniform(-0.9, -0.35) if pictogram.stroked and rng.random() < THINNED else rng.uniform(-0.35, 0.3)
+    shown = pictogram
+    if second_ink and pictogram.duotone and colour != "#000" and rng.random() < 0.7:
+        shown = pictogram.with_second_ink(str(rng.choice([ink for ink in INKS.values() if ink != colour])))
     return draw(
-        pictogram, box, scale=rng.uniform(0.86, 1.04), shift=tuple(rng.uniform(-1.5, 1.5, 2)), angle=rng.normal(0, 3.0),
+        shown, box, scale=rng.uniform(0.86, 1.04), shift=tuple(rng.uniform(-1.5, 1.5, 2)), angle=rng.normal(0, 3.0),
         mirror=pictogram.subject in MIRRORED and rng.random() < 0.5, colour=colour, thicker=float(np.exp(pen)),
     )
 
@@ -190,7 +196,7 @@ def make_things(sources: Path, path: Path, *, renderings: int, seed: int) -> Non
     """
     pictograms, boxes, plain = clean(find_pictograms(sources))
     sides = split_families(pictograms, plain, seed)
-    weight = [1 + p.coloured for p in pictograms]
+    weight = [1 + (p.coloured or p.duotone) for p in pictograms]
     whole = {s: sum(w for p, w, side in zip(pictograms, weight, sides, strict=True) if side == "train" and p.subject == s) for s in NAMES}
     pictures, rows = [], []
     for i, (pictogram, box, side) in enumerate(zip(pictograms, boxes, sides, strict=True)):
@@ -199,7 +205,7 @@ def make_things(sources: Path, path: Path, *, renderings: int, seed: int) -> Non
         count = max(1, min(40, round(renderings * weight[i] / whole[pictogram.subject]))) if side == "train" else {"judge": 10, "unseen": 4}[side]
         rng = np.random.default_rng([seed, i])
         for k in range(count):
-            picture = plain[i] if k == 0 else augment(pictogram, box, rng)
+            picture = plain[i] if k == 0 else augment(pictogram, box, rng, side == "train")
             if np.quantile(255 - picture.min(2), 0.97) < 255 * FAINT:
                 continue
             measured = measure(picture, CLEAR)

@@ -92,6 +92,33 @@ def test_how_a_picture_is_drawn_is_measured(tools, sources):
     assert words(("emojione", "cat-outline"), thicker=0.2)["weight"] == "thin"
 
 
+@pytest.mark.parametrize("tone", ['opacity=".3"', 'fill="currentColor" fill-opacity=".15"', 'fill="currentColor" opacity="0.5"'])
+def test_the_paler_tone_of_a_drawing_takes_an_ink_of_its_own(tools, tone):
+    things, pictograms = tools["things"], tools["pictograms"]
+    body = f'<path fill="currentColor" d="M2 2h20v8H2z"/><path {tone} d="M2 12h20v8H2z"/>'
+    drawing = pictograms.Pictogram("alpha", "car", "car", body, (0, 0, 24, 24))
+    assert drawing.duotone
+    box = things.ink_box(drawing)
+    colour = things.WORDS["colour"].index
+    assert things.measure(things.draw(drawing, box, colour=things.INKS["red"]))["colour"] != colour("colourful")
+    two = things.draw(drawing.with_second_ink(things.INKS["blue"]), box, colour=things.INKS["red"])
+    assert things.measure(two)["colour"] == colour("colourful") and (two[44, 32] == (0x25, 0x63, 0xD8)).all()
+    # Renderings for the judge stay in one ink; those that the model learns from are in two now and then.
+    inks = [{things.measure(things.augment(drawing, box, np.random.default_rng(i), second))["colour"] for i in range(40)} for second in (False, True)]
+    assert colour("colourful") not in inks[0] and colour("colourful") in inks[1]
+
+
+@pytest.mark.parametrize("body", [
+    '<path fill="currentColor" d="M2 2h20v8H2z"/>',
+    '<path fill="#d62828" d="M2 2h20v8H2z"/><path opacity=".3" d="M2 12h20v8H2z"/>',
+    '<path fill="none" stroke="currentColor" stroke-opacity=".5" d="M2 2h20v8H2z"/>',
+    '<path fill="currentColor" opacity=".9" d="M2 12h20v8H2z"/>',
+])
+def test_a_drawing_without_a_paler_tone_stays_as_it_is(tools, body):
+    drawing = tools["pictograms"].Pictogram("alpha", "car", "car", body, (0, 0, 24, 24))
+    assert not drawing.duotone
+
+
 def lines(*rows, width=2, ink=0):
     """A white picture with horizontal lines of this width."""
     picture = np.full((64, 64, 3), 255, np.uint8)
