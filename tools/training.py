@@ -71,7 +71,6 @@ class World:
     autoencoder_channels: tuple[int, int, int, int] = (16, 32, 48, 64)  # at 64, 32, 16 and 8 pixels
     autoencoder_groups: int = 16  # of channels that are normalised together
     colours: int = 1  # channels of a picture that an embedding has to keep
-    blur: float = 0.3  # most noise on an embedding that the U-Net learns to draw from, in spreads
     half_on_cpu: bool = True  # bfloat16 for the stages that make pictures; a processor that has none takes a hundred times as long
 
     def autoencoder(self) -> nn.Module:
@@ -253,7 +252,7 @@ def train_unet(world: World, data: Data, encoders: Encoders, autoencoder, work: 
     def loss(model, generator: torch.Generator) -> dict[str, Tensor]:
         n = world.batch["unet"]
         rows = data.draw(n, generator)
-        level = torch.rand(n, 1, generator=generator) * world.blur
+        level = torch.rand(n, 1, generator=generator) * 0.3
         condition = e[rows] + (level * torch.randn(n, WIDTH, generator=generator)).to(DEVICE) * spread
         condition = torch.where((torch.rand(n, 1, generator=generator) < 0.1).to(DEVICE), null, condition)
         t = torch.randint(1000, (n,), generator=generator).to(DEVICE)
