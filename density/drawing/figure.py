@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -13,13 +17,28 @@ from ..base.errors import RarityError
 # What is usual is grey. What is rare has the one accent colour: vermilion, which every colour-blind person can tell from grey.
 PAGE, INK, SOFT, FAINT, DOTS, ACCENT = "#f6f5f2", "#22262b", "#666c73", "#d9d7d1", "#7d8894", "#d55e00"
 DPI = 100
+# matplotlib's own font has no Chinese, Japanese or Korean letters. Windows, macOS and Linux have some of these, which do.
+EASTERN = (
+    "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Hiragino Sans GB", "Apple SD Gothic Neo",
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
 LARGEST = 32_768  # most pixels of a side; the limit of matplotlib is twice as large
 
 
 def clip(text: str, characters: int) -> str:
-    """The text on one line. A longer text is cut and ends with an ellipsis."""
+    """The text on one line. A longer text is cut and ends with an ellipsis. A Chinese, Japanese or Korean letter is as broad as two."""
     text = " ".join(text.split())
-    return text if len(text) <= characters else text[: characters - 1] + "…"
+    broad = list(accumulate(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text))
+    return text if not text or broad[-1] <= characters else text[: bisect_right(broad, characters - 1)] + "…"
+
+
+@cache
+def fonts() -> list[str]:
+    """The font to write with, and those of this machine that lend it the letters it does not have."""
+    from matplotlib.font_manager import get_font_names
+
+    return ["DejaVu Sans", *(name for name in EASTERN if name in get_font_names())]
 
 
 def fit_tiles(images: Tensor, height: int, width: int, tick: Callable[[], None] | None = None) -> Tensor:
@@ -67,7 +86,7 @@ def write(figure, x: float, y: float, text: str, size: float, colour: str, **mor
     width, height = figure.get_size_inches() * DPI
     # A prompt may hold "$". matplotlib must not read it as mathematics.
     figure.text(
-        x / width, y / height, text, fontsize=size, color=colour, family="DejaVu Sans", parse_math=False, **more
+        x / width, y / height, text, fontsize=size, color=colour, family=fonts(), parse_math=False, **more
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..base.errors import RarityError
 from ..base.picture_checks import as_pictures
 from ..steering.trajectory import Trajectory
-from .figure import ACCENT, DOTS, FAINT, INK, SOFT, fit_tiles, new_figure, new_page, render, rgb, side, write
+from .figure import ACCENT, DOTS, FAINT, INK, SOFT, fit_tiles, fonts, new_figure, new_page, render, rgb, side, write
 
 MOST_LINES, MOST_TILES, WIDEST = 64, 12, 150  # most sample lines; most pictures in the row; most pixels of a picture's side
 BAND, LIMIT = "#f4e3d5", "#e6e4de"  # the colours of the wanted rarity, and of what a guardrail does not allow
@@ -173,7 +173,7 @@ def _draw(axes, trajectory: Trajectory, name: str, sample: int | None, unit: flo
         va="center", fontsize=10.5 * unit, color=ACCENT, weight="bold", family="DejaVu Sans", annotation_clip=False,
     )
     axes.set_title(
-        _title(name, trajectory), loc="left", fontsize=11 * unit, color=INK, pad=6 * unit, parse_math=False
+        _title(name, trajectory), loc="left", fontsize=11 * unit, color=INK, pad=6 * unit, family=fonts(), parse_math=False
     )
     axes.set_facecolor("none")
     for edge in ("top", "left", "right"):

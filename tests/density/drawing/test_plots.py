@@ -1,8 +1,11 @@
 """The two pictures: their sizes, nothing clipped at the edges, and clear errors."""
 
+import warnings
+
 import pytest
 import torch
 from rarity.density import Embeddings, EmbeddingSpace, RarityError, choose_starts, contact_sheet, density_map, optimize
+from rarity.density.drawing import figure
 
 PAGE = torch.tensor([0xF6, 0xF5, 0xF2]) / 255
 
@@ -52,6 +55,34 @@ def test_prompts_are_text_not_mathematics_and_are_shortened(baseline):
     )
     image = density_map(GaussianDensity.fit(odd))
     assert_margin_is_empty(image)
+
+
+def test_letters_that_the_first_font_lacks_come_from_another_of_the_machine(monkeypatch):
+    # matplotlib brings this one along. Here it stands for the fonts of a system with Chinese letters.
+    letter, lends = "\u20d2\u1d81", "STIXGeneral"
+
+    def drawn(families):
+        monkeypatch.setattr(figure, "EASTERN", families)
+        figure.fonts.cache_clear()
+        page = figure.new_figure(200, 80)
+        figure.write(page, 20, 30, letter, 20, figure.INK)
+        return figure.render(page)
+
+    with pytest.warns(UserWarning, match="missing from font"):
+        box = drawn(("A font that no machine has",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = drawn(("A font that no machine has", lends))
+    figure.fonts.cache_clear()
+    assert not torch.equal(box, found)
+
+
+def test_a_text_is_cut_to_the_room_it_takes():
+    assert figure.clip("a  drawing\nof a car", 20) == "a drawing of a car"
+    assert figure.clip("a drawing of a car", 9) == "a drawin…"
+    assert figure.clip("一只猫的照片", 12) == "一只猫的照片"  # each as broad as two
+    assert figure.clip("一只猫的照片", 11) == "一只猫的照…" and figure.clip("一只猫的照片", 10) == "一只猫的…"
+    assert figure.clip("", 5) == "" == figure.clip(" \n", 5)
 
 
 def test_the_map_refuses_other_spaces_and_tiny_sizes(density, baseline):
