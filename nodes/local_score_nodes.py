@@ -12,7 +12,7 @@ from .parts import sockets
 from .parts.fits import fits
 from .parts.found_by import found_by
 from .parts.node_progress import node_preview, node_progress
-from .parts.picture_folders import picture_folder, picture_folders, print_of
+from .parts.picture_folders import fingerprint_of, picture_folder, picture_folders
 from .parts.said import say
 
 PLACES = {
@@ -74,7 +74,7 @@ class RarityLoadPictures(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder, size, at_most):
-        return print_of(folder, at_most)
+        return fingerprint_of(folder, at_most)
 
     @classmethod
     def execute(cls, folder, size, at_most):

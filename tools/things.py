@@ -175,7 +175,7 @@ def measure(picture: np.ndarray, margin: float = 0.0) -> dict[str, int]:
 def augment(pictogram: Pictogram, box: tuple, rng: np.random.Generator, second_ink: bool = False) -> np.ndarray:
     """One rendering: scaled, shifted, turned a little, mirrored where the subject allows, lines thinner or thicker, one-colour sets in a colour.
 
-    With `second_ink` half of the coloured renderings of a drawing in two tones are in two colours.
+    With `second_ink` a drawing in two tones is in two colours in seven of ten renderings that are not black.
     """
     colour = "#000" if rng.random() < 0.5 else list(INKS.values())[rng.integers(len(INKS))]
     pen = rng.uniform(-0.9, -0.35) if pictogram.stroked and rng.random() < THINNED else rng.uniform(-0.35, 0.3)
@@ -192,7 +192,7 @@ def make_things(sources: Path, path: Path, *, renderings: int, seed: int) -> Non
     """Write the pictures of all three sides to `path`: `renderings` of each subject in train, at most 40 of a pictogram, ten of each pictogram in judge and
     four in unseen.
 
-    Coloured pictograms are few, and are drawn twice as often. The first rendering of each is the plain one.
+    Pictograms with colours, and those in two tones, are few and are drawn twice as often. The first rendering of each is the plain one.
     """
     pictograms, boxes, plain = clean(find_pictograms(sources))
     sides = split_families(pictograms, plain, seed)

@@ -38,7 +38,8 @@ def fonts() -> list[str]:
     """The font to write with, and those of this machine that lend it the letters it does not have."""
     from matplotlib.font_manager import get_font_names
 
-    return ["DejaVu Sans", *(name for name in EASTERN if name in get_font_names())]
+    known = get_font_names()
+    return ["DejaVu Sans", *(name for name in EASTERN if name in known)]
 
 
 def fit_tiles(images: Tensor, height: int, width: int, tick: Callable[[], None] | None = None) -> Tensor:

@@ -43,7 +43,7 @@ def picture_folder(name):
     return known[name]
 
 
-def print_of(name, most):
+def fingerprint_of(name, most):
     """A digest that changes when a folder's credits change, or one of its first pictures, or their number.
 
     Pictures are told by size and time and are not read: a folder may hold many gigabytes, and nobody can cancel here.

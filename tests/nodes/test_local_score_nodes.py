@@ -51,16 +51,16 @@ def test_the_menu_has_the_folders_of_the_input_folder_and_nothing_else_is_read(r
 
 
 def test_a_changed_folder_is_read_again(inputs):
-    def print_of():
+    def fingerprint_of():
         return nodes.RarityLoadPictures.fingerprint_inputs(folder="mine", size=64, at_most=256)
 
-    seen = {print_of(), print_of()}
+    seen = {fingerprint_of(), fingerprint_of()}
     (inputs / "mine" / "metadata.csv").write_text("file_name,title\na.png,Ann", encoding="utf-8")
-    seen.add(print_of())
+    seen.add(fingerprint_of())
     (inputs / "mine" / "b.png").unlink()
-    seen.add(print_of())
+    seen.add(fingerprint_of())
     Image.new("RGB", (99, 99)).save(inputs / "mine" / "a.png")
-    seen.add(print_of())
+    seen.add(fingerprint_of())
     assert len(seen) == 4
 
 
